@@ -1,0 +1,169 @@
+//! Names of things: cgroups, systemd units, containers. Knows their grammar, never whether they exist.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A cgroup's 64-bit id (inode number with generation): its identity. A path is only a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CgroupId(pub u64);
+
+impl fmt::Display for CgroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The path of a cgroup below the cgroup2 mount: absolute, `/` is the root, no empty, `.` or `..` component.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CgroupPath(String);
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Not a cgroup path.
+    #[error("'{0}' is not a cgroup path: {1}")]
+    CgroupPath(String, &'static str),
+    /// Not a systemd unit name.
+    #[error("'{0}' is not a systemd unit name: {1}")]
+    UnitName(String, &'static str),
+    /// Not a container id.
+    #[error("'{0}' is not a container id: {1}")]
+    ContainerId(String, &'static str),
+}
+
+/// Longest cgroup path we accept, in bytes: PATH_MAX less the terminating zero.
+pub const CGROUP_PATH_MAX: usize = 4095;
+
+impl CgroupPath {
+    /// The root cgroup, `/`.
+    pub fn root() -> Self {
+        CgroupPath("/".to_owned())
+    }
+
+    /// Accepts `/a/b` (a trailing slash is dropped); refuses relative paths, `..`, control characters.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let fail = |why| Err(NameError::CgroupPath(text.escape_debug().to_string(), why));
+        if text.len() > CGROUP_PATH_MAX {
+            return fail("longer than 4095 bytes");
+        }
+        let Some(rest) = text.strip_prefix('/') else {
+            return fail("it does not start with '/'");
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.is_empty() {
+            return Ok(Self::root());
+        }
+        for component in rest.split('/') {
+            if component.is_empty() || component == "." || component == ".." {
+                return fail("it has an empty, '.' or '..' component");
+            }
+        }
+        if rest.contains('\0') {
+            return fail("it contains a zero byte");
+        }
+        Ok(CgroupPath(format!("/{rest}")))
+    }
+
+    /// The path as text, always starting with `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True for `/`.
+    pub fn is_root(&self) -> bool {
+        self.0 == "/"
+    }
+
+    /// Distance from the root: 0 for `/`, 2 for `/a/b`.
+    pub fn level(&self) -> usize {
+        self.components().count()
+    }
+
+    /// The components from the top down; none for `/`.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/').filter(|c| !c.is_empty())
+    }
+
+    /// The last component; empty for `/`.
+    pub fn file_name(&self) -> &str {
+        self.components().next_back().unwrap_or("")
+    }
+
+    /// The cgroup above; `None` for `/`.
+    pub fn parent(&self) -> Option<Self> {
+        let (head, tail) = self.0.rsplit_once('/')?;
+        match (head, tail) {
+            (_, "") => None,
+            ("", _) => Some(Self::root()),
+            _ => Some(CgroupPath(head.to_owned())),
+        }
+    }
+
+    /// The child called `name`, which is taken as one component.
+    pub fn join(&self, name: &str) -> Result<Self, NameError> {
+        if self.is_root() { Self::parse(&format!("/{name}")) } else { Self::parse(&format!("{}/{name}", self.0)) }
+    }
+
+    /// True when `self` is `top` or lies below it.
+    pub fn is_within(&self, top: &CgroupPath) -> bool {
+        top.is_root()
+            || self.0.strip_prefix(top.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for CgroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Container users choose names below their cgroup: never let control characters reach a terminal.
+        for c in self.0.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<String> for CgroupPath {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<CgroupPath> for String {
+    fn from(path: CgroupPath) -> String {
+        path.0
+    }
+}
+
+/// What kind of systemd unit carries a memory policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnitKind {
+    /// `.service`
+    Service,
+    /// `.slice`
+    Slice,
+    /// `.scope`
+    Scope,
+}
+
+impl UnitKind {
+    /// The name's ending without the dot, also the name of the drop-in directory for the whole type (`service.d`).
+    pub fn suffix(self) -> &'static str {
+        match self {
+            UnitKind::Service => "service",
+            UnitKind::Slice => "slice",
+            UnitKind::Scope => "scope",
+        }
+    }
+
+    /// The section of the unit file that carries `MemoryBPFPolicy=` for this kind.
+    pub fn section(self) -> &'static str {
+        match self {
+            UnitKind::Service => "Service",
+            UnitKind::Slice => "Slice",
+            UnitKind::Scope => "Scope",
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A request: one origin asks for one policy line on one cgroup. The unit of everything that comes in.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who asked. The order is the precedence: for one policy name the greatest origin wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A unit file or a drop-in.
+    DropIn,
+    /// An extended attribute on the cgroup.
+    Xattr,
+    /// A container annotation.
+    Annotation,
+    /// A person or program with administrator rights, over D-Bus.
+    Operator,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::DropIn => "drop-in",
+            Origin::Xattr => "xattr",
+            Origin::Annotation => "annotation",
+            Origin::Operator => "operator",
+        })
+    }
+}
+
+/// One origin's wish for one cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Who asked.
+    pub origin: Origin,
+    /// Where a reader finds it: `/etc/systemd/system/x.service.d/50-mem.conf:3`, `container 1f2e…`, `uid 0`.
+    pub place: String,
+    /// The policy line as written (specifiers already expanded).
+    pub line: String,
+    /// The container's id, for annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The unit's name, for drop-ins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}

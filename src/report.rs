@@ -1,0 +1,117 @@
+//! What the daemon tells about the world: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
+//! The fields are a stable interface; new ones may be added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One governed cgroup, or one registered for a cgroup to come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BindingReport {
+    /// Path below the cgroup2 mount.
+    pub cgroup: String,
+    /// The cgroup's id; 0 while it does not exist yet.
+    pub cgroup_id: u64,
+    /// The systemd unit, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The container's id, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// `active`, `registered` (the cgroup does not exist yet), or `refused` (nothing in force, see `faults`).
+    pub state: String,
+    /// The policies in force.
+    pub policies: Vec<PolicyInForce>,
+    /// What was wrong with requests for this cgroup, one sentence each.
+    pub faults: Vec<String>,
+    /// All requests, the highest origin first: `origin`, `place`, `line`.
+    pub requests: Vec<RequestReport>,
+    /// memory.current in bytes; absent while the cgroup does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<u64>,
+    /// The smallest memory.max up the tree, else the machine's memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_max: Option<u64>,
+    /// The subtree's counters since it came under policy, by name (`growth_requests`, `growth_denied`, `reclaim_ns`, …).
+    pub counters: BTreeMap<String, u64>,
+    /// memory.events of the cgroup.
+    pub events: BTreeMap<String, u64>,
+    /// Only in `Explain`: sentences that say what each policy sees, waits for, and how far off that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub explanation: Vec<String>,
+}
+
+/// One policy in force on a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PolicyInForce {
+    /// The policy's name.
+    pub name: String,
+    /// Which origin won.
+    pub origin: String,
+    /// Where that request stands.
+    pub place: String,
+    /// All parameters with their values, defaults included, as text.
+    pub settings: BTreeMap<String, String>,
+    /// Hooks this kernel offers the policy.
+    pub hooks: Vec<String>,
+    /// Hooks the policy wants and this kernel lacks.
+    pub missing_hooks: Vec<String>,
+}
+
+/// One request as it came in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RequestReport {
+    /// `operator`, `annotation`, `xattr` or `drop-in`.
+    pub origin: String,
+    /// File and line, container or user.
+    pub place: String,
+    /// The line as written.
+    pub line: String,
+}
+
+/// One policy that can be used, as its object file describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// The name used in policy lines.
+    pub name: String,
+    /// One sentence.
+    pub doc: String,
+    /// The object file it comes from.
+    pub file: String,
+    /// May annotations ask for it?
+    pub self_binding: bool,
+    /// The hooks it wants.
+    pub hooks: Vec<String>,
+    /// Hooks which this kernel lacks.
+    pub missing_hooks: Vec<String>,
+    /// Its parameters.
+    pub params: Vec<ParamReport>,
+}
+
+/// One parameter of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ParamReport {
+    /// The key.
+    pub name: String,
+    /// `size`, `size or percentage`, `percentage`, `duration`, `integer`, `boolean`, or the words separated by `|`.
+    pub kind: String,
+    /// One sentence of effect.
+    pub doc: String,
+    /// Value when none is given; absent means that it must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// `LOW..HIGH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+}
+
+/// What the running kernel offers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KernelReport {
+    /// `uname -r`.
+    pub release: String,
+    /// Each attachment candidate of each hook and whether the kernel has it: `growth` → `fmod_ret/…`.
+    pub hooks: BTreeMap<String, Option<String>>,
+    /// Native memcg struct_ops found in the kernel's BTF.
+    pub native: Vec<String>,
+}
