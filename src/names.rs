@@ -104,13 +104,20 @@ impl CgroupPath {
 
     /// The child called `name`, which is taken as one component.
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
-        if self.is_root() { Self::parse(&format!("/{name}")) } else { Self::parse(&format!("{}/{name}", self.0)) }
+        if self.is_root() {
+            Self::parse(&format!("/{name}"))
+        } else {
+            Self::parse(&format!("{}/{name}", self.0))
+        }
     }
 
     /// True when `self` is `top` or lies below it.
     pub fn is_within(&self, top: &CgroupPath) -> bool {
         top.is_root()
-            || self.0.strip_prefix(top.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || self
+                .0
+                .strip_prefix(top.0.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 

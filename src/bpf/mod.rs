@@ -1,1 +1,16 @@
-//! bpf
+//! The only room that touches libbpf: policy objects and their schemas, maps, links, events, and what this
+//! kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
+
+mod attach;
+pub mod catalog;
+mod core;
+mod events;
+pub mod kernel;
+mod log;
+mod policy;
+mod schema;
+mod shared;
+
+pub use core::{BpfError, Kernel};
+pub use events::Event;
+pub use shared::{MAX_BINDINGS, MAX_LEVEL, PATH_MAX};

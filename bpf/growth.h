@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The hook `growth`: a task asks for address space that must be backed by memory. May be refused.
+ */
+#ifndef MEMCG_BPF_GROWTH_H
+#define MEMCG_BPF_GROWTH_H
+
+#define MEMCG_BPF_ENOMEM 12
+
+/* What a policy is told. Sizes in bytes. */
+struct memcg_bpf_growth {
+	__u64 cgroup;  /* id of the governed cgroup, which is the task's own or one above it */
+	__u64 request; /* what is asked for */
+};
+
+/* The policy's view with what the header keeps to itself behind it. */
+struct memcg_bpf_growth_at {
+	struct memcg_bpf_growth ctx;
+	struct cgroup_subsys_state *css;
+};
+
+#define memcg_bpf_at(ctx_) ((struct memcg_bpf_growth_at *)(ctx_))
+
+static __always_inline __u64 memcg_bpf_request(struct memcg_bpf_growth *ctx)
+{
+	return ctx->request;
+}
+
+/* memory.current of the governed cgroup. */
+static __always_inline __u64 memcg_bpf_usage(struct memcg_bpf_growth *ctx)
+{
+	return (__u64)MEMCG_BPF_READ(memcg_bpf_at(ctx)->css, memory.usage.counter)
+	       << MEMCG_BPF_PAGE_SHIFT;
+}
+
+/* The smallest memory.max from the governed cgroup up; what the machine has, where none is set. */
+static __always_inline __u64 memcg_bpf_effective_max(struct memcg_bpf_growth *ctx)
+{
+	struct cgroup_subsys_state *css = memcg_bpf_at(ctx)->css;
+	struct memcg_bpf_world *world = memcg_bpf_world();
+	__u64 least = world ? world->machine_pages : 0;
+
+	memcg_bpf_for_each_up(css, i)
+	{
+		__u64 max = MEMCG_BPF_READ(css, memory.max);
+
+		if (max < least)
+			least = max;
+	}
+	return least << MEMCG_BPF_PAGE_SHIFT;
+}
+
+/* A memcg_bpf_size as bytes now: percentages follow a memory.max that changes. */
+static __always_inline __u64 memcg_bpf_size_now(struct memcg_bpf_growth *ctx, memcg_bpf_size size)
+{
+	if (!(size & MEMCG_BPF_SIZE_IS_PPM))
+		return size;
+	/* Bytes / 4096 * ppm stays below 2^64 up to 2^56 bytes. */
+	return (memcg_bpf_effective_max(ctx) >> MEMCG_BPF_PAGE_SHIFT) *
+		       (size & ~MEMCG_BPF_SIZE_IS_PPM) / 1000000
+	       << MEMCG_BPF_PAGE_SHIFT;
+}
+
+/*
+ * Is the task in a system call in which -ENOMEM is an answer its caller expects? The same check of
+ * the kernel also serves stack growth (refusal: SIGSEGV), fork, exec, swapoff and every single
+ * tmpfs page (refusal: SIGBUS or ENOSPC); those never reach a policy.
+ */
+static __always_inline bool memcg_bpf_refusable(struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+#if defined(__TARGET_ARCH_x86)
+	__u32 nr = regs->orig_ax;
+
+	if (task->thread_info.status & 2 /* TS_COMPAT: the numbers of 32-bit programs */)
+		return nr == 45 /* brk */ || nr == 90 /* mmap */ || nr == 117 /* ipc: shmget */ ||
+		       nr == 125 /* mprotect */ || nr == 163 /* mremap */ ||
+		       nr == 192 /* mmap2 */ || nr == 380 /* pkey_mprotect */ ||
+		       nr == 395 /* shmget */;
+	nr &= ~0x40000000; /* x32 uses the same numbers with this bit */
+	return nr == 9 /* mmap */ || nr == 10 /* mprotect */ || nr == 12 /* brk */ ||
+	       nr == 25 /* mremap */ || nr == 29 /* shmget */ || nr == 329 /* pkey_mprotect */;
+#elif defined(__TARGET_ARCH_arm64)
+	__s32 nr = regs->syscallno;
+
+	return nr == 194 /* shmget */ || nr == 214 /* brk */ || nr == 216 /* mremap */ ||
+	       nr == 222 /* mmap */ || nr == 226 /* mprotect */ || nr == 288 /* pkey_mprotect */;
+#endif
+}
+
+/* Counts a refusal (or what would have been one); true when it is to be carried out. */
+static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode mode)
+{
+	struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
+
+	if (c)
+		memcg_bpf_add(
+			mode == MEMCG_BPF_MODE_DRY_RUN ? &c->growth_dry_run : &c->growth_denied, 1);
+	return mode != MEMCG_BPF_MODE_DRY_RUN;
+}
+
+/*
+ * MEMCG_BPF_GROWTH(policy, ctx, params) { … return a verdict }
+ *
+ * The program's name is HOOK__CANDIDATE: the loader takes the first candidate whose target the
+ * running kernel has. `security_` functions may always be modified, and a refusal there leaves
+ * nothing to undo.
+ */
+#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                     \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,             \
+						   const struct policy##_params *p);         \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                        \
+	int BPF_PROG(growth__0, struct mm_struct *mm, long pages, int before)                \
+	{                                                                                    \
+		struct memcg_bpf_world *world = memcg_bpf_world();                           \
+		struct task_struct *task = bpf_get_current_task_btf();                       \
+		struct cgroup_subsys_state *css = memcg_bpf_climb(memcg_bpf_task_css(task)); \
+                                                                                             \
+		if (before || !world)                                                        \
+			return before;                                                       \
+		if (!css)                                                                    \
+			return memcg_bpf_refusable(task) ? -MEMCG_BPF_ENOMEM : 0;            \
+		memcg_bpf_for_each_up(css, i)                                                \
+		{                                                                            \
+			__u64 id = css->cgroup->kn->id;                                      \
+			struct memcg_bpf_binding *binding = memcg_bpf_lookup(world, id);     \
+			struct policy##_slot *slot;                                          \
+			struct memcg_bpf_growth_at at = {                                    \
+				.ctx = {.cgroup = id, .request = (__u64)pages << 12},        \
+				.css = css,                                                  \
+			};                                                                   \
+                                                                                             \
+			if (!binding)                                                        \
+				continue;                                                    \
+			slot = bpf_map_lookup_elem(&params, &binding->slot);                 \
+			if (!slot || !slot->in_force)                                        \
+				continue;                                                    \
+			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)       \
+				continue;                                                    \
+			if (!memcg_bpf_refusable(task))                                      \
+				return 0; /* the same for every cgroup above */              \
+			if (memcg_bpf_refuse(id, slot->params.mode))                         \
+				return -MEMCG_BPF_ENOMEM;                                    \
+		}                                                                            \
+		return 0;                                                                    \
+	}                                                                                    \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,             \
+						   const struct policy##_params *p)
+
+#endif

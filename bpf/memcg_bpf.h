@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The policy author's interface: one policy is one file that includes this header.
+ *
+ *	struct quiet_params {
+ *		memcg_bpf_bytes most MEMCG_BPF_DOC("largest request let through")
+ *			MEMCG_BPF_DEFAULT("1G") MEMCG_BPF_RANGE("4K..");
+ *		MEMCG_BPF_COMMON_PARAMS;
+ *	} MEMCG_BPF_DOC("Refuse single huge requests.") MEMCG_BPF_SELF_BINDING;
+ *	MEMCG_BPF_POLICY(quiet);
+ *
+ *	MEMCG_BPF_GROWTH(quiet, ctx, params)
+ *	{
+ *		return memcg_bpf_request(ctx) > params->most ? MEMCG_BPF_DENY : MEMCG_BPF_OK;
+ *	}
+ *
+ * The struct's members are the schema: their types say how text becomes a value, their tags carry
+ * documentation, default and range into the object's BTF. No context holds a kernel pointer.
+ */
+#ifndef MEMCG_BPF_H
+#define MEMCG_BPF_H
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#define MEMCG_BPF_ABI 1
+
+/* Verdicts. */
+#define MEMCG_BPF_OK   0
+#define MEMCG_BPF_DENY 1
+
+/* Parameter types; the daemon knows them by these names. */
+typedef __u64 memcg_bpf_bytes; /* 64K, 1.5G */
+typedef __u64 memcg_bpf_size;  /* bytes, or a percentage of the effective maximum */
+typedef __u64 memcg_bpf_ppm;   /* 40% = 400000 */
+typedef __u64 memcg_bpf_ns;    /* 250ms */
+typedef __u64 memcg_bpf_count; /* an integer */
+typedef __u64 memcg_bpf_bool;  /* yes, no */
+
+/* A memcg_bpf_size with this bit holds parts per million of the effective maximum. */
+#define MEMCG_BPF_SIZE_IS_PPM (1ULL << 63)
+
+enum memcg_bpf_mode {
+	MEMCG_BPF_MODE_ACT = 0,
+	MEMCG_BPF_MODE_DRY_RUN = 1,
+};
+
+#define MEMCG_BPF_TAG(text)	__attribute__((btf_decl_tag(text)))
+#define MEMCG_BPF_DOC(text)	MEMCG_BPF_TAG("doc:" text)
+#define MEMCG_BPF_DEFAULT(text) MEMCG_BPF_TAG("default:" text)
+#define MEMCG_BPF_RANGE(text)	MEMCG_BPF_TAG("range:" text)
+/* The policy only ever binds the asker itself: annotations may ask for it. */
+#define MEMCG_BPF_SELF_BINDING MEMCG_BPF_TAG("self-binding")
+/* The policy wants the subtree's counters kept (see struct memcg_bpf_counters). */
+#define MEMCG_BPF_COUNTERS MEMCG_BPF_TAG("counters")
+
+#define MEMCG_BPF_COMMON_PARAMS                                                                   \
+	enum memcg_bpf_mode mode MEMCG_BPF_DOC("dry-run decides and counts, but changes nothing") \
+		MEMCG_BPF_DEFAULT("act")
+
+/* Limits. Each is a named constant here and in src/bpf/shared.rs. */
+#define MEMCG_BPF_MAX_BINDINGS 4096 /* ten times the containers of a full node */
+#define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be governed; tasks may be deeper */
+#define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered ahead */
+#define MEMCG_BPF_FILTER_SIZE  16384
+
+/* What the shared maps of core.bpf.c hold. */
+struct memcg_bpf_binding {
+	__u32 slot;  /* index into every policy's params */
+	__u32 flags; /* MEMCG_BPF_BINDING_* */
+};
+#define MEMCG_BPF_BINDING_COUNT 1 /* keep the subtree's counters */
+
+struct memcg_bpf_counters {
+	__u64 growth_requests; /* requests for address space that must be backed */
+	__u64 growth_pages;    /* pages they asked for */
+	__u64 growth_refused;  /* of those, refused by anybody (a policy or the kernel) */
+	__u64 growth_denied;   /* refused by a policy of this binding */
+	__u64 growth_dry_run;  /* would have been refused, but mode=dry-run */
+	__u64 charges;	       /* batches charged (the slow path; one is up to 64 pages) */
+	__u64 charged_pages;   /* pages in those batches */
+	__u64 reclaim_runs;    /* reclaim aimed at this subtree */
+	__u64 reclaim_ns;      /* time it took */
+	__u64 reclaimed_pages; /* what it gave */
+	__u64 refaults;	       /* pages read again soon after they were reclaimed */
+	__u64 stalls;	       /* times a task stalled for memory */
+	__u64 stall_ns;	       /* time stalled, summed over tasks */
+	__u64 oom;	       /* times the subtree, or a cgroup in it, ran out of memory */
+};
+
+/*
+ * What every program may need at once. `count` says how many governed cgroups hash to each place:
+ * nearly every task is ungoverned, and for it this costs one multiplication and one load a level
+ * instead of a hash map look-up.
+ */
+struct memcg_bpf_world {
+	__u64 machine_pages; /* the machine's memory; written once by the loader */
+	__u32 announce; /* tell the daemon of every cgroup that appears, not only of registered ones
+			 */
+	__u32 dropped;	/* events that found the ring buffer full */
+	__u32 count[MEMCG_BPF_FILTER_SIZE];
+};
+
+/* Shared with core.bpf.c: the loader puts core's maps in place of these by name. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH); /* cgroup id → binding; preallocated: used where allocation
+					    may fail */
+	__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);
+	__type(key, __u64);
+	__type(value, struct memcg_bpf_binding);
+} memcg_bindings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH); /* cgroup id → counters; one for each binding */
+	__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);
+	__type(key, __u64);
+	__type(value, struct memcg_bpf_counters);
+} memcg_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY); /* one element: array look-ups with a constant key are
+					     inlined */
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct memcg_bpf_world);
+} memcg_world SEC(".maps");
+
+/* Declares the policy's parameter map: slot → struct NAME_params. */
+#define MEMCG_BPF_POLICY(name)                                                 \
+	struct name##_slot {                                                   \
+		__u64 in_force; /* 0: this policy is not bound in this slot */ \
+		struct name##_params params;                                   \
+	};                                                                     \
+	struct {                                                               \
+		__uint(type, BPF_MAP_TYPE_ARRAY); /* inlined look-up */        \
+		__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);                   \
+		__type(key, __u32);                                            \
+		__type(value, struct name##_slot);                             \
+	} params SEC(".maps");                                                 \
+	char LICENSE[] SEC("license") = "GPL"
+
+#include "walk.h"
+#include "growth.h"
+
+#endif

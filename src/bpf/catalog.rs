@@ -1,0 +1,100 @@
+//! Finding policy objects and reading what they say of themselves. Needs neither root nor a daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{Btf, ObjectBuilder};
+
+use super::core::BpfError;
+use super::{attach, log, schema};
+use crate::policy::schema::PolicySchema;
+
+/// Where policy objects are looked for; an earlier directory wins for the same name.
+pub const POLICY_DIRS: [&str; 3] =
+    ["/etc/memcg-bpf/policies", "/usr/local/lib/memcg-bpf/policies", "/usr/lib/memcg-bpf/policies"];
+/// The object that all policies share.
+pub const CORE_OBJECT: &str = "/usr/lib/memcg-bpf/core.bpf.o";
+const SUFFIX: &str = ".bpf.o";
+/// A policy object is some tens of kilobytes; a larger file is a mistake or an attack on our memory.
+const OBJECT_MAX: u64 = 4 * 1024 * 1024;
+
+/// All policy objects found.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Schemas by policy name.
+    pub schemas: BTreeMap<String, PolicySchema>,
+    /// Files by policy name.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Policies that want the subtree's counters.
+    pub counting: BTreeSet<String>,
+    /// Policy name → hook → candidate sections in the order of preference.
+    pub hooks: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// The hooks by which core keeps counters, likewise.
+    pub core_hooks: BTreeMap<String, Vec<String>>,
+    /// Objects that could not be used, one sentence each.
+    pub errors: Vec<String>,
+}
+
+/// Reads core and all objects in the directories; a bad one is an error in the result and disturbs nothing else.
+pub fn load(core: &Path, dirs: &[PathBuf]) -> Objects {
+    let mut objects = Objects::default();
+    match open(core) {
+        Ok((_, hooks)) => objects.core_hooks = hooks,
+        Err(error) => objects.errors.push(error.to_string()),
+    }
+    for dir in dirs {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+        paths.sort();
+        for path in paths {
+            let Some(name) = policy_name(&path) else { continue };
+            if objects.files.contains_key(&name) {
+                continue;
+            }
+            if let Err(error) = add(&mut objects, &name, &path) {
+                objects.errors.push(error.to_string());
+            }
+        }
+    }
+    objects
+}
+
+/// `deny` for `…/deny.bpf.o`; `None` for anything that is not a policy's file name.
+fn policy_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    (plain && name.bytes().next()?.is_ascii_lowercase()).then(|| name.to_owned())
+}
+
+/// A policy's or core's hooks with their candidates' sections.
+type Hooks = BTreeMap<String, Vec<String>>;
+
+fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
+    let fail = |why: String| BpfError::Open { path: path.to_owned(), why };
+    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+    if size > OBJECT_MAX {
+        return Err(fail(format!("it has {size} bytes, more than {OBJECT_MAX}")));
+    }
+    let ((btf, opened), said) =
+        log::quietly(|| (Btf::from_path(path), ObjectBuilder::default().open_file(path)));
+    let btf = btf.map_err(|e| fail(format!("{e:#} {said}")))?;
+    let opened = opened.map_err(|e| fail(format!("{e:#} {said}")))?;
+    let hooks = attach::candidates(&opened, None)
+        .into_iter()
+        .map(|(hook, c)| (hook, c.all.into_iter().map(|(_, section)| section).collect()))
+        .collect();
+    Ok((btf, hooks))
+}
+
+fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
+    let (btf, hooks) = open(path)?;
+    let (schema, counting) = schema::read(&btf, name, hooks.keys().cloned().collect())
+        .map_err(|e| BpfError::Open { path: path.to_owned(), why: e.to_string() })?;
+    if counting {
+        objects.counting.insert(name.to_owned());
+    }
+    objects.schemas.insert(name.to_owned(), schema);
+    objects.files.insert(name.to_owned(), path.to_owned());
+    objects.hooks.insert(name.to_owned(), hooks);
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! What is loaded and attached: `core.bpf.o`, the policy objects in use, and the doors through which the daemon
+//! changes their maps. Attached only while something is bound or registered; loaded when first needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
+use thiserror::Error;
+
+use super::attach::{self, Candidates};
+use super::policy::PolicyObject;
+use super::shared::{self, Op};
+use super::{events, log};
+use crate::names::{CgroupId, CgroupPath};
+
+/// What can go wrong between us and the kernel's BPF.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum BpfError {
+    /// The kernel has no BTF.
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y ({0})"
+    )]
+    NoBtf(libbpf_rs::Error),
+    /// An object file cannot be read as BPF.
+    #[error("{path} is not a BPF object that can be used: {why}")]
+    Open { path: PathBuf, why: String },
+    /// The kernel refused to load it.
+    #[error("the kernel refused {path}: {why}")]
+    Load { path: PathBuf, why: String, log: String },
+    /// The kernel refused to attach a program.
+    #[error("program {program} cannot be attached: {why}")]
+    Attach { program: String, why: libbpf_rs::Error },
+    /// A map or program that must be in the object is not.
+    #[error("{object} lacks {what}: the installed files are of different versions; reinstall memcg-bpf")]
+    Missing { object: String, what: String },
+    /// A policy that is not loaded.
+    #[error("there is no policy object for '{0}'")]
+    NoPolicy(String),
+    /// A map operation failed.
+    #[error("changing the map {map}: {why}")]
+    Map { map: &'static str, why: libbpf_rs::Error },
+    /// The path does not fit a registration.
+    #[error("'{0}' is longer than 255 bytes, so it cannot be registered ahead; it is bound when it appears")]
+    PathTooLong(CgroupPath),
+    /// The `command` program refused.
+    #[error(
+        "the kernel refused to {op} cgroup {id} (error {code}): at most 4096 cgroups can be governed at once"
+    )]
+    Refused { op: &'static str, id: u64, code: i32 },
+}
+
+/// The programs that follow cgroups; attached while anything is bound or registered.
+const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
+
+/// Our hands on the kernel's BPF.
+pub struct Kernel {
+    core: Object,
+    shared: BTreeMap<String, MapHandle>,
+    counter_names: Vec<String>,
+    counting_hooks: BTreeMap<String, Candidates>,
+    life: Vec<Link>,
+    counting: Vec<Link>,
+    policies: BTreeMap<String, PolicyObject>,
+    files: BTreeMap<String, PathBuf>,
+    btf: Btf<'static>,
+}
+
+impl Kernel {
+    /// Loads `core.bpf.o`; attaches nothing. `files`: policy name → object file. `machine`: memory in bytes.
+    pub fn open(core: &Path, files: BTreeMap<String, PathBuf>, machine: u64) -> Result<Self, BpfError> {
+        let (btf, said) = log::quietly(Btf::from_vmlinux);
+        let btf = btf.map_err(BpfError::NoBtf)?;
+        tracing::trace!(%said, "kernel BTF");
+        let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(core));
+        let mut opened =
+            opened.map_err(|e| BpfError::Open { path: core.to_owned(), why: format!("{e:#} {said}") })?;
+        let hooks = attach::candidates(&opened, Some(&btf));
+        attach::choose(&mut opened, &hooks);
+        for mut program in opened.progs_mut() {
+            if LIFE.iter().any(|life| program.name() == *life) {
+                program.set_autoload(true);
+            }
+        }
+        let (object, said) = log::quietly(|| opened.load());
+        let object = object.map_err(|e| BpfError::Load {
+            path: core.to_owned(),
+            why: format!("{e:#}; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?"),
+            log: said,
+        })?;
+        let mut shared = BTreeMap::new();
+        for map in object.maps() {
+            let name = map.name().to_string_lossy().into_owned();
+            if name.starts_with("memcg_") {
+                let handle = MapHandle::try_from(&map).map_err(|why| BpfError::Map { map: "core", why })?;
+                shared.insert(name, handle);
+            }
+        }
+        let counter_names = events::counter_names(core)?;
+        let kernel = Kernel {
+            core: object,
+            shared,
+            counter_names,
+            counting_hooks: hooks,
+            life: Vec::new(),
+            counting: Vec::new(),
+            policies: BTreeMap::new(),
+            files,
+            btf,
+        };
+        kernel.command(Op::Machine, "describe the machine of", machine / 4096, 0, 0)?;
+        Ok(kernel)
+    }
+
+    fn map(&self, name: &'static str) -> Result<&MapHandle, BpfError> {
+        self.shared
+            .get(name)
+            .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("map {name}") })
+    }
+
+    fn command(&self, op: Op, verb: &'static str, value: u64, slot: u32, flags: u32) -> Result<(), BpfError> {
+        let program = self.core.progs_mut().find(|p| p.name() == "command").ok_or_else(|| {
+            BpfError::Missing { object: "core.bpf.o".into(), what: "program command".into() }
+        })?;
+        let mut context = shared::command(op, value, slot, flags);
+        let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
+        let output = program.test_run(input).map_err(|why| BpfError::Map { map: "memcg_bindings", why })?;
+        match output.return_value as i32 {
+            0 => Ok(()),
+            code => Err(BpfError::Refused { op: verb, id: value, code }),
+        }
+    }
+
+    /// Loads the policy's object if it is not yet; returns the hooks it wants and those this kernel lacks.
+    pub fn load_policy(&mut self, name: &str) -> Result<(), BpfError> {
+        if self.policies.contains_key(name) {
+            return Ok(());
+        }
+        let path = self.files.get(name).ok_or_else(|| BpfError::NoPolicy(name.to_owned()))?;
+        let object = PolicyObject::load(path, &self.btf, &self.shared)?;
+        self.policies.insert(name.to_owned(), object);
+        Ok(())
+    }
+
+    /// Writes a policy's parameters into a slot that nobody is bound to yet.
+    pub fn put(&mut self, policy: &str, slot: u32, params: &[u8]) -> Result<(), BpfError> {
+        self.load_policy(policy)?;
+        self.policies.get(policy).ok_or_else(|| BpfError::NoPolicy(policy.to_owned()))?.put(slot, params)
+    }
+
+    /// Empties a slot in every loaded policy.
+    pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
+        self.policies.values().try_for_each(|policy| policy.clear(slot))
+    }
+
+    /// Binds a cgroup to a slot, or moves it to another.
+    pub fn bind(&self, cgroup: CgroupId, slot: u32, count: bool) -> Result<(), BpfError> {
+        self.command(Op::Bind, "bind", cgroup.0, slot, flags(count))
+    }
+
+    /// Ends a cgroup's binding; one that does not exist is no error.
+    pub fn unbind(&self, cgroup: CgroupId) {
+        // ENOENT: the cgroup went away and cgroup_rmdir was there first.
+        if let Err(error) = self.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
+            tracing::debug!(%error, "unbind");
+        }
+    }
+
+    /// Registers a slot under the path a cgroup will have.
+    pub fn register(&self, path: &CgroupPath, slot: u32, count: bool) -> Result<(), BpfError> {
+        let key = shared::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
+        self.map("memcg_prepared")?
+            .update(&key, &shared::binding(slot, flags(count)), MapFlags::ANY)
+            .map_err(|why| BpfError::Map { map: "memcg_prepared", why })
+    }
+
+    /// Forgets a registration; one that does not exist is no error.
+    pub fn unregister(&self, path: &CgroupPath) {
+        if let (Some(key), Ok(map)) = (shared::path_key(path.as_str()), self.map("memcg_prepared"))
+            && let Err(error) = map.delete(&key)
+        {
+            tracing::debug!(%error, %path, "unregister");
+        }
+    }
+
+    /// Whether every new cgroup is told of, not only registered ones.
+    pub fn announce(&self, all: bool) -> Result<(), BpfError> {
+        self.command(Op::Announce, "announce", u64::from(all), 0, 0)
+    }
+
+    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life.
+    pub fn need(&mut self, policies: &BTreeSet<String>, counting: bool, life: bool) -> Result<(), BpfError> {
+        // New things first: nothing that was in force has a gap.
+        if life && self.life.is_empty() {
+            self.life = LIFE.iter().map(|name| self.attach(name)).collect::<Result<_, _>>()?;
+        }
+        if counting && self.counting.is_empty() {
+            let chosen: Vec<String> = chosen_programs(&self.counting_hooks).collect();
+            self.counting = chosen.iter().map(|name| self.attach(name)).collect::<Result<_, _>>()?;
+        }
+        for (name, policy) in &mut self.policies {
+            if policies.contains(name) { policy.attach()? } else { policy.detach() }
+        }
+        if !counting {
+            self.counting.clear();
+        }
+        if !life {
+            self.life.clear();
+        }
+        Ok(())
+    }
+
+    fn attach(&self, name: &str) -> Result<Link, BpfError> {
+        let program = self.core.progs_mut().find(|p| p.name() == name).ok_or_else(|| BpfError::Missing {
+            object: "core.bpf.o".into(),
+            what: format!("program {name}"),
+        })?;
+        program.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
+    }
+
+    /// The subtree's counters of a governed cgroup, by the names of `struct memcg_bpf_counters`.
+    pub fn counters(&self, cgroup: CgroupId) -> BTreeMap<String, u64> {
+        let value = self
+            .map("memcg_counters")
+            .ok()
+            .and_then(|map| map.lookup(&cgroup.0.to_ne_bytes(), MapFlags::ANY).ok().flatten())
+            .unwrap_or_default();
+        let words = value.chunks_exact(8).filter_map(|c| c.try_into().ok()).map(u64::from_ne_bytes);
+        self.counter_names.iter().cloned().zip(words).collect()
+    }
+
+    /// Events from the kernel: a source to poll and to read from.
+    pub fn events(&self) -> Result<events::Events, BpfError> {
+        events::Events::open(self.map("memcg_events")?)
+    }
+
+    /// How many events found the ring buffer full.
+    pub fn dropped(&self) -> u64 {
+        let key = 0u32.to_ne_bytes();
+        let world = self.map("memcg_world").ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
+        let dropped = world.as_deref().and_then(|w| w.get(12..16)).and_then(|w| w.try_into().ok());
+        u64::from(dropped.map_or(0, u32::from_ne_bytes))
+    }
+}
+
+fn flags(count: bool) -> u32 {
+    if count { shared::BINDING_COUNT } else { 0 }
+}
+
+/// The names of the chosen candidates' programs.
+pub(super) fn chosen_programs(hooks: &BTreeMap<String, Candidates>) -> impl Iterator<Item = String> {
+    hooks.values().filter_map(|c| c.all.get(c.chosen?).map(|(program, _)| program.clone()))
+}

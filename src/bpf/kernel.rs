@@ -1,0 +1,38 @@
+//! What the running kernel offers, read from its BTF; needs no privilege beyond reading it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use libbpf_rs::Btf;
+
+use super::catalog::Objects;
+use super::core::BpfError;
+use super::log;
+use crate::report::KernelReport;
+
+/// struct_ops of the kernel series that bring native memcg hooks; a registered one has a wrapper type.
+const NATIVE: [&str; 4] = ["memcg_bpf_ops", "memcg_ops", "bpf_memcg_ops", "bpf_oom_ops"];
+
+/// The kernel's own BTF.
+pub fn btf() -> Result<Btf<'static>, BpfError> {
+    log::quietly(Btf::from_vmlinux).0.map_err(BpfError::NoBtf)
+}
+
+/// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.
+pub fn probe(objects: &Objects) -> Result<KernelReport, BpfError> {
+    let btf = btf()?;
+    let mut hooks = BTreeMap::new();
+    for (hook, list) in objects.hooks.values().flatten().chain(&objects.core_hooks) {
+        let chosen = list.iter().find(|section| super::attach::kernel_has(&btf, section));
+        hooks.insert(hook.clone(), chosen.cloned());
+    }
+    let native = NATIVE
+        .iter()
+        .filter(|name| {
+            btf.type_by_name::<libbpf_rs::btf::types::Struct<'_>>(&format!("bpf_struct_ops_{name}")).is_some()
+        })
+        .map(|name| (*name).to_owned())
+        .collect();
+    let release = std::fs::read_to_string(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
+    Ok(KernelReport { release: release.trim().to_owned(), hooks, native })
+}

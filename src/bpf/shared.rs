@@ -1,0 +1,52 @@
+//! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
+//! `bpf/core.bpf.c`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
+
+/// Slots, and so bindings, in the whole system (`MEMCG_BPF_MAX_BINDINGS`).
+pub const MAX_BINDINGS: u32 = 4096;
+/// Deepest level of a cgroup that can be governed (`MEMCG_BPF_MAX_LEVEL`).
+pub const MAX_LEVEL: usize = 32;
+/// Longest path that can be registered ahead, with its terminating zero (`MEMCG_BPF_PATH_MAX`).
+pub const PATH_MAX: usize = 256;
+/// `MEMCG_BPF_BINDING_COUNT`: keep the subtree's counters.
+pub const BINDING_COUNT: u32 = 1;
+/// Every slot of a policy's `params` map starts with this many bytes: `in_force`.
+pub const SLOT_HEADER: usize = 8;
+
+/// `enum memcg_bpf_op`.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub enum Op {
+    Unbind = 0,
+    Bind = 1,
+    Announce = 2,
+    Machine = 3,
+}
+
+/// `struct memcg_bpf_command` as the bytes the program reads.
+pub fn command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24);
+    bytes.extend_from_slice(&value.to_ne_bytes());
+    for word in [op as u32, slot, flags, 0] {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+/// `struct memcg_bpf_binding`.
+pub fn binding(slot: u32, flags: u32) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    let (low, high) = bytes.split_at_mut(4);
+    low.copy_from_slice(&slot.to_ne_bytes());
+    high.copy_from_slice(&flags.to_ne_bytes());
+    bytes
+}
+
+/// `struct memcg_bpf_path`: zero-padded; `None` when it would not fit with its terminating zero.
+pub fn path_key(path: &str) -> Option<[u8; PATH_MAX]> {
+    let mut key = [0; PATH_MAX];
+    if path.len() >= PATH_MAX {
+        return None;
+    }
+    key.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
+    Some(key)
+}

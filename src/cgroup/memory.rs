@@ -1,0 +1,60 @@
+//! The memory files of a cgroup.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::mount::directory;
+use crate::names::CgroupPath;
+
+/// Reads one of a cgroup's files; errors name it.
+fn read(path: &CgroupPath, file: &str) -> io::Result<String> {
+    std::fs::read_to_string(directory(path).join(file))
+        .map_err(|e| io::Error::new(e.kind(), format!("reading {file} of {path}: {e}")))
+}
+
+/// memory.current in bytes.
+pub fn usage(path: &CgroupPath) -> io::Result<u64> {
+    let text = read(path, "memory.current")?;
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::other(format!("memory.current of {path} says '{}'", text.trim())))
+}
+
+/// Does the cgroup have the memory controller, so that it can be governed?
+pub fn is_controlled(path: &CgroupPath) -> bool {
+    directory(path).join("memory.current").exists()
+}
+
+/// The smallest memory.max from the cgroup up; `machine` where none is set.
+pub fn effective_max(path: &CgroupPath, machine: u64) -> u64 {
+    let mut least = machine;
+    let mut at = Some(path.clone());
+    while let Some(cgroup) = at {
+        // "max", and the root has no such file.
+        if let Some(max) = read(&cgroup, "memory.max").ok().and_then(|t| t.trim().parse().ok()) {
+            least = least.min(max);
+        }
+        at = cgroup.parent();
+    }
+    least
+}
+
+/// memory.events: `low high max oom oom_kill oom_group_kill …`.
+pub fn events(path: &CgroupPath) -> BTreeMap<String, u64> {
+    let text = read(path, "memory.events").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?)))
+        .collect()
+}
+
+/// The machine's memory in bytes (MemTotal).
+pub fn machine() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|kib| kib.trim().parse::<u64>().ok())
+        .and_then(|kib| kib.checked_mul(1024))
+        .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
+}

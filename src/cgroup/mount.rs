@@ -1,0 +1,67 @@
+//! Where the unified hierarchy is, and a cgroup's id by its path.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use thiserror::Error;
+
+use crate::names::{CgroupId, CgroupPath};
+
+/// Where systemd mounts it on every current distribution.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+
+/// Why this machine's cgroups cannot be used.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum MountError {
+    #[error(
+        "cgroup v2 is not mounted at {MOUNT}: this machine uses cgroup v1 or the hybrid layout; boot it with \
+         systemd.unified_cgroup_hierarchy=1"
+    )]
+    NotUnified,
+    #[error("{MOUNT} cannot be examined: {0}")]
+    Examine(io::Error),
+    #[error(
+        "the memory controller is not enabled in {MOUNT}/cgroup.controllers: remove cgroup_disable=memory from the kernel command line"
+    )]
+    NoMemory,
+}
+
+/// Checks that the unified hierarchy with the memory controller is at hand.
+pub fn check() -> Result<(), MountError> {
+    check_at(Path::new(MOUNT))
+}
+
+fn check_at(mount: &Path) -> Result<(), MountError> {
+    let found = statfs(mount).map_err(|e| MountError::Examine(e.into()))?;
+    if found.filesystem_type() != CGROUP2_SUPER_MAGIC {
+        return Err(MountError::NotUnified);
+    }
+    let controllers =
+        std::fs::read_to_string(mount.join("cgroup.controllers")).map_err(MountError::Examine)?;
+    if controllers.split_whitespace().any(|c| c == "memory") { Ok(()) } else { Err(MountError::NoMemory) }
+}
+
+/// The directory of a cgroup.
+pub fn directory(path: &CgroupPath) -> PathBuf {
+    Path::new(MOUNT).join(path.as_str().trim_start_matches('/'))
+}
+
+/// The id of the cgroup that has this path now. Symbolic links do not exist in cgroupfs.
+pub fn id(path: &CgroupPath) -> io::Result<CgroupId> {
+    let metadata = std::fs::symlink_metadata(directory(path))?;
+    if metadata.is_dir() { Ok(CgroupId(metadata.ino())) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_system_is_not_the_unified_hierarchy() {
+        assert!(matches!(check_at(Path::new("/proc")), Err(MountError::NotUnified)));
+        assert!(matches!(check_at(Path::new("/nonexistent")), Err(MountError::Examine(_))));
+    }
+}
