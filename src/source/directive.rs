@@ -1,0 +1,229 @@
+//! The assignments of a memory policy in the text of one unit file or drop-in, read as systemd reads such files.
+//! Never fails: what systemd would ignore is ignored, with a warning where it is about us.
+
+use crate::names::UnitKind;
+use crate::source::shown;
+
+/// Longest line, with its continuations, that systemd reads (its LONG_LINE_MAX), in bytes.
+pub const LINE_MAX: usize = 1024 * 1024;
+
+/// What systemd takes for space.
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// The section of our own, and its key.
+const OWN_SECTION: &str = "X-MemoryBPF";
+const OWN_KEY: &str = "Policy";
+
+/// How an assignment is spelled. All spellings are the same setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// `MemoryBPFPolicy=` in the unit's own section; systemd logs that it does not know the key.
+    Bare,
+    /// `X-MemoryBPFPolicy=` in the unit's own section; systemd is silent.
+    Extension,
+    /// `Policy=` in `[X-MemoryBPF]`; systemd is silent.
+    Section,
+}
+
+impl Spelling {
+    /// As it stands in the file.
+    pub fn text(self) -> &'static str {
+        match self {
+            Spelling::Bare => "MemoryBPFPolicy=",
+            Spelling::Extension => "X-MemoryBPFPolicy=",
+            Spelling::Section => "[X-MemoryBPF] Policy=",
+        }
+    }
+}
+
+/// One assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directive {
+    /// What is assigned, without the space around it; empty for a reset.
+    pub value: String,
+    /// The line on which the assignment begins, from 1.
+    pub line: usize,
+    /// How it is spelled.
+    pub spelling: Spelling,
+}
+
+/// What one file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// The assignments in the file's order.
+    pub directives: Vec<Directive>,
+    /// What is ignored although it is about us, one sentence with file and line each.
+    pub warnings: Vec<String>,
+}
+
+/// The assignments in `text`, the content of `file`, for a unit of that kind. See [`read`] for the warnings.
+pub fn directives(kind: UnitKind, file: &str, text: &str) -> Vec<Directive> {
+    read(kind, file, text).directives
+}
+
+/// The assignments in `text`, the content of `file`, for a unit of that kind, and warnings about those ignored.
+pub fn read(kind: UnitKind, file: &str, text: &str) -> Reading {
+    let mut reader = Reader { kind, file, section: String::new(), reading: Reading::default() };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut logical = String::new();
+    let mut begins = 0usize;
+    for (index, physical) in Lines(text).enumerate() {
+        let number = index.saturating_add(1);
+        if physical.len().saturating_add(logical.len()) > LINE_MAX {
+            reader.warn(number, format_args!("a line is longer than {LINE_MAX} bytes; systemd reads no further, so nothing from here on counts"));
+            return reader.reading;
+        }
+        if physical.trim_start_matches(SPACE).starts_with(['#', ';']) {
+            continue;
+        }
+        if logical.is_empty() {
+            begins = number;
+        }
+        logical.push_str(physical);
+        if ends_in_backslash(&logical) {
+            logical.pop();
+            logical.push(' ');
+            continue;
+        }
+        if !reader.line(begins, &logical) {
+            return reader.reading;
+        }
+        logical.clear();
+    }
+    reader.line(begins, &logical);
+    reader.reading
+}
+
+/// True when the last character is a backslash that is not itself escaped.
+fn ends_in_backslash(line: &str) -> bool {
+    line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
+}
+
+struct Reader<'a> {
+    kind: UnitKind,
+    file: &'a str,
+    section: String,
+    reading: Reading,
+}
+
+impl Reader<'_> {
+    fn warn(&mut self, line: usize, what: std::fmt::Arguments<'_>) {
+        self.reading.warnings.push(format!("{}:{line}: {what}", super::shown_up_to(self.file, 512)));
+    }
+
+    /// One logical line; false when systemd would stop reading the file here.
+    fn line(&mut self, number: usize, line: &str) -> bool {
+        let line = line.trim_matches(SPACE);
+        if line.is_empty() {
+            return true;
+        }
+        if let Some(rest) = line.strip_prefix('[') {
+            let Some(name) = rest.strip_suffix(']') else {
+                self.warn(number, format_args!("section header '{}' has no ']'; systemd reads no further, so nothing from here on counts", shown(line)));
+                return false;
+            };
+            self.section = name.to_owned();
+            return true;
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            if is_about_us(line) {
+                self.warn(number, format_args!("ignoring '{}': there is no '=' after the name", shown(line)));
+            }
+            return true;
+        };
+        self.assignment(number, key.trim_matches(SPACE), value.trim_matches(SPACE));
+        true
+    }
+
+    fn assignment(&mut self, number: usize, key: &str, value: &str) {
+        let in_own_section = self.section == OWN_SECTION;
+        let spelling = match key {
+            OWN_KEY if in_own_section => Spelling::Section,
+            "MemoryBPFPolicy" if self.section == self.kind.section() => Spelling::Bare,
+            "X-MemoryBPFPolicy" if self.section == self.kind.section() => Spelling::Extension,
+            _ => {
+                self.explain_ignored(number, key, in_own_section);
+                return;
+            }
+        };
+        self.reading.directives.push(Directive { value: value.to_owned(), line: number, spelling });
+    }
+
+    fn explain_ignored(&mut self, number: usize, key: &str, in_own_section: bool) {
+        let (kind, section) = (self.kind.suffix(), self.kind.section());
+        if in_own_section {
+            self.warn(
+                number,
+                format_args!(
+                    "ignoring '{}=' in [{OWN_SECTION}]: the only key there is '{OWN_KEY}='",
+                    shown(key)
+                ),
+            );
+        } else if matches!(key, "MemoryBPFPolicy" | "X-MemoryBPFPolicy") {
+            if self.section.is_empty() {
+                self.warn(
+                    number,
+                    format_args!(
+                        "ignoring '{key}=' before the first section; for a {kind} it belongs in [{section}]"
+                    ),
+                );
+            } else {
+                let found = shown(&self.section);
+                self.warn(
+                    number,
+                    format_args!("ignoring '{key}=' in [{found}]; for a {kind} it belongs in [{section}]"),
+                );
+            }
+        } else if is_about_us(key) {
+            self.warn(number, format_args!("ignoring '{}='; did you mean 'X-MemoryBPFPolicy='?", shown(key)));
+        } else if key == OWN_KEY && self.section.eq_ignore_ascii_case(OWN_SECTION) {
+            let found = shown(&self.section);
+            self.warn(
+                number,
+                format_args!("ignoring '{OWN_KEY}=' in [{found}]; did you mean [{OWN_SECTION}]?"),
+            );
+        }
+    }
+}
+
+/// True for a key that is meant for us, with whatever case and ending.
+fn is_about_us(key: &str) -> bool {
+    let mut key = key.as_bytes();
+    if let [b'X' | b'x', b'-', rest @ ..] = key {
+        key = rest;
+    }
+    key.get(.."MemoryBPF".len()).is_some_and(|head| head.eq_ignore_ascii_case(b"MemoryBPF"))
+}
+
+/// Lines as systemd splits them: `\n`, `\r` and `\0` end a line, different ones in a row end one together.
+struct Lines<'a>(&'a str);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (line, mut rest) = match self.0.find(['\n', '\r', '\0']) {
+            Some(end) => self.0.split_at(end),
+            None => (self.0, ""),
+        };
+        let mut seen: Vec<char> = Vec::with_capacity(3);
+        while let Some(end) =
+            rest.chars().next().filter(|c| matches!(c, '\n' | '\r' | '\0') && !seen.contains(c))
+        {
+            rest = rest.get(1..).unwrap_or("");
+            seen.push(end);
+            if end == '\0' {
+                break;
+            }
+        }
+        self.0 = rest;
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+#[path = "directive_tests.rs"]
+mod tests;
