@@ -5,6 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod container;
+mod unit;
+
+pub use container::{CONTAINER_ID_MAX, ContainerId};
+pub use unit::{UNIT_NAME_MAX, UnitName, unescape};
+
 /// A cgroup's 64-bit id (inode number with generation): its identity. A path is only a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CgroupId(pub u64);
@@ -43,9 +49,10 @@ impl CgroupPath {
         CgroupPath("/".to_owned())
     }
 
-    /// Accepts `/a/b` (a trailing slash is dropped); refuses relative paths, `..`, control characters.
+    /// Accepts `/a/b` (a trailing slash is dropped); refuses relative paths, `..`, zero bytes, and line feeds, which
+    /// the kernel refuses too. Other control characters can stand in a cgroup's name; [`fmt::Display`] escapes them.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::CgroupPath(text.escape_debug().to_string(), why));
+        let fail = |why| Err(NameError::CgroupPath(unit::shown(text), why));
         if text.len() > CGROUP_PATH_MAX {
             return fail("longer than 4095 bytes");
         }
@@ -61,8 +68,8 @@ impl CgroupPath {
                 return fail("it has an empty, '.' or '..' component");
             }
         }
-        if rest.contains('\0') {
-            return fail("it contains a zero byte");
+        if rest.contains(['\0', '\n']) {
+            return fail("it contains a zero byte or a line feed");
         }
         Ok(CgroupPath(format!("/{rest}")))
     }
@@ -104,6 +111,9 @@ impl CgroupPath {
 
     /// The child called `name`, which is taken as one component.
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
+        if name.is_empty() || name.contains('/') {
+            return Err(NameError::CgroupPath(unit::shown(name), "a child's name is one component"));
+        }
         if self.is_root() {
             Self::parse(&format!("/{name}"))
         } else {
@@ -172,5 +182,32 @@ impl UnitKind {
             UnitKind::Slice => "Slice",
             UnitKind::Scope => "Scope",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_path_has_no_way_up() {
+        for (text, sentence) in [
+            ("", "'' is not a cgroup path: it does not start with '/'"),
+            ("a/b", "'a/b' is not a cgroup path: it does not start with '/'"),
+            ("/a/../b", "'/a/../b' is not a cgroup path: it has an empty, '.' or '..' component"),
+            ("/a//b", "'/a//b' is not a cgroup path: it has an empty, '.' or '..' component"),
+            ("///", "'///' is not a cgroup path: it has an empty, '.' or '..' component"),
+            ("/a\nb", "'/a\\nb' is not a cgroup path: it contains a zero byte or a line feed"),
+        ] {
+            assert_eq!(CgroupPath::parse(text).unwrap_err().to_string(), sentence);
+        }
+        let path = CgroupPath::parse("/a/b/").unwrap();
+        assert_eq!((path.as_str(), path.level(), path.file_name()), ("/a/b", 2, "b"));
+        for no_component in ["..", ".", "", "a/b", "/"] {
+            assert!(path.join(no_component).is_err(), "{no_component}");
+        }
+        assert!(path.is_within(&CgroupPath::parse("/a").unwrap()));
+        assert!(!CgroupPath::parse("/ab").unwrap().is_within(&CgroupPath::parse("/a").unwrap()));
+        assert_eq!(CgroupPath::parse("/\u{1b}[31m").unwrap().to_string(), "/\\u{1b}[31m");
     }
 }

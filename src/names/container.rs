@@ -1,0 +1,73 @@
+//! Container ids, as the runtimes accept them.
+
+use std::fmt;
+
+use super::NameError;
+use super::unit::shown;
+
+/// Longest container id, in bytes: every runtime makes a directory of that name.
+pub const CONTAINER_ID_MAX: usize = 255;
+
+/// A container's id: 64 hexadecimal digits from an engine, or whatever a person gave to `crun run` or `runc run`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// Accepts letters, digits and `_ + . -`, not starting with `-` or `.`: the union of what containerd, CRI-O, podman,
+    /// crun and runc allow, less what could pass for an option or a directory.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let fail = |why| Err(NameError::ContainerId(shown(text), why));
+        if text.is_empty() {
+            return fail("it is empty");
+        }
+        if text.len() > CONTAINER_ID_MAX {
+            return fail("it is longer than 255 bytes");
+        }
+        if text.starts_with(['-', '.']) {
+            return fail("it starts with '-' or '.'");
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-".contains(&b)) {
+            return fail("only letters, digits and _ + . - may stand in it");
+        }
+        Ok(ContainerId(text.to_owned()))
+    }
+
+    /// The whole id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 characters, as engines print it.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_all_engines_are_accepted_and_paths_are_not() {
+        for id in ["1f2e", "my_box", "a+b", "a.b-c", "_x", &"f".repeat(64)] {
+            assert_eq!(ContainerId::parse(id).unwrap().as_str(), id);
+        }
+        for (id, why) in [
+            ("", "'' is not a container id: it is empty"),
+            ("..", "'..' is not a container id: it starts with '-' or '.'"),
+            ("-rf", "'-rf' is not a container id: it starts with '-' or '.'"),
+            ("a/b", "'a/b' is not a container id: only letters, digits and _ + . - may stand in it"),
+            ("a\n", "'a\\n' is not a container id: only letters, digits and _ + . - may stand in it"),
+        ] {
+            assert_eq!(ContainerId::parse(id).unwrap_err().to_string(), why);
+        }
+        assert!(ContainerId::parse(&"x".repeat(1 << 20)).unwrap_err().to_string().len() < 200);
+        assert_eq!(ContainerId::parse(&"f".repeat(64)).unwrap().short(), "ffffffffffff");
+    }
+}

@@ -1,0 +1,228 @@
+//! systemd unit names: their parts, the drop-in directories they read, and the cgroup they will have.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{CgroupPath, NameError, UnitKind};
+
+/// Longest unit name systemd accepts, in bytes (UNIT_NAME_MAX less the terminating zero).
+pub const UNIT_NAME_MAX: usize = 255;
+
+/// cgroup files start with one of these and a dot; systemd escapes unit names that would clash with them.
+const CONTROLLERS: [&str; 14] = [
+    "cgroup",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "io",
+    "blkio",
+    "memory",
+    "devices",
+    "pids",
+    "bpf-firewall",
+    "bpf-devices",
+    "bpf-foreign",
+    "bpf-socket-bind",
+    "bpf-restrict-network-interfaces",
+];
+
+/// The name of a service, slice or scope: `x.service`, `x@instance.service`, the template `x@.service`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitName {
+    text: String,
+    kind: UnitKind,
+    prefix: String,
+    /// `Some("")` for a template.
+    instance: Option<String>,
+}
+
+impl UnitName {
+    /// Accepts what systemd accepts, for the three kinds that can carry a policy.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let fail = |why| Err(NameError::UnitName(shown(text), why));
+        if text.len() > UNIT_NAME_MAX {
+            return fail("it is longer than 255 bytes");
+        }
+        let Some((stem, suffix)) = text.rsplit_once('.') else {
+            return fail("it does not end in .service, .slice or .scope");
+        };
+        let Some(kind) = [UnitKind::Service, UnitKind::Slice, UnitKind::Scope]
+            .into_iter()
+            .find(|kind| kind.suffix() == suffix)
+        else {
+            return fail("it does not end in .service, .slice or .scope");
+        };
+        if !stem.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b)) {
+            return fail("only letters, digits and :-_.\\@ may stand in it");
+        }
+        let (prefix, instance) = match stem.split_once('@') {
+            Some((prefix, instance)) => (prefix, Some(instance)),
+            None => (stem, None),
+        };
+        if prefix.is_empty() {
+            return fail("there is nothing before the '@' or the dot");
+        }
+        Ok(UnitName {
+            text: text.to_owned(),
+            kind,
+            prefix: prefix.to_owned(),
+            instance: instance.map(str::to_owned),
+        })
+    }
+
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Service, slice or scope.
+    pub fn kind(&self) -> UnitKind {
+        self.kind
+    }
+
+    /// What stands before the `@`, or before the suffix; still escaped (`%p`).
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What stands between `@` and the suffix, still escaped (`%i`); `None` for plain units and templates.
+    pub fn instance(&self) -> Option<&str> {
+        self.instance.as_deref().filter(|i| !i.is_empty())
+    }
+
+    /// `x@.service` for the instance `x@1.service`; `None` for anything else.
+    pub fn template(&self) -> Option<String> {
+        self.instance().map(|_| format!("{}@.{}", self.prefix, self.kind.suffix()))
+    }
+
+    /// True for `x@.service`, which is never started itself.
+    pub fn is_template(&self) -> bool {
+        self.instance.as_deref() == Some("")
+    }
+
+    /// Names of the directories whose drop-ins this unit reads, the most specific first; each may exist below every
+    /// directory of systemd's search path. As in systemd, an instance also reads `foo-@x.service.d`.
+    pub fn drop_in_dirs(&self) -> Vec<String> {
+        let mut dirs = Vec::new();
+        let suffix = self.kind.suffix();
+        let mut prefix = Some(self.prefix.clone());
+        while let Some(p) = prefix {
+            if let Some(instance) = self.instance() {
+                dirs.push(format!("{p}@{instance}.{suffix}.d"));
+                dirs.push(format!("{p}@.{suffix}.d"));
+                // systemd walks the template's own prefixes before it goes on with the instance's.
+                dirs.extend(shorter_prefixes(&p).into_iter().map(|s| format!("{s}.{suffix}.d")));
+            } else if self.is_template() && p == self.prefix {
+                dirs.push(format!("{p}@.{suffix}.d"));
+            } else {
+                dirs.push(format!("{p}.{suffix}.d"));
+            }
+            prefix = shorter_prefix(&p);
+        }
+        dirs.push(format!("{suffix}.d"));
+        let mut seen = BTreeSet::new();
+        dirs.retain(|dir| seen.insert(dir.clone()));
+        dirs
+    }
+
+    /// The cgroup of a slice: `a-b.slice` → `/a.slice/a-b.slice`, `-.slice` → `/`. `None` for other kinds and for
+    /// names that are no slice to systemd (`a--b.slice`, `a-.slice`, `a@b.slice`).
+    pub fn slice_cgroup_path(&self) -> Option<CgroupPath> {
+        if self.kind != UnitKind::Slice || self.instance.is_some() {
+            return None;
+        }
+        if self.prefix == "-" {
+            return Some(CgroupPath::root());
+        }
+        let mut path = CgroupPath::root();
+        let mut upto = String::new();
+        for part in self.prefix.split('-') {
+            if part.is_empty() {
+                return None;
+            }
+            if !upto.is_empty() {
+                upto.push('-');
+            }
+            upto.push_str(part);
+            path = path.join(&cgroup_name(&format!("{upto}.slice"))).ok()?;
+        }
+        Some(path)
+    }
+
+    /// The cgroup this unit has while it is in `slice`. A slice's own place follows from its name alone; a `slice`
+    /// that is none counts as the root slice, as a unit without `Slice=` has it.
+    pub fn cgroup_path_in(&self, slice: &UnitName) -> CgroupPath {
+        if let Some(path) = self.slice_cgroup_path() {
+            return path;
+        }
+        let above = slice.slice_cgroup_path().unwrap_or_else(CgroupPath::root);
+        // The grammar leaves no '/', no zero byte and no bare '..', so only the length could be wrong.
+        above.join(&cgroup_name(&self.text)).unwrap_or(above)
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// systemd's name for a unit's cgroup directory: a leading `_` where the name would look like a cgroup file.
+fn cgroup_name(unit: &str) -> String {
+    let clashes = unit.starts_with(['_', '.'])
+        || CONTROLLERS.iter().any(|c| unit.strip_prefix(c).is_some_and(|rest| rest.starts_with('.')));
+    if clashes { format!("_{unit}") } else { unit.to_owned() }
+}
+
+/// `foo-bar` → `foo-`, `foo-` → none: the next prefix whose drop-ins apply.
+fn shorter_prefix(prefix: &str) -> Option<String> {
+    // One trailing dash belongs to the prefix itself.
+    let body = prefix.strip_suffix('-').unwrap_or(prefix);
+    let (head, _) = body.rsplit_once('-')?;
+    if head.is_empty() { None } else { Some(format!("{head}-")) }
+}
+
+fn shorter_prefixes(prefix: &str) -> Vec<String> {
+    std::iter::successors(shorter_prefix(prefix), |p| shorter_prefix(p)).collect()
+}
+
+/// systemd's unescape of names made from paths: `-` is `/`, `\x2d` is the byte. A text with a broken escape comes back
+/// as it is, bytes that are no UTF-8 as replacement characters.
+pub fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        match first {
+            b'-' => bytes.push(b'/'),
+            b'\\' => {
+                let byte = tail
+                    .split_at_checked(3)
+                    .and_then(|(escape, after)| Some((escape.strip_prefix(b"x")?, after)))
+                    .filter(|(digits, _)| digits.iter().all(u8::is_ascii_hexdigit))
+                    .and_then(|(digits, after)| Some((std::str::from_utf8(digits).ok()?, after)))
+                    .and_then(|(digits, after)| Some((u8::from_str_radix(digits, 16).ok()?, after)));
+                match byte {
+                    Some((byte, after)) if byte != 0 => {
+                        bytes.push(byte);
+                        rest = after;
+                    }
+                    _ => return text.to_owned(),
+                }
+            }
+            other => bytes.push(*other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A name as it may be shown: escaped, and cut, because it may come from anywhere and be of any length.
+pub(super) fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(80).collect();
+    let dots = if cut.len() < text.len() { "…" } else { "" };
+    format!("{}{dots}", cut.escape_debug())
+}
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;
