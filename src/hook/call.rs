@@ -1,0 +1,188 @@
+//! The one call to the daemon, over the system bus and with a deadline for everything: connecting, the daemon's
+//! activation, its answer.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+use zbus::proxy::{CacheProperties, MethodFlags};
+use zbus::{Connection, Variant, fdo};
+
+use crate::source::shown_up_to;
+
+/// Where the system bus listens. Fixed, because a hook's environment is whatever the engine happened to have.
+pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+
+/// The most time a container's start is held up by the call.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+
+const NAME: &str = "org.memcg.Bpf1";
+const PATH: &str = "/org/memcg/Bpf1";
+const INTERFACE: &str = "org.memcg.Bpf1.Manager";
+
+/// All error names of the daemon begin with this.
+const OUR_ERRORS: &str = "org.memcg.Bpf1.Error.";
+
+/// Longest error text that is passed on, in characters: a line of 4096 bytes can hold many mistakes.
+const TEXT_MAX: usize = 2000;
+
+/// Why the daemon did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// It is not there, or not in time; it may do it later.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The caller has no right to ask.
+    #[error("{0}")]
+    Denied(String),
+    /// It says no, and would say so again.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What AttachContainer is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Attachment<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// Its first process.
+    pub pid: u32,
+    /// The policy line.
+    pub line: &'a str,
+    /// `linux.cgroupsPath`, when the bundle could be read.
+    pub cgroups_path: Option<&'a str>,
+    /// Whether the container must not start without its policy.
+    pub required: bool,
+}
+
+/// Asks the daemon on the bus at `address` to put a container's policy into force; returns when it is.
+pub fn attach(address: &str, deadline: Duration, wish: Attachment<'_>) -> Result<(), CallError> {
+    within(deadline, async {
+        let connection = connect(address).await?;
+        let mut options: HashMap<&str, Variant<'_>> = HashMap::new();
+        options.insert("required", Variant::from(wish.required));
+        if let Some(path) = wish.cgroups_path {
+            options.insert("cgroups-path", Variant::from(path));
+        }
+        let body = (wish.id, wish.pid, wish.line, options);
+        connection.call_method(Some(NAME), PATH, Some(INTERFACE), "AttachContainer", &body).await.map(|_| ())
+    })
+}
+
+/// Tells the daemon that a container has ended. Does not start a daemon for that: there would be nothing to detach.
+pub fn detach(address: &str, deadline: Duration, id: &str) -> Result<(), CallError> {
+    within(deadline, async {
+        let connection = connect(address).await?;
+        let daemon = zbus::proxy::Builder::<zbus::Proxy<'_>>::new(&connection)
+            .destination(NAME)
+            .path(PATH)
+            .interface(INTERFACE)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        daemon
+            .call_with_flags::<_, _, ()>("DetachContainer", MethodFlags::NO_AUTO_START, &(id,))
+            .await
+            .map(|_| ())
+    })
+}
+
+async fn connect(address: &str) -> zbus::Result<Connection> {
+    let builder = zbus::connection::Builder::address(address);
+    let builder = match host_uid() {
+        Some(uid) => builder.user_id(uid),
+        None => builder,
+    };
+    builder.build().await
+}
+
+/// The caller's user id outside of its user namespace, which is the one the bus sees: rootless engines run hooks as
+/// "root" of a namespace of their own. `None` when it is not known.
+fn host_uid() -> Option<u32> {
+    host_uid_in(nix::unistd::geteuid().as_raw(), &std::fs::read_to_string("/proc/self/uid_map").ok()?)
+}
+
+fn host_uid_in(uid: u32, uid_map: &str) -> Option<u32> {
+    uid_map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let offset = uid.checked_sub(inside)?;
+        if offset < count { outside.checked_add(offset) } else { None }
+    })
+}
+
+fn within(deadline: Duration, call: impl Future<Output = zbus::Result<()>>) -> Result<(), CallError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CallError::Unreachable(format!("the system bus cannot be used: {error}")))?;
+    let result = runtime.block_on(async { tokio::time::timeout(deadline, call).await });
+    // Whatever hangs in a helper thread must not hang the container.
+    runtime.shutdown_background();
+    match result {
+        Ok(answer) => answer.map_err(CallError::from),
+        Err(_) => Err(CallError::Unreachable(format!("memcg-bpfd did not answer within {deadline:?}"))),
+    }
+}
+
+impl From<zbus::Error> for CallError {
+    fn from(error: zbus::Error) -> CallError {
+        match error {
+            zbus::Error::MethodError(name, text, _) => from_reply(name.as_str(), text.as_deref()),
+            zbus::Error::FDO(error) => from_bus(*error),
+            zbus::Error::InputOutput(error) | zbus::Error::Connection(error, _) => from_io(&error),
+            zbus::Error::Handshake(text) if text.to_ascii_lowercase().contains("reject") => {
+                CallError::Denied("the system bus does not accept this user".to_owned())
+            }
+            other => CallError::Unreachable(one_line(&format!("the system bus cannot be used: {other}"))),
+        }
+    }
+}
+
+fn from_reply(name: &str, text: Option<&str>) -> CallError {
+    let text = one_line(text.filter(|text| !text.is_empty()).unwrap_or(name));
+    match name.strip_prefix(OUR_ERRORS) {
+        Some("Busy") | None => CallError::Unreachable(text),
+        Some(_) => CallError::Refused(text),
+    }
+}
+
+fn from_bus(error: fdo::Error) -> CallError {
+    match error {
+        fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) => {
+            CallError::Unreachable("memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd".to_owned())
+        }
+        fdo::Error::AccessDenied(_) | fdo::Error::AuthFailed(_) | fdo::Error::InteractiveAuthorizationRequired(_) => {
+            CallError::Denied("memcg-bpfd takes policies from root only, and this engine does not run as root".to_owned())
+        }
+        fdo::Error::InvalidArgs(text) | fdo::Error::InvalidSignature(text) => {
+            CallError::Refused(one_line(&format!("memcg-bpfd does not understand this hook; are they of the same version? ({text})")))
+        }
+        fdo::Error::UnknownMethod(_) | fdo::Error::UnknownObject(_) | fdo::Error::UnknownInterface(_) => {
+            CallError::Unreachable("the memcg-bpfd that runs has no AttachContainer; is it just starting, or older than this hook?".to_owned())
+        }
+        other => CallError::Unreachable(one_line(&format!("memcg-bpfd cannot be reached: {other}"))),
+    }
+}
+
+fn from_io(error: &io::Error) -> CallError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            CallError::Denied("the system bus may not be used by this user".to_owned())
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Unreachable(
+            "there is no system bus at /run/dbus/system_bus_socket (is dbus running?)".to_owned(),
+        ),
+        _ => CallError::Unreachable(one_line(&format!("the system bus cannot be reached: {error}"))),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    shown_up_to(text, TEXT_MAX)
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! For tests: a peer that answers as the system bus and the daemon do, so that the real call can be made without either.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use zbus::{DBusError, OwnedVariant};
+
+/// How the daemon answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Willing,
+    Refusing,
+    Busy,
+    Slow,
+    NotInstalled,
+    NotForThisUser,
+    OfAnotherVersion,
+    /// The bus accepts the connection and says nothing.
+    BusSilent,
+}
+
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org")]
+enum Refusal {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    #[zbus(name = "memcg.Bpf1.Error.InvalidPolicy")]
+    InvalidPolicy(String),
+    #[zbus(name = "memcg.Bpf1.Error.Busy")]
+    Busy(String),
+    #[zbus(name = "freedesktop.DBus.Error.ServiceUnknown")]
+    ServiceUnknown(String),
+    #[zbus(name = "freedesktop.DBus.Error.AccessDenied")]
+    AccessDenied(String),
+    #[zbus(name = "freedesktop.DBus.Error.InvalidArgs")]
+    InvalidArgs(String),
+}
+
+struct Bus;
+
+#[zbus::interface(name = "org.freedesktop.DBus")]
+impl Bus {
+    fn hello(&self) -> String {
+        ":1.1".to_owned()
+    }
+}
+
+struct Manager {
+    mood: Mood,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+#[zbus::interface(name = "org.memcg.Bpf1.Manager")]
+impl Manager {
+    async fn attach_container(
+        &self,
+        id: String,
+        pid: u32,
+        line: String,
+        options: HashMap<String, OwnedVariant>,
+    ) -> Result<String, Refusal> {
+        let mut options: Vec<String> =
+            options.iter().map(|(key, value)| format!("{key}={:?}", **value)).collect();
+        options.sort();
+        self.calls.lock().unwrap().push(format!("attach {id} {pid} '{line}' {}", options.join(" ")));
+        match self.mood {
+            Mood::Refusing => Err(Refusal::InvalidPolicy(
+                "annotation of container c1, column 0:\nunknown policy".to_owned(),
+            )),
+            Mood::Busy => Err(Refusal::Busy("too many containers start at once".to_owned())),
+            Mood::NotInstalled => Err(Refusal::ServiceUnknown("x".to_owned())),
+            Mood::NotForThisUser => Err(Refusal::AccessDenied("x".to_owned())),
+            Mood::OfAnotherVersion => Err(Refusal::InvalidArgs("expected (su)".to_owned())),
+            Mood::Slow => {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Ok(String::new())
+            }
+            Mood::Willing | Mood::BusSilent => Ok("{}".to_owned()),
+        }
+    }
+
+    fn detach_container(&self, id: String) {
+        self.calls.lock().unwrap().push(format!("detach {id}"));
+    }
+}
+
+/// A running fake: where it listens and what it was asked.
+pub struct FakeDaemon {
+    dir: tempfile::TempDir,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeDaemon {
+    /// Serves on a thread of its own for as long as the test runs.
+    pub fn start(mood: Mood) -> FakeDaemon {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("bus")).unwrap();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&calls);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                if mood == Mood::BusSilent {
+                    open.push(stream.unwrap());
+                    continue;
+                }
+                let manager = Manager { mood, calls: Arc::clone(&seen) };
+                runtime.block_on(async move {
+                    let connection = zbus::connection::Builder::unix_stream(stream.unwrap())
+                        .server(zbus::Guid::generate())
+                        .p2p()
+                        .serve_at("/org/freedesktop/DBus", Bus)
+                        .serve_at("/org/memcg/Bpf1", manager)
+                        .build()
+                        .await;
+                    if let Ok(connection) = connection {
+                        connection.closed().await;
+                    }
+                });
+            }
+        });
+        FakeDaemon { dir, calls }
+    }
+
+    /// The address of the fake bus.
+    pub fn address(&self) -> String {
+        format!("unix:path={}", self.dir.path().join("bus").display())
+    }
+
+    /// What it was asked so far.
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
