@@ -1,1 +1,4 @@
 //! daemon
+
+pub mod config;
+pub mod object;

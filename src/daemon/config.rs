@@ -1,0 +1,158 @@
+//! The daemon's configuration: `memcg-bpf.conf` and its drop-ins, found and layered as systemd does with its own.
+//! A wrong setting costs a warning and keeps its default; it never keeps the daemon from starting.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use tracing::level_filters::LevelFilter;
+
+/// Where configuration is looked for; for the same file name the first directory wins.
+pub const CONFIG_DIRS: [&str; 4] =
+    ["etc/memcg-bpf", "run/memcg-bpf", "usr/local/lib/memcg-bpf", "usr/lib/memcg-bpf"];
+/// The main file, and with `.d` the directory of its drop-ins.
+pub const CONFIG_FILE: &str = "memcg-bpf.conf";
+/// Longest configuration file read, in bytes: a hundred times what all keys need.
+const FILE_MAX: u64 = 1 << 18;
+/// Most drop-ins read.
+const DROP_INS_MAX: usize = 256;
+
+/// What the administrator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `[Annotations] AllowPolicies=`: the policies that annotations and cgroup owners may ask for. `None` stands for
+    /// every policy that binds only the asker itself.
+    pub allow_policies: Option<Vec<String>>,
+    /// `[Log] Level=`: the least important messages that are still logged.
+    pub log_level: LevelFilter,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { allow_policies: None, log_level: LevelFilter::INFO }
+    }
+}
+
+impl Config {
+    /// Reads the configuration below `root` (`/` but for tests). Returns also one sentence for each thing ignored.
+    pub fn load(root: &Path) -> (Config, Vec<String>) {
+        let mut config = Config::default();
+        let mut warnings = Vec::new();
+        for path in files(root) {
+            let shown = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path)).display().to_string();
+            match read(&path) {
+                Ok(Some(text)) => config.apply(&shown, &text, &mut warnings),
+                Ok(None) => {}
+                Err(error) => warnings.push(format!("reading {}: {error}, ignoring", shown.escape_debug())),
+            }
+        }
+        (config, warnings)
+    }
+
+    fn apply(&mut self, file: &str, text: &str, warnings: &mut Vec<String>) {
+        let mut section = "";
+        for (number, line) in (1usize..).zip(text.trim_start_matches('\u{feff}').lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with(['#', ';']) {
+                continue;
+            }
+            let mut warn =
+                |what: String| warnings.push(format!("{}:{number}: {what}, ignoring", file.escape_debug()));
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.strip_suffix(']').unwrap_or("");
+                if !["Annotations", "Log"].contains(&section) && !section.starts_with("X-") {
+                    warn(format!("unknown section '{}'; valid are [Annotations] and [Log]", word(line)));
+                }
+                continue;
+            }
+            let Some((key, value)) = line.split_once('=') else {
+                warn(format!("'{}' is not an assignment", word(line)));
+                continue;
+            };
+            match (section, key.trim()) {
+                ("Annotations", "AllowPolicies") => self.allow(value.trim(), warn),
+                ("Log", "Level") => self.level(value.trim(), warn),
+                ("Annotations" | "Log", key) => {
+                    warn(format!("unknown key '{}' in section [{section}]", word(key)))
+                }
+                ("", key) => warn(format!("'{}' stands outside of any known section", word(key))),
+                // The section itself was reported, once.
+                _ => {}
+            }
+        }
+    }
+
+    /// A list in systemd's manner: assignments add up, an empty one resets to the default.
+    fn allow(&mut self, value: &str, mut warn: impl FnMut(String)) {
+        if value.is_empty() {
+            self.allow_policies = None;
+            return;
+        }
+        let listed = self.allow_policies.get_or_insert_default();
+        for name in value.split_whitespace() {
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+            if name.len() > 64 || !name.chars().all(legal) {
+                warn(format!("'{}' is not the name of a policy", word(name)));
+            } else if !listed.iter().any(|known| known == name) {
+                listed.push(name.to_owned());
+            }
+        }
+    }
+
+    fn level(&mut self, value: &str, mut warn: impl FnMut(String)) {
+        self.log_level = match value {
+            "" | "info" => LevelFilter::INFO,
+            "error" => LevelFilter::ERROR,
+            "warning" => LevelFilter::WARN,
+            "debug" => LevelFilter::DEBUG,
+            "trace" => LevelFilter::TRACE,
+            other => {
+                warn(format!(
+                    "unknown level '{}'; valid are error, warning, info, debug, trace",
+                    word(other)
+                ));
+                return;
+            }
+        };
+    }
+}
+
+/// The files that count, in the order they are read: the main file of the first directory that has one, then the
+/// drop-ins of all directories by file name.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let main = CONFIG_DIRS.iter().map(|dir| root.join(dir).join(CONFIG_FILE)).find(|path| path.exists());
+    let mut drop_ins = BTreeMap::new();
+    // From the weakest directory to the strongest, so that the stronger one replaces the entry.
+    for dir in CONFIG_DIRS.iter().rev() {
+        let Ok(listing) = fs::read_dir(root.join(dir).join(format!("{CONFIG_FILE}.d"))) else { continue };
+        for entry in listing.flatten().take(DROP_INS_MAX) {
+            if entry.path().extension().is_some_and(|extension| extension == "conf") {
+                drop_ins.insert(entry.file_name(), entry.path());
+            }
+        }
+    }
+    main.into_iter().chain(drop_ins.into_values()).collect()
+}
+
+/// The text of a regular file; `None` for what is missing or masked by a link to /dev/null.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A word of the file as it may be printed.
+fn word(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
+
+#[test]
+fn without_files_the_defaults_hold() {
+    assert_eq!(Config::load(tree(&[]).path()), (Config::default(), Vec::new()));
+}
+
+#[test]
+fn the_shipped_sample_changes_nothing_and_shows_every_key() {
+    let sample = include_str!("../../systemd/memcg-bpf.conf");
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", sample)]);
+    assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
+    let uncommented: String = sample
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#').filter(|rest| rest.contains('=') && !rest.starts_with(' ')).unwrap_or(line)
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(uncommented.contains("\nAllowPolicies=") && uncommented.contains("\nLevel=info"));
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &uncommented)]);
+    assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
+}
+
+#[test]
+fn drop_ins_of_all_directories_are_read_by_name_and_the_stronger_directory_wins() {
+    let level = |level: &str| format!("[Log]\nLevel={level}\n");
+    let root = tree(&[
+        ("usr/lib/memcg-bpf/memcg-bpf.conf", "[Annotations]\nAllowPolicies=never-read\n"),
+        ("etc/memcg-bpf/memcg-bpf.conf", "[Annotations]\nAllowPolicies=deny\n"),
+        ("etc/memcg-bpf/memcg-bpf.conf.d/10-a.conf", &level("error")),
+        ("usr/lib/memcg-bpf/memcg-bpf.conf.d/50-b.conf", &level("trace")),
+        ("run/memcg-bpf/memcg-bpf.conf.d/50-b.conf", &level("debug")),
+        ("usr/lib/memcg-bpf/memcg-bpf.conf.d/99-masked.conf", &level("error")),
+        ("etc/memcg-bpf/memcg-bpf.conf.d/99-note.txt", "nonsense"),
+    ]);
+    symlink("/dev/null", root.path().join("etc/memcg-bpf/memcg-bpf.conf.d/99-masked.conf")).unwrap();
+    let (config, warnings) = Config::load(root.path());
+    assert_eq!(config.log_level, LevelFilter::DEBUG);
+    assert_eq!(config.allow_policies, Some(vec!["deny".to_owned()]));
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn lists_add_up_and_an_empty_assignment_resets() {
+    let text = "[Annotations]\nAllowPolicies=protect\nAllowPolicies=\nAllowPolicies=deny observe\nAllowPolicies=deny oom\n";
+    let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", text)]).path());
+    assert_eq!(config.allow_policies, Some(["deny", "observe", "oom"].map(str::to_owned).to_vec()));
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
+    let text = "Level=debug\n[Lgo]\nLevel=debug\n[X-Site]\nOwner=me\n[Log]\nLevle=debug\nLevel=loud\nnonsense\u{1b}[2J\n\
+                Level = warning \n[Annotations]\nAllowPolicies=deny Prot\u{7}ect\n[Annotations\nAllowPolicies=oom\n";
+    let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", text)]).path());
+    assert_eq!(config.log_level, LevelFilter::WARN);
+    assert_eq!(config.allow_policies, Some(vec!["deny".to_owned()]));
+    let at = |number: usize, what: &str| format!("/etc/memcg-bpf/memcg-bpf.conf:{number}: {what}, ignoring");
+    assert_eq!(
+        warnings,
+        [
+            at(1, "'Level' stands outside of any known section"),
+            at(2, "unknown section '[Lgo]'; valid are [Annotations] and [Log]"),
+            at(7, "unknown key 'Levle' in section [Log]"),
+            at(8, "unknown level 'loud'; valid are error, warning, info, debug, trace"),
+            at(9, "'nonsense\\u{1b}[2J' is not an assignment"),
+            at(12, "'Prot\\u{7}ect' is not the name of a policy"),
+            at(13, "unknown section '[Annotations'; valid are [Annotations] and [Log]"),
+            at(14, "'AllowPolicies' stands outside of any known section"),
+        ]
+    );
+}
+
+#[test]
+fn a_list_that_names_nothing_valid_allows_nothing() {
+    let (config, warnings) =
+        Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", "[Annotations]\nAllowPolicies=../x\n")]).path());
+    assert_eq!(config.allow_policies, Some(Vec::new()));
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn hostile_files_neither_block_nor_fill_the_memory() {
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &"x".repeat(1 << 20))]);
+    let (config, warnings) = Config::load(root.path());
+    assert_eq!(config, Config::default());
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].len() < 200);
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf.d/50-x.conf/file", "")]);
+    assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
+}

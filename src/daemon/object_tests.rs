@@ -1,0 +1,293 @@
+#![allow(clippy::arithmetic_side_effects)]
+
+use std::os::unix::net::UnixStream;
+
+use futures_util::StreamExt;
+use zbus::object_server::Interface;
+use zbus::{Guid, connection};
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../systemd/org.memcg.Bpf1.xml");
+const MANAGER: &str = "org.memcg.Bpf1.Manager";
+
+/// The elements of the interface in order, arguments indented below their method or signal, comments dropped.
+fn outline(xml: &str) -> Vec<String> {
+    let mut rest = &xml[xml.find("<interface name=\"org.memcg").unwrap()..];
+    rest = &rest[..rest.find("</interface>").unwrap()];
+    let mut members: Vec<String> = Vec::new();
+    for tag in rest.split('<').map(str::trim) {
+        let attribute = |name: &str| {
+            let value = tag.split_once(&format!("{name}=\""))?.1;
+            Some(value.split_once('"')?.0.to_owned())
+        };
+        let kind = tag.split([' ', '>']).next().unwrap_or("");
+        let described = ["name", "type", "access", "direction", "value"].iter().filter_map(|a| attribute(a));
+        let described = format!("{kind} {}", described.collect::<Vec<_>>().join(" "));
+        match kind {
+            "method" | "signal" | "property" => members.push(described),
+            "arg" | "annotation" => {
+                let member = members.last_mut().unwrap();
+                member.push_str("; ");
+                member.push_str(&described);
+            }
+            _ => {}
+        }
+    }
+    members.sort();
+    members
+}
+
+fn object() -> (Object, mpsc::Receiver<Call>) {
+    let (calls, receiver) = mpsc::channel(8);
+    (Object { calls, kernel: "{}".to_owned() }, receiver)
+}
+
+/// Our object at one end of a socket, a caller at the other.
+async fn pair() -> (connection::Connection, Published, Connection, mpsc::Receiver<Call>) {
+    let (here, there) = UnixStream::pair().unwrap();
+    here.set_nonblocking(true).unwrap();
+    there.set_nonblocking(true).unwrap();
+    let server = connection::Builder::unix_stream(here).server(Guid::generate()).p2p().build();
+    let client = connection::Builder::unix_stream(there).p2p().build();
+    let (server, client) = tokio::try_join!(server, client).unwrap();
+    let (calls, receiver) = mpsc::channel(8);
+    let published = serve(&server, calls, "{\"release\":\"7.3\"}".to_owned()).await.unwrap();
+    (server, published, client, receiver)
+}
+
+/// Calls a method and returns its reply, or `Error.Name: sentence`.
+async fn call<B>(client: &Connection, method: &str, body: &B) -> Result<String, String>
+where
+    B: serde::Serialize + zbus::wire::DynamicType,
+{
+    match client.call_method(None::<&str>, OBJECT_PATH, Some(MANAGER), method, body).await {
+        Ok(reply) => Ok(reply.body().deserialize::<String>().unwrap_or_default()),
+        Err(zbus::Error::MethodError(name, sentence, _)) => Err(format!(
+            "{}: {}",
+            name.trim_start_matches("org.memcg.Bpf1.Error."),
+            sentence.unwrap_or_default()
+        )),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn options(given: &[(&str, Variant<'static>)]) -> BTreeMap<String, OwnedVariant> {
+    given.iter().map(|(key, value)| ((*key).to_owned(), value.try_to_owned().unwrap())).collect()
+}
+
+#[test]
+fn the_shipped_xml_is_what_the_object_says_of_itself() {
+    let mut live = String::new();
+    object().0.introspect_to_writer(&mut live, 0);
+    assert_eq!(outline(&live), outline(SHIPPED));
+    assert_eq!(outline(SHIPPED).len(), 7 + 2 + 2);
+}
+
+#[tokio::test]
+async fn each_method_becomes_its_command_and_its_answer_the_reply() {
+    let (_server, _published, client, mut calls) = pair().await;
+    let seen = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(call) = calls.recv().await {
+            let last = call.command == Command::Policies;
+            seen.push(call.command);
+            call.reply.send(Ok(format!("answer {}", seen.len()))).unwrap();
+            if last {
+                break;
+            }
+        }
+        seen
+    });
+    let given = options(&[(REQUIRED, true.into()), (CGROUPS_PATH, "machine.slice:libpod:1f2e".into())]);
+    assert_eq!(call(&client, "Attach", &("/a.slice", "deny limit=64M")).await.unwrap(), "answer 1");
+    assert_eq!(call(&client, "AttachContainer", &("1f2e", 42u32, "none", given)).await.unwrap(), "answer 2");
+    assert_eq!(call(&client, "Detach", &("/a.slice",)).await.unwrap(), "answer 3");
+    assert_eq!(call(&client, "DetachContainer", &("1f2e",)).await.unwrap(), "");
+    assert_eq!(call(&client, "List", &()).await.unwrap(), "answer 5");
+    assert_eq!(call(&client, "Explain", &("/a.slice",)).await.unwrap(), "answer 6");
+    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 7");
+    let caller_uid = nix::unistd::geteuid().as_raw();
+    let cgroup = CgroupPath::parse("/a.slice").unwrap();
+    let id = ContainerId::parse("1f2e").unwrap();
+    assert_eq!(
+        seen.await.unwrap(),
+        [
+            Command::Attach { cgroup: cgroup.clone(), line: "deny limit=64M".to_owned(), caller_uid },
+            Command::AttachContainer {
+                id: id.clone(),
+                pid: 42,
+                line: "none".to_owned(),
+                cgroups_path: Some("machine.slice:libpod:1f2e".to_owned()),
+                required: true,
+                caller_uid
+            },
+            Command::Detach { cgroup: cgroup.clone(), caller_uid },
+            Command::DetachContainer { id, caller_uid },
+            Command::List,
+            Command::Explain { cgroup },
+            Command::Policies,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
+    let (_server, _published, client, mut calls) = pair().await;
+    let none = options(&[]);
+    let long = "x".repeat(1 << 20);
+    let refused = [
+        (
+            call(&client, "Attach", &("/", "observe")).await,
+            "InvalidArgument: the root cgroup cannot be governed; name a cgroup below it",
+        ),
+        (
+            call(&client, "Attach", &("a.slice", "observe")).await,
+            "InvalidArgument: 'a.slice' is not a cgroup path: it does not start with '/'",
+        ),
+        (
+            call(&client, "Attach", &("/a/../b", "observe")).await,
+            "InvalidArgument: '/a/../b' is not a cgroup path: it has an empty, '.' or '..' component",
+        ),
+        (
+            call(&client, "Attach", &(format!("/{long}"), "observe")).await,
+            "InvalidArgument: the cgroup path has 1048577 bytes; at most 4095 are possible",
+        ),
+        (
+            call(&client, "Attach", &("/a", &long)).await,
+            "InvalidPolicy: the policy line has 1048576 bytes; at most 4096 are allowed",
+        ),
+        (
+            call(&client, "Detach", &("",)).await,
+            "InvalidArgument: '' is not a cgroup path: it does not start with '/'",
+        ),
+        (
+            call(&client, "Explain", &("/\u{1b}[2J/..",)).await,
+            "InvalidArgument: '/\\u{1b}[2J/..' is not a cgroup path: it has an empty, '.' or '..' component",
+        ),
+        (
+            call(&client, "DetachContainer", &(&long,)).await,
+            "InvalidArgument: the container id has 1048576 bytes; at most 1024 are possible",
+        ),
+        (
+            call(&client, "AttachContainer", &("1f2e", 0u32, "observe", &none)).await,
+            "InvalidArgument: 0 is not the id of a process",
+        ),
+        (
+            call(&client, "AttachContainer", &("1f2e", u32::MAX, "observe", &none)).await,
+            "InvalidArgument: 4294967295 is not the id of a process",
+        ),
+        (
+            call(&client, "AttachContainer", &("1f2e", 1u32, &long, &none)).await,
+            "InvalidPolicy: the policy line has 1048576 bytes; at most 4096 are allowed",
+        ),
+        (
+            call(
+                &client,
+                "AttachContainer",
+                &("1f2e", 1u32, "observe", options(&[("requird", true.into())])),
+            )
+            .await,
+            "InvalidArgument: unknown option 'requird'; valid are 'cgroups-path' (s) and 'required' (b)",
+        ),
+        (
+            call(&client, "AttachContainer", &("1f2e", 1u32, "observe", options(&[("a\u{7}", 1u32.into())])))
+                .await,
+            "InvalidArgument: unknown option 'a\\u{7}'; valid are 'cgroups-path' (s) and 'required' (b)",
+        ),
+        (
+            call(
+                &client,
+                "AttachContainer",
+                &("1f2e", 1u32, "observe", options(&[(REQUIRED, "yes".into())])),
+            )
+            .await,
+            "InvalidArgument: option 'required' must be a boolean (b), not of type 's'",
+        ),
+        (
+            call(
+                &client,
+                "AttachContainer",
+                &("1f2e", 1u32, "observe", options(&[(CGROUPS_PATH, true.into())])),
+            )
+            .await,
+            "InvalidArgument: option 'cgroups-path' must be a string (s), not of type 'b'",
+        ),
+        (
+            call(
+                &client,
+                "AttachContainer",
+                &("1f2e", 1u32, "observe", options(&[(CGROUPS_PATH, long.clone().into())])),
+            )
+            .await,
+            "InvalidArgument: option 'cgroups-path' has 1048576 bytes; at most 4095 are possible",
+        ),
+    ];
+    for (got, wanted) in refused {
+        assert_eq!(got.unwrap_err(), wanted);
+    }
+    assert!(calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_refusal_arrives_under_its_own_error_name() {
+    let (_server, _published, client, mut calls) = pair().await;
+    let refusals = [
+        Refusal::InvalidPolicy("p".to_owned()),
+        Refusal::NoSuchCgroup("c".to_owned()),
+        Refusal::NoSuchContainer("k".to_owned()),
+        Refusal::NotGoverned("g".to_owned()),
+        Refusal::NotSupported("s".to_owned()),
+        Refusal::Busy("b".to_owned()),
+        Refusal::Failed("f".to_owned()),
+    ];
+    let names: Vec<String> = refusals
+        .iter()
+        .map(|r| format!("{}: {r}", r.name().trim_start_matches("org.memcg.Bpf1.Error.")))
+        .collect();
+    tokio::spawn(async move {
+        for refusal in refusals {
+            calls.recv().await.unwrap().reply.send(Err(refusal)).unwrap();
+        }
+    });
+    for name in &names {
+        assert_eq!(call(&client, "List", &()).await.unwrap_err(), *name);
+    }
+    assert_eq!(names[0], "InvalidPolicy: p");
+    assert_eq!(
+        call(&client, "List", &()).await.unwrap_err(),
+        "Failed: memcg-bpfd is stopping; ask again when it runs"
+    );
+}
+
+#[tokio::test]
+async fn a_full_queue_is_busy_and_does_not_block_the_caller_for_ever() {
+    let (_server, _published, client, _calls) = pair().await;
+    let waiting = (0..8).map(|_| call(&client, "List", &()));
+    let waiting = futures_util::future::join_all(waiting);
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        call(&client, "Policies", &()).await
+    };
+    tokio::select! {
+        _ = waiting => panic!("nobody answers"),
+        answer = late => assert_eq!(answer.unwrap_err(), "Busy: memcg-bpfd has too many requests waiting; ask again"),
+    }
+}
+
+#[tokio::test]
+async fn signals_carry_path_id_and_reason() {
+    let (_server, published, client, _calls) = pair().await;
+    let mut signals = zbus::MessageStream::from(&client);
+    let cgroup = CgroupPath::parse("/a.slice").unwrap();
+    published.emit_attached(&cgroup, CgroupId(7), &["deny".to_owned()]).await.unwrap();
+    published.emit_detached(&cgroup, CgroupId(7), "the cgroup is gone").await.unwrap();
+    let attached = signals.next().await.unwrap().unwrap();
+    assert_eq!(attached.header().member().unwrap().as_str(), "Attached");
+    let body: (String, u64, Vec<String>) = attached.body().deserialize().unwrap();
+    assert_eq!(body, ("/a.slice".to_owned(), 7, vec!["deny".to_owned()]));
+    let detached = signals.next().await.unwrap().unwrap();
+    assert_eq!(detached.header().member().unwrap().as_str(), "Detached");
+    let body: (String, u64, String) = detached.body().deserialize().unwrap();
+    assert_eq!(body, ("/a.slice".to_owned(), 7, "the cgroup is gone".to_owned()));
+}

@@ -1,0 +1,202 @@
+//! Which units can carry a policy, loaded or not: a search of systemd's unit path for files that name `MemoryBPF`.
+//! Finds rather too much than too little: what a unit's files say in the end is read file by file, in systemd's order.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::files::{UNIT_FILE_MAX, read_regular};
+use crate::names::{UnitKind, UnitName};
+
+/// Where unit files are when systemd does not say: its built-in search path, in its order.
+pub const UNIT_PATH: [&str; 13] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/run/systemd/generator.late",
+    "/lib/systemd/system",
+];
+
+/// What every spelling has in common: `MemoryBPFPolicy=`, `X-MemoryBPFPolicy=`, `[X-MemoryBPF]`.
+const MARK: &[u8] = b"MemoryBPF";
+/// Entries of all directories looked at in one search; a machine has some thousands.
+const ENTRIES_MAX: usize = 100_000;
+
+/// Files that govern units whose names are not known beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pattern {
+    /// A drop-in directory for many units: `libpod-.scope.d` (prefix), `x@.service.d` (template), `service.d` (type).
+    DropInDir(String),
+    /// A template's own file: `x@.service`.
+    Template(String),
+}
+
+impl Pattern {
+    /// True when files of this pattern belong to `unit`.
+    pub fn matches(&self, unit: &UnitName) -> bool {
+        match self {
+            Pattern::DropInDir(directory) => unit.drop_in_dirs().iter().any(|d| d == directory),
+            Pattern::Template(name) => unit.template().as_deref() == Some(name),
+        }
+    }
+}
+
+/// The result of a search.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// Units named by a file with a policy, or by a unit file or an enablement link that matches a pattern.
+    /// Aliases count under each of their names.
+    pub units: BTreeSet<UnitName>,
+    /// How units that nobody can name yet are recognised.
+    pub patterns: BTreeSet<Pattern>,
+}
+
+impl Discovery {
+    /// True when `unit` may carry a policy: its files are worth reading.
+    pub fn concerns(&self, unit: &UnitName) -> bool {
+        self.units.contains(unit) || self.patterns.iter().any(|pattern| pattern.matches(unit))
+    }
+}
+
+/// Searches the directories of systemd's unit path, taken below `root`. Returns also one sentence for each thing
+/// that could not be read; missing directories are nothing to speak of.
+pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> (Discovery, Vec<String>) {
+    let mut search = Search {
+        root,
+        found: Discovery::default(),
+        named: BTreeSet::new(),
+        warnings: Vec::new(),
+        left: ENTRIES_MAX,
+    };
+    for directory in unit_path {
+        let directory = directory.as_ref();
+        search.directory(&root.join(directory.strip_prefix("/").unwrap_or(directory)));
+    }
+    if search.left == 0 {
+        search.warnings.push(format!(
+            "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
+        ));
+    }
+    let Search { mut found, named, warnings, .. } = search;
+    for unit in named {
+        if found.patterns.iter().any(|pattern| pattern.matches(&unit)) {
+            found.units.insert(unit);
+        }
+    }
+    (found, warnings)
+}
+
+struct Search<'a> {
+    root: &'a Path,
+    found: Discovery,
+    /// Every unit that a file or an enablement link names, whatever the file says.
+    named: BTreeSet<UnitName>,
+    warnings: Vec<String>,
+    left: usize,
+}
+
+impl Search<'_> {
+    fn directory(&mut self, directory: &Path) {
+        for (name, path) in self.entries(directory) {
+            if let Some(of) = name.strip_suffix(".d") {
+                if has_unit_suffix(of) {
+                    self.drop_ins(of, &path);
+                }
+            } else if [".wants", ".requires", ".upholds"].iter().any(|end| name.ends_with(end)) {
+                let wanted = self.entries(&path);
+                self.named.extend(wanted.iter().filter_map(|(name, _)| unit(name)));
+            } else if has_unit_suffix(&name) {
+                self.unit_file(&name, &path);
+            }
+        }
+    }
+
+    fn unit_file(&mut self, name: &str, path: &Path) {
+        let Ok(parsed) = UnitName::parse(name) else { return };
+        if !parsed.is_template() {
+            self.named.insert(parsed.clone());
+        }
+        if !self.marked(path) {
+            return;
+        }
+        if parsed.is_template() {
+            self.found.patterns.insert(Pattern::Template(name.to_owned()));
+        } else {
+            self.found.units.insert(parsed);
+        }
+    }
+
+    fn drop_ins(&mut self, of: &str, directory: &Path) {
+        let files = self.entries(directory);
+        if !files.iter().any(|(name, path)| name.ends_with(".conf") && self.marked(path)) {
+            return;
+        }
+        match unit(of) {
+            // `foo-.service` is also a legal unit name, but nobody means that one.
+            Some(unit) if !stem(of).ends_with('-') => {
+                self.found.units.insert(unit);
+            }
+            _ => {
+                self.found.patterns.insert(Pattern::DropInDir(format!("{of}.d")));
+            }
+        }
+    }
+
+    /// True when the file says anything about a policy. Unreadable files are reported and count as silent.
+    fn marked(&mut self, path: &Path) -> bool {
+        match read_regular(self.root, path, UNIT_FILE_MAX) {
+            Ok(contents) => {
+                contents.is_some_and(|c| c.bytes.windows(MARK.len()).any(|window| window == MARK))
+            }
+            Err(error) => {
+                self.warnings.push(format!(
+                    "reading unit file {}: {error}",
+                    path.display().to_string().escape_debug()
+                ));
+                false
+            }
+        }
+    }
+
+    /// The entries of a directory by name; names that are not text name no unit.
+    fn entries(&mut self, directory: &Path) -> Vec<(String, PathBuf)> {
+        let Ok(listing) = fs::read_dir(directory) else { return Vec::new() };
+        let mut entries = Vec::new();
+        for entry in listing.flatten() {
+            let Some(left) = self.left.checked_sub(1) else { break };
+            self.left = left;
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push((name, entry.path()));
+            }
+        }
+        entries.sort();
+        entries
+    }
+}
+
+/// The unit called `name`, unless it is a template or of a kind without a policy.
+fn unit(name: &str) -> Option<UnitName> {
+    UnitName::parse(name).ok().filter(|unit| !unit.is_template())
+}
+
+/// `x.service`, and also `service` itself: the directory for the whole type.
+fn has_unit_suffix(name: &str) -> bool {
+    let suffix = name.rsplit_once('.').map_or(name, |(_, suffix)| suffix);
+    [UnitKind::Service, UnitKind::Slice, UnitKind::Scope].iter().any(|kind| kind.suffix() == suffix)
+}
+
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+#[cfg(test)]
+#[path = "discover_tests.rs"]
+mod tests;

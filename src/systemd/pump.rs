@@ -1,0 +1,203 @@
+//! Moves systemd's signals from the bus through the [`Digest`] to the daemon, and never waits for either side.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use zbus::message::Type;
+use zbus::names::OwnedUniqueName;
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
+
+use super::digest::{Digest, Signal};
+use super::proxy::{MANAGER_INTERFACE, MANAGER_PATH, SYSTEMD};
+use super::watch::{Event, Systemd, SystemdError, within};
+use crate::names::UnitName;
+
+/// Events waiting for the daemon; when it falls further behind, they become one rescan.
+const EVENTS_MAX: usize = 256;
+/// Signals zbus holds for us. It stops reading the socket when that is full.
+const SIGNALS_MAX: NonZeroUsize = match NonZeroUsize::new(1024) {
+    Some(signals) => signals,
+    None => NonZeroUsize::MIN,
+};
+/// The bus driver: its name is also its interface.
+const BUS: &str = "org.freedesktop.DBus";
+/// Between attempts to subscribe with a systemd that has just come back.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The receiving end of systemd's events.
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::Receiver<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Events {
+    /// The next event; `None` when the connection to the bus is gone. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// Events dropped since the start because the daemon was too slow; each loss is followed by [`Event::Reloaded`].
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Registers for the signals first and subscribes then, so that none is lost in between.
+pub(super) async fn start(systemd: &Systemd) -> Result<Events, SystemdError> {
+    let connection = systemd.connection();
+    let what = "its signals";
+    let manager = within(what, signals(connection, SYSTEMD, MANAGER_PATH, MANAGER_INTERFACE, None)).await?;
+    let bus = within(what, signals(connection, BUS, "/org/freedesktop/DBus", BUS, Some(SYSTEMD))).await?;
+    systemd.subscribe().await?;
+    let owner = systemd.owner().await?;
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let pump = Pump { systemd: systemd.clone(), owner, sender, dropped: Arc::clone(&dropped), lost: false };
+    tokio::spawn(pump.run(manager, bus));
+    Ok(Events { receiver, dropped })
+}
+
+async fn signals(
+    connection: &Connection,
+    sender: &'static str,
+    path: &'static str,
+    interface: &'static str,
+    name: Option<&'static str>,
+) -> zbus::Result<MessageStream> {
+    let mut rule = MatchRule::builder().msg_type(Type::Signal).sender(sender).path(path).interface(interface);
+    if let Some(name) = name {
+        rule = rule.member("NameOwnerChanged").add_arg(name);
+    }
+    MessageStream::for_match_rule(rule.build()?, connection, Some(SIGNALS_MAX)).await
+}
+
+struct Pump {
+    systemd: Systemd,
+    /// PID 1's unique name. Anybody may send us a message that looks like a signal of systemd.
+    owner: Option<OwnedUniqueName>,
+    sender: mpsc::Sender<Event>,
+    dropped: Arc<AtomicU64>,
+    /// Events were dropped and the rescan for them is still to be delivered.
+    lost: bool,
+}
+
+impl Pump {
+    async fn run(mut self, mut manager: MessageStream, mut bus: MessageStream) {
+        let mut digest = Digest::default();
+        let sender = self.sender.clone();
+        let (back_sender, mut back) = mpsc::channel::<()>(1);
+        loop {
+            let due = digest.deadline().map(tokio::time::Instant::from_std);
+            tokio::select! {
+                // In this order, so that a new owner is known before its signals are judged.
+                biased;
+                message = bus.next() => match message {
+                    Some(Ok(message)) => self.owner_changed(&message, &mut digest, &back_sender),
+                    Some(Err(_)) => {}
+                    None => break,
+                },
+                Some(()) = back.recv() => digest.take(Signal::ManagerBack, Instant::now()),
+                () = sleep_until(due) => {
+                    for event in digest.ready(Instant::now()) {
+                        self.deliver(event);
+                    }
+                }
+                message = manager.next() => match message {
+                    Some(Ok(message)) => {
+                        if let Some(signal) = self.signal(&message) {
+                            digest.take(signal, Instant::now());
+                        }
+                    }
+                    Some(Err(_)) => {}
+                    None => break,
+                },
+                permit = sender.reserve(), if self.lost => match permit {
+                    Ok(permit) => {
+                        permit.send(Event::Reloaded);
+                        self.lost = false;
+                    }
+                    Err(_) => return,
+                },
+                () = sender.closed() => return,
+            }
+        }
+        // The connection ended; waiting here is fine, nothing else can come.
+        let _ = sender.send(Event::ManagerLost).await;
+    }
+
+    fn deliver(&mut self, event: Event) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(event) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.lost = true;
+        }
+    }
+
+    fn owner_changed(&mut self, message: &Message, digest: &mut Digest, back: &mpsc::Sender<()>) {
+        if message.header().sender().is_none_or(|sender| sender.as_str() != BUS) {
+            return;
+        }
+        let Ok((_, _, new)) = message.body().deserialize::<(String, String, String)>() else { return };
+        self.owner = OwnedUniqueName::try_from(new).ok();
+        if self.owner.is_none() {
+            digest.take(Signal::ManagerLost, Instant::now());
+            return;
+        }
+        let (systemd, back) = (self.systemd.clone(), back.clone());
+        // Not awaited here: PID 1 may take its time, and signals must be taken off the socket meanwhile.
+        tokio::spawn(async move {
+            while systemd.subscribe().await.is_err() && !systemd.connection().is_closed() {
+                tokio::time::sleep(RETRY).await;
+            }
+            let _ = back.send(()).await;
+        });
+    }
+
+    /// The signal in `message`, if PID 1 sent it and it concerns a unit that can carry a policy.
+    fn signal(&self, message: &Message) -> Option<Signal> {
+        let header = message.header();
+        let from_systemd = match (&self.owner, header.sender()) {
+            (Some(owner), Some(sender)) => owner.as_str() == sender.as_str(),
+            (None, None) => true, // Peer to peer, as in tests: there is only one peer.
+            _ => false,
+        };
+        if !from_systemd {
+            return None;
+        }
+        parse_signal(header.member()?.as_str(), message)
+    }
+}
+
+fn parse_signal(member: &str, message: &Message) -> Option<Signal> {
+    let body = message.body();
+    let unit = |name: &str| UnitName::parse(name).ok();
+    match member {
+        "UnitNew" | "UnitRemoved" => {
+            let (name, _): (&str, OwnedObjectPath) = body.deserialize().ok()?;
+            let make = if member == "UnitNew" { Signal::UnitNew } else { Signal::UnitRemoved };
+            unit(name).map(make)
+        }
+        "JobNew" => {
+            let (_, _, name): (u32, OwnedObjectPath, &str) = body.deserialize().ok()?;
+            unit(name).map(Signal::JobNew)
+        }
+        "JobRemoved" => {
+            let (_, _, name, _): (u32, OwnedObjectPath, &str, &str) = body.deserialize().ok()?;
+            unit(name).map(Signal::JobRemoved)
+        }
+        "Reloading" => body.deserialize().ok().map(Signal::Reloading),
+        "UnitFilesChanged" => Some(Signal::UnitFilesChanged),
+        _ => None,
+    }
+}
+
+async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

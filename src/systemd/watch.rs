@@ -1,0 +1,275 @@
+//! The connection to PID 1: questions about units, and the stream of events.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, DBusError, OwnedObjectPath, fdo};
+
+use super::discover::{Discovery, UNIT_PATH, discover};
+use super::proxy::{GovernedProxy, JobProxy, ManagerProxy, SYSTEMD, UnitProxy};
+use super::pump::{self, Events};
+use super::{ActiveState, UnitInfo};
+use crate::names::{CgroupPath, UnitKind, UnitName};
+
+/// How long one question to PID 1 may take; during daemon-reload it answers nobody for seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(25);
+/// How `LoadUnit` says that a name cannot be loaded: templates, and names systemd finds bad.
+const NOT_LOADABLE: [&str; 3] = [
+    "org.freedesktop.systemd1.NoSuchUnit",
+    "org.freedesktop.systemd1.LoadFailed",
+    "org.freedesktop.DBus.Error.InvalidArgs",
+];
+
+/// What happened to units. Each one means "look again"; none is proof of anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A unit was loaded or is being started or stopped: its files may be news.
+    UnitChanged(UnitName),
+    /// A job of the unit ended: its cgroup may be a new one, or gone.
+    JobDone(UnitName),
+    /// A unit was unloaded. Its cgroup may still exist.
+    UnitGone(UnitName),
+    /// Anything may have changed: daemon-reload, or events were lost. Discover and ask for everything again.
+    Reloaded,
+    /// PID 1 left the bus, or our connection ended. [`Event::Reloaded`] follows when it is back.
+    ManagerLost,
+}
+
+/// Why systemd did not answer.
+#[derive(Debug, Error)]
+pub enum SystemdError {
+    /// Nobody owns systemd's name on this bus.
+    #[error("systemd is not on the system bus; unit files and drop-ins are not read (is PID 1 systemd?)")]
+    Absent,
+    /// A call failed.
+    #[error("asking systemd for {what}: {source}")]
+    Call {
+        /// What was asked for.
+        what: String,
+        /// Why it failed.
+        source: zbus::Error,
+    },
+    /// A call took too long.
+    #[error("asking systemd for {what}: no answer within 25 s")]
+    Timeout {
+        /// What was asked for.
+        what: String,
+    },
+}
+
+impl SystemdError {
+    /// True when systemd answered with one of these D-Bus errors.
+    fn is_named(&self, names: &[&str]) -> bool {
+        match self {
+            Self::Call { source: zbus::Error::MethodError(name, _, _), .. } => names.contains(&name.as_str()),
+            // The bus's standard errors arrive under a type of their own.
+            Self::Call { source: zbus::Error::FDO(error), .. } => names.contains(&error.name().as_str()),
+            _ => false,
+        }
+    }
+}
+
+/// A connection to PID 1 for questions.
+#[derive(Debug, Clone)]
+pub struct Systemd {
+    connection: Connection,
+    manager: ManagerProxy<'static>,
+}
+
+impl Systemd {
+    /// Finds systemd on the bus `connection` leads to. Fails when it is not there.
+    pub async fn connect(connection: &Connection) -> Result<Self, SystemdError> {
+        let what = "its manager";
+        let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build();
+        let systemd = Systemd { connection: connection.clone(), manager: within(what, manager).await? };
+        if connection.is_bus() && systemd.owner().await?.is_none() {
+            return Err(SystemdError::Absent);
+        }
+        Ok(systemd)
+    }
+
+    /// Subscribes, then delivers events until the returned receiver is dropped. Ask for [`Systemd::candidates`] only
+    /// after this: units loaded before nobody subscribed are never announced.
+    pub async fn events(&self) -> Result<Events, SystemdError> {
+        pump::start(self).await
+    }
+
+    /// What systemd knows about a loaded unit; `None` when it is not loaded, masked, or nothing but a name.
+    pub async fn unit(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
+        let what = name.as_str();
+        match within(what, self.manager.get_unit(name.as_str())).await {
+            Ok(path) => self.describe(name, &path).await,
+            Err(error) if error.is_named(&["org.freedesktop.systemd1.NoSuchUnit"]) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Systemd::unit`], but loads the unit if need be: for units whose cgroup is yet to come.
+    pub async fn load(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
+        let what = name.as_str();
+        match within(what, self.manager.load_unit(name.as_str())).await {
+            Ok(path) => self.describe(name, &path).await,
+            Err(error) if error.is_named(&NOT_LOADABLE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Searches the unit path systemd uses. Returns also one sentence for each thing that could not be read.
+    pub async fn discover(&self) -> (Discovery, Vec<String>) {
+        let path = within("its unit path", self.manager.unit_path()).await.unwrap_or_default();
+        let search = move || match path.as_slice() {
+            [] => discover(Path::new("/"), &UNIT_PATH),
+            path => discover(Path::new("/"), path),
+        };
+        match tokio::task::spawn_blocking(search).await {
+            Ok(result) => result,
+            Err(error) => (Discovery::default(), vec![format!("searching the unit path: {error}")]),
+        }
+    }
+
+    /// Every unit worth reading: those the discovery names, and loaded ones that match one of its patterns.
+    pub async fn candidates(&self, discovery: &Discovery) -> Result<BTreeSet<UnitName>, SystemdError> {
+        let loaded = within("the list of units", self.manager.list_units()).await?;
+        let mut units = discovery.units.clone();
+        for row in loaded {
+            if let Ok(unit) = UnitName::parse(&row.0)
+                && discovery.concerns(&unit)
+            {
+                units.insert(unit);
+            }
+        }
+        Ok(units)
+    }
+
+    /// The type of the job queued for the unit that process `pid` belongs to: `restart` or `start` while the unit is
+    /// being restarted, `stop` while it is being stopped, `None` without a job.
+    pub async fn own_job_type(&self, pid: u32) -> Option<String> {
+        let what = "our own job";
+        let path = within(what, self.manager.get_unit_by_pid(pid)).await.ok()?;
+        let unit = within(what, self.unit_at(&path)).await.ok()?;
+        let (id, job) = within(what, unit.job()).await.ok()?;
+        if id == 0 {
+            return None;
+        }
+        let job = JobProxy::builder(&self.connection).path(job).cache_properties(CacheProperties::No).build();
+        let job = within(what, job).await.ok()?;
+        within(what, job.job_type()).await.ok()
+    }
+
+    /// Who owns systemd's name on the bus; `None` when nobody does.
+    pub(super) async fn owner(&self) -> Result<Option<OwnedUniqueName>, SystemdError> {
+        if !self.connection.is_bus() {
+            return Ok(None);
+        }
+        let owner = within("its bus name", async {
+            let bus = fdo::DBusProxy::new(&self.connection).await?;
+            match bus.get_name_owner(BusName::try_from(SYSTEMD)?).await {
+                Ok(owner) => Ok(Some(owner)),
+                Err(fdo::Error::NameHasNoOwner(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        });
+        owner.await
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
+        match within("its signals", self.manager.subscribe()).await {
+            // Our connection may have been subscribed before PID 1 re-executed itself.
+            Err(error) if error.is_named(&["org.freedesktop.systemd1.AlreadySubscribed"]) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn unit_at(&self, path: &OwnedObjectPath) -> zbus::Result<UnitProxy<'static>> {
+        UnitProxy::builder(&self.connection)
+            .path(path.clone())
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+    }
+
+    /// Reads what is needed of one unit, all questions on the way at once.
+    async fn describe(
+        &self,
+        asked: &UnitName,
+        path: &OwnedObjectPath,
+    ) -> Result<Option<UnitInfo>, SystemdError> {
+        let what = asked.as_str();
+        let interface = interface_of(asked.kind());
+        let governed = within(what, async {
+            GovernedProxy::builder(&self.connection)
+                .path(path.clone())
+                .interface(InterfaceName::try_from(interface)?)
+                .cache_properties(CacheProperties::No)
+                .build()
+                .await
+        })
+        .await?;
+        let unit = within(what, self.unit_at(path)).await?;
+        let (id, load_state, active, fragment, drop_ins, transient) = within(what, async {
+            tokio::try_join!(
+                unit.id(),
+                unit.load_state(),
+                unit.active_state(),
+                unit.fragment_path(),
+                unit.drop_in_paths(),
+                unit.transient(),
+            )
+        })
+        .await?;
+        let (slice, control_group, control_group_id) = within(what, async {
+            // Absent before systemd 253; and no other error here should cost the whole unit either.
+            let id = async { Ok::<_, zbus::Error>(governed.control_group_id().await.unwrap_or(0)) };
+            tokio::try_join!(governed.slice(), governed.control_group(), id)
+        })
+        .await?;
+        let active = ActiveState::parse(&active);
+        let fileless = fragment.is_empty() && drop_ins.is_empty();
+        if load_state == "masked" || (load_state == "not-found" && fileless && !active.may_run()) {
+            return Ok(None);
+        }
+        Ok(Some(UnitInfo {
+            name: UnitName::parse(&id).unwrap_or_else(|_| asked.clone()),
+            active,
+            fragment: (!fragment.is_empty()).then(|| PathBuf::from(fragment)),
+            drop_ins: drop_ins.into_iter().map(PathBuf::from).collect(),
+            slice: UnitName::parse(&slice).ok(),
+            control_group: CgroupPath::parse(&control_group).ok(),
+            control_group_id: (control_group_id != 0).then_some(control_group_id),
+            transient,
+        }))
+    }
+}
+
+/// Waits for an answer about `what`, but not for ever.
+pub(super) async fn within<T>(
+    what: &str,
+    answer: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, SystemdError> {
+    match tokio::time::timeout(ANSWER_MAX, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(SystemdError::Call { what: what.to_owned(), source }),
+        Err(_) => Err(SystemdError::Timeout { what: what.to_owned() }),
+    }
+}
+
+fn interface_of(kind: UnitKind) -> &'static str {
+    match kind {
+        UnitKind::Service => "org.freedesktop.systemd1.Service",
+        UnitKind::Slice => "org.freedesktop.systemd1.Slice",
+        UnitKind::Scope => "org.freedesktop.systemd1.Scope",
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
