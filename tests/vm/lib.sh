@@ -4,18 +4,8 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bench=$top/tests/vm
-vm=$top/target/vm
+vm=${MEMCG_BPF_VM_DIR:-$top/target/vm} # several checkouts may share their images
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-
-# The kernels of the matrix: series, Debian suite, and a pattern for each package that makes it up.
-kernel_packages() {
-    case $1 in
-    7.3) echo trixie-backports '^linux-(binary|modules|base)-7\.3\.[0-9.]+\+deb13-cloud-amd64$' ;;
-    6.12) echo trixie '^linux-image-6\.12\.[0-9.]+\+deb13-cloud-amd64$' ;;
-    6.1) echo bookworm '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' ;;
-    *) die "unknown kernel '$1'; known: 7.3 6.12 6.1" ;;
-    esac
-}
 
 say() { echo "bench: $* (${SECONDS} s)" >&2; }
 die() { echo "bench: $*" >&2; exit 1; }
@@ -53,4 +43,14 @@ sources() {
     uri=$(mirror)
     mkdir -p "$vm/apt"
     for suite; do echo "deb [arch=amd64 signed-by=$keyring] $uri $suite main"; done >"$vm/apt/$name.list"
+}
+
+# make_disk FILE DIRECTORY FREE_MB: an ext4 image of the directory with that much room, sparse.
+make_disk() {
+    local megabytes
+    megabytes=$(($(du -sm "$2" | cut -f1) * 11 / 10 + $3))
+    rm -f "$1" "$1.new"
+    truncate -s "${megabytes}M" "$1.new"
+    mkfs.ext4 -q -O ^has_journal -E lazy_itable_init=1 -d "$2" "$1.new"
+    mv "$1.new" "$1"
 }

@@ -1,0 +1,90 @@
+# memcg-bpf: every way to build, test and install it. `make` alone lists them.
+
+PREFIX ?= /usr
+DESTDIR ?=
+KERNEL ?= 7.3
+CLANG ?= clang
+CLANG_FORMAT ?= clang-format
+LLVM_STRIP ?= llvm-strip
+
+# A command is for the machine's shell: make leaves its dollars alone.
+override CMD := $(value CMD)
+export CMD
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+BPF_HEADERS := $(wildcard bpf/*.h)
+BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
+BPF_OBJECTS := $(patsubst bpf/%.c,target/bpf/%.o,$(BPF_SOURCES))
+BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Ibpf -Wall -Werror
+
+INSTALL := install -D -m 644
+INSTALL_PROGRAM := install -D -m 755
+
+.PHONY: help build bpf quick format lint test check demo bench vm deb install clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr go to "make install".'
+
+build: bpf ## the three programs and the BPF objects
+	cargo build --release --locked
+
+bpf: $(BPF_OBJECTS) ## the BPF objects alone, under target/bpf/
+
+# Stripped of DWARF only: the loader and the schema reader live on the BTF.
+target/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
+	$(LLVM_STRIP) -g $@.tmp
+	mv $@.tmp $@
+
+quick: format lint test ## format, lint and the tests that need no kernel (a minute)
+
+format:
+	cargo fmt --check
+	$(CLANG_FORMAT) --dry-run -Werror $(BPF_HEADERS) $(BPF_SOURCES)
+
+lint: bpf
+	cargo clippy --locked --all-targets -- -D warnings
+
+test: bpf
+	cargo test --locked --no-fail-fast
+
+check: ## everything: quick, and the system tests on each kernel of the matrix
+	@tests/vm/all
+
+demo: ## shows in an emulated machine what the project does
+	@tests/vm/setup
+	@tests/vm/demo
+
+bench: ## counts what a policy costs
+	@tests/vm/setup
+	@tests/bench/run
+
+vm: ## a root shell in a fresh machine; CMD='...' runs one command
+	@tests/vm/setup
+	@tests/vm/data target/vm/data
+	@tests/vm/run --kernel $(KERNEL) --data target/vm/data $(if $(CMD),-- "$$CMD",--interactive)
+
+deb: ## the Debian package, under target/deb/
+	packaging/deb/build
+
+install: ## what `make build` built, to DESTDIR and PREFIX
+	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpfd $(DESTDIR)$(PREFIX)/sbin/memcg-bpfd
+	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf $(DESTDIR)$(PREFIX)/bin/memcg-bpf
+	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-hook $(DESTDIR)$(PREFIX)/libexec/oci/hooks.d/memcg-bpf-hook
+	set -e; for object in $(BPF_OBJECTS); do \
+		$(INSTALL) $$object $(DESTDIR)$(PREFIX)/lib/memcg-bpf/$${object#target/bpf/}; done
+	set -e; for header in $(BPF_HEADERS); do \
+		$(INSTALL) $$header $(DESTDIR)$(PREFIX)/include/memcg-bpf/$${header#bpf/}; done
+	set -e; for hook in oci-hooks/*.json; do \
+		$(INSTALL) $$hook $(DESTDIR)$(PREFIX)/share/containers/oci/hooks.d/$${hook#oci-hooks/}; done
+	$(INSTALL) systemd/memcg-bpfd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/memcg-bpfd.service
+	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.memcg.Bpf1.conf
+	$(INSTALL) systemd/org.memcg.Bpf1.service $(DESTDIR)$(PREFIX)/share/dbus-1/system-services/org.memcg.Bpf1.service
+	$(INSTALL) systemd/org.memcg.Bpf1.xml $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces/org.memcg.Bpf1.xml
+	$(INSTALL) systemd/memcg-bpf.conf $(DESTDIR)/etc/memcg-bpf/memcg-bpf.conf
+
+clean: ## removes target/, with the machine's images
+	rm -rf target
