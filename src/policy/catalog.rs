@@ -1,0 +1,131 @@
+//! All policies and profiles by name: what the words of a policy line mean on this machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fault::{Fault, cap, listed, nearest, shown};
+use super::line::{self, Call, Line};
+use super::profile::Profile;
+use super::schema::PolicySchema;
+
+/// What can be named in a policy line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalog {
+    /// The policies, by name.
+    pub policies: BTreeMap<String, PolicySchema>,
+    /// The profiles, by name. Where a profile and a policy share a name, lines mean the profile, and the profile the
+    /// policy.
+    pub profiles: BTreeMap<String, Profile>,
+}
+
+impl Catalog {
+    /// The policies a line asks for, profiles replaced by what they stand for. Faults: unknown names, parameters for a
+    /// profile, the same policy twice, a profile that itself is broken.
+    pub fn expand(&self, line: &Line) -> Result<Vec<Call>, Vec<Fault>> {
+        let Line::Calls(calls) = line else {
+            return Ok(Vec::new());
+        };
+        let mut expanded = Vec::new();
+        let mut faults = Vec::new();
+        for call in calls {
+            match self.profiles.get(&call.name) {
+                Some(profile) => match self.members(profile, call) {
+                    Ok(members) => expanded.extend(members),
+                    Err(wrong) => faults.extend(wrong),
+                },
+                None if self.policies.contains_key(&call.name) => expanded.push(call.clone()),
+                None => faults.push(self.unknown(&call.name).at(call.at)),
+            }
+        }
+        faults.extend(twice(&expanded));
+        if faults.is_empty() {
+            Ok(expanded)
+        } else {
+            faults.sort_by_key(|fault| fault.at);
+            Err(cap(faults))
+        }
+    }
+
+    /// The policies of a profile, as if they stood where its name stands.
+    fn members(&self, profile: &Profile, at: &Call) -> Result<Vec<Call>, Vec<Fault>> {
+        let name = &profile.name;
+        let mut faults = Vec::new();
+        if let Some(arg) = at.args.first() {
+            let message = format!(
+                "'{name}' is a profile ({}) and takes no parameters, so '{}=' cannot stand here",
+                profile.file,
+                shown(&arg.key)
+            );
+            faults.push(Fault::new(&arg.key, message).at(arg.at));
+        }
+        let mut members = match line::parse(&profile.line) {
+            Ok(Line::Calls(calls)) => calls,
+            Ok(Line::None) => Vec::new(),
+            Err(wrong) => {
+                faults.extend(wrong.into_iter().map(|fault| within(profile, fault).at(at.at)));
+                Vec::new()
+            }
+        };
+        for member in &mut members {
+            if !self.policies.contains_key(&member.name) {
+                let fault = if self.profiles.contains_key(&member.name) {
+                    let message =
+                        format!("'{}' is a profile, and a profile may name policies only", member.name);
+                    Fault::new(&member.name, message)
+                } else {
+                    self.unknown(&member.name)
+                };
+                faults.push(within(profile, fault).at(at.at));
+            }
+            // Columns of the profile's text would point into the wrong text here.
+            member.at = at.at;
+            member.profile = Some(name.clone());
+            for arg in &mut member.args {
+                (arg.at, arg.value_at) = (at.at, at.at);
+            }
+        }
+        if faults.is_empty() { Ok(members) } else { Err(faults) }
+    }
+
+    fn unknown(&self, name: &str) -> Fault {
+        let names = || {
+            let all: BTreeSet<&str> =
+                self.policies.keys().chain(self.profiles.keys()).map(String::as_str).collect();
+            all
+        };
+        let fault = Fault::new(name, format!("unknown policy '{}'", shown(name)));
+        if names().is_empty() {
+            return Fault { message: format!("{}: no policy is installed", fault.message), ..fault };
+        }
+        fault.valid(listed(names())).suggest(nearest(name, names()))
+    }
+}
+
+/// A fault of a profile's own text.
+fn within(profile: &Profile, fault: Fault) -> Fault {
+    Fault { message: format!("profile '{}' ({}): {}", profile.name, profile.file, fault.message), ..fault }
+}
+
+/// Every policy that is asked for again.
+fn twice(calls: &[Call]) -> Vec<Fault> {
+    let mut first: BTreeMap<&str, &Call> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for call in calls {
+        let Some(other) = first.get(call.name.as_str()) else {
+            first.insert(&call.name, call);
+            continue;
+        };
+        let by = match (&call.profile, &other.profile) {
+            (Some(profile), _) | (None, Some(profile)) => format!(", once in profile '{profile}'"),
+            (None, None) => String::new(),
+        };
+        faults.push(
+            Fault::new(&call.name, format!("policy '{}' stands twice in this line{by}", call.name))
+                .at(call.at),
+        );
+    }
+    faults
+}
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! Profiles: named bundles of policies in small text files, so that a hundred units can say `X-MemoryBPFPolicy=gold`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::fault::{Fault, shown};
+use super::line::{self, Line};
+
+/// Directories of profiles, the first wins: systemd's precedence.
+pub const PROFILE_DIRS: [&str; 4] = [
+    "/etc/memcg-bpf/profiles.d",
+    "/run/memcg-bpf/profiles.d",
+    "/usr/local/lib/memcg-bpf/profiles.d",
+    "/usr/lib/memcg-bpf/profiles.d",
+];
+
+/// The ending of a profile's file.
+pub const PROFILE_SUFFIX: &str = ".profile";
+
+/// Longest profile in bytes: a policy line is at most 4096, the rest is comments.
+pub const PROFILE_BYTES_MAX: usize = 65_536;
+
+/// Longest name of a profile in bytes.
+const NAME_MAX: usize = 64;
+
+/// A bundle of policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Profile {
+    /// The name used in policy lines: the file's name without its ending.
+    pub name: String,
+    /// `Description=`; may be empty.
+    pub doc: String,
+    /// The policy line it stands for.
+    pub line: String,
+    /// The file it comes from.
+    pub file: String,
+}
+
+/// A profile that can be used, and what in its file does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedProfile {
+    /// The profile.
+    pub profile: Profile,
+    /// Unknown keys and the like: ignored, but told.
+    pub warnings: Vec<Fault>,
+}
+
+/// Parses the text of a profile. Faults: a bad name, no `Policy=`, policy lines that do not parse. Whether the
+/// policies exist is found out when the profile is used.
+pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Fault>> {
+    if let Some(fault) = wrong_name(name) {
+        return Err(vec![fault.in_place(file)]);
+    }
+    if text.len() > PROFILE_BYTES_MAX {
+        let message =
+            format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
+        return Err(vec![Fault::new(name, message).in_place(file)]);
+    }
+    let mut doc = String::new();
+    let mut pieces: Vec<String> = Vec::new();
+    let mut warnings = Vec::new();
+    let mut faults = Vec::new();
+    let mut section = Section::Outside;
+    for (number, text) in logical_lines(text) {
+        let place = format!("{file}:{number}");
+        let warn = |word: &str, message: String| Fault::new(word, message).in_place(&place);
+        if let Some(header) = text.strip_prefix('[') {
+            let title = header.strip_suffix(']').unwrap_or("");
+            section = match title {
+                "Profile" => Section::Profile,
+                _ if title.starts_with("X-") => Section::Ignored,
+                _ => {
+                    warnings.push(
+                        warn(&text, format!("unknown section '{}' is ignored", shown(&text)))
+                            .valid("[Profile]"),
+                    );
+                    Section::Ignored
+                }
+            };
+            continue;
+        }
+        if section == Section::Ignored {
+            continue;
+        }
+        let Some((key, value)) = text.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
+            warnings.push(warn(&text, format!("'{}' is not written KEY=VALUE and is ignored", shown(&text))));
+            continue;
+        };
+        match key {
+            _ if section == Section::Outside => {
+                warnings
+                    .push(warn(key, format!("'{}=' stands before any section and is ignored", shown(key))));
+            }
+            "Description" => doc = value.to_owned(),
+            // As everywhere in systemd's files: an empty assignment forgets the ones before it.
+            "Policy" if value.is_empty() => {
+                pieces.clear();
+                faults.clear();
+            }
+            "Policy" => match line::parse(value) {
+                Ok(Line::Calls(_)) => pieces.push(value.to_owned()),
+                Ok(Line::None) => {
+                    faults.push(
+                        warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
+                    );
+                }
+                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_place(&place))),
+            },
+            _ if key.starts_with("X-") => {}
+            _ => {
+                let nearest = super::fault::nearest(key, ["Description", "Policy"]);
+                let message = format!("unknown key '{}' is ignored", shown(key));
+                warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
+            }
+        }
+    }
+    let line = pieces.join("; ");
+    if faults.is_empty() {
+        if pieces.is_empty() {
+            let message = format!("profile '{name}' has no Policy= in its section [Profile]");
+            faults.push(Fault::new(name, message).in_place(file));
+        } else if let Err(wrong) = line::parse(&line) {
+            // Each piece is fine, so it is their sum that is too much: no column of one file would help.
+            faults.extend(wrong.into_iter().map(|fault| Fault { at: None, ..fault.in_place(file) }));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(super::fault::cap(faults));
+    }
+    let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
+    Ok(ParsedProfile { profile, warnings: super::fault::cap(warnings) })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Outside,
+    Profile,
+    Ignored,
+}
+
+/// What is wrong with a name: it must be `[a-z][a-z0-9-]*`, and not `none`.
+fn wrong_name(name: &str) -> Option<Fault> {
+    let fits = name.len() <= NAME_MAX
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !fits {
+        let message = format!("'{}' is no name for a profile", shown(name));
+        return Some(
+            Fault::new(name, message).valid("lower-case letters, digits and '-', starting with a letter"),
+        );
+    }
+    if name == "none" {
+        return Some(Fault::new(name, "'none' means no policy and cannot be the name of a profile"));
+    }
+    None
+}
+
+/// Lines as systemd sees them: numbered from 1, trimmed, without comments, continued ones joined.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = raw.trim();
+        // Comments may stand between the parts of a continued line.
+        if line.starts_with(['#', ';']) || (line.is_empty() && open.is_none()) {
+            continue;
+        }
+        let (start, mut so_far) = open.take().unwrap_or((index.saturating_add(1), String::new()));
+        match line.strip_suffix('\\') {
+            Some(part) => {
+                so_far.push_str(part);
+                so_far.push(' ');
+                open = Some((start, so_far));
+            }
+            None => {
+                so_far.push_str(line);
+                lines.push((start, so_far));
+            }
+        }
+    }
+    lines.extend(open);
+    lines
+}
+
+/// A file in one of the directories of profiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileFile {
+    /// Its directory, one of [`PROFILE_DIRS`].
+    pub dir: String,
+    /// Its name in there.
+    pub file_name: String,
+    /// What is in it; `None` when it is masked by a link to /dev/null.
+    pub text: Option<String>,
+}
+
+/// The files that count, by systemd's precedence: of one name, that in the first directory. An empty file or a link to
+/// /dev/null masks the others and is itself no profile. Files with another ending are passed over.
+pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
+    let rank =
+        |file: &ProfileFile| PROFILE_DIRS.iter().position(|dir| *dir == file.dir).unwrap_or(usize::MAX);
+    let mut chosen: BTreeMap<&str, &ProfileFile> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.file_name.ends_with(PROFILE_SUFFIX)) {
+        let first = chosen.entry(&file.file_name).or_insert(file);
+        if rank(file) < rank(first) {
+            *first = file;
+        }
+    }
+    chosen.into_values().filter(|file| file.text.as_ref().is_some_and(|text| !text.is_empty())).collect()
+}
+
+/// All profiles in these files by name, and everything that was wrong or ignored.
+pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Fault>) {
+    let mut profiles = BTreeMap::new();
+    let mut faults = Vec::new();
+    for file in choose(files) {
+        let name = file.file_name.strip_suffix(PROFILE_SUFFIX).unwrap_or(&file.file_name);
+        let path = format!("{}/{}", file.dir, file.file_name);
+        match parse_profile(name, &path, file.text.as_deref().unwrap_or("")) {
+            Ok(parsed) => {
+                faults.extend(parsed.warnings);
+                profiles.insert(name.to_owned(), parsed.profile);
+            }
+            Err(wrong) => faults.extend(wrong),
+        }
+    }
+    (profiles, faults)
+}
+
+#[cfg(test)]
+#[path = "profile_tests.rs"]
+mod tests;
