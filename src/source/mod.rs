@@ -6,6 +6,7 @@ pub mod directive;
 pub mod oci;
 pub mod record;
 pub mod specifier;
+pub mod unit;
 
 /// Characters of a foreign text that a sentence shows: enough to recognise it, too few to flood a journal.
 const SHOWN_CHARS: usize = 64;

@@ -1,0 +1,117 @@
+//! The policy line of a systemd unit, from the texts of its files in systemd's own order.
+//!
+//! All spellings form one list, in the order of the files and of the lines in them. Assignments add up as systemd's
+//! lists do; an empty one forgets all before it, as does `none`. Where two assignments name the same policy, the later
+//! one replaces it with all its parameters.
+
+use crate::names::UnitName;
+use crate::policy::line::{self, Line};
+use crate::policy::request::{Origin, Request};
+use crate::source::directive::{self, Directive};
+use crate::source::specifier::Specifiers;
+
+pub use crate::source::directive::{Reading, Spelling, directives, read};
+
+/// Files of a unit that we read at most: fragment and drop-ins. Systemd itself has no limit.
+pub const FILES_MAX: usize = 256;
+
+/// One policy, or one text that is none, with its place.
+struct Piece {
+    /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors to be told.
+    name: Option<String>,
+    text: String,
+    place: String,
+}
+
+/// What the files ask for: the request, absent when nothing is assigned or all was reset, and warnings with file and
+/// line about what does not count. `files` are pairs of path and text: the fragment, then the drop-ins as systemd
+/// ordered them.
+pub fn policy_of(
+    unit: &UnitName,
+    files: &[(String, String)],
+    specifiers: &Specifiers,
+) -> (Option<Request>, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut none_at: Option<String> = None;
+    if files.len() > FILES_MAX {
+        warnings.push(format!(
+            "{}: has {} files, of which the first {FILES_MAX} count",
+            unit.as_str(),
+            files.len()
+        ));
+    }
+    for (path, text) in files.iter().take(FILES_MAX) {
+        let reading = directive::read(unit.kind(), path, text);
+        warnings.extend(reading.warnings);
+        for Directive { value, line, .. } in reading.directives {
+            let place = format!("{path}:{line}");
+            let (value, unexpanded) = specifiers.expand(unit, &value);
+            warnings.extend(unexpanded.into_iter().map(|what| format!("{place}: {what}")));
+            if value.is_empty() {
+                pieces.clear();
+                none_at = None;
+                continue;
+            }
+            match line::parse(&value) {
+                Ok(Line::None) => {
+                    pieces.clear();
+                    none_at = Some(place);
+                }
+                Ok(Line::Calls(calls)) => {
+                    none_at = None;
+                    // Only earlier assignments give way: the same policy twice in one is a mistake to be told.
+                    pieces
+                        .retain(|piece| !calls.iter().any(|call| piece.name.as_deref() == Some(&call.name)));
+                    let starts: Vec<usize> = calls.iter().map(|call| call.at).collect();
+                    for (index, call) in calls.into_iter().enumerate() {
+                        let next = starts.get(index.saturating_add(1)).copied();
+                        let text = value.get(call.at..next.unwrap_or(value.len())).unwrap_or(&value);
+                        let text = if next.is_some() { without_separator(text) } else { text };
+                        pieces.push(Piece {
+                            name: Some(call.name),
+                            text: text.to_owned(),
+                            place: place.clone(),
+                        });
+                    }
+                }
+                Err(_) => {
+                    none_at = None;
+                    pieces.push(Piece { name: None, text: value, place });
+                }
+            }
+        }
+    }
+    (request(unit, &pieces, none_at), warnings)
+}
+
+/// A policy's text without the `;` that follows it and the space around that.
+fn without_separator(text: &str) -> &str {
+    let text = text.trim_end_matches([' ', '\t']);
+    let text = text.strip_suffix(';').unwrap_or(text);
+    let trimmed = text.trim_end_matches([' ', '\t']);
+    // A space after a backslash belongs to the value.
+    if trimmed.ends_with('\\') { text } else { trimmed }
+}
+
+fn request(unit: &UnitName, pieces: &[Piece], none_at: Option<String>) -> Option<Request> {
+    let (place, line) = if pieces.is_empty() {
+        (none_at?, "none".to_owned())
+    } else {
+        let mut places: Vec<&str> = pieces.iter().map(|piece| piece.place.as_str()).collect();
+        places.dedup();
+        let texts: Vec<&str> = pieces.iter().map(|piece| piece.text.as_str()).collect();
+        (places.join(", "), texts.join("; "))
+    };
+    Some(Request {
+        origin: Origin::DropIn,
+        place,
+        line,
+        container: None,
+        unit: Some(unit.as_str().to_owned()),
+    })
+}
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;
