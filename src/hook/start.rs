@@ -41,6 +41,8 @@ pub(crate) fn start(request: &ContainerRequest, line: &str, surroundings: &Surro
         }
     };
     let answer = match request.pid {
+        // D-Bus strings cannot hold it, and no answer of the bus would say so.
+        _ if line.contains('\0') => Err(CallError::Refused("the policy line holds a zero byte".to_owned())),
         None => Err(CallError::Refused(
             "the runtime gives no pid at this stage; use the stages createRuntime or prestart".to_owned(),
         )),

@@ -267,6 +267,17 @@ fn a_start_without_pid_is_a_reason_of_its_own() {
 }
 
 #[test]
+fn a_line_that_no_bus_can_carry_is_refused_here() {
+    let machine = Machine::new(nobody());
+    let outcome = machine.run(&[("memcg.bpf/policy", "deny\0")]);
+    assert_eq!(
+        outcome.notes,
+        ["container c1: the policy line holds a zero byte; it starts without a policy"]
+    );
+    assert_eq!(machine.recorded(), None);
+}
+
+#[test]
 fn the_end_never_fails_even_without_daemon() {
     let machine = Machine::new(nobody());
     let outcome = run(&machine.state("stopped", &[DENY, NEEDED]), None, &machine.surroundings);

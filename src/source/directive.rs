@@ -7,6 +7,9 @@ use crate::source::shown;
 /// Longest line, with its continuations, that systemd reads (its LONG_LINE_MAX), in bytes.
 pub const LINE_MAX: usize = 1024 * 1024;
 
+/// Warnings about one file that are told; a file of nothing but mistakes must not flood the journal.
+const WARNINGS_MAX: usize = 20;
+
 /// What systemd takes for space.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
@@ -108,7 +111,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn warn(&mut self, line: usize, what: std::fmt::Arguments<'_>) {
-        self.reading.warnings.push(format!("{}:{line}: {what}", super::shown_up_to(self.file, 512)));
+        let file = super::shown_up_to(self.file, 512);
+        match self.reading.warnings.len() {
+            ..WARNINGS_MAX => self.reading.warnings.push(format!("{file}:{line}: {what}")),
+            WARNINGS_MAX => {
+                self.reading.warnings.push(format!("{file}:{line}: further warnings are left out"))
+            }
+            _ => {}
+        }
     }
 
     /// One logical line; false when systemd would stop reading the file here.

@@ -157,6 +157,13 @@ fn a_line_over_the_limit_ends_the_reading_but_keeps_what_came_before() {
     assert_eq!(warnings(&continued).len(), 1);
 }
 
+#[test]
+fn a_file_of_mistakes_does_not_flood_the_journal() {
+    let told = warnings(&format!("[X-MemoryBPF]\n{}", "Polciy=a\n".repeat(50_000)));
+    assert_eq!(told.len(), WARNINGS_MAX + 1);
+    assert_eq!(told.last().unwrap(), "/etc/x.conf:22: further warnings are left out");
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in "(\\PC|[\\n\\r\\x00\\[\\]=#;\\\\ ])*") {

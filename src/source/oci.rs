@@ -8,7 +8,7 @@ use oci_spec::runtime::{ContainerState as SpecStatus, State};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::names::ContainerId;
+use crate::names::{CGROUP_PATH_MAX, ContainerId};
 use crate::source::{shown, shown_up_to};
 
 /// Annotation with the policy line of a container, or of every container of a pod.
@@ -28,6 +28,9 @@ const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes
 
 /// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and is never governed.
 const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
+
+/// Unknown annotations of ours that are told; the hook's caller quotes them in one line.
+const UNKNOWN_MAX: usize = 4;
 
 /// Longest state in bytes. A container's annotations may hold 256 KiB in Kubernetes; engines add their own.
 pub const STATE_MAX: usize = 1024 * 1024;
@@ -154,7 +157,7 @@ impl ContainerState {
         let required = self.required(&mut warnings);
         let mut unknown: Vec<&String> = self.annotations.keys().filter(|key| is_unknown(key)).collect();
         unknown.sort();
-        for key in unknown {
+        for key in unknown.into_iter().take(UNKNOWN_MAX) {
             warnings.push(format!(
                 "ignoring annotation '{}'; there are {POLICY}, {POLICY_OF}CONTAINER and {REQUIRED}",
                 shown(key)
@@ -231,7 +234,12 @@ pub fn cgroups_path(json: &[u8]) -> Result<Option<String>, StateError> {
     }
     let config: Config = serde_json::from_slice(json)
         .map_err(|error| StateError::BadConfig(shown_up_to(&error.to_string(), 160)))?;
-    Ok(config.linux.and_then(|linux| linux.cgroups_path).filter(|path| !path.is_empty()))
+    let path = config.linux.and_then(|linux| linux.cgroups_path).filter(|path| !path.is_empty());
+    // What no path can hold could not be sent over D-Bus either.
+    if path.as_deref().is_some_and(|path| path.len() > CGROUP_PATH_MAX || path.contains('\0')) {
+        return Err(StateError::BadConfig("linux.cgroupsPath is no path".to_owned()));
+    }
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -193,6 +193,9 @@ fn the_cgroups_path_is_read_from_the_configuration() {
         with(r#"{"linux":{"cgroupsPath":7}}"#),
         Err("config.json of the bundle cannot be read: invalid type: integer `7`, expected a string at line 1 column 25".into())
     );
+    let no_path = Err("config.json of the bundle cannot be read: linux.cgroupsPath is no path".to_owned());
+    assert_eq!(with(r#"{"linux":{"cgroupsPath":"a\u0000b"}}"#), no_path);
+    assert_eq!(with(&format!(r#"{{"linux":{{"cgroupsPath":"{}"}}}}"#, "x".repeat(5000))), no_path);
     let huge = vec![b' '; CONFIG_MAX + 1];
     assert_eq!(
         cgroups_path(&huge).unwrap_err().to_string(),

@@ -15,6 +15,9 @@ pub use crate::source::directive::{Reading, Spelling, directives, read};
 /// Files of a unit that we read at most: fragment and drop-ins. Systemd itself has no limit.
 pub const FILES_MAX: usize = 256;
 
+/// Assignments of a unit that count at most: more than a person writes, few enough to compare each with each.
+pub const ASSIGNMENTS_MAX: usize = 256;
+
 /// One policy, or one text that is none, with its place.
 struct Piece {
     /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors to be told.
@@ -41,11 +44,19 @@ pub fn policy_of(
             files.len()
         ));
     }
+    let mut assignments = 0usize;
     for (path, text) in files.iter().take(FILES_MAX) {
         let reading = directive::read(unit.kind(), path, text);
         warnings.extend(reading.warnings);
         for Directive { value, line, .. } in reading.directives {
             let place = format!("{path}:{line}");
+            assignments = assignments.saturating_add(1);
+            if assignments > ASSIGNMENTS_MAX {
+                warnings.push(format!(
+                    "{place}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
+                ));
+                return (request(unit, &pieces, none_at), warnings);
+            }
             let (value, unexpanded) = specifiers.expand(unit, &value);
             warnings.extend(unexpanded.into_iter().map(|what| format!("{place}: {what}")));
             if value.is_empty() {

@@ -136,6 +136,14 @@ fn too_many_files_are_told() {
     assert_eq!(warnings, ["x.service: has 257 files, of which the first 256 count"]);
 }
 
+#[test]
+fn too_many_assignments_are_told_and_those_before_count() {
+    let many: String = (0..50_000).map(|n| format!("X-MemoryBPFPolicy=p{n}\n")).collect();
+    let (request, warnings) = policy("x.service", &[("f", &format!("[Service]\n{many}"))]);
+    assert!(request.unwrap().line.ends_with("; p255"));
+    assert_eq!(warnings, ["f:258: ignoring this and later assignments, more than 256 for a unit"]);
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in "(\\PC|[\\n\\[\\]=#;\\\\% ])*") {
