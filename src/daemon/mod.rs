@@ -1,4 +1,5 @@
 //! daemon
 
+pub mod arguments;
 pub mod config;
 pub mod object;

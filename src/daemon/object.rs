@@ -9,25 +9,18 @@ use zbus::fdo::{DBusProxy, RequestNameFlags};
 use zbus::message::Header;
 use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, DBusError, OwnedVariant, Variant, interface};
+use zbus::{Connection, DBusError, OwnedVariant, interface};
 
-use crate::names::{CGROUP_PATH_MAX, CgroupId, CgroupPath, ContainerId};
+pub use super::arguments::LINE_MAX;
+use super::arguments::{Options, bounded, container, governable, path, process};
+use crate::names::{CgroupId, CgroupPath, ContainerId};
 
 /// Our name on the bus.
 pub const BUS_NAME: &str = "org.memcg.Bpf1";
 /// Our object.
 pub const OBJECT_PATH: &str = "/org/memcg/Bpf1";
-/// Longest policy line passed on, in bytes: the grammar's own limit.
-pub const LINE_MAX: usize = 4096;
-/// Longest container id looked at, in bytes; the grammar in `names` may be narrower.
-const ID_MAX: usize = 1024;
 /// How long a call waits for room in the daemon's queue before it is told to come back.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
-/// The option of `AttachContainer` with the runtime's `linux.cgroupsPath`.
-const CGROUPS_PATH: &str = "cgroups-path";
-/// The option of `AttachContainer` that makes refusals fatal for the container.
-const REQUIRED: &str = "required";
-
 /// What a caller wants, its arguments checked. Uids are the bus driver's word, not the caller's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -214,10 +207,7 @@ impl Object {
     ) -> Result<String, Refusal> {
         let caller_uid = administrator(connection, &header).await?;
         let id = container(id)?;
-        // Anything above cannot be a process id, and 0 is the caller itself in every call of the kernel.
-        if pid == 0 || i32::try_from(pid).is_err() {
-            return Err(invalid(format!("{pid} is not the id of a process")));
-        }
+        let pid = process(pid)?;
         let line = bounded(line)?;
         let Options { cgroups_path, required } = Options::parse(&options)?;
         self.ask(Command::AttachContainer { id, pid, line, cgroups_path, required, caller_uid }).await
@@ -308,90 +298,6 @@ async fn administrator(connection: &Connection, header: &Header<'_>) -> Result<u
 
 fn unknown_caller() -> Refusal {
     Refusal::Failed("the bus does not say who is calling; nothing was changed".to_owned())
-}
-
-fn invalid(sentence: String) -> Refusal {
-    Refusal::InvalidArgument(sentence)
-}
-
-fn path(text: &str) -> Result<CgroupPath, Refusal> {
-    // Checked here so that the error does not repeat a megabyte.
-    if text.len() > CGROUP_PATH_MAX {
-        let length = text.len();
-        return Err(invalid(format!(
-            "the cgroup path has {length} bytes; at most {CGROUP_PATH_MAX} are possible"
-        )));
-    }
-    CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
-}
-
-fn governable(text: &str) -> Result<CgroupPath, Refusal> {
-    let path = path(text)?;
-    if path.is_root() {
-        return Err(invalid("the root cgroup cannot be governed; name a cgroup below it".to_owned()));
-    }
-    Ok(path)
-}
-
-fn container(text: &str) -> Result<ContainerId, Refusal> {
-    if text.len() > ID_MAX {
-        return Err(invalid(format!(
-            "the container id has {} bytes; at most {ID_MAX} are possible",
-            text.len()
-        )));
-    }
-    ContainerId::parse(text).map_err(|error| invalid(error.to_string()))
-}
-
-fn bounded(line: &str) -> Result<String, Refusal> {
-    if line.len() > LINE_MAX {
-        let length = line.len();
-        return Err(Refusal::InvalidPolicy(format!(
-            "the policy line has {length} bytes; at most {LINE_MAX} are allowed"
-        )));
-    }
-    Ok(line.to_owned())
-}
-
-/// The options of `AttachContainer`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Options {
-    cgroups_path: Option<String>,
-    required: bool,
-}
-
-impl Options {
-    fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Refusal> {
-        let mut options = Options::default();
-        for (key, value) in given {
-            match (key.as_str(), &**value) {
-                (CGROUPS_PATH, Variant::Str(path)) if path.len() <= CGROUP_PATH_MAX => {
-                    options.cgroups_path = Some(path.as_str().to_owned());
-                }
-                (CGROUPS_PATH, Variant::Str(path)) => {
-                    let length = path.len();
-                    return Err(invalid(format!(
-                        "option '{CGROUPS_PATH}' has {length} bytes; at most {CGROUP_PATH_MAX} are possible"
-                    )));
-                }
-                (REQUIRED, Variant::Bool(required)) => options.required = *required,
-                (CGROUPS_PATH, other) => return Err(mistyped(CGROUPS_PATH, "a string (s)", other)),
-                (REQUIRED, other) => return Err(mistyped(REQUIRED, "a boolean (b)", other)),
-                (unknown, _) => {
-                    let word: String = unknown.chars().take(64).flat_map(char::escape_debug).collect();
-                    return Err(invalid(format!(
-                        "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s) and '{REQUIRED}' (b)"
-                    )));
-                }
-            }
-        }
-        Ok(options)
-    }
-}
-
-fn mistyped(option: &str, wanted: &str, value: &Variant<'_>) -> Refusal {
-    let signature: String = value.value_signature().to_string().chars().take(64).collect();
-    invalid(format!("option '{option}' must be {wanted}, not of type '{signature}'"))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
 use zbus::object_server::Interface;
-use zbus::{Guid, connection};
+use zbus::{Guid, Variant, connection};
 
 use super::*;
+use crate::daemon::arguments::{CGROUPS_PATH, REQUIRED};
 
 const SHIPPED: &str = include_str!("../../systemd/org.memcg.Bpf1.xml");
 const MANAGER: &str = "org.memcg.Bpf1.Manager";

@@ -109,8 +109,9 @@ impl Pump {
                 }
                 message = manager.next() => match message {
                     Some(Ok(message)) => {
-                        if let Some(signal) = self.signal(&message) {
-                            digest.take(signal, Instant::now());
+                        let now = Instant::now();
+                        if let Some(signal) = self.signal(&message) && !self.is_noise(&signal, now) {
+                            digest.take(signal, now);
                         }
                     }
                     Some(Err(_)) => {}
@@ -155,6 +156,10 @@ impl Pump {
             }
             let _ = back.send(()).await;
         });
+    }
+
+    fn is_noise(&self, signal: &Signal, now: Instant) -> bool {
+        matches!(signal, Signal::UnitNew(_) | Signal::UnitRemoved(_)) && self.systemd.is_load_noise(now)
     }
 
     /// The signal in `message`, if PID 1 sent it and it concerns a unit that can carry a policy.

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use thiserror::Error;
 use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
@@ -18,7 +20,14 @@ use crate::names::{CgroupPath, UnitKind, UnitName};
 
 /// How long one question to PID 1 may take; during daemon-reload it answers nobody for seconds.
 const ANSWER_MAX: Duration = Duration::from_secs(25);
-/// How `LoadUnit` says that a name cannot be loaded: templates, and names systemd finds bad.
+/// Units asked for at once: enough to hide the way to PID 1 and back, without taking it from others.
+const LOADS_AT_ONCE: usize = 16;
+/// After a question that loaded units, systemd tells of their loading and unloading within this time.
+const NOISE: Duration = Duration::from_secs(1);
+/// How `UnrefUnit` says that a reload has dropped the reference.
+const NOT_REFERENCED: [&str; 2] =
+    ["org.freedesktop.systemd1.NotReferenced", "org.freedesktop.systemd1.NoSuchUnit"];
+/// How `RefUnit` says that a name cannot be loaded: templates, and names systemd finds bad.
 const NOT_LOADABLE: [&str; 3] = [
     "org.freedesktop.systemd1.NoSuchUnit",
     "org.freedesktop.systemd1.LoadFailed",
@@ -79,6 +88,7 @@ impl SystemdError {
 pub struct Systemd {
     connection: Connection,
     manager: ManagerProxy<'static>,
+    noise_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Systemd {
@@ -86,7 +96,8 @@ impl Systemd {
     pub async fn connect(connection: &Connection) -> Result<Self, SystemdError> {
         let what = "its manager";
         let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build();
-        let systemd = Systemd { connection: connection.clone(), manager: within(what, manager).await? };
+        let manager = within(what, manager).await?;
+        let systemd = Systemd { connection: connection.clone(), manager, noise_until: Arc::default() };
         if connection.is_bus() && systemd.owner().await?.is_none() {
             return Err(SystemdError::Absent);
         }
@@ -112,11 +123,28 @@ impl Systemd {
     /// As [`Systemd::unit`], but loads the unit if need be: for units whose cgroup is yet to come.
     pub async fn load(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
         let what = name.as_str();
-        match within(what, self.manager.load_unit(name.as_str())).await {
-            Ok(path) => self.describe(name, &path).await,
-            Err(error) if error.is_named(&NOT_LOADABLE) => Ok(None),
-            Err(error) => Err(error),
+        self.load_noise_from_now();
+        // Without a reference systemd unloads an idle unit at once, and loads it again for each question.
+        match within(what, self.manager.ref_unit(name.as_str())).await {
+            Ok(()) => {}
+            Err(error) if error.is_named(&NOT_LOADABLE) => return Ok(None),
+            Err(error) => return Err(error),
         }
+        let info = self.unit(name).await;
+        let unref = within(what, self.manager.unref_unit(name.as_str())).await;
+        self.load_noise_from_now();
+        // A reference too many keeps one idle unit in memory until our connection ends.
+        unref.or_else(|error| if error.is_named(&NOT_REFERENCED) { Ok(()) } else { Err(error) })?;
+        info
+    }
+
+    /// [`Systemd::load`] for many units, some of them at a time; in the order of `names`.
+    pub async fn load_all<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a UnitName>,
+    ) -> Vec<(UnitName, Result<Option<UnitInfo>, SystemdError>)> {
+        let loads = names.into_iter().map(|name| async move { (name.clone(), self.load(name).await) });
+        futures_util::stream::iter(loads).buffered(LOADS_AT_ONCE).collect().await
     }
 
     /// Searches the unit path systemd uses. Returns also one sentence for each thing that could not be read.
@@ -175,6 +203,15 @@ impl Systemd {
             }
         });
         owner.await
+    }
+
+    /// True while units may be loaded and unloaded only because we asked. Starts and stops show as jobs all the same.
+    pub(super) fn is_load_noise(&self, now: Instant) -> bool {
+        self.noise_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
+
+    fn load_noise_from_now(&self) {
+        *self.noise_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(NOISE);
     }
 
     pub(super) fn connection(&self) -> &Connection {

@@ -46,14 +46,19 @@ impl FakeManager {
         }
     }
 
-    fn load_unit(&self, name: &str) -> Result<ObjectPath<'static>, zbus::fdo::Error> {
+    fn ref_unit(&self, name: &str) -> Result<(), zbus::fdo::Error> {
         if name.contains("@.") {
             return Err(zbus::fdo::Error::InvalidArgs(format!(
                 "Unit name {name} is missing the instance name."
             )));
         }
         self.loaded.lock().unwrap().insert(name.to_owned(), A);
-        Ok(ObjectPath::try_from(A).unwrap())
+        Ok(())
+    }
+
+    /// As for an idle unit: what nobody refers to any more is unloaded.
+    fn unref_unit(&self, name: &str) {
+        self.loaded.lock().unwrap().remove(name);
     }
 
     #[zbus(name = "GetUnitByPID")]
@@ -163,18 +168,39 @@ fn unit(name: &str) -> UnitName {
 }
 
 #[tokio::test]
-async fn a_unit_that_is_not_loaded_is_described_once_it_is() {
+async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
     let (_server, systemd) = pair(false).await;
     let a = unit("a.service");
     assert_eq!(systemd.unit(&a).await.unwrap(), None);
     let info = systemd.load(&a).await.unwrap().unwrap();
-    assert_eq!(systemd.unit(&a).await.unwrap().as_ref(), Some(&info));
+    assert_eq!(systemd.unit(&a).await.unwrap(), None);
     assert_eq!(info.name, a);
     assert_eq!(info.fragment.as_deref(), Some(Path::new("/etc/systemd/system/a.service")));
     assert_eq!(info.drop_ins.len(), 2);
     assert_eq!(info.active, ActiveState::Inactive);
     assert_eq!((&info.control_group, info.control_group_id), (&None, None));
     assert_eq!(info.expected_cgroup().unwrap().as_str(), "/system.slice/a.service");
+}
+
+#[tokio::test]
+async fn many_units_are_described_in_the_order_asked() {
+    let (_server, systemd) = pair(false).await;
+    let names: Vec<UnitName> = (0..100).map(|n| unit(&format!("u{n}.service"))).collect();
+    let infos = systemd.load_all(&names).await;
+    assert!(infos.iter().map(|(name, _)| name).eq(&names));
+    assert!(infos.iter().all(|(_, info)| info.as_ref().is_ok_and(Option::is_some)));
+}
+
+#[tokio::test]
+async fn what_our_own_questions_load_is_no_news_but_jobs_are() {
+    let (server, systemd) = pair(false).await;
+    let mut events = systemd.events().await.unwrap();
+    let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
+    systemd.load(&unit("a.service")).await.unwrap();
+    let path = || ObjectPath::try_from(A).unwrap();
+    FakeManager::unit_new(&emitter, "a.service", path()).await.unwrap();
+    FakeManager::job_removed(&emitter, 7, path(), "b.service", "done").await.unwrap();
+    assert_eq!(events.next().await, Some(Event::JobDone(unit("b.service"))));
 }
 
 #[tokio::test]

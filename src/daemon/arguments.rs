@@ -1,0 +1,109 @@
+//! The arguments of our D-Bus methods: checked, and turned into values. Everything here comes from outside.
+
+use std::collections::BTreeMap;
+
+use zbus::{OwnedVariant, Variant};
+
+use super::object::Refusal;
+use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId};
+
+/// Longest policy line passed on, in bytes: the grammar's own limit.
+pub const LINE_MAX: usize = 4096;
+/// Longest container id looked at, in bytes; the grammar in `names` may be narrower.
+const ID_MAX: usize = 1024;
+/// The option of `AttachContainer` with the runtime's `linux.cgroupsPath`.
+pub(super) const CGROUPS_PATH: &str = "cgroups-path";
+/// The option of `AttachContainer` that makes refusals fatal for the container.
+pub(super) const REQUIRED: &str = "required";
+
+fn invalid(sentence: String) -> Refusal {
+    Refusal::InvalidArgument(sentence)
+}
+
+pub(super) fn path(text: &str) -> Result<CgroupPath, Refusal> {
+    // Checked here so that the error does not repeat a megabyte.
+    if text.len() > CGROUP_PATH_MAX {
+        let length = text.len();
+        return Err(invalid(format!(
+            "the cgroup path has {length} bytes; at most {CGROUP_PATH_MAX} are possible"
+        )));
+    }
+    CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
+}
+
+pub(super) fn governable(text: &str) -> Result<CgroupPath, Refusal> {
+    let path = path(text)?;
+    if path.is_root() {
+        return Err(invalid("the root cgroup cannot be governed; name a cgroup below it".to_owned()));
+    }
+    Ok(path)
+}
+
+pub(super) fn container(text: &str) -> Result<ContainerId, Refusal> {
+    if text.len() > ID_MAX {
+        return Err(invalid(format!(
+            "the container id has {} bytes; at most {ID_MAX} are possible",
+            text.len()
+        )));
+    }
+    ContainerId::parse(text).map_err(|error| invalid(error.to_string()))
+}
+
+pub(super) fn process(pid: u32) -> Result<u32, Refusal> {
+    // 0 is "myself" in every call of the kernel, and what is negative there names a group.
+    if pid == 0 || i32::try_from(pid).is_err() {
+        return Err(invalid(format!("{pid} is not the id of a process")));
+    }
+    Ok(pid)
+}
+
+pub(super) fn bounded(line: &str) -> Result<String, Refusal> {
+    if line.len() > LINE_MAX {
+        let length = line.len();
+        return Err(Refusal::InvalidPolicy(format!(
+            "the policy line has {length} bytes; at most {LINE_MAX} are allowed"
+        )));
+    }
+    Ok(line.to_owned())
+}
+
+/// The options of `AttachContainer`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) cgroups_path: Option<String>,
+    pub(super) required: bool,
+}
+
+impl Options {
+    pub(super) fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Refusal> {
+        let mut options = Options::default();
+        for (key, value) in given {
+            match (key.as_str(), &**value) {
+                (CGROUPS_PATH, Variant::Str(path)) if path.len() <= CGROUP_PATH_MAX => {
+                    options.cgroups_path = Some(path.as_str().to_owned());
+                }
+                (CGROUPS_PATH, Variant::Str(path)) => {
+                    let length = path.len();
+                    return Err(invalid(format!(
+                        "option '{CGROUPS_PATH}' has {length} bytes; at most {CGROUP_PATH_MAX} are possible"
+                    )));
+                }
+                (REQUIRED, Variant::Bool(required)) => options.required = *required,
+                (CGROUPS_PATH, other) => return Err(mistyped(CGROUPS_PATH, "a string (s)", other)),
+                (REQUIRED, other) => return Err(mistyped(REQUIRED, "a boolean (b)", other)),
+                (unknown, _) => {
+                    let word: String = unknown.chars().take(64).flat_map(char::escape_debug).collect();
+                    return Err(invalid(format!(
+                        "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s) and '{REQUIRED}' (b)"
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn mistyped(option: &str, wanted: &str, value: &Variant<'_>) -> Refusal {
+    let signature: String = value.value_signature().to_string().chars().take(64).collect();
+    invalid(format!("option '{option}' must be {wanted}, not of type '{signature}'"))
+}
