@@ -29,7 +29,7 @@ pub const VALID_BOOLS: &str = "yes, no, true, false, on, off, 1 and 0";
 
 /// Why a text is not a quantity. The display has the reason and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{why}; valid are {valid}")]
+#[error("{why}; valid: {valid}")]
 pub struct UnitError {
     /// The reason: `it is empty`.
     pub why: String,

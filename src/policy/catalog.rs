@@ -24,6 +24,17 @@ impl Catalog {
         let Line::Calls(calls) = line else {
             return Ok(Vec::new());
         };
+        let (expanded, mut faults) = self.expand_calls(calls);
+        if faults.is_empty() {
+            Ok(expanded)
+        } else {
+            faults.sort_by_key(|fault| fault.at);
+            Err(cap(faults))
+        }
+    }
+
+    /// The policies that could be made out, and what is wrong with the rest.
+    pub(super) fn expand_calls(&self, calls: &[Call]) -> (Vec<Call>, Vec<Fault>) {
         let mut expanded = Vec::new();
         let mut faults = Vec::new();
         for call in calls {
@@ -37,12 +48,7 @@ impl Catalog {
             }
         }
         faults.extend(twice(&expanded));
-        if faults.is_empty() {
-            Ok(expanded)
-        } else {
-            faults.sort_by_key(|fault| fault.at);
-            Err(cap(faults))
-        }
+        (expanded, faults)
     }
 
     /// The policies of a profile, as if they stood where its name stands.

@@ -50,15 +50,22 @@ pub enum DecodeError {
 /// Parameters as text → bytes. Faults: unknown and repeated parameters, missing ones that have no default, values that
 /// do not parse or lie out of range; all of them at once, at their columns.
 pub fn encode(schema: &PolicySchema, call: &Call) -> Result<Params, Vec<Fault>> {
+    judge(schema, call, true)
+}
+
+/// As [`encode`]; of a call that is not `whole` because its line's grammar is broken, nothing is missed.
+pub(super) fn judge(schema: &PolicySchema, call: &Call, whole: bool) -> Result<Params, Vec<Fault>> {
     let policy = policy_of(schema, call);
     let mut faults = Vec::new();
     let mut given: BTreeMap<&str, &Arg> = BTreeMap::new();
     for arg in &call.args {
         if !schema.params.iter().any(|param| param.name == arg.key) {
             faults.push(unknown(schema, &policy, arg));
-        } else if given.insert(&arg.key, arg).is_some() {
+        } else if given.contains_key(arg.key.as_str()) {
             let message = format!("parameter '{}' of {policy} is given twice", shown(&arg.key));
             faults.push(Fault::new(&arg.key, message).at(arg.at));
+        } else {
+            given.insert(&arg.key, arg);
         }
     }
     if schema.size > PARAMS_SIZE_MAX {
@@ -75,6 +82,10 @@ pub fn encode(schema: &PolicySchema, call: &Call) -> Result<Params, Vec<Fault>> 
                     format!("default '{default}' of parameter '{}' of {policy} is wrong: {why}", param.name);
                 Box::new(Fault::new(default, message).at(call.at))
             }),
+            // A mistyped name has been told already.
+            (None, None) if !whole || faults.iter().any(|f| f.suggestion.as_ref() == Some(&param.name)) => {
+                continue;
+            }
             (None, None) => {
                 let message = format!("parameter '{}' of {policy} must be given", param.name);
                 Err(Box::new(Fault::new(&call.name, message).at(call.at)))

@@ -92,7 +92,7 @@ impl fmt::Display for Fault {
         write!(f, "{colon}{}", self.message)?;
         match (&self.suggestion, &self.valid) {
             (Some(suggestion), _) => write!(f, "; did you mean '{suggestion}'?"),
-            (None, Some(valid)) => write!(f, "; valid are {valid}"),
+            (None, Some(valid)) => write!(f, "; valid: {valid}"),
             (None, None) => Ok(()),
         }
     }
@@ -142,9 +142,11 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .filter_map(|candidate| {
-            let distance = strsim::damerau_levenshtein(&lower, &candidate.to_lowercase().replace('_', "-"));
-            let far = candidate.chars().count().max(lower.chars().count()).div_ceil(3);
-            (distance <= far && distance < candidate.len()).then_some((distance, candidate))
+            let name = candidate.to_lowercase().replace('_', "-");
+            let distance = strsim::damerau_levenshtein(&lower, &name);
+            let near = name.chars().count().max(lower.chars().count()).checked_div(3).unwrap_or(0).max(1);
+            let begun = lower.len() >= 2 && name.starts_with(&lower);
+            (begun || (distance <= near && distance < name.len())).then_some((distance, candidate))
         })
         .min()
         .map(|(_, candidate)| candidate.to_owned())
@@ -170,7 +172,7 @@ mod tests {
             Fault::new("limt", "unknown parameter 'limt' of policy 'deny'").at(5).valid("limit and mode");
         assert_eq!(
             fault.to_string(),
-            "column 6: unknown parameter 'limt' of policy 'deny'; valid are limit and mode"
+            "column 6: unknown parameter 'limt' of policy 'deny'; valid: limit and mode"
         );
         let fault = Fault { origin: Some(Origin::Annotation), ..fault }
             .in_place("container 1f2e")
@@ -203,6 +205,7 @@ mod tests {
             ("DENY", Some("deny")),
             ("obsreve", Some("observe")),
             ("dry_run", Some("dry-run")),
+            ("obs", Some("observe")),
             ("xyz", None),
             ("", None),
         ] {

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
-use super::encode::{Params, encode};
+use super::encode::{Params, judge};
 use super::fault::{Fault, cap, listed};
-use super::line::{self, Line};
+use super::line::{self, Call};
 use super::request::{Origin, Request};
 use super::schema::PolicySchema;
 
@@ -105,19 +105,18 @@ pub(super) fn evaluate(
     catalog: &Catalog,
     allow: &Allow,
 ) -> Result<Asked, Vec<Fault>> {
-    let parsed = line::parse(text)?;
-    if parsed == Line::None {
+    let (calls, mut faults) = line::read(text);
+    // Errors of all kinds are told at once, so the words of a line with broken grammar are looked up as well.
+    let broken = !faults.is_empty();
+    let named: Vec<Call> = calls
+        .into_iter()
+        .filter(|call| call.name != "none" && !(broken && call.name.contains('=')))
+        .collect();
+    if named.is_empty() && !broken {
         return Ok(Asked::Nothing);
     }
-    let mut faults = Vec::new();
-    let calls = match catalog.expand(&parsed) {
-        Ok(calls) => calls,
-        Err(wrong) => {
-            faults.extend(wrong);
-            // The parameters of those that are known are still worth looking at: all errors at once.
-            known(&parsed, catalog)
-        }
-    };
+    let (calls, wrong) = catalog.expand_calls(&named);
+    faults.extend(wrong);
     let mut policies = Vec::new();
     for call in calls {
         let Some(schema) = catalog.policies.get(&call.name) else {
@@ -128,7 +127,7 @@ pub(super) fn evaluate(
             let fault = Fault::new(&call.name, message).at(call.at);
             faults.push(fault.valid(listed(allow.permitted(catalog))));
         }
-        match encode(schema, &call) {
+        match judge(schema, &call, !broken) {
             Ok(params) => policies.push((call.name, params)),
             Err(wrong) => faults.extend(wrong),
         }
@@ -139,17 +138,6 @@ pub(super) fn evaluate(
         faults.sort_by_key(|fault| fault.at);
         Err(cap(faults))
     }
-}
-
-/// The calls of a line that name policies themselves.
-fn known(line: &Line, catalog: &Catalog) -> Vec<line::Call> {
-    let Line::Calls(calls) = line else {
-        return Vec::new();
-    };
-    let is_policy = |call: &&line::Call| {
-        catalog.policies.contains_key(&call.name) && !catalog.profiles.contains_key(&call.name)
-    };
-    calls.iter().filter(is_policy).cloned().collect()
 }
 
 #[cfg(test)]

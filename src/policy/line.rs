@@ -8,8 +8,10 @@
 //! Words are quoted as in systemd: '…' and "…" anywhere in a word, backslash escapes as in C, and a backslash before a
 //! space or a `;` takes its meaning away.
 
+use std::iter::Peekable;
+
 use super::fault::{Fault, cap, shown};
-use super::word::{self, Token};
+use super::word::{self, Token, Word};
 
 /// Longest policy line in bytes: as much as a person can still read, and far more than 16 policies need.
 pub const LINE_BYTES_MAX: usize = 4096;
@@ -54,21 +56,31 @@ pub struct Arg {
 
 /// Parses a policy line; all that is wrong with it is told at once.
 pub fn parse(text: &str) -> Result<Line, Vec<Fault>> {
+    let (calls, faults) = read(text);
+    if !faults.is_empty() {
+        return Err(cap(faults));
+    }
+    match calls.as_slice() {
+        [] => Ok(Line::None),
+        [only] if only.name == "none" => Ok(Line::None),
+        _ => Ok(Line::Calls(calls)),
+    }
+}
+
+/// The calls in a line as far as they can be made out, and what is wrong with the grammar. Whoever knows the policies
+/// can then judge the rest of a broken line too.
+pub(super) fn read(text: &str) -> (Vec<Call>, Vec<Fault>) {
     if text.len() > LINE_BYTES_MAX {
-        return Err(vec![Fault::new(
-            text,
-            format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len()),
-        )]);
+        let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
+        return (Vec::new(), vec![Fault::new(text, message)]);
     }
     let (tokens, mut faults) = word::tokens(text);
-    if tokens.is_empty() && faults.is_empty() {
-        return Ok(Line::None);
-    }
     let mut calls: Vec<Call> = Vec::new();
     // Where the policy that is expected next would stand, and after what.
     let mut open: Option<&str> = Some("before");
     let mut semicolon = 0;
-    for token in tokens {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
         match token {
             Token::Semicolon { at } => {
                 if let Some(side) = open {
@@ -85,29 +97,10 @@ pub fn parse(text: &str) -> Result<Line, Vec<Fault>> {
                 }
                 calls.push(Call { name: word.text, args: Vec::new(), at: word.at, profile: None });
             }
-            Token::Word(word) => match word.text.split_once('=') {
-                Some(("", _)) => {
-                    let message = format!("'{}' has no key before the '='", shown(&word.text));
-                    faults.push(Fault::new(&word.text, message).at(word.at));
-                }
-                Some((key, value)) => {
-                    let arg = Arg {
-                        key: key.to_owned(),
-                        value: value.to_owned(),
-                        at: word.at,
-                        value_at: word.value_at.unwrap_or(word.at),
-                    };
-                    if let Some(call) = calls.last_mut() {
-                        call.args.push(arg);
-                    }
-                }
-                None => {
-                    let message = format!(
-                        "'{}' is not written key=value; a further policy needs a ';' before it",
-                        shown(&word.text)
-                    );
-                    faults.push(Fault::new(&word.text, message).at(word.at));
-                }
+            Token::Word(word) => match (argument(word, &mut tokens), calls.last_mut()) {
+                (Ok(arg), Some(call)) => call.args.push(arg),
+                (Ok(_), None) => {}
+                (Err(fault), _) => faults.push(*fault),
             },
         }
     }
@@ -119,13 +112,36 @@ pub fn parse(text: &str) -> Result<Line, Vec<Fault>> {
         let message = format!("the line has {} policies, and {LINE_POLICIES_MAX} are the most", calls.len());
         faults.push(Fault::new(&call.name, message).at(call.at));
     }
-    if !faults.is_empty() {
-        faults.sort_by_key(|fault| fault.at);
-        return Err(cap(faults));
-    }
-    match calls.as_slice() {
-        [only] if only.name == "none" => Ok(Line::None),
-        _ => Ok(Line::Calls(calls)),
+    faults.sort_by_key(|fault| fault.at);
+    (calls, faults)
+}
+
+/// `key=value`, or what is wrong with the word; `tokens` are those behind it.
+fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Arg, Box<Fault>> {
+    let written = shown(&word.text);
+    let fail = |message: String| Fault::new(&word.text, message).at(word.at);
+    match word.text.split_once('=') {
+        Some(("", _)) => Err(Box::new(fail(format!("'{written}' has no key before the '='")))),
+        Some((key, value)) => Ok(Arg {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            at: word.at,
+            value_at: word.value_at.unwrap_or(word.at),
+        }),
+        // `limit = 64M`: one mistake, not three.
+        None if tokens.next_if(|token| matches!(token, Token::Word(w) if w.text == "=")).is_some() => {
+            let meant = match tokens.next_if(|token| matches!(token, Token::Word(_))) {
+                Some(Token::Word(value)) => Some(format!("{written}={}", shown(&value.text))),
+                _ => None,
+            };
+            let message = format!("'{written}' has a space between the key and its '='");
+            Err(Box::new(fail(message).suggest(meant)))
+        }
+        None => {
+            let message =
+                format!("'{written}' is not written key=value; a further policy needs a ';' before it");
+            Err(Box::new(fail(message)))
+        }
     }
 }
 

@@ -5,6 +5,8 @@ pub mod catalog;
 mod check;
 pub mod encode;
 pub mod fault;
+#[cfg(test)]
+mod fixture;
 pub mod layer;
 pub mod line;
 pub mod lint;

@@ -1,1 +1,115 @@
+use proptest::prelude::*;
 
+use super::*;
+
+fn parsed(text: &str) -> (String, String, Vec<String>) {
+    let ParsedProfile { profile, warnings } = parse_profile("gold", "gold.profile", text).unwrap();
+    (profile.line, profile.doc, warnings.iter().map(ToString::to_string).collect())
+}
+
+fn faults(name: &str, text: &str) -> Vec<String> {
+    parse_profile(name, "f", text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_profile_is_read_as_systemd_reads_its_files() {
+    let text = "\u{feff}# gold\r\n\r\n[Profile]\r\nDescription = first\r\nDescription=A database.\r\n\
+                Policy=observe\nPolicy=\nPolicy=deny \\\n; a comment in between\n  limit=90%\n\
+                Policy = oom pressure=40%; observe\nX-Mine=1\n[X-Mine]\nanything\n";
+    let (line, doc, warnings) = parsed(text);
+    assert_eq!(line, "deny  limit=90%; oom pressure=40%; observe");
+    assert_eq!(doc, "A database.");
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn what_does_not_count_is_ignored_and_told() {
+    let (line, _, warnings) =
+        parsed("Policy=none\n[Profile]\nPolcy=x\nPolicy=deny\nwhat\u{1b}\n[Profil\n[Unit]\nPolicy=oom\n");
+    assert_eq!(line, "deny");
+    assert_eq!(
+        warnings,
+        [
+            "gold.profile:1: 'Policy=' stands before any section and is ignored",
+            "gold.profile:3: unknown key 'Polcy' is ignored; did you mean 'Policy'?",
+            "gold.profile:5: 'what\\u{1b}' is not written KEY=VALUE and is ignored",
+            "gold.profile:6: unknown section '[Profil' is ignored; valid: [Profile]",
+            "gold.profile:7: unknown section '[Unit]' is ignored; valid: [Profile]",
+        ]
+    );
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_says_why() {
+    let ok = "[Profile]\nPolicy=deny\n";
+    for name in ["", "Gold", "1st", "a b", "a/b", "..", &"x".repeat(65), "g\u{f6}ld"] {
+        assert_eq!(
+            faults(name, ok),
+            [format!(
+                "f: '{}' is no name for a profile; valid: lower-case letters, digits and '-', \
+                 starting with a letter",
+                shown(name)
+            )]
+        );
+    }
+    assert_eq!(faults("none", ok), ["f: 'none' means no policy and cannot be the name of a profile"]);
+    assert_eq!(faults("a", "[Profile]\n"), ["f: profile 'a' has no Policy= in its section [Profile]"]);
+    assert_eq!(
+        faults("a", "[Profile]\nPolicy=none"),
+        ["f:2, column 1: a profile must name policies, and 'none' is none"]
+    );
+    assert_eq!(
+        faults("a", "[Profile]\nPolicy=deny\nPolicy=deny limit; ;\n"),
+        [
+            "f:3, column 6: 'limit' is not written key=value; a further policy needs a ';' before it",
+            "f:3, column 13: there is no policy before this ';'",
+            "f:3, column 13: there is no policy after this ';'",
+        ]
+    );
+    // A reset also forgives what was wrong before it.
+    assert!(parse_profile("a", "f", "[Profile]\nPolicy=;\nPolicy=\nPolicy=deny").is_ok());
+    assert_eq!(
+        faults("a", &format!("[Profile]\n{}", "Policy=deny\n".repeat(17))),
+        ["f: the line has 17 policies, and 16 are the most"]
+    );
+    assert_eq!(
+        faults("a", &"x".repeat(1 << 20)),
+        ["f: the profile is 1048576 bytes long, and 65536 are the most"]
+    );
+}
+
+#[test]
+fn of_one_name_the_first_directory_wins_and_empty_files_mask() {
+    let file = |dir: usize, name: &str, text: Option<&str>| ProfileFile {
+        dir: PROFILE_DIRS[dir].to_owned(),
+        file_name: name.to_owned(),
+        text: text.map(str::to_owned),
+    };
+    let deny = Some("[Profile]\nPolicy=deny");
+    let files = [
+        file(3, "a.profile", deny),
+        file(0, "a.profile", Some("[Profile]\nPolicy=oom")),
+        file(1, "a.profile", deny),
+        file(2, "masked.profile", deny),
+        file(1, "masked.profile", None),
+        file(3, "empty.profile", deny),
+        file(0, "empty.profile", Some("")),
+        file(0, "README", deny),
+        file(3, "Bad.profile", deny),
+        file(3, "b.profile", deny),
+    ];
+    let (profiles, faults) = load(&files);
+    let told: Vec<(&str, &str)> = profiles.values().map(|p| (p.file.as_str(), p.line.as_str())).collect();
+    assert_eq!(
+        told,
+        [("/etc/memcg-bpf/profiles.d/a.profile", "oom"), ("/usr/lib/memcg-bpf/profiles.d/b.profile", "deny"),]
+    );
+    assert_eq!(faults.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(\\[Profile\\]\n)?(\\PC{0,30}\n|Policy=[a-z=; \\\\]{0,20}\n){0,6}") {
+        let _ = parse_profile("a", "f", &text);
+    }
+}

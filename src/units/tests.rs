@@ -29,7 +29,7 @@ fn sizes_are_base_1024_and_exact() {
 
 #[test]
 fn what_is_no_size_is_told_why() {
-    let tail = "; valid are sizes such as 4096, 64K or 1.5G";
+    let tail = "; valid: sizes such as 4096, 64K or 1.5G";
     for (text, reason) in [
         ("", "it is empty"),
         ("-1", "it is negative"),
@@ -70,7 +70,7 @@ fn percentages_are_parts_per_million() {
         assert_eq!(parse_percent(text), Ok(ppm), "{text}");
     }
     assert_eq!(parse_percent_up_to("150%", 2_000_000), Ok(1_500_000));
-    let tail = "; valid are percentages such as 0.5% or 90%";
+    let tail = "; valid: percentages such as 0.5% or 90%";
     for (text, reason) in [
         ("90", "the '%' is missing"),
         ("100.0001%", "it is more than 100%"),
@@ -100,7 +100,7 @@ fn durations_are_systemds_time_spans() {
     ] {
         assert_eq!(parse_duration(text), Ok(ns), "{text}");
     }
-    let tail = "; valid are durations such as 250ms, 2s or 1min 30s";
+    let tail = "; valid: durations such as 250ms, 2s or 1min 30s";
     for (text, reason) in [
         ("", "it is empty"),
         ("   ", "it is empty"),
@@ -120,16 +120,13 @@ fn durations_are_systemds_time_spans() {
 #[test]
 fn integers_and_booleans_take_nothing_else() {
     assert_eq!(parse_count("100"), Ok(100));
-    assert_eq!(why(parse_count("1K")), "an integer has no suffix; valid are integers such as 0 or 100");
-    assert_eq!(why(parse_count("1.0")), "an integer has no point; valid are integers such as 0 or 100");
-    assert_eq!(
-        why(parse_count("18446744073709551616")),
-        "it is too large; valid are integers such as 0 or 100"
-    );
+    assert_eq!(why(parse_count("1K")), "an integer has no suffix; valid: integers such as 0 or 100");
+    assert_eq!(why(parse_count("1.0")), "an integer has no point; valid: integers such as 0 or 100");
+    assert_eq!(why(parse_count("18446744073709551616")), "it is too large; valid: integers such as 0 or 100");
     assert_eq!((parse_bool("Yes"), parse_bool("OFF"), parse_bool("t")), (Ok(true), Ok(false), Ok(true)));
     assert_eq!(
         why(parse_bool("maybe")),
-        "it is neither yes nor no; valid are yes, no, true, false, on, off, 1 and 0"
+        "it is neither yes nor no; valid: yes, no, true, false, on, off, 1 and 0"
     );
 }
 
