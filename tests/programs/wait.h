@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Programs whose memory is counted: they wait and print without wanting any. */
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Until `file` exists; at once without one. */
+static inline void wait_for(const char *file)
+{
+	const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+
+	while (file && access(file, F_OK))
+		nanosleep(&pause, NULL);
+}
+
+static inline int tell(const char *line)
+{
+	return write(1, line, strlen(line)) < 0;
+}
+
+static inline int tell_and_wait(const char *line)
+{
+	int failed = tell(line);
+
+	pause();
+	return failed;
+}

@@ -1,0 +1,14 @@
+//! The whole product in the test machine (`make check`): a real kernel, systemd, podman, crun and runc, the installed
+//! package. Each test needs root there; elsewhere all are shown as ignored. One at a time: they share one daemon.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod container;
+mod first;
+mod support;
+mod units;

@@ -1,0 +1,138 @@
+//! Containers: by podman, and by crun and runc with a bundle of ours.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Said, Scene, sh, try_sh};
+
+/// The hook, where the package puts it.
+pub const HOOK: &str = "/usr/libexec/oci/hooks.d/memcg-bpf-hook";
+
+/// The test programs, on the machine as well as in containers.
+pub const PROGRAMS: &str = "/data/programs";
+
+/// Busybox, made by the test bench.
+const ROOT: &str = "/srv/busybox";
+
+impl Scene {
+    /// The podman command line for a detached container, with its directory as /out and the programs where they are.
+    pub fn podman(&mut self, name: &str, options: &str, script: &str) -> Said {
+        self.at_end(format!("podman rm -f -t 0 {name}"));
+        try_sh(&format!(
+            "podman run -d --name {name} --network=none --log-driver=none -v {}:/out -v {PROGRAMS}:{PROGRAMS}:ro \
+             {options} --rootfs {ROOT} sh -c '{script}'",
+            self.dir.display()
+        ))
+    }
+
+    /// As [`Scene::podman`], which must succeed. The container's id.
+    pub fn podman_id(&mut self, name: &str, options: &str, script: &str) -> String {
+        let said = self.podman(name, options, script);
+        assert_eq!(said.status, 0, "{}", said.err);
+        said.out
+    }
+
+    /// A bundle for crun or runc that is not there yet.
+    pub fn bundle(&mut self, name: &str) -> Bundle {
+        let dir = self.dir.join(format!("{name}.bundle"));
+        Bundle {
+            name: name.to_owned(),
+            dir,
+            out: self.dir.clone(),
+            annotations: json!({}),
+            hooks: json!({}),
+            cgroups_path: None,
+        }
+    }
+
+    /// Runs a bundle; deletes the container at the end.
+    pub fn run_bundle(&mut self, engine: &str, bundle: &Bundle, script: &str) -> Said {
+        bundle.write(script);
+        self.at_end(format!("{engine} delete -f {}", bundle.name));
+        try_sh(&bundle.command(engine))
+    }
+}
+
+/// What goes into a bundle's config.json.
+pub struct Bundle {
+    name: String,
+    dir: PathBuf,
+    out: PathBuf,
+    annotations: Value,
+    hooks: Value,
+    cgroups_path: Option<String>,
+}
+
+impl Bundle {
+    /// Adds an annotation.
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations[key] = json!(value);
+        self
+    }
+
+    /// Names our hook for a start stage, and for poststop.
+    pub fn hook(mut self, stage: &str) -> Self {
+        self.hooks[stage] = json!([{ "path": HOOK, "args": ["memcg-bpf-hook"], "timeout": 10 }]);
+        self.hooks["poststop"] =
+            json!([{ "path": HOOK, "args": ["memcg-bpf-hook", "poststop"], "timeout": 10 }]);
+        self
+    }
+
+    /// A path (driver cgroupfs), or `slice:prefix:name` (driver systemd).
+    pub fn cgroup(mut self, path: &str) -> Self {
+        self.cgroups_path = Some(path.to_owned());
+        self
+    }
+
+    /// Writes config.json.
+    pub fn write(&self, script: &str) {
+        let bind = |from: &str, to: &str| json!({"destination": to, "source": from, "type": "bind", "options": ["rbind", "rw"]});
+        let namespaces = ["pid", "mount", "ipc", "uts", "cgroup"].map(|kind| json!({ "type": kind }));
+        let mut linux = json!({ "namespaces": namespaces });
+        if let Some(path) = &self.cgroups_path {
+            linux["cgroupsPath"] = json!(path);
+        }
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0},
+                "cwd": "/",
+                "args": ["sh", "-c", script],
+                "env": ["PATH=/bin"],
+            },
+            "root": {"path": ROOT},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                bind(PROGRAMS, PROGRAMS),
+                bind(self.out.to_str().unwrap(), "/out"),
+            ],
+            "annotations": self.annotations,
+            "hooks": self.hooks,
+            "linux": linux,
+        });
+        fs::create_dir_all(&self.dir).unwrap();
+        fs::write(self.dir.join("config.json"), config.to_string()).unwrap();
+    }
+
+    /// The shell command that starts the container in the background. Its output must not be the caller's: the
+    /// container would hold the pipe open.
+    pub fn command(&self, engine: &str) -> String {
+        let systemd =
+            if self.cgroups_path.as_ref().is_some_and(|p| p.contains(':')) { "--systemd-cgroup" } else { "" };
+        let log = self.out.join(format!("{}.log", self.name));
+        format!(
+            "{engine} {systemd} run -d -b {} {} </dev/null >{log} 2>&1 || {{ s=$?; cat {log} >&2; exit $s; }}",
+            self.dir.display(),
+            self.name,
+            log = log.display(),
+        )
+    }
+}
+
+/// The cgroup a process is in, as the kernel says.
+pub fn cgroup_of(pid: &str) -> String {
+    sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"))
+}

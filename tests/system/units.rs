@@ -1,0 +1,318 @@
+//! Units and their drop-ins: each is told no at the limit of the setting that systemd's own order makes win.
+
+use std::fs;
+
+use memcg_bpf::report::BindingReport;
+
+use crate::support::{
+    PROGRAMS, Scene, active, find, first_line, no_oom, refused_at, setting, sh, status, unit_in_state,
+    wait_for,
+};
+
+const ETC: &str = "/etc/systemd/system";
+const RUN: &str = "/run/systemd/system";
+const LOCAL: &str = "/usr/local/lib/systemd/system";
+const LIB: &str = "/usr/lib/systemd/system";
+
+/// A unit, what stands in which file (`->` masks), and the limit in MiB that results.
+struct Case {
+    unit: &'static str,
+    files: Vec<(String, &'static str)>,
+    limit: Option<u64>,
+}
+
+fn case(unit: &'static str, files: &[(&str, &str, &'static str)], limit: Option<u64>) -> Case {
+    let files = files.iter().map(|(base, file, text)| (format!("{base}/{file}"), *text)).collect();
+    Case { unit, files, limit }
+}
+
+const SAYS_20: &str = "[Service]\nX-MemoryBPFPolicy=deny limit=20M\n";
+const SAYS_30: &str = "[Service]\nX-MemoryBPFPolicy=deny limit=30M\n";
+const SAYS_40: &str = "[Service]\nX-MemoryBPFPolicy=deny limit=40M\n";
+const MASK: &str = "->";
+
+/// Systemd's order, case by case. A unit's fragment, where none is given, says nothing about memory.
+fn cases() -> Vec<Case> {
+    vec![
+        // The fragment and its drop-ins.
+        case("mp1.service", &[(RUN, "mp1.service.d/a.conf", SAYS_40)], Some(40)),
+        // By file name, whatever the directory …
+        case(
+            "mp2.service",
+            &[(ETC, "mp2.service.d/10.conf", SAYS_20), (ETC, "mp2.service.d/20.conf", SAYS_40)],
+            Some(40),
+        ),
+        case(
+            "mp3.service",
+            &[(ETC, "mp3.service.d/10.conf", SAYS_20), (LIB, "mp3.service.d/90.conf", SAYS_40)],
+            Some(40),
+        ),
+        // … and the same name in several directories counts once.
+        case(
+            "mp4.service",
+            &[
+                (LIB, "mp4.service.d/m.conf", SAYS_20),
+                (LOCAL, "mp4.service.d/m.conf", SAYS_20),
+                (RUN, "mp4.service.d/m.conf", SAYS_30),
+                (ETC, "mp4.service.d/m.conf", SAYS_40),
+            ],
+            Some(40),
+        ),
+        case(
+            "mp5.service",
+            &[(LIB, "mp5.service.d/m.conf", SAYS_20), (RUN, "mp5.service.d/m.conf", SAYS_40)],
+            Some(40),
+        ),
+        // Masks.
+        case(
+            "mp6.service",
+            &[
+                (LIB, "mp6.service.d/10.conf", SAYS_40),
+                (LIB, "mp6.service.d/90.conf", SAYS_20),
+                (ETC, "mp6.service.d/90.conf", MASK),
+            ],
+            Some(40),
+        ),
+        // An empty assignment resets; so does `none`; what follows counts again.
+        case(
+            "mp7.service",
+            &[
+                (ETC, "mp7.service.d/10.conf", SAYS_20),
+                (ETC, "mp7.service.d/20.conf", "[Service]\nX-MemoryBPFPolicy=\n"),
+            ],
+            None,
+        ),
+        case(
+            "mp8.service",
+            &[
+                (ETC, "mp8.service.d/10.conf", SAYS_20),
+                (
+                    ETC,
+                    "mp8.service.d/20.conf",
+                    "[Service]\nX-MemoryBPFPolicy=\nX-MemoryBPFPolicy=deny limit=40M\n",
+                ),
+            ],
+            Some(40),
+        ),
+        case(
+            "mp9.service",
+            &[
+                (ETC, "mp9.service.d/10.conf", SAYS_20),
+                (ETC, "mp9.service.d/20.conf", "[Service]\nX-MemoryBPFPolicy=none\n"),
+            ],
+            None,
+        ),
+        // Continuation lines, with a comment between them; comments.
+        case(
+            "mp10.service",
+            &[(
+                ETC,
+                "mp10.service.d/10.conf",
+                "# X-MemoryBPFPolicy=deny limit=20M\n[Service]\nX-MemoryBPFPolicy=deny \\\n# not here\n   limit=40M\n; X-MemoryBPFPolicy=deny limit=20M\n",
+            )],
+            Some(40),
+        ),
+        // The other spellings.
+        case(
+            "mp11.service",
+            &[(ETC, "mp11.service.d/10.conf", "[Service]\nMemoryBPFPolicy=deny limit=40M\n")],
+            Some(40),
+        ),
+        case(
+            "mp12.service",
+            &[(ETC, "mp12.service.d/10.conf", "[X-MemoryBPF]\nPolicy=deny limit=40M\n")],
+            Some(40),
+        ),
+        case(
+            "mp13.service",
+            &[
+                (ETC, "mp13.service.d/10.conf", "[X-MemoryBPF]\nPolicy=deny limit=20M\n"),
+                (ETC, "mp13.service.d/20.conf", SAYS_40),
+            ],
+            Some(40),
+        ),
+        // Dash prefixes: the more specific directory wins for one file name, else the file name.
+        case("mp-dash-one.service", &[(ETC, "mp-dash-.service.d/10.conf", SAYS_30)], Some(30)),
+        case("mp-dash-two.service", &[(LIB, "mp-dash-two.service.d/10.conf", SAYS_40)], Some(40)),
+        case("mp-dash-three.service", &[(ETC, "mp-dash-three.service.d/05.conf", SAYS_40)], Some(30)),
+        // Templates and instances; specifiers.
+        case("mpt@x.service", &[(ETC, "mpt@.service.d/10.conf", SAYS_30)], Some(30)),
+        case("mpt@y.service", &[(LIB, "mpt@y.service.d/10.conf", SAYS_40)], Some(40)),
+        case(
+            "mps@40M.service",
+            &[(ETC, "mps@.service.d/10.conf", "[Service]\nX-MemoryBPFPolicy=deny limit=%i\n")],
+            Some(40),
+        ),
+    ]
+}
+
+/// The file that decides: the last of systemd's own list in which a policy is assigned.
+fn decides(unit: &str) -> Option<String> {
+    let list = sh(&format!("systemctl show -P FragmentPath {unit}; systemctl show -P DropInPaths {unit}"));
+    let assigns = |text: &str| {
+        let assignment =
+            |l: &str| ["MemoryBPFPolicy=", "X-MemoryBPFPolicy=", "Policy="].iter().any(|k| l.starts_with(k));
+        text.lines().any(assignment)
+    };
+    list.split_whitespace().rfind(|file| assigns(&fs::read_to_string(file).unwrap())).map(str::to_owned)
+}
+
+fn file_of(report: &BindingReport) -> &str {
+    report.policies[0].place.rsplit_once(':').expect("FILE:LINE").0
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
+    let mut scene = Scene::new("precedence");
+    let go = scene.dir.join("go");
+    let out = scene.dir.clone();
+    // %n: one text serves templates too. The wait lets policies of units nobody could know beforehand come first.
+    let fragment = format!(
+        "[Service]\nType=exec\nStandardOutput=file:{}/%n.out\nExecStart=/bin/sh -c 'until [ -e {} ]; do sleep 0.2; done; exec {PROGRAMS}/eat 60 hold'\n",
+        out.display(),
+        go.display()
+    );
+    let cases = cases();
+    for Case { unit, files, .. } in &cases {
+        let file = match unit.split_once('@') {
+            Some((name, _)) => format!("{name}@.service"),
+            None => (*unit).to_owned(),
+        };
+        scene.stops(unit);
+        let path = format!("{RUN}/{file}");
+        if !std::path::Path::new(&path).exists() {
+            // The first case says something in its fragment too, which the drop-in overrides.
+            let first = if *unit == "mp1.service" { "X-MemoryBPFPolicy=deny limit=20M\n" } else { "" };
+            scene.file(&path, &format!("{fragment}{first}"));
+        }
+        for (path, text) in files {
+            if *text == MASK {
+                scene.link(path, "/dev/null")
+            } else {
+                scene.file(path, text)
+            };
+        }
+    }
+    scene.reload();
+    let units: Vec<&str> = cases.iter().map(|c| c.unit).collect();
+    sh(&format!("systemctl start {}", units.join(" ")));
+
+    for Case { unit, limit, .. } in &cases {
+        let Some(limit) = limit else { continue };
+        let report = unit_in_state(unit, "active");
+        assert_eq!(
+            setting(&report, "deny", "limit"),
+            Some(format!("{limit}M").as_str()),
+            "{unit}: {report:?}"
+        );
+        assert_eq!(Some(file_of(&report)), decides(unit).as_deref(), "{unit}");
+    }
+    fs::write(&go, "").unwrap();
+    for Case { unit, limit, .. } in &cases {
+        let line = first_line(&scene.out(unit));
+        match limit {
+            Some(limit) => refused_at(&line, *limit),
+            None => assert_eq!(line, "reached 60 MiB", "{unit}"),
+        }
+    }
+    let governed: Vec<String> =
+        status().into_iter().filter(|r| !r.policies.is_empty()).filter_map(|r| r.unit).collect();
+    assert_eq!(governed.len(), cases.iter().filter(|c| c.limit.is_some()).count(), "{governed:?}");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_service_is_told_no_at_the_limit_of_its_drop_in_and_lives() {
+    let mut scene = Scene::new("service");
+    scene.unit(
+        "mp-eat.service",
+        &format!(
+            "[Service]\nType=exec\nExecStart={PROGRAMS}/eat 200 hold\nStandardOutput=file:{}\n",
+            scene.out("eat").display()
+        ),
+    );
+    scene.policy("mp-eat.service", "deny limit=64M").reload();
+    unit_in_state("mp-eat.service", "registered");
+    sh("systemctl start mp-eat.service");
+    refused_at(&first_line(&scene.out("eat")), 64);
+    let report = active("/system.slice/mp-eat.service");
+    assert_eq!(report.policies[0].origin, "drop-in");
+    assert_eq!(report.policies[0].place, format!("{ETC}/mp-eat.service.d/50-memory.conf:2"));
+    no_oom("/system.slice/mp-eat.service");
+    assert_eq!(sh("systemctl is-active mp-eat.service"), "active");
+    // A change of the file counts from daemon-reload on, without a restart of the service.
+    sh(&format!("sed -i s/64M/96M/ {ETC}/mp-eat.service.d/50-memory.conf; systemctl daemon-reload"));
+    wait_for("the changed limit", || {
+        let report = find("/system.slice/mp-eat.service")?;
+        (setting(&report, "deny", "limit") == Some("96M")).then_some(())
+    });
+    // Stopped, it waits for its next start.
+    sh("systemctl stop mp-eat.service");
+    unit_in_state("mp-eat.service", "registered");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn the_services_of_a_slice_share_its_limit() {
+    let mut scene = Scene::new("slice");
+    scene.unit("mptwo.slice", "[Slice]\n").policy("mptwo.slice", "deny limit=64M");
+    for name in ["mptwo-a.service", "mptwo-b.service"] {
+        let text = format!(
+            "[Service]\nSlice=mptwo.slice\nType=exec\nExecStart={PROGRAMS}/eat 200 hold\nStandardOutput=file:{}\n",
+            scene.out(name).display()
+        );
+        scene.unit(name, &text);
+    }
+    scene.reload();
+    unit_in_state("mptwo.slice", "registered");
+    sh("systemctl start mptwo-a.service");
+    refused_at(&first_line(&scene.out("mptwo-a.service")), 64);
+    sh("systemctl start mptwo-b.service");
+    refused_at(&first_line(&scene.out("mptwo-b.service")), 8); // what little was left
+    assert_eq!(status().len(), 1, "the slice alone carries the policy");
+    no_oom("/mptwo.slice");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_scope_comes_under_the_policy_of_its_prefix() {
+    let mut scene = Scene::new("scope");
+    let go = scene.dir.join("go");
+    scene.file(&format!("{ETC}/mpscope-.scope.d/10.conf"), "[Scope]\nX-MemoryBPFPolicy=deny limit=40M\n");
+    scene.stops("mpscope-x.scope").reload();
+    // Nobody could know this unit beforehand: its policy comes as soon as its cgroup appears.
+    sh(&format!(
+        "systemd-run --quiet --scope --unit=mpscope-x.scope sh -c 'until [ -e {} ]; do sleep 0.2; done; {PROGRAMS}/eat 100 hold' >{} 2>&1 &",
+        go.display(),
+        scene.out("scope").display()
+    ));
+    let report = unit_in_state("mpscope-x.scope", "active");
+    assert_eq!(setting(&report, "deny", "limit"), Some("40M"));
+    assert_eq!(Some(file_of(&report)), decides("mpscope-x.scope").as_deref());
+    fs::write(&go, "").unwrap();
+    refused_at(&first_line(&scene.out("scope")), 40);
+    no_oom(&report.cgroup);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_drop_in_for_all_slices_reaches_every_slice_but_the_root() {
+    let mut scene = Scene::new("type-level");
+    scene.file(&format!("{ETC}/slice.d/60-memory.conf"), "[Slice]\nX-MemoryBPFPolicy=deny limit=1900M\n");
+    scene
+        .unit("mptype.slice", "[Slice]\n")
+        .file(&format!("{RUN}/mptype.slice.d/60-memory.conf"), "[Slice]\nX-MemoryBPFPolicy=deny limit=40M\n");
+    scene.reload();
+    sh("systemctl start mptype.slice");
+    assert_eq!(setting(&active("/system.slice"), "deny", "limit"), Some("1900M"));
+    let report = active("/mptype.slice");
+    assert_eq!(setting(&report, "deny", "limit"), Some("40M"));
+    assert_eq!(Some(file_of(&report)), decides("mptype.slice").as_deref());
+    assert!(find("/").is_none_or(|root| root.policies.is_empty()), "the root cgroup is never governed");
+    scene.end();
+}
