@@ -32,6 +32,27 @@ static __always_inline __u64 memcg_bpf_usage(struct memcg_bpf_growth *ctx)
 	       << MEMCG_BPF_PAGE_SHIFT;
 }
 
+/*
+ * File cache of the governed subtree in bytes: what the kernel drops before anybody runs out. At
+ * most 2 s old (the kernel folds statistics up that often). The places of the LRU sizes in the
+ * statistics are those of enum node_stat_item on all kernels: 6.10's compaction of the others
+ * begins after them.
+ */
+static __always_inline __u64 memcg_bpf_file_cache(struct memcg_bpf_growth *ctx)
+{
+	struct memcg_vmstats *stats = MEMCG_BPF_READ(memcg_bpf_at(ctx)->css, vmstats);
+	int inactive = bpf_core_enum_value(enum node_stat_item, NR_INACTIVE_FILE);
+	int active = bpf_core_enum_value(enum node_stat_item, NR_ACTIVE_FILE);
+	long a = 0, b = 0;
+
+	if (!bpf_core_field_exists(stats->state))
+		return 0;
+	bpf_core_read(&a, sizeof(a), &stats->state[inactive & 63]);
+	bpf_core_read(&b, sizeof(b), &stats->state[active & 63]);
+	a += b;
+	return a > 0 ? (__u64)a << MEMCG_BPF_PAGE_SHIFT : 0;
+}
+
 /* The smallest memory.max from the governed cgroup up; what the machine has, where none is set. */
 static __always_inline __u64 memcg_bpf_effective_max(struct memcg_bpf_growth *ctx)
 {

@@ -10,12 +10,13 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define MEMCG_BPF_READ(css, field)                                                             \
 	({                                                                                     \
 		typeof(((struct mem_cgroup *)0)->field) __value;                               \
+		const void *__css = (css); /* only the kernel's structs are relocated */       \
 		if (bpf_rdonly_cast)                                                           \
 			__value = ((struct mem_cgroup *)bpf_rdonly_cast(                       \
-					   (css), bpf_core_type_id_kernel(struct mem_cgroup))) \
+					   __css, bpf_core_type_id_kernel(struct mem_cgroup))) \
 					  ->field;                                             \
 		else                                                                           \
-			__value = BPF_CORE_READ((struct mem_cgroup *)(css), field);            \
+			__value = BPF_CORE_READ((struct mem_cgroup *)__css, field);            \
 		__value;                                                                       \
 	})
 
