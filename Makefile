@@ -16,7 +16,7 @@ RELEASE := $(TARGET)/release
 BPF_HEADERS := $(wildcard bpf/*.h)
 BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
 BPF_OBJECTS := $(patsubst bpf/%.c,target/bpf/%.o,$(BPF_SOURCES))
-BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Ibpf -Wall -Werror
+BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Ibpf -Wall -Werror -mllvm -disable-block-placement
 
 INSTALL := install -D -m 644
 INSTALL_PROGRAM := install -D -m 755

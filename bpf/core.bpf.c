@@ -34,6 +34,7 @@ struct memcg_bpf_event {
 	__u64 cgroup;
 	char path[MEMCG_BPF_PATH_MAX]; /* cut at the end when longer */
 };
+_Static_assert(sizeof(struct memcg_bpf_event) == 16 + MEMCG_BPF_PATH_MAX, "src/bpf/events.rs");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

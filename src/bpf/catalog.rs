@@ -7,7 +7,8 @@ use libbpf_rs::{Btf, ObjectBuilder};
 
 use super::core::BpfError;
 use super::{attach, log, schema};
-use crate::policy::schema::PolicySchema;
+use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
+use crate::report::{KernelReport, ParamReport, PolicyReport};
 
 /// Where policy objects are looked for; an earlier directory wins for the same name.
 pub const POLICY_DIRS: [&str; 3] =
@@ -97,4 +98,48 @@ fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     objects.files.insert(name.to_owned(), path.to_owned());
     objects.hooks.insert(name.to_owned(), hooks);
     Ok(())
+}
+
+impl Objects {
+    /// Everything that can be used, for people and programs to read.
+    pub fn reports(&self, kernel: &KernelReport) -> Vec<PolicyReport> {
+        self.schemas
+            .values()
+            .map(|schema| {
+                let mut hooks = schema.hooks.clone();
+                if self.counting.contains(&schema.name) {
+                    hooks.extend(self.core_hooks.keys().cloned());
+                }
+                let lacking = |hook: &&String| !kernel.hooks.get(*hook).is_some_and(Option::is_some);
+                PolicyReport {
+                    name: schema.name.clone(),
+                    doc: schema.doc.clone(),
+                    file: self.files.get(&schema.name).map(|f| f.display().to_string()).unwrap_or_default(),
+                    self_binding: schema.self_binding,
+                    missing_hooks: hooks.iter().filter(lacking).cloned().collect(),
+                    hooks,
+                    params: schema.params.iter().map(param_report).collect(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn param_report(param: &ParamSchema) -> ParamReport {
+    let kind = match &param.kind {
+        ParamKind::Bytes => "size".to_owned(),
+        ParamKind::Size => "size or percentage".to_owned(),
+        ParamKind::Ppm => "percentage".to_owned(),
+        ParamKind::Duration => "duration".to_owned(),
+        ParamKind::Count => "integer".to_owned(),
+        ParamKind::Bool => "boolean".to_owned(),
+        ParamKind::Choice(words) => words.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join("|"),
+    };
+    ParamReport {
+        name: param.name.clone(),
+        kind,
+        doc: param.doc.clone(),
+        default: param.default.clone(),
+        range: param.range.clone(),
+    }
 }

@@ -1,11 +1,13 @@
 //! What the kernel tells: cgroups that appeared or went away, in the layout of `struct memcg_bpf_event`.
 
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::core::BpfError;
 use super::shared::PATH_MAX;
@@ -75,9 +77,12 @@ impl Events {
         Ok(Events { ring: builder.build().map_err(fail)?, queue })
     }
 
-    /// Readable when there is something to take.
-    pub fn poll_fd(&self) -> RawFd {
-        self.ring.epoll_fd()
+    /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
+    pub fn readiness(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: libbpf keeps this descriptor open as long as the ring lives, which is longer than this call.
+        let own = unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }.try_clone_to_owned()?;
+        // SAFETY: an OwnedFd is open, always the same, and closed only when the AsyncFd drops it.
+        unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }.map_err(Into::into)
     }
 
     /// Everything that has arrived.

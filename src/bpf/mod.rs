@@ -10,6 +10,8 @@ mod log;
 mod policy;
 mod schema;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use core::{BpfError, Kernel};
 pub use events::Event;

@@ -1,5 +1,246 @@
-//! daemon
+//! memcg-bpfd: connects systemd's and containers' wishes with the engine, and the engine with the kernel.
+//! One thread, one loop; every input goes through `World::step`, every effect through [`hands`].
 
+mod adopt;
 pub mod arguments;
 pub mod config;
+mod explain;
+mod hands;
 pub mod object;
+mod profiles;
+mod requests;
+mod state;
+mod units;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::level_filters::LevelFilter;
+
+use crate::bpf::{Kernel, catalog, kernel};
+use crate::cgroup::{memory, mount};
+use crate::engine::{Input, Means, World};
+use crate::policy::catalog::Catalog;
+use crate::policy::layer::Allow;
+use crate::report::KernelReport;
+use crate::systemd::{Events, Systemd};
+use config::Config;
+use state::Daemon;
+
+/// Exit code for "this machine cannot": systemd does not restart us then (sysexits.h: EX_CONFIG).
+const EXIT_CANNOT: u8 = 78;
+/// D-Bus calls that wait for their turn; more are refused, so that a flood of callers cannot fill our memory.
+const CALLS_MAX: usize = 256;
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run() -> ExitCode {
+    let level = log();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => match prepare(&level) {
+            Ok(prepared) => runtime.block_on(serve(prepared)),
+            Err(error) => {
+                tracing::error!("{error:#}");
+                return ExitCode::from(EXIT_CANNOT);
+            }
+        },
+        Err(error) => Err(anyhow!(error)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The log level, which is known only after the first messages.
+struct Level(Option<tracing_subscriber::reload::Handle<LevelFilter, tracing_subscriber::Registry>>);
+
+impl Level {
+    fn set(&self, level: LevelFilter) {
+        if let Some(handle) = &self.0
+            && let Err(error) = handle.reload(level)
+        {
+            tracing::warn!(%error, "setting the log level");
+        }
+    }
+}
+
+/// To the journal when systemd started us, with fields as they are; else to stderr. MEMCG_BPF_LOG=debug wins over
+/// the configuration.
+fn log() -> Level {
+    use tracing_subscriber::prelude::*;
+    let fixed = std::env::var("MEMCG_BPF_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(fixed.unwrap_or(LevelFilter::INFO));
+    let registry = tracing_subscriber::registry().with(filter);
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    match tracing_journald::layer() {
+        Ok(journal) if under_systemd => {
+            registry.with(journal.with_field_prefix(None).with_syslog_identifier("memcg-bpfd".into())).init()
+        }
+        _ => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .without_time()
+                    .with_target(false)
+                    .with_writer(std::io::stderr),
+            )
+            .init(),
+    }
+    Level(fixed.is_none().then_some(handle))
+}
+
+/// What is found out and loaded before anybody can ask for anything.
+struct Prepared {
+    objects: catalog::Objects,
+    report: KernelReport,
+    kernel: Kernel,
+    means: Means,
+    machine: u64,
+}
+
+fn prepare(level: &Level) -> Result<Prepared> {
+    mount::check()?;
+    let (config, warnings) = Config::load(Path::new("/"));
+    level.set(config.log_level);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let core = Path::new(catalog::CORE_OBJECT);
+    let dirs: Vec<PathBuf> = catalog::POLICY_DIRS.iter().map(PathBuf::from).collect();
+    let objects = catalog::load(core, &dirs);
+    objects.errors.iter().for_each(|error| tracing::error!("{error}"));
+    let report = kernel::probe(&objects)?;
+    let machine = memory::machine().context("reading the machine's memory")?;
+    let kernel = Kernel::open(core, objects.files.clone(), machine)?;
+    let means = means(&objects, &report, &config);
+    Ok(Prepared { objects, report, kernel, means, machine })
+}
+
+/// Policies, and which of the hooks they want this kernel offers.
+fn means(objects: &catalog::Objects, report: &KernelReport, config: &Config) -> Means {
+    let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (policy, hooks) in &objects.hooks {
+        let mut wanted: Vec<&String> = hooks.keys().collect();
+        if objects.counting.contains(policy) {
+            wanted.extend(objects.core_hooks.keys());
+        }
+        for hook in wanted {
+            let has = report.hooks.get(hook).is_some_and(Option::is_some);
+            let list = if has { &mut offered } else { &mut missing };
+            list.entry(policy.clone()).or_default().push(hook.clone());
+        }
+    }
+    let (profiles, faults) = profiles::load(Path::new("/"));
+    faults.iter().for_each(|fault| tracing::warn!("{fault}"));
+    Means {
+        catalog: Catalog { policies: objects.schemas.clone(), profiles },
+        allow: Allow { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
+        counting: objects.counting.clone(),
+        offered,
+        missing,
+    }
+}
+
+async fn serve(prepared: Prepared) -> Result<()> {
+    let connection =
+        zbus::Connection::system().await.context("connecting to the system bus (is dbus.socket running?)")?;
+    let events = prepared.kernel.events()?;
+    let ring = events.readiness().context("watching the kernel's events")?;
+    let (sender, mut calls) = mpsc::channel(CALLS_MAX);
+    let kernel_json = serde_json::to_string(&prepared.report)?;
+    let world = World::new(prepared.means);
+    let mut daemon = Daemon::new(
+        world,
+        hands::Hands::new(prepared.kernel, prepared.machine),
+        prepared.objects,
+        prepared.report,
+        connection.clone(),
+    );
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+
+    daemon.adopt().await;
+    let mut units = match daemon.meet_systemd().await {
+        Ok(units) => Some(units),
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
+    };
+    let published = object::serve(&connection, sender, kernel_json).await;
+    daemon.published =
+        Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::debug!(%error, "telling systemd that we are ready");
+    }
+    tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
+
+    loop {
+        tokio::select! {
+            Some(call) = calls.recv() => {
+                let answer = daemon.command(call.command).await;
+                // The caller may have given up meanwhile.
+                drop(call.reply.send(answer));
+            }
+            ready = ring.readable() => {
+                ready?.clear_ready();
+                let news = events.take();
+                daemon.kernel_events(news).await;
+            }
+            event = next(&mut units) => match event {
+                Some(event) => daemon.systemd_event(event).await,
+                None => units = None,
+            },
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+        }
+    }
+    daemon.stop().await;
+    if let Some(published) = daemon.published.take() {
+        published.withdraw().await.context("leaving the bus")?;
+    }
+    Ok(())
+}
+
+async fn next(units: &mut Option<Events>) -> Option<crate::systemd::Event> {
+    match units {
+        Some(units) => units.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Daemon {
+    /// Detaches everything. The records stay when a successor follows.
+    async fn stop(&mut self) {
+        let restart = match &self.systemd {
+            Some(systemd) => restarting(systemd).await,
+            None => false,
+        };
+        if !restart {
+            let lost = self.world.describe().iter().filter(|b| b.container.is_some()).count();
+            if lost > 0 {
+                tracing::warn!(
+                    "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
+                );
+            }
+        }
+        self.apply(Input::Stop { keep_records: restart }).await;
+        tracing::info!(
+            "stopped; {}",
+            if restart { "the records stay for the next start" } else { "nothing is left" }
+        );
+    }
+}
+
+async fn restarting(systemd: &Systemd) -> bool {
+    let asked = systemd.own_job_type(std::process::id());
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(2), asked).await;
+    matches!(answer, Ok(Some(job)) if job == "restart" || job == "try-restart" || job == "start")
+}

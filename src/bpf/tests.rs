@@ -1,0 +1,81 @@
+#![allow(clippy::arithmetic_side_effects)]
+//! What can be said of the built objects without loading them.
+
+use std::path::Path;
+
+use libbpf_rs::Btf;
+use libbpf_rs::btf::HasSize;
+use libbpf_rs::btf::types::Struct;
+
+use super::catalog::{self, Objects};
+use super::shared;
+use crate::policy::schema::ParamKind;
+
+fn built() -> &'static Path {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bpf"));
+    assert!(dir.join("core.bpf.o").exists(), "the BPF objects are not built: run 'make bpf' first");
+    dir
+}
+
+fn objects() -> Objects {
+    catalog::load(&built().join("core.bpf.o"), &[built().join("policies")])
+}
+
+#[test]
+fn layout_is_that_of_the_object() {
+    let btf = Btf::from_path(built().join("core.bpf.o")).unwrap();
+    let size = |name: &str| btf.type_by_name::<Struct<'_>>(name).unwrap().size();
+    assert_eq!(size("memcg_bpf_command"), shared::command(shared::Op::Bind, 1, 2, 3).len());
+    assert_eq!(size("memcg_bpf_binding"), shared::binding(1, 2).len());
+    assert_eq!(size("memcg_bpf_path"), shared::PATH_MAX);
+}
+
+#[test]
+fn every_shipped_policy_has_a_schema_that_parses() {
+    let objects = objects();
+    assert_eq!(objects.errors, Vec::<String>::new());
+    assert_eq!(objects.schemas.keys().collect::<Vec<_>>(), ["deny", "observe"]);
+    for schema in objects.schemas.values() {
+        assert!(!schema.doc.is_empty(), "{} has no documentation", schema.name);
+        assert!(schema.params.iter().all(|p| !p.doc.is_empty()), "{}", schema.name);
+        assert_eq!(crate::policy::encode::check_schema(schema), vec![], "{}", schema.name);
+    }
+}
+
+#[test]
+fn the_schema_of_deny_is_its_c_struct() {
+    let objects = objects();
+    let deny = &objects.schemas["deny"];
+    assert!(deny.self_binding);
+    assert_eq!(deny.hooks, ["growth"]);
+    let names: Vec<_> = deny.params.iter().map(|p| (p.name.as_str(), p.offset, p.width)).collect();
+    assert_eq!(names, [("limit", 0, 8), ("min", 8, 8), ("cache", 16, 4), ("mode", 20, 4)]);
+    assert_eq!(deny.params[0].kind, ParamKind::Size);
+    assert_eq!(deny.params[0].default, None);
+    assert_eq!(deny.params[3].kind, ParamKind::Choice(vec![("act".into(), 0), ("dry-run".into(), 1)]));
+    assert!(objects.counting.contains("observe") && !objects.counting.contains("deny"));
+}
+
+#[test]
+fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("text.bpf.o"), "not BPF").unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "ignored").unwrap();
+    std::fs::write(dir.path().join("..bpf.o"), "ignored").unwrap();
+    std::fs::copy(built().join("policies/deny.bpf.o"), dir.path().join("other.bpf.o")).unwrap();
+    std::fs::copy(built().join("policies/deny.bpf.o"), dir.path().join("deny.bpf.o")).unwrap();
+    let objects = catalog::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
+    assert_eq!(objects.schemas.keys().collect::<Vec<_>>(), ["deny"]);
+    assert_eq!(objects.errors.len(), 2, "{:?}", objects.errors);
+    assert!(
+        objects.errors[0]
+            .contains("other.bpf.o is not a BPF object that can be used: it has no 'struct other_params'")
+    );
+    assert!(objects.errors[1].contains("text.bpf.o is not a BPF object that can be used"));
+}
+
+#[test]
+fn a_path_that_does_not_fit_is_not_registered() {
+    assert!(shared::path_key(&"x".repeat(255)).is_some());
+    assert!(shared::path_key(&"x".repeat(256)).is_none());
+}

@@ -1,0 +1,39 @@
+//! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
+
+use super::state::Daemon;
+use crate::cgroup::{mount, record, tree};
+use crate::engine::Input;
+use crate::names::CgroupPath;
+use crate::source::record::Record;
+
+impl Daemon {
+    /// Walks the cgroup tree for records.
+    pub async fn adopt(&mut self) {
+        for path in tree::all(&CgroupPath::root()) {
+            let bytes = match record::read_record(&path) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error) => {
+                    // Vanished meanwhile, most likely.
+                    tracing::debug!(%error, %path, "reading the record");
+                    continue;
+                }
+            };
+            self.adopt_one(&path, &bytes).await;
+        }
+    }
+
+    async fn adopt_one(&mut self, path: &CgroupPath, bytes: &[u8]) {
+        let requests = match Record::parse(bytes) {
+            Ok(record) => record.requests,
+            Err(error) => {
+                tracing::warn!("{path}: its record cannot be used and is removed: {error}");
+                drop(record::erase_record(path));
+                return;
+            }
+        };
+        if let Ok(cgroup) = mount::id(path) {
+            self.apply(Input::Adopt { cgroup, path: path.clone(), requests }).await;
+        }
+    }
+}

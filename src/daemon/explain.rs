@@ -1,0 +1,95 @@
+//! Sentences that say what each policy in force sees and how far off its limits are. Knows no policy: a parameter
+//! that is a size says by its type that usage is measured against it.
+
+use crate::policy::schema::{ParamKind, PolicySchema};
+use crate::report::{BindingReport, PolicyInForce};
+use crate::units::{human_bytes, parse_bytes, parse_percent};
+
+/// What a report means, in words.
+pub fn explain(
+    report: &BindingReport,
+    schemas: &std::collections::BTreeMap<String, PolicySchema>,
+) -> Vec<String> {
+    let mut said = Vec::new();
+    match report.state.as_str() {
+        "registered" => said.push(
+            "The cgroup does not exist yet; the policy comes into force with it, before its first process."
+                .to_owned(),
+        ),
+        "refused" => said.push("No policy is in force, because what was asked for is not valid.".to_owned()),
+        "none" => said.push("No policy is in force: the highest origin asked for none.".to_owned()),
+        _ => {}
+    }
+    for policy in &report.policies {
+        said.push(format!("{} is in force, asked for by {} ({}).", policy.name, policy.origin, policy.place));
+        for hook in &policy.missing_hooks {
+            said.push(format!("{} wants the hook '{hook}', which this kernel lacks.", policy.name));
+        }
+        if policy.settings.get("mode").is_some_and(|mode| mode == "dry-run") {
+            said.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
+        }
+        if let Some(schema) = schemas.get(&policy.name) {
+            said.extend(
+                schema
+                    .params
+                    .iter()
+                    .filter(|p| p.kind == ParamKind::Size)
+                    .filter_map(|param| distance(report, policy, &param.name)),
+            );
+        }
+    }
+    said.extend(overridden(report));
+    said.extend(counted(report));
+    said
+}
+
+/// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."
+fn distance(report: &BindingReport, policy: &PolicyInForce, param: &str) -> Option<String> {
+    let text = policy.settings.get(param)?;
+    let usage = report.usage?;
+    let now = match parse_percent(text) {
+        Ok(ppm) => {
+            let scaled = u128::from(report.effective_max?).checked_mul(u128::from(ppm))?;
+            u64::try_from(scaled.checked_div(1_000_000)?).ok()?
+        }
+        Err(_) => parse_bytes(text).ok()?,
+    };
+    let usage_words = human_bytes(usage);
+    Some(match now.checked_sub(usage) {
+        Some(room) => format!(
+            "{param}={text} of {} is {} now; memory.current is {usage_words}, {} below it.",
+            policy.name,
+            human_bytes(now),
+            human_bytes(room)
+        ),
+        None => format!(
+            "{param}={text} of {} is {} now; memory.current is {usage_words}, {} above it.",
+            policy.name,
+            human_bytes(now),
+            human_bytes(usage.saturating_sub(now))
+        ),
+    })
+}
+
+/// Requests that lost against a higher origin.
+fn overridden(report: &BindingReport) -> Vec<String> {
+    let wins = |place: &str| report.policies.iter().any(|p| p.place == place);
+    let lost =
+        report.requests.iter().filter(|r| report.faults.is_empty() && !wins(&r.place) && !r.line.is_empty());
+    lost.filter(|r| r.line != "none")
+        .map(|r| format!("'{}' from {} ({}) is overridden by a higher origin.", r.line, r.origin, r.place))
+        .collect()
+}
+
+fn counted(report: &BindingReport) -> Option<String> {
+    let denied = report.counters.get("growth_denied").copied().unwrap_or(0);
+    let dry = report.counters.get("growth_dry_run").copied().unwrap_or(0);
+    match (report.state.as_str(), denied, dry) {
+        ("active", 0, 0) => Some("Nothing has been refused so far.".to_owned()),
+        ("active", denied, 0) => Some(format!("{denied} requests for memory have been refused so far.")),
+        ("active", denied, dry) => Some(format!(
+            "{denied} requests have been refused so far, {dry} more would have been without dry-run."
+        )),
+        _ => None,
+    }
+}

@@ -1,0 +1,158 @@
+//! Carries out the engine's effects: on the kernel's BPF and on the records of cgroups. What fails is said, and
+//! handed back so that whoever asked hears of it.
+
+use std::collections::BTreeMap;
+
+use crate::bpf::Kernel;
+use crate::cgroup::{memory, mount, record};
+use crate::engine::{Effect, Need};
+use crate::names::{CgroupId, CgroupPath};
+use crate::policy::request::Request;
+use crate::report::BindingReport;
+use crate::source::record::Record;
+
+/// Something to tell the world on D-Bus.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Policies are in force.
+    Attached(CgroupPath, CgroupId, Vec<String>),
+    /// None is any more.
+    Detached(CgroupPath, CgroupId, &'static str),
+}
+
+/// What came of a list of effects.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Signals to send.
+    pub news: Vec<News>,
+    /// What failed, one sentence each.
+    pub failures: Vec<String>,
+    /// Cgroups that went away while we bound them.
+    pub vanished: Vec<CgroupId>,
+}
+
+/// The hands and the little they must remember.
+pub struct Hands {
+    kernel: Kernel,
+    machine: u64,
+    announcing: bool,
+    /// Failures by cgroup, shown until the cgroup's binding changes.
+    troubles: BTreeMap<CgroupPath, String>,
+}
+
+impl Hands {
+    /// `machine`: its memory in bytes.
+    pub fn new(kernel: Kernel, machine: u64) -> Self {
+        Hands { kernel, machine, announcing: false, troubles: BTreeMap::new() }
+    }
+
+    /// Carries out everything, in order. One failure does not keep the rest from being done.
+    pub fn perform(&mut self, effects: Vec<Effect>) -> Outcome {
+        let mut outcome = Outcome::default();
+        for effect in effects {
+            let path = path_of(&effect).cloned();
+            if let Some(path) = &path {
+                self.troubles.remove(path);
+            }
+            if let Err(sentence) = self.one(effect, &mut outcome) {
+                tracing::error!("{sentence}");
+                if let Some(path) = path {
+                    self.troubles.insert(path, sentence.clone());
+                }
+                outcome.failures.push(sentence);
+            }
+        }
+        outcome
+    }
+
+    fn one(&mut self, effect: Effect, outcome: &mut Outcome) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        match effect {
+            Effect::Put { slot, policies } => policies
+                .iter()
+                .try_for_each(|(name, params)| self.kernel.put(name, slot, params))
+                .map_err(|e| text(&e)),
+            Effect::Clear { slot } => self.kernel.clear(slot).map_err(|e| text(&e)),
+            Effect::Bind { cgroup, path, slot, count } => {
+                self.kernel.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}"))?;
+                // It may have been removed, and even made anew, between the request and now.
+                if mount::id(&path).ok() != Some(cgroup) {
+                    outcome.vanished.push(cgroup);
+                }
+                Ok(())
+            }
+            Effect::Unbind { cgroup } => {
+                self.kernel.unbind(cgroup);
+                Ok(())
+            }
+            Effect::Register { path, slot, count } => {
+                self.kernel.register(&path, slot, count).map_err(|e| text(&e))
+            }
+            Effect::Unregister { path } => {
+                self.kernel.unregister(&path);
+                Ok(())
+            }
+            Effect::Need(need) => self.need(&need),
+            Effect::Record { path, requests } => write_record(&path, requests),
+            Effect::Erase { path } => {
+                record::erase_record(&path).map_err(|e| format!("removing the record of {path}: {e}"))
+            }
+            Effect::Attached { cgroup, path, policies } => {
+                tracing::info!("{path}: {} in force", policies.join(", "));
+                outcome.news.push(News::Attached(path, cgroup, policies));
+                Ok(())
+            }
+            Effect::Detached { cgroup, path, reason } => {
+                tracing::info!("{path}: no policy in force any more: {reason}");
+                outcome.news.push(News::Detached(path, cgroup, reason));
+                Ok(())
+            }
+            Effect::Complain { path, unit, sentence } => {
+                // journald shows this line with the unit (journalctl -u UNIT), for we are root.
+                let unit = unit.unwrap_or_default();
+                tracing::warn!(OBJECT_SYSTEMD_UNIT = unit.as_str(), "{path}: {sentence}");
+                Ok(())
+            }
+        }
+    }
+
+    fn need(&mut self, need: &Need) -> Result<(), String> {
+        self.kernel.need(&need.policies, need.counting, need.life).map_err(|e| e.to_string())?;
+        if need.announce != self.announcing {
+            self.kernel.announce(need.announce).map_err(|e| e.to_string())?;
+            self.announcing = need.announce;
+        }
+        Ok(())
+    }
+
+    /// Adds what only the kernel and the cgroup's files know.
+    pub fn complete(&self, report: &mut BindingReport) {
+        let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
+        report.faults.extend(self.troubles.get(&path).cloned());
+        if report.cgroup_id == 0 {
+            return;
+        }
+        report.usage = memory::usage(&path).ok();
+        report.effective_max = Some(memory::effective_max(&path, self.machine));
+        report.counters = self.kernel.counters(CgroupId(report.cgroup_id));
+        report.events = memory::events(&path);
+    }
+}
+
+fn path_of(effect: &Effect) -> Option<&CgroupPath> {
+    match effect {
+        Effect::Bind { path, .. } | Effect::Register { path, .. } => Some(path),
+        _ => None,
+    }
+}
+
+fn write_record(path: &CgroupPath, requests: Vec<Request>) -> Result<(), String> {
+    let bytes = Record { requests }.encode().map_err(|e| format!("{path}: {e}"))?;
+    match record::write_record(path, &bytes) {
+        // The cgroup is gone, and so is the need for a record.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => {
+            other.map_err(|e| format!("recording the policy on {path}: {e} (memcg-bpfd needs CAP_SYS_ADMIN)"))
+        }
+    }
+}

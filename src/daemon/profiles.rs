@@ -1,0 +1,36 @@
+//! Reads profile files; what they mean is the policy room's to say.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use crate::policy::fault::Fault;
+use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
+
+/// All profiles below `root` (`/` but for tests), and what was wrong with some.
+pub fn load(root: &Path) -> (BTreeMap<String, Profile>, Vec<Fault>) {
+    let mut files = Vec::new();
+    for dir in PROFILE_DIRS {
+        let Ok(entries) = std::fs::read_dir(root.join(dir.trim_start_matches('/'))) else { continue };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let Some(file_name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            if file_name.ends_with(PROFILE_SUFFIX) {
+                files.push(ProfileFile {
+                    dir: dir.to_owned(),
+                    file_name: file_name.to_owned(),
+                    text: text(&path),
+                });
+            }
+        }
+    }
+    profile::load(&files)
+}
+
+/// The file's text; `None` for a mask (a link to /dev/null, or an empty file).
+fn text(path: &Path) -> Option<String> {
+    let limit = u64::try_from(PROFILE_BYTES_MAX).unwrap_or(u64::MAX);
+    let file = std::fs::File::open(path).ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()))?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).ok()?;
+    (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+}

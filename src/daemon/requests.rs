@@ -1,0 +1,218 @@
+//! What callers ask for on D-Bus. Nobody is believed: paths and pids are looked up in the kernel's own files.
+
+use super::explain::explain;
+use super::object::{Command, Refusal};
+use super::state::Daemon;
+use crate::bpf::MAX_LEVEL;
+use crate::cgroup::{memory, mount, process};
+use crate::engine::Input;
+use crate::names::{CgroupId, CgroupPath, ContainerId};
+use crate::policy::request::{Origin, Request};
+use crate::report::{BindingReport, PolicyReport};
+use crate::source::container::governed_cgroup;
+
+/// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
+const INIT_SCOPE: &str = "/init.scope";
+
+impl Daemon {
+    /// Answers one command with a JSON text.
+    pub async fn command(&mut self, command: Command) -> Result<String, Refusal> {
+        match command {
+            Command::Attach { cgroup, line, caller_uid } => self.attach(cgroup, line, caller_uid).await,
+            Command::AttachContainer { id, pid, line, cgroups_path, required, caller_uid: _ } => {
+                self.attach_container(id, pid, line, cgroups_path, required).await
+            }
+            Command::Detach { cgroup, caller_uid: _ } => self.detach(cgroup).await,
+            Command::DetachContainer { id, caller_uid: _ } => self.detach_container(id).await,
+            Command::List => {
+                let mut all = self.world.describe();
+                all.iter_mut().for_each(|report| self.hands.complete(report));
+                json(&all)
+            }
+            Command::Explain { cgroup } => self.explain(&cgroup),
+            Command::Policies => {
+                let all: Vec<PolicyReport> = self.objects.reports(&self.report);
+                json(&all)
+            }
+        }
+    }
+
+    async fn attach(&mut self, path: CgroupPath, line: String, caller_uid: u32) -> Result<String, Refusal> {
+        let cgroup = governable(&path)?;
+        let place = format!("uid {caller_uid}");
+        let request = Request { origin: Origin::Operator, place, line, container: None, unit: None };
+        let faults = self.world.try_line(&request);
+        if !faults.is_empty() {
+            return Err(Refusal::InvalidPolicy(faults.join("\n")));
+        }
+        self.ask(cgroup, path, request).await
+    }
+
+    async fn attach_container(
+        &mut self,
+        id: ContainerId,
+        pid: u32,
+        line: String,
+        cgroups_path: Option<String>,
+        required: bool,
+    ) -> Result<String, Refusal> {
+        let text = process::cgroup_text(pid).map_err(|e| {
+            Refusal::NoSuchContainer(format!("container {id}: process {pid} cannot be examined: {e}"))
+        })?;
+        let path = governed_cgroup(&text, cgroups_path.as_deref(), &id)
+            .map_err(|e| Refusal::NoSuchCgroup(format!("container {id}: {e}")))?;
+        let cgroup = governable(&path)?;
+        let request = Request {
+            origin: Origin::Annotation,
+            place: format!("container {id}"),
+            line,
+            container: Some(id.to_string()),
+            unit: None,
+        };
+        let faults = self.world.try_line(&request);
+        if !faults.is_empty() {
+            // Kept, so that `explain` can say why nothing governs the container.
+            if !required {
+                self.apply(Input::Ask { cgroup, path, request }).await;
+            }
+            return Err(Refusal::InvalidPolicy(faults.join("\n")));
+        }
+        let answer = self.ask(cgroup, path.clone(), request).await?;
+        let lacking = self.world.describe_path(&path).map(|report| missing(&report)).unwrap_or_default();
+        if required && !lacking.is_empty() {
+            self.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
+            return Err(Refusal::NotSupported(lacking.join("; ")));
+        }
+        Ok(answer)
+    }
+
+    /// Asks the engine, and takes the request back when the kernel did not go along.
+    async fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, request: Request) -> Result<String, Refusal> {
+        let origin = request.origin;
+        let failures = self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
+        if !failures.is_empty() {
+            self.apply(Input::Withdraw { cgroup, origin }).await;
+            return Err(Refusal::Failed(failures.join("\n")));
+        }
+        self.report(&path)
+    }
+
+    fn report(&self, path: &CgroupPath) -> Result<String, Refusal> {
+        let mut report = self.world.describe_path(path).unwrap_or_else(|| BindingReport {
+            cgroup: path.as_str().to_owned(),
+            state: "none".to_owned(),
+            ..BindingReport::default()
+        });
+        self.hands.complete(&mut report);
+        json(&report)
+    }
+
+    async fn detach(&mut self, path: CgroupPath) -> Result<String, Refusal> {
+        let cgroup = mount::id(&path).map_err(|e| no_such_cgroup(&path, &e))?;
+        if self.world.describe_path(&path).is_none() {
+            return Err(Refusal::NotGoverned(format!("no policy was asked for on {path}")));
+        }
+        for origin in [Origin::Operator, Origin::Annotation, Origin::Xattr] {
+            self.apply(Input::Withdraw { cgroup, origin }).await;
+        }
+        self.report(&path)
+    }
+
+    async fn detach_container(&mut self, id: ContainerId) -> Result<String, Refusal> {
+        // poststop may come twice, and usually after the cgroup is gone: nothing to do is no error.
+        for cgroup in self.world.container(&id.to_string()) {
+            self.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
+        }
+        Ok(String::new())
+    }
+
+    fn explain(&self, path: &CgroupPath) -> Result<String, Refusal> {
+        if let Some(mut report) = self.world.describe_path(path) {
+            self.hands.complete(&mut report);
+            report.explanation = explain(&report, &self.objects.schemas);
+            report.explanation.extend(self.above(path));
+            return json(&report);
+        }
+        mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
+        let mut explanation = vec![format!("Nobody asked for a policy on {path}.")];
+        explanation.extend(self.above(path));
+        json(&BindingReport {
+            cgroup: path.as_str().to_owned(),
+            state: "none".to_owned(),
+            explanation,
+            ..BindingReport::default()
+        })
+    }
+
+    /// Policies of cgroups above also speak for what is in this one.
+    fn above(&self, path: &CgroupPath) -> Vec<String> {
+        let mut said = Vec::new();
+        let mut at = path.parent();
+        while let Some(cgroup) = at {
+            if let Some(report) = self.world.describe_path(&cgroup)
+                && report.state == "active"
+            {
+                let names: Vec<&str> = report.policies.iter().map(|p| p.name.as_str()).collect();
+                said.push(format!("It is also governed by {} on {cgroup} above it.", names.join(", ")));
+            }
+            at = cgroup.parent();
+        }
+        said
+    }
+}
+
+/// The guards that hold whoever asks.
+fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
+    if path.is_root() {
+        return Err(Refusal::InvalidArgument("the root cgroup cannot be governed: name one below it".into()));
+    }
+    if path.as_str() == INIT_SCOPE {
+        return Err(Refusal::InvalidArgument(format!("{path} is PID 1's own cgroup and is never governed")));
+    }
+    if own().is_some_and(|own| own.is_within(path) && path.file_name().ends_with(".service")) {
+        return Err(Refusal::InvalidArgument(format!(
+            "{path} is memcg-bpfd's own cgroup and is never governed"
+        )));
+    }
+    if path.level() > MAX_LEVEL {
+        return Err(Refusal::InvalidArgument(format!(
+            "{path} is {} levels deep; cgroups down to level {MAX_LEVEL} can be governed, and policies on them hold \
+             for everything below",
+            path.level()
+        )));
+    }
+    let cgroup = mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
+    if !memory::is_controlled(path) {
+        return Err(Refusal::InvalidArgument(format!(
+            "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or \
+             set MemoryAccounting=yes on the unit"
+        )));
+    }
+    Ok(cgroup)
+}
+
+fn own() -> Option<CgroupPath> {
+    let text = process::cgroup_text(std::process::id()).ok()?;
+    CgroupPath::parse(text.trim().strip_prefix("0::")?).ok()
+}
+
+fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Refusal {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Refusal::NoSuchCgroup(format!("there is no cgroup {path}")),
+        _ => Refusal::NoSuchCgroup(format!("{path} cannot be examined: {error}")),
+    }
+}
+
+fn missing(report: &BindingReport) -> Vec<String> {
+    let of = |p: &crate::report::PolicyInForce| {
+        p.missing_hooks
+            .iter()
+            .map(|hook| format!("this kernel lacks the hook '{hook}' that {} wants", p.name))
+            .collect::<Vec<_>>()
+    };
+    report.policies.iter().flat_map(of).collect()
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String, Refusal> {
+    serde_json::to_string(value).map_err(|e| Refusal::Failed(e.to_string()))
+}

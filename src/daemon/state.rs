@@ -1,0 +1,105 @@
+//! The daemon's state and the one road through it: input → effects → kernel, records and signals.
+
+use zbus::Connection;
+
+use super::hands::{Hands, News, Outcome};
+use super::object::Published;
+use crate::bpf::Event;
+use crate::bpf::catalog::Objects;
+use crate::engine::{Input, World};
+use crate::names::CgroupPath;
+use crate::report::KernelReport;
+use crate::source::specifier::Specifiers;
+use crate::systemd::{Discovery, Systemd};
+
+pub struct Daemon {
+    pub world: World,
+    pub hands: Hands,
+    pub objects: Objects,
+    pub report: KernelReport,
+    pub connection: Connection,
+    /// Our object, once it is on the bus.
+    pub published: Option<Published>,
+    pub systemd: Option<Systemd>,
+    pub discovery: Discovery,
+    pub specifiers: Specifiers,
+}
+
+impl Daemon {
+    pub fn new(
+        world: World,
+        hands: Hands,
+        objects: Objects,
+        report: KernelReport,
+        connection: Connection,
+    ) -> Self {
+        Daemon {
+            world,
+            hands,
+            objects,
+            report,
+            connection,
+            published: None,
+            systemd: None,
+            discovery: Discovery::default(),
+            specifiers: super::units::specifiers(),
+        }
+    }
+
+    /// Takes one input all the way. Returns what failed.
+    pub async fn apply(&mut self, input: Input) -> Vec<String> {
+        let effects = self.world.step(input);
+        let Outcome { news, mut failures, vanished } = self.hands.perform(effects);
+        self.tell(news).await;
+        for cgroup in vanished {
+            let effects = self.world.step(Input::Vanished(cgroup));
+            let outcome = self.hands.perform(effects);
+            failures.push(format!("cgroup {cgroup} went away before it could be bound"));
+            self.tell(outcome.news).await;
+        }
+        failures
+    }
+
+    async fn tell(&self, news: Vec<News>) {
+        let Some(object) = &self.published else { return };
+        for one in news {
+            let sent = match &one {
+                News::Attached(path, id, policies) => object.emit_attached(path, *id, policies).await,
+                News::Detached(path, id, reason) => object.emit_detached(path, *id, reason).await,
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%error, "sending a signal");
+            }
+        }
+    }
+
+    /// What the kernel told since last time.
+    pub async fn kernel_events(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Removed { cgroup } => {
+                    self.apply(Input::Vanished(cgroup)).await;
+                }
+                Event::Created { cgroup, path, bound } => {
+                    let Ok(path) = CgroupPath::parse(&path) else { continue };
+                    self.apply(Input::Appeared { cgroup, path: path.clone(), bound }).await;
+                    if !bound {
+                        self.cgroup_appeared(&path).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One line for the journal at start.
+    pub fn summary(&self) -> String {
+        let all = self.world.describe();
+        let active = all.iter().filter(|b| b.state == "active").count();
+        let registered = all.iter().filter(|b| b.state == "registered").count();
+        format!(
+            "{} policies known, {active} cgroups governed, {registered} registered, Linux {}",
+            self.objects.schemas.len(),
+            self.report.release
+        )
+    }
+}

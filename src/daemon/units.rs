@@ -1,0 +1,117 @@
+//! systemd's side: which units carry a policy, by their files; looked at again whenever systemd says that something
+//! may have changed. systemd's answer has the last word over what records say.
+
+use std::path::Path;
+
+use super::state::Daemon;
+use crate::cgroup::mount;
+use crate::engine::Input;
+use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::source::specifier::Specifiers;
+use crate::source::unit::policy_of;
+use crate::systemd::{Event, Events, Systemd, SystemdError, UnitInfo, read_unit_files};
+
+/// What specifiers stand for on this machine.
+pub fn specifiers() -> Specifiers {
+    let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default().trim().to_owned();
+    Specifiers {
+        hostname: read("/proc/sys/kernel/hostname"),
+        machine_id: read("/etc/machine-id"),
+        boot_id: read("/proc/sys/kernel/random/boot_id").replace('-', ""),
+        kernel_release: read("/proc/sys/kernel/osrelease"),
+    }
+}
+
+impl Daemon {
+    /// Subscribes and looks at all units that can carry a policy.
+    pub async fn meet_systemd(&mut self) -> Result<Events, SystemdError> {
+        let systemd = Systemd::connect(&self.connection).await?;
+        let events = systemd.events().await?;
+        self.systemd = Some(systemd);
+        self.rescan().await;
+        Ok(events)
+    }
+
+    /// Looks at everything again: at start and after daemon-reload.
+    pub async fn rescan(&mut self) {
+        let Some(systemd) = self.systemd.clone() else { return };
+        let (discovery, warnings) = systemd.discover().await;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.apply(Input::Announce(!discovery.patterns.is_empty())).await;
+        self.discovery = discovery;
+        let mut units = match systemd.candidates(&self.discovery).await {
+            Ok(units) => units,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return;
+            }
+        };
+        // Units that had a policy and may have lost it.
+        units.extend(self.known_units());
+        for unit in units {
+            self.look_at(&unit, true).await;
+        }
+    }
+
+    fn known_units(&self) -> Vec<UnitName> {
+        let reports = self.world.describe();
+        reports.iter().filter_map(|r| r.unit.as_deref()).filter_map(|u| UnitName::parse(u).ok()).collect()
+    }
+
+    /// One of systemd's events.
+    pub async fn systemd_event(&mut self, event: Event) {
+        match event {
+            Event::UnitChanged(unit) | Event::JobDone(unit) => self.look_at(&unit, false).await,
+            // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
+            Event::UnitGone(_) => {}
+            Event::Reloaded => self.rescan().await,
+            Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
+        }
+    }
+
+    /// A cgroup appeared that no registration named: does one of the patterns match its unit?
+    pub async fn cgroup_appeared(&mut self, path: &CgroupPath) {
+        // systemd puts a '_' before names that would clash with a cgroup's files.
+        let name = path.file_name();
+        if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
+            && self.discovery.concerns(&unit)
+        {
+            self.look_at(&unit, false).await;
+        }
+    }
+
+    /// Reads the unit's files in systemd's order and tells the engine. `load`: also when systemd has not loaded it.
+    async fn look_at(&mut self, unit: &UnitName, load: bool) {
+        let Some(systemd) = self.systemd.clone() else { return };
+        let info = if load { systemd.load(unit).await } else { systemd.unit(unit).await };
+        let info = match info {
+            Ok(Some(info)) => info,
+            Ok(None) if load => {
+                self.apply(Input::UnitForgotten(unit.clone())).await;
+                return;
+            }
+            // Unloaded again already; what was registered for it stands.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return;
+            }
+        };
+        self.read(&info).await;
+    }
+
+    async fn read(&mut self, info: &UnitInfo) {
+        let Some(path) = info.expected_cgroup() else { return };
+        let (files, mut warnings) = read_unit_files(info);
+        let (request, said) = policy_of(&info.name, &files, &self.specifiers);
+        warnings.extend(said);
+        for warning in warnings {
+            tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{warning}");
+        }
+        let cgroup =
+            info.control_group_id.filter(|id| *id != 0).map(CgroupId).or_else(|| mount::id(&path).ok());
+        // systemd may answer with a cgroup that is gone by now.
+        let cgroup = cgroup.filter(|id| mount::id(&path).ok() == Some(*id));
+        self.apply(Input::Unit { unit: info.name.clone(), path, cgroup, request }).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! The world as reports: everything that is known without looking at the kernel or at files.
+
+use super::{Cgroup, Registered, World};
+use crate::names::{CgroupId, CgroupPath};
+use crate::policy::layer::Resolved;
+use crate::policy::request::Request;
+use crate::report::{BindingReport, PolicyInForce, RequestReport};
+
+impl World {
+    /// All governed cgroups, and all registered ones whose cgroup does not exist, by path.
+    pub fn describe(&self) -> Vec<BindingReport> {
+        let mut all: Vec<BindingReport> =
+            self.cgroups.iter().map(|(id, cgroup)| self.describe_cgroup(*id, cgroup)).collect();
+        let waiting = self.units.values().filter(|unit| !self.cgroups.values().any(|c| c.path == unit.path));
+        all.extend(waiting.map(|unit| self.describe_registered(unit)));
+        all.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
+        all
+    }
+
+    /// One cgroup by its path.
+    pub fn describe_path(&self, path: &CgroupPath) -> Option<BindingReport> {
+        self.describe().into_iter().find(|report| report.cgroup == path.as_str())
+    }
+
+    fn describe_cgroup(&self, id: CgroupId, cgroup: &Cgroup) -> BindingReport {
+        let state = match cgroup.slot {
+            Some(_) => "active",
+            None if cgroup.resolved.faults.is_empty() => "none",
+            None => "refused",
+        };
+        BindingReport {
+            cgroup_id: id.0,
+            state: state.to_owned(),
+            ..self.report(&cgroup.path, &cgroup.requests, &cgroup.resolved)
+        }
+    }
+
+    fn describe_registered(&self, unit: &Registered) -> BindingReport {
+        let state = if unit.slot.is_some() { "registered" } else { "refused" };
+        BindingReport {
+            state: state.to_owned(),
+            ..self.report(&unit.path, std::slice::from_ref(&unit.request), &unit.resolved)
+        }
+    }
+
+    fn report(&self, path: &CgroupPath, requests: &[Request], resolved: &Resolved) -> BindingReport {
+        let hooks = |of: &std::collections::BTreeMap<String, Vec<String>>, name: &str| {
+            of.get(name).cloned().unwrap_or_default()
+        };
+        BindingReport {
+            cgroup: path.as_str().to_owned(),
+            unit: requests.iter().find_map(|r| r.unit.clone()),
+            container: requests.iter().find_map(|r| r.container.clone()),
+            policies: resolved
+                .policies
+                .iter()
+                .map(|p| PolicyInForce {
+                    name: p.name.clone(),
+                    origin: p.origin.to_string(),
+                    place: p.place.clone(),
+                    settings: p.params.settings.clone(),
+                    hooks: hooks(&self.means.offered, &p.name),
+                    missing_hooks: hooks(&self.means.missing, &p.name),
+                })
+                .collect(),
+            faults: resolved.faults.iter().map(ToString::to_string).collect(),
+            requests: requests
+                .iter()
+                .map(|r| RequestReport {
+                    origin: r.origin.to_string(),
+                    place: r.place.clone(),
+                    line: r.line.clone(),
+                })
+                .collect(),
+            ..BindingReport::default()
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The world as we want it, and what has to be done to get there: `World::step(input) → effects`.
+//! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
+
+mod describe;
+mod slots;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::policy::catalog::Catalog;
+use crate::policy::layer::{Allow, Bound, Resolved};
+use crate::policy::request::{Origin, Request};
+use slots::Slots;
+
+/// Something happened or was asked for.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// What systemd and the unit's files say: where its cgroup is or will be, and the policy line if it has one.
+    Unit {
+        /// The unit.
+        unit: UnitName,
+        /// The path its cgroup has or will have.
+        path: CgroupPath,
+        /// Its cgroup, while it exists.
+        cgroup: Option<CgroupId>,
+        /// The line from its files; `None` when they have none.
+        request: Option<Request>,
+    },
+    /// The unit's files are gone, or it is not loaded any more and nothing on disk names it.
+    UnitForgotten(UnitName),
+    /// Somebody asks for a policy on a cgroup that exists; replaces what the same origin asked before.
+    Ask {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// Its path.
+        path: CgroupPath,
+        /// What is asked for.
+        request: Request,
+    },
+    /// An origin takes back what it asked for.
+    Withdraw {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// The origin.
+        origin: Origin,
+    },
+    /// A cgroup appeared; `bound` when the kernel already put its registered slot into force.
+    Appeared {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// Its path.
+        path: CgroupPath,
+        /// The registered slot is in force.
+        bound: bool,
+    },
+    /// A cgroup is gone.
+    Vanished(CgroupId),
+    /// The record found on a cgroup at start.
+    Adopt {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// Its path.
+        path: CgroupPath,
+        /// What the record says.
+        requests: Vec<Request>,
+    },
+    /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
+    Announce(bool),
+    /// We are about to end. `keep_records`: a successor follows and shall find everything again.
+    Stop {
+        /// Leave the records on the cgroups.
+        keep_records: bool,
+    },
+}
+
+/// What has to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write the policies' parameters into a slot nobody is bound to yet.
+    Put {
+        /// The slot.
+        slot: u32,
+        /// Policy names and the bytes of their parameters.
+        policies: Vec<(String, Vec<u8>)>,
+    },
+    /// Empty a slot that nobody is bound to any more.
+    Clear {
+        /// The slot.
+        slot: u32,
+    },
+    /// Bind a cgroup to a slot, or move it there.
+    Bind {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// Its path.
+        path: CgroupPath,
+        /// The slot.
+        slot: u32,
+        /// Keep the subtree's counters.
+        count: bool,
+    },
+    /// End a cgroup's binding.
+    Unbind {
+        /// The cgroup.
+        cgroup: CgroupId,
+    },
+    /// Register a slot for a cgroup to come.
+    Register {
+        /// The path it will have.
+        path: CgroupPath,
+        /// The slot.
+        slot: u32,
+        /// Keep the subtree's counters.
+        count: bool,
+    },
+    /// Forget a registration.
+    Unregister {
+        /// The path.
+        path: CgroupPath,
+    },
+    /// What must be attached from here on.
+    Need(Need),
+    /// Record the requests on the cgroup.
+    Record {
+        /// The cgroup's path.
+        path: CgroupPath,
+        /// Everything asked for.
+        requests: Vec<Request>,
+    },
+    /// Remove the record.
+    Erase {
+        /// The cgroup's path.
+        path: CgroupPath,
+    },
+    /// Policies are in force on a cgroup, or others than before.
+    Attached {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// Its path.
+        path: CgroupPath,
+        /// The policies' names.
+        policies: Vec<String>,
+    },
+    /// No policy is in force on the cgroup any more.
+    Detached {
+        /// The cgroup.
+        cgroup: CgroupId,
+        /// Its path.
+        path: CgroupPath,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Something was wrong with a request; said once, on the unit it concerns.
+    Complain {
+        /// The cgroup.
+        path: CgroupPath,
+        /// The unit, when known.
+        unit: Option<String>,
+        /// One sentence.
+        sentence: String,
+    },
+}
+
+/// What must be attached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Policies that somebody is bound to, or registered for.
+    pub policies: BTreeSet<String>,
+    /// One of them wants the subtree's counters.
+    pub counting: bool,
+    /// Anything is bound or registered at all, or a pattern waits for cgroups that match.
+    pub life: bool,
+    /// The kernel announces every new cgroup, not only registered ones.
+    pub announce: bool,
+}
+
+/// A cgroup somebody asked a policy for.
+#[derive(Debug, Clone)]
+struct Cgroup {
+    path: CgroupPath,
+    requests: Vec<Request>,
+    resolved: Resolved,
+    slot: Option<u32>,
+}
+
+/// A unit with a policy line: registered for the next time its cgroup appears.
+#[derive(Debug, Clone)]
+struct Registered {
+    path: CgroupPath,
+    request: Request,
+    resolved: Resolved,
+    slot: Option<u32>,
+}
+
+/// What can be used here: filled at start and when objects or profiles change.
+#[derive(Debug, Clone, Default)]
+pub struct Means {
+    /// Policies and profiles.
+    pub catalog: Catalog,
+    /// What annotations may ask for.
+    pub allow: Allow,
+    /// Policies that want the subtree's counters.
+    pub counting: BTreeSet<String>,
+    /// Policy → hooks that this kernel offers.
+    pub offered: BTreeMap<String, Vec<String>>,
+    /// Policy → hooks that it wants and this kernel lacks.
+    pub missing: BTreeMap<String, Vec<String>>,
+}
+
+/// Everything that is governed or registered.
+#[derive(Debug, Default)]
+pub struct World {
+    means: Means,
+    cgroups: BTreeMap<CgroupId, Cgroup>,
+    units: BTreeMap<UnitName, Registered>,
+    slots: Slots,
+    announce: bool,
+    need: Need,
+}
+
+impl World {
+    /// An empty world with these means.
+    pub fn new(means: Means) -> Self {
+        World { means, ..World::default() }
+    }
+
+    /// The cgroups that are governed or asked for, for the daemon to look after.
+    pub fn cgroups(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
+        self.cgroups.iter().map(|(id, cgroup)| (*id, &cgroup.path))
+    }
+
+    /// The cgroup of a container that was asked for by this id.
+    pub fn container(&self, container: &str) -> Vec<CgroupId> {
+        let of = |c: &Cgroup| c.requests.iter().any(|r| r.container.as_deref() == Some(container));
+        self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect()
+    }
+
+    /// The faults of a request that would be asked for now, without asking.
+    pub fn try_line(&self, request: &Request) -> Vec<String> {
+        let resolved = self.resolve(std::slice::from_ref(request));
+        resolved.faults.iter().map(ToString::to_string).collect()
+    }
+
+    fn resolve(&self, requests: &[Request]) -> Resolved {
+        crate::policy::layer::resolve(requests, &self.means.catalog, &self.means.allow)
+    }
+
+    fn counts(&self, policies: &[Bound]) -> bool {
+        policies.iter().any(|p| self.means.counting.contains(&p.name))
+    }
+}

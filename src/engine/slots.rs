@@ -1,0 +1,59 @@
+//! Slots: numbers under which every policy keeps parameters. A slot's content never changes while somebody is bound
+//! to it, so programs never see half-written parameters; equal contents share a slot.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// As many as there can be bindings (`MEMCG_BPF_MAX_BINDINGS`).
+pub const SLOTS: u32 = 4096;
+
+/// What a slot holds: policy names and the bytes of their parameters.
+pub type Content = Vec<(String, Vec<u8>)>;
+
+#[derive(Debug, Default)]
+pub struct Slots {
+    used: BTreeMap<u32, (Content, usize)>,
+    by_content: BTreeMap<Content, u32>,
+    never_used: u32,
+    /// First in, first out: a program that still runs with a cleared slot has the longest time to end.
+    free: VecDeque<u32>,
+}
+
+impl Slots {
+    /// The slot for this content and whether it has to be filled; `None` when all are taken.
+    pub fn take(&mut self, content: &Content) -> Option<(u32, bool)> {
+        if let Some(slot) = self.by_content.get(content) {
+            if let Some((_, holders)) = self.used.get_mut(slot) {
+                *holders = holders.saturating_add(1);
+            }
+            return Some((*slot, false));
+        }
+        let slot = if self.never_used < SLOTS {
+            let slot = self.never_used;
+            self.never_used = self.never_used.saturating_add(1);
+            slot
+        } else {
+            self.free.pop_front()?
+        };
+        self.used.insert(slot, (content.clone(), 1));
+        self.by_content.insert(content.clone(), slot);
+        Some((slot, true))
+    }
+
+    /// Gives a slot back; true when nobody holds it any more and it has to be cleared.
+    pub fn give_back(&mut self, slot: u32) -> bool {
+        let Some((content, holders)) = self.used.get_mut(&slot) else { return false };
+        *holders = holders.saturating_sub(1);
+        if *holders > 0 {
+            return false;
+        }
+        self.by_content.remove(content);
+        self.used.remove(&slot);
+        self.free.push_back(slot);
+        true
+    }
+
+    /// Everything that is in use, for deciding what must be attached.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.used.values().map(|(content, _)| content)
+    }
+}

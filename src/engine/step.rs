@@ -1,0 +1,258 @@
+//! One step of the world.
+
+use std::collections::BTreeSet;
+
+use super::{Cgroup, Effect, Input, Need, Registered, World};
+use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::policy::layer::{Bound, Resolved};
+use crate::policy::request::{Origin, Request};
+
+/// What a change of binding leaves to do after everything new is in force.
+#[derive(Default)]
+struct Work {
+    /// New slots.
+    first: Vec<Effect>,
+    /// Binding, registering, recording, telling.
+    then: Vec<Effect>,
+    /// Clearing what nobody holds any more.
+    last: Vec<Effect>,
+}
+
+impl World {
+    /// Takes one input and says what has to be done, in order. The same input twice does nothing the second time.
+    pub fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut work = Work::default();
+        match input {
+            Input::Unit { unit, path, cgroup, request } => self.unit(unit, path, cgroup, request, &mut work),
+            Input::UnitForgotten(unit) => self.forget_unit(&unit, &mut work),
+            Input::Ask { cgroup, path, request } => {
+                self.ask(cgroup, path, vec![request], &mut work);
+            }
+            Input::Withdraw { cgroup, origin } => self.withdraw(cgroup, origin, &mut work),
+            Input::Appeared { cgroup, path, bound } => self.appeared(cgroup, path, bound, &mut work),
+            Input::Vanished(cgroup) => self.vanished(cgroup, &mut work),
+            Input::Adopt { cgroup, path, requests } => self.ask(cgroup, path, requests, &mut work),
+            Input::Announce(all) => self.announce = all,
+            Input::Stop { keep_records } => self.stop(keep_records, &mut work),
+        }
+        self.order(work)
+    }
+
+    /// New slots, then everything they need attached, then the bindings; what is not needed any more goes last.
+    fn order(&mut self, work: Work) -> Vec<Effect> {
+        let before = self.need.clone();
+        let after = self.needed();
+        let both = Need {
+            policies: before.policies.union(&after.policies).cloned().collect(),
+            counting: before.counting || after.counting,
+            life: before.life || after.life,
+            announce: before.announce || after.announce,
+        };
+        let mut effects = work.first;
+        if both != before {
+            effects.push(Effect::Need(both.clone()));
+        }
+        effects.extend(work.then);
+        if after != both {
+            effects.push(Effect::Need(after.clone()));
+        }
+        effects.extend(work.last);
+        self.need = after;
+        effects
+    }
+
+    fn needed(&self) -> Need {
+        let policies: BTreeSet<String> =
+            self.slots.contents().flatten().map(|(name, _)| name.clone()).collect();
+        let counting = policies.iter().any(|name| self.means.counting.contains(name));
+        let life = self.announce || !policies.is_empty();
+        Need { policies, counting, life, announce: self.announce }
+    }
+
+    /// A slot with these policies, filled if need be; `None` for no policies, or when there is none left.
+    fn take_slot(&mut self, policies: &[Bound], work: &mut Work) -> Option<u32> {
+        if policies.is_empty() {
+            return None;
+        }
+        let content = policies.iter().map(|p| (p.name.clone(), p.params.bytes.clone())).collect();
+        let (slot, fill) = self.slots.take(&content)?;
+        if fill {
+            work.first.push(Effect::Put { slot, policies: content });
+        }
+        Some(slot)
+    }
+
+    fn drop_slot(&mut self, slot: Option<u32>, work: &mut Work) {
+        if let Some(slot) = slot
+            && self.slots.give_back(slot)
+        {
+            work.last.push(Effect::Clear { slot });
+        }
+    }
+
+    fn unit(
+        &mut self,
+        unit: UnitName,
+        path: CgroupPath,
+        cgroup: Option<CgroupId>,
+        request: Option<Request>,
+        work: &mut Work,
+    ) {
+        match &request {
+            Some(request) => self.register(&unit, &path, request, work),
+            None => self.forget_unit(&unit, work),
+        }
+        let Some(cgroup) = cgroup else { return };
+        match request {
+            Some(request) => self.ask(cgroup, path, vec![request], work),
+            None => self.withdraw(cgroup, Origin::DropIn, work),
+        }
+    }
+
+    fn register(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, work: &mut Work) {
+        if self.units.get(unit).is_some_and(|known| known.path == *path && known.request == *request) {
+            return;
+        }
+        let resolved = self.resolve(std::slice::from_ref(request));
+        complain(path, Some(unit.as_str()), &resolved, work);
+        let slot = self.take_slot(&resolved.policies, work);
+        if let Some(slot) = slot {
+            let count = self.counts(&resolved.policies);
+            work.then.push(Effect::Register { path: path.clone(), slot, count });
+        }
+        let new = Registered { path: path.clone(), request: request.clone(), resolved, slot };
+        if let Some(old) = self.units.insert(unit.clone(), new) {
+            if old.slot.is_some() && (old.path != *path || slot.is_none()) {
+                work.then.push(Effect::Unregister { path: old.path });
+            }
+            self.drop_slot(old.slot, work);
+        }
+    }
+
+    fn forget_unit(&mut self, unit: &UnitName, work: &mut Work) {
+        if let Some(old) = self.units.remove(unit) {
+            if old.slot.is_some() {
+                work.then.push(Effect::Unregister { path: old.path });
+            }
+            self.drop_slot(old.slot, work);
+        }
+    }
+
+    /// Adds or replaces requests on a cgroup, by origin, and brings its binding up to date.
+    fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, requests: Vec<Request>, work: &mut Work) {
+        let entry = self.cgroups.entry(cgroup).or_insert_with(|| Cgroup {
+            path,
+            requests: Vec::new(),
+            resolved: Resolved::default(),
+            slot: None,
+        });
+        let before = entry.requests.clone();
+        for request in requests {
+            entry.requests.retain(|r| r.origin != request.origin);
+            entry.requests.push(request);
+        }
+        // The highest origin first, as it is shown.
+        entry.requests.sort_by_key(|r| std::cmp::Reverse(r.origin));
+        if entry.requests != before {
+            self.settle(cgroup, work);
+        }
+    }
+
+    fn withdraw(&mut self, cgroup: CgroupId, origin: Origin, work: &mut Work) {
+        let Some(entry) = self.cgroups.get_mut(&cgroup) else { return };
+        let before = entry.requests.len();
+        entry.requests.retain(|r| r.origin != origin);
+        if entry.requests.len() != before {
+            self.settle(cgroup, work);
+        }
+    }
+
+    /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
+    fn settle(&mut self, id: CgroupId, work: &mut Work) {
+        let Some(mut cgroup) = self.cgroups.remove(&id) else { return };
+        let resolved = self.resolve(&cgroup.requests);
+        let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());
+        complain(&cgroup.path, unit.as_deref(), &resolved, work);
+        let old = cgroup.slot;
+        cgroup.slot = self.take_slot(&resolved.policies, work);
+        let path = cgroup.path.clone();
+        match (old, cgroup.slot) {
+            (before, Some(slot)) if before != Some(slot) => {
+                let count = self.counts(&resolved.policies);
+                let policies = resolved.policies.iter().map(|p| p.name.clone()).collect();
+                work.then.push(Effect::Bind { cgroup: id, path: path.clone(), slot, count });
+                work.then.push(Effect::Attached { cgroup: id, path: path.clone(), policies });
+            }
+            (Some(_), None) => {
+                work.then.push(Effect::Unbind { cgroup: id });
+                let reason = "nobody asks for a policy any more";
+                work.then.push(Effect::Detached { cgroup: id, path: path.clone(), reason });
+            }
+            _ => {}
+        }
+        self.drop_slot(old, work);
+        cgroup.resolved = resolved;
+        if cgroup.requests.is_empty() {
+            work.then.push(Effect::Erase { path });
+        } else {
+            work.then.push(Effect::Record { path, requests: cgroup.requests.clone() });
+            self.cgroups.insert(id, cgroup);
+        }
+    }
+
+    /// The kernel has bound a registered cgroup, or we do it now.
+    fn appeared(&mut self, id: CgroupId, path: CgroupPath, bound: bool, work: &mut Work) {
+        let registered = self.units.values().find(|u| u.path == path).cloned();
+        let Some(unit) = registered else {
+            if bound {
+                // Unregistered between the kernel's event and now.
+                work.then.push(Effect::Unbind { cgroup: id });
+            }
+            return;
+        };
+        if self.cgroups.contains_key(&id) {
+            return;
+        }
+        self.ask(id, path, vec![unit.request], work);
+        if bound && self.cgroups.get(&id).is_some_and(|c| c.slot == unit.slot) {
+            // Already in force since before the first process.
+            work.then.retain(|e| !matches!(e, Effect::Bind { cgroup, .. } if *cgroup == id));
+        }
+    }
+
+    fn vanished(&mut self, id: CgroupId, work: &mut Work) {
+        let Some(cgroup) = self.cgroups.remove(&id) else { return };
+        if cgroup.slot.is_some() {
+            work.then.push(Effect::Unbind { cgroup: id });
+            let reason = "the cgroup is gone";
+            work.then.push(Effect::Detached { cgroup: id, path: cgroup.path, reason });
+        }
+        self.drop_slot(cgroup.slot, work);
+    }
+
+    fn stop(&mut self, keep_records: bool, work: &mut Work) {
+        self.announce = false;
+        for unit in self.units.keys().cloned().collect::<Vec<_>>() {
+            self.forget_unit(&unit, work);
+        }
+        for (id, cgroup) in std::mem::take(&mut self.cgroups) {
+            if cgroup.slot.is_some() {
+                work.then.push(Effect::Unbind { cgroup: id });
+            }
+            if !keep_records {
+                work.then.push(Effect::Erase { path: cgroup.path });
+            }
+            self.drop_slot(cgroup.slot, work);
+        }
+    }
+}
+
+fn complain(path: &CgroupPath, unit: Option<&str>, resolved: &Resolved, work: &mut Work) {
+    for fault in &resolved.faults {
+        work.then.push(Effect::Complain {
+            path: path.clone(),
+            unit: unit.map(str::to_owned),
+            sentence: fault.to_string(),
+        });
+    }
+}

@@ -1,0 +1,242 @@
+#![allow(clippy::arithmetic_side_effects)]
+//! The engine's promises, with inputs as data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
+
+fn param(name: &str, kind: ParamKind, offset: usize, default: Option<&str>) -> ParamSchema {
+    ParamSchema {
+        name: name.into(),
+        kind,
+        offset,
+        width: 8,
+        doc: String::new(),
+        default: default.map(str::to_owned),
+        range: None,
+    }
+}
+
+fn means() -> Means {
+    let policy = |name: &str, params: Vec<ParamSchema>| PolicySchema {
+        name: name.into(),
+        doc: String::new(),
+        self_binding: true,
+        hooks: vec![],
+        size: params.len() * 8,
+        params,
+    };
+    let mut catalog = Catalog::default();
+    let deny = policy(
+        "deny",
+        vec![param("limit", ParamKind::Size, 0, None), param("min", ParamKind::Bytes, 8, Some("0"))],
+    );
+    catalog.policies.insert("deny".into(), deny);
+    catalog.policies.insert("observe".into(), policy("observe", vec![]));
+    Means { catalog, counting: BTreeSet::from(["observe".to_owned()]), ..Means::default() }
+}
+
+fn request(origin: Origin, line: &str) -> Request {
+    Request { origin, place: origin.to_string(), line: line.into(), container: None, unit: None }
+}
+
+fn path(text: &str) -> CgroupPath {
+    CgroupPath::parse(text).unwrap()
+}
+
+fn ask(id: u64, origin: Origin, line: &str) -> Input {
+    Input::Ask { cgroup: CgroupId(id), path: path(&format!("/c{id}")), request: request(origin, line) }
+}
+
+fn unit(name: &str, cgroup: Option<u64>, line: Option<&str>) -> Input {
+    Input::Unit {
+        unit: UnitName::parse(name).unwrap(),
+        path: path(&format!("/system.slice/{name}")),
+        cgroup: cgroup.map(CgroupId),
+        request: line.map(|line| request(Origin::DropIn, line)),
+    }
+}
+
+/// A kernel that does what it is told, and notices what must never be asked of it.
+#[derive(Default, Debug, PartialEq, Clone)]
+struct Model {
+    slots: BTreeMap<u32, Vec<(String, Vec<u8>)>>,
+    bound: BTreeMap<CgroupId, u32>,
+    registered: BTreeMap<CgroupPath, u32>,
+    records: BTreeMap<CgroupPath, Vec<Request>>,
+    need: Need,
+}
+
+impl Model {
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Put { slot, policies } => {
+                    assert!(self.slots.insert(slot, policies).is_none(), "slot {slot} was in use");
+                }
+                Effect::Clear { slot } => {
+                    assert!(!self.bound.values().any(|s| *s == slot), "slot {slot} is still bound");
+                    assert!(!self.registered.values().any(|s| *s == slot), "slot {slot} is still registered");
+                    assert!(self.slots.remove(&slot).is_some());
+                }
+                Effect::Bind { cgroup, slot, .. } => {
+                    self.attached(slot);
+                    self.bound.insert(cgroup, slot);
+                }
+                Effect::Unbind { cgroup } => drop(self.bound.remove(&cgroup)),
+                Effect::Register { path, slot, .. } => {
+                    self.attached(slot);
+                    self.registered.insert(path, slot);
+                }
+                Effect::Unregister { path } => drop(self.registered.remove(&path)),
+                Effect::Need(need) => self.need = need,
+                Effect::Record { path, requests } => drop(self.records.insert(path, requests)),
+                Effect::Erase { path } => drop(self.records.remove(&path)),
+                Effect::Attached { .. } | Effect::Detached { .. } | Effect::Complain { .. } => {}
+            }
+        }
+    }
+
+    /// Nothing is bound before what it needs is in place.
+    fn attached(&self, slot: u32) {
+        let content = self.slots.get(&slot).expect("the slot is filled");
+        assert!(
+            content.iter().all(|(name, _)| self.need.policies.contains(name)),
+            "{name:?} unattached",
+            name = content
+        );
+        assert!(self.need.life);
+    }
+}
+
+fn run(world: &mut World, model: &mut Model, input: Input) {
+    model.perform(world.step(input));
+}
+
+#[test]
+fn the_highest_origin_wins_and_the_lower_one_returns() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, ask(1, Origin::DropIn, "deny limit=1M"));
+    run(&mut world, &mut model, ask(1, Origin::Operator, "deny limit=2M"));
+    let limit = |model: &Model| model.slots[&model.bound[&CgroupId(1)]][0].1[..8].to_vec();
+    assert_eq!(limit(&model), (2u64 << 20).to_ne_bytes());
+    run(&mut world, &mut model, Input::Withdraw { cgroup: CgroupId(1), origin: Origin::Operator });
+    assert_eq!(limit(&model), (1u64 << 20).to_ne_bytes());
+}
+
+#[test]
+fn a_registered_slot_is_the_one_the_cgroup_gets() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, unit("x.service", None, Some("deny limit=1M")));
+    let at = path("/system.slice/x.service");
+    let slot = model.registered[&at];
+    // The kernel has bound it: no Bind is asked for again.
+    let effects = world.step(Input::Appeared { cgroup: CgroupId(7), path: at.clone(), bound: true });
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Bind { .. })), "{effects:?}");
+    model.bound.insert(CgroupId(7), slot);
+    model.perform(effects);
+    assert!(model.records.contains_key(&at));
+    // The unit stops and starts again: the registration is still there.
+    run(&mut world, &mut model, Input::Vanished(CgroupId(7)));
+    assert_eq!(model.registered[&at], slot);
+    assert_eq!(world.describe()[0].state, "registered");
+}
+
+#[test]
+fn a_bad_line_is_refused_whole_and_said_while_others_stand() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, ask(1, Origin::DropIn, "observe"));
+    let effects = world.step(ask(1, Origin::Annotation, "deny limt=1M"));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Complain { .. })));
+    model.perform(effects);
+    assert_eq!(model.slots[&model.bound[&CgroupId(1)]][0].0, "observe");
+    assert!(!world.describe()[0].faults.is_empty());
+}
+
+#[test]
+fn a_lost_drop_in_ends_the_binding_and_the_registration() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));
+    run(&mut world, &mut model, unit("x.service", Some(9), None));
+    assert_eq!(model, Model::default());
+}
+
+#[test]
+fn stopping_leaves_nothing_unless_a_successor_follows() {
+    for keep in [false, true] {
+        let (mut world, mut model) = (World::new(means()), Model::default());
+        run(&mut world, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));
+        run(&mut world, &mut model, ask(1, Origin::Annotation, "observe"));
+        run(&mut world, &mut model, Input::Announce(true));
+        run(&mut world, &mut model, Input::Stop { keep_records: keep });
+        assert_eq!(model.records.len(), if keep { 2 } else { 0 });
+        model.records.clear();
+        assert_eq!(model, Model::default());
+    }
+}
+
+#[test]
+fn what_was_recorded_is_what_is_adopted() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, ask(1, Origin::Annotation, "deny limit=3M"));
+    run(&mut world, &mut model, ask(1, Origin::DropIn, "observe"));
+    let records = model.records.clone();
+    let (mut again, mut fresh) = (World::new(means()), Model::default());
+    for (path, requests) in records {
+        run(&mut again, &mut fresh, Input::Adopt { cgroup: CgroupId(1), path, requests });
+    }
+    assert_eq!(world.describe(), again.describe());
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let line = prop::sample::select(vec![
+        "deny limit=1M",
+        "deny limit=2M",
+        "observe",
+        "none",
+        "",
+        "bad x=1",
+        "deny limit=1M; observe",
+    ]);
+    let origin =
+        prop::sample::select(vec![Origin::DropIn, Origin::Xattr, Origin::Annotation, Origin::Operator]);
+    let id = 1u64..5;
+    prop_oneof![
+        (id.clone(), origin.clone(), line.clone()).prop_map(|(id, origin, line)| ask(id, origin, line)),
+        (id.clone(), origin).prop_map(|(id, origin)| Input::Withdraw { cgroup: CgroupId(id), origin }),
+        id.clone().prop_map(|id| Input::Vanished(CgroupId(id))),
+        (prop::option::of(10u64..13), prop::option::of(line)).prop_map(|(id, line)| unit(
+            "x.service",
+            id,
+            line
+        )),
+        prop::option::of(Just("observe")).prop_map(|line| unit("y.service", None, line)),
+        Just(Input::UnitForgotten(UnitName::parse("y.service").unwrap())),
+        any::<bool>().prop_map(Input::Announce),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
+        let (mut world, mut model) = (World::new(means()), Model::default());
+        for input in inputs {
+            run(&mut world, &mut model, input.clone());
+            // The same input twice changes nothing the second time.
+            let before = model.clone();
+            run(&mut world, &mut model, input);
+            prop_assert_eq!(&before.bound, &model.bound);
+            prop_assert_eq!(&before.slots, &model.slots);
+            // Whatever is described as active is bound, and nothing else is.
+            let active: BTreeSet<u64> =
+                world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+            prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
+        }
+        run(&mut world, &mut model, Input::Stop { keep_records: false });
+        model.records.clear(); // records vanish with cgroups that vanished
+        prop_assert_eq!(model, Model::default());
+    }
+}
