@@ -16,6 +16,7 @@ RELEASE := $(TARGET)/release
 BPF_HEADERS := $(wildcard bpf/*.h)
 BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
 BPF_OBJECTS := $(patsubst bpf/%.c,target/bpf/%.o,$(BPF_SOURCES))
+# Without block placement: Linux 6.1 refuses loops that are entered in the middle.
 BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Ibpf -Wall -Werror -mllvm -disable-block-placement
 
 INSTALL := install -D -m 644
