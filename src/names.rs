@@ -43,6 +43,24 @@ pub enum NameError {
 /// Longest cgroup path we accept, in bytes: PATH_MAX less the terminating zero.
 pub const CGROUP_PATH_MAX: usize = 4095;
 
+/// Characters of a bad name that an error quotes.
+const NAME_SHOWN_MAX: usize = 80;
+
+/// Text from anywhere, made fit for a terminal and a log line: control characters and those that cannot be seen or turn
+/// the writing round are escaped, and after `most` characters it is cut with a `…`.
+pub fn shown(text: &str, most: usize) -> String {
+    let mut rest = text.chars();
+    let mut out = String::new();
+    for c in rest.by_ref().take(most) {
+        // Quotes and backslashes are harmless in a sentence, and easier to read as they are.
+        if matches!(c, '\'' | '"' | '\\') { out.push(c) } else { out.extend(c.escape_debug()) }
+    }
+    if rest.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
 impl CgroupPath {
     /// The root cgroup, `/`.
     pub fn root() -> Self {
@@ -52,7 +70,7 @@ impl CgroupPath {
     /// Accepts `/a/b` (a trailing slash is dropped); refuses relative paths, `..`, zero bytes, and line feeds, which
     /// the kernel refuses too. Other control characters can stand in a cgroup's name; [`fmt::Display`] escapes them.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::CgroupPath(unit::shown(text), why));
+        let fail = |why| Err(NameError::CgroupPath(shown(text, NAME_SHOWN_MAX), why));
         if text.len() > CGROUP_PATH_MAX {
             return fail("longer than 4095 bytes");
         }
@@ -112,7 +130,10 @@ impl CgroupPath {
     /// The child called `name`, which is taken as one component.
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.contains('/') {
-            return Err(NameError::CgroupPath(unit::shown(name), "a child's name is one component"));
+            return Err(NameError::CgroupPath(
+                shown(name, NAME_SHOWN_MAX),
+                "a child's name is one component",
+            ));
         }
         if self.is_root() {
             Self::parse(&format!("/{name}"))
@@ -134,10 +155,7 @@ impl CgroupPath {
 impl fmt::Display for CgroupPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Container users choose names below their cgroup: never let control characters reach a terminal.
-        for c in self.0.chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
+        f.write_str(&shown(&self.0, CGROUP_PATH_MAX))
     }
 }
 
@@ -208,6 +226,9 @@ mod tests {
         }
         assert!(path.is_within(&CgroupPath::parse("/a").unwrap()));
         assert!(!CgroupPath::parse("/ab").unwrap().is_within(&CgroupPath::parse("/a").unwrap()));
-        assert_eq!(CgroupPath::parse("/\u{1b}[31m").unwrap().to_string(), "/\\u{1b}[31m");
+        assert_eq!(
+            CgroupPath::parse("/\u{1b}[31m\u{202e}a\\x2db").unwrap().to_string(),
+            "/\\u{1b}[31m\\u{202e}a\\x2db"
+        );
     }
 }

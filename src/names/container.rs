@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::NameError;
-use super::unit::shown;
+use super::{NAME_SHOWN_MAX, NameError, shown};
 
 /// Longest container id, in bytes: every runtime makes a directory of that name.
 pub const CONTAINER_ID_MAX: usize = 255;
@@ -16,7 +15,7 @@ impl ContainerId {
     /// Accepts letters, digits and `_ + . -`, not starting with `-` or `.`: the union of what containerd, CRI-O, podman,
     /// crun and runc allow, less what could pass for an option or a directory.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::ContainerId(shown(text), why));
+        let fail = |why| Err(NameError::ContainerId(shown(text, NAME_SHOWN_MAX), why));
         if text.is_empty() {
             return fail("it is empty");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{CgroupPath, NameError, UnitKind};
+use super::{CgroupPath, NAME_SHOWN_MAX, NameError, UnitKind, shown};
 
 /// Longest unit name systemd accepts, in bytes (UNIT_NAME_MAX less the terminating zero).
 pub const UNIT_NAME_MAX: usize = 255;
@@ -39,7 +39,7 @@ pub struct UnitName {
 impl UnitName {
     /// Accepts what systemd accepts, for the three kinds that can carry a policy.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::UnitName(shown(text), why));
+        let fail = |why| Err(NameError::UnitName(shown(text, NAME_SHOWN_MAX), why));
         if text.len() > UNIT_NAME_MAX {
             return fail("it is longer than 255 bytes");
         }
@@ -214,13 +214,6 @@ pub fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// A name as it may be shown: escaped, and cut, because it may come from anywhere and be of any length.
-pub(super) fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(80).collect();
-    let dots = if cut.len() < text.len() { "…" } else { "" };
-    format!("{}{dots}", cut.escape_debug())
 }
 
 #[cfg(test)]

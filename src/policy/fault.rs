@@ -6,9 +6,13 @@ use std::fmt;
 use serde::Serialize;
 
 use super::request::{Origin, Request};
+use crate::names;
 
 /// Words from outside are cut to this many characters before they are shown.
 pub const WORD_SHOWN_MAX: usize = 64;
+
+/// Places are cut much later than words: a path should stay whole.
+const PLACE_SHOWN_MAX: usize = 1024;
 
 /// Faults kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
 pub const FAULTS_MAX: usize = 32;
@@ -60,7 +64,7 @@ impl Fault {
 
     /// In a place, which may be named by anybody.
     pub fn in_place(self, place: &str) -> Self {
-        Fault { place: Some(printable(place)), ..self }
+        Fault { place: Some(names::shown(place, PLACE_SHOWN_MAX)), ..self }
     }
 
     /// In the line of this request.
@@ -102,24 +106,7 @@ impl std::error::Error for Fault {}
 
 /// A word from outside, fit to be shown: control and invisible characters escaped, cut to [`WORD_SHOWN_MAX`].
 pub fn shown(word: &str) -> String {
-    let mut rest = word.chars();
-    let mut out: String = rest.by_ref().take(WORD_SHOWN_MAX).flat_map(escape).collect();
-    if rest.next().is_some() {
-        out.push('…');
-    }
-    out
-}
-
-/// A place from outside: escaped, and cut much later, because a path must stay whole.
-fn printable(place: &str) -> String {
-    place.chars().take(1024).flat_map(escape).collect()
-}
-
-fn escape(c: char) -> impl Iterator<Item = char> {
-    // Quotes and backslashes are harmless in a sentence and easier to read as they are.
-    let plain = matches!(c, '\'' | '"' | '\\').then_some(c);
-    let escaped = if plain.is_some() { None } else { Some(c.escape_debug()) };
-    plain.into_iter().chain(escaped.into_iter().flatten())
+    names::shown(word, WORD_SHOWN_MAX)
 }
 
 /// The first [`FAULTS_MAX`] faults, and how many there were beyond.

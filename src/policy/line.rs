@@ -111,6 +111,8 @@ pub(super) fn read(text: &str) -> (Vec<Call>, Vec<Fault>) {
     if let Some(call) = calls.get(LINE_POLICIES_MAX) {
         let message = format!("the line has {} policies, and {LINE_POLICIES_MAX} are the most", calls.len());
         faults.push(Fault::new(&call.name, message).at(call.at));
+        // What is refused anyway is not worth two thousand look-ups.
+        calls.truncate(LINE_POLICIES_MAX);
     }
     faults.sort_by_key(|fault| fault.at);
     (calls, faults)
