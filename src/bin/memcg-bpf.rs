@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The command `memcg-bpf`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    memcg_bpf::cli::main()
+}

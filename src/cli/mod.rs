@@ -1,1 +1,154 @@
-//! cli
+//! The command `memcg-bpf`: asks the daemon over D-Bus, or looks for itself where no daemon is needed, and says in
+//! words what it found. Decides nothing about policies.
+
+mod attach;
+mod check;
+mod client;
+mod detach;
+mod doctor;
+mod explain;
+mod policies;
+mod screen;
+mod status;
+mod target;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use screen::Screen;
+
+/// What a subcommand has to say and how it ended.
+#[derive(Debug, Default)]
+struct Answer {
+    /// For standard output.
+    text: String,
+    /// False when the exit status is to be 1 although everything could be said.
+    good: bool,
+}
+
+impl Answer {
+    fn good(text: String) -> Self {
+        Answer { text, good: true }
+    }
+}
+
+/// Programmable memory policy for containers and systemd units.
+#[derive(Debug, Parser)]
+#[command(name = "memcg-bpf", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Examples:
+  memcg-bpf status                                   what is governed, and how it goes
+  memcg-bpf attach demo.service deny limit=64M       refuse memory beyond 64 MiB from now on
+  memcg-bpf doctor                                   what this machine offers, and what is missing
+
+Permanently, for a unit: systemctl edit demo.service, then
+  [Service]
+  X-MemoryBPFPolicy=deny limit=64M
+For a container:
+  podman run --annotation memcg.bpf/policy=\"deny limit=64M\" IMAGE")]
+struct Cli {
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::Status),
+    Attach(attach::Attach),
+    Detach(detach::Detach),
+    Explain(explain::Explain),
+    Policies(policies::Policies),
+    Check(check::Check),
+    Doctor(doctor::Doctor),
+}
+
+/// The cgroup that a person means.
+#[derive(Debug, Args)]
+struct Which {
+    /// Cgroup path, unit name, container id (or its beginning), or process id
+    #[arg(value_name = "CGROUP")]
+    cgroup: String,
+}
+
+/// The whole program: arguments, standard output, exit status (0 good, 1 not, 2 wrong usage).
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let text = error.render().to_string();
+            // Arguments may hold anything, and clap repeats them.
+            if error.use_stderr() {
+                screen::complain(&text)
+            } else {
+                screen::print(&text)
+            }
+            return ExitCode::from(code);
+        }
+    };
+    let screen = Screen::of_stdout();
+    let answer = match &cli.command {
+        Command::Status(it) => it.run(&screen, cli.json),
+        Command::Attach(it) => it.run(&screen, cli.json),
+        Command::Detach(it) => it.run(&screen, cli.json),
+        Command::Explain(it) => it.run(&screen, cli.json),
+        Command::Policies(it) => it.run(&screen, cli.json),
+        Command::Check(it) => it.run(cli.json),
+        Command::Doctor(it) => it.run(&screen, cli.json),
+    };
+    match answer {
+        Ok(answer) => {
+            screen::print(&answer.text);
+            if answer.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            screen::complain(&format!("memcg-bpf: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_helps_with_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            let example = format!("memcg-bpf {}", command.get_name());
+            assert!(help.contains("Example") && help.contains(&example), "{help}");
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn json_may_stand_before_and_after_the_subcommand() {
+        for args in [["memcg-bpf", "--json", "status"], ["memcg-bpf", "status", "--json"]] {
+            assert!(Cli::try_parse_from(args).unwrap().json);
+        }
+    }
+
+    #[test]
+    fn a_policy_line_needs_no_quotes() {
+        let cli = Cli::try_parse_from(["memcg-bpf", "attach", "x.service", "deny", "limit=64M;", "observe"])
+            .unwrap();
+        let Command::Attach(attach) = cli.command else { panic!("not attach") };
+        assert_eq!(attach.line(), "deny limit=64M; observe");
+    }
+}

@@ -1,0 +1,181 @@
+//! Reading what is to be checked: unit files, and the profiles that their lines may name.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::{Finding, in_line};
+use crate::cli::screen::one_line;
+use crate::names::{UnitKind, UnitName};
+use crate::policy::catalog::Catalog;
+use crate::policy::fault::Fault;
+use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
+use crate::source::directive::{self, Spelling};
+use crate::source::specifier::Specifiers;
+use crate::systemd::UNIT_FILE_MAX;
+
+/// Podman's Quadlet makes services from such files and copies their `[Service]` section.
+const QUADLET: [&str; 5] = ["container", "pod", "kube", "volume", "network"];
+
+/// All mistakes in a unit file or drop-in.
+pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
+    let shown = one_line(&path.to_string_lossy());
+    let Some((kind, unit)) = unit_of(path) else {
+        return vec![Finding::sentence(
+            true,
+            format!(
+                "{shown}: not a unit file: its name should be x.service, x.slice, x.scope, or a drop-in x.service.d/y.conf"
+            ),
+        )];
+    };
+    let text = match read_at_most(path, usize::try_from(UNIT_FILE_MAX).unwrap_or(usize::MAX)) {
+        Ok(text) => text,
+        Err(error) => return vec![Finding::sentence(true, format!("{shown}: {error}"))],
+    };
+    let reading = directive::read(kind, &shown, &text);
+    let mut found: Vec<Finding> =
+        reading.warnings.iter().map(|warning| Finding::sentence(true, one_line(warning))).collect();
+    for directive in &reading.directives {
+        let place = format!("{shown}:{}", directive.line);
+        if directive.spelling == Spelling::Bare {
+            found.push(Finding::sentence(
+                false,
+                format!("{place}: systemd warns about this key at every load; X-MemoryBPFPolicy= is the same and silent"),
+            ));
+        }
+        let (line, unexpanded) = Specifiers::default().expand(&unit, &directive.value);
+        found.extend(
+            unexpanded.iter().map(|what| Finding::sentence(true, format!("{place}: {}", one_line(what)))),
+        );
+        found.extend(in_line(&line, catalog, Some(&place)));
+    }
+    if found.is_empty() && reading.directives.is_empty() {
+        found.push(Finding::sentence(false, format!("{shown}: says nothing about a memory policy")));
+    }
+    found
+}
+
+/// What kind of unit a file is about, and a name to expand specifiers with. A drop-in's directory says it.
+fn unit_of(path: &Path) -> Option<(UnitKind, UnitName)> {
+    let name = path.file_name()?.to_str()?;
+    let unit = if name.ends_with(".conf") {
+        std::path::absolute(path).ok()?.parent()?.file_name()?.to_str()?.strip_suffix(".d")?.to_owned()
+    } else {
+        name.to_owned()
+    };
+    // `service.d` and `foo-.service.d` speak for many units; any name of theirs serves.
+    let (stem, ending) = unit.rsplit_once('.').unwrap_or(("", &unit));
+    let kind = match ending {
+        "service" => UnitKind::Service,
+        "slice" => UnitKind::Slice,
+        "scope" => UnitKind::Scope,
+        ending if QUADLET.contains(&ending) => UnitKind::Service,
+        _ => return None,
+    };
+    let stem = if stem.is_empty() || stem.ends_with('-') { format!("{stem}x") } else { stem.to_owned() };
+    Some((kind, UnitName::parse(&format!("{stem}.{}", kind.suffix())).ok()?))
+}
+
+/// All profiles below `root`, and what is wrong with them.
+pub(super) fn profiles(root: &Path) -> (BTreeMap<String, Profile>, Vec<Fault>) {
+    let mut files = Vec::new();
+    for dir in PROFILE_DIRS {
+        let Ok(entries) = std::fs::read_dir(root.join(dir.trim_start_matches('/'))) else { continue };
+        for entry in entries.flatten() {
+            let Ok(file_name) = entry.file_name().into_string() else { continue };
+            if !file_name.ends_with(PROFILE_SUFFIX) {
+                continue;
+            }
+            let masked = std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/null"));
+            // One byte more than allowed is enough for the profile's own check to refuse it.
+            let text = if masked {
+                None
+            } else {
+                read_at_most(&entry.path(), PROFILE_BYTES_MAX.saturating_add(1)).ok()
+            };
+            files.push(ProfileFile { dir: dir.to_owned(), file_name, text });
+        }
+    }
+    profile::load(&files)
+}
+
+/// A regular file's text, of bounded length.
+fn read_at_most(path: &Path, limit: usize) -> io::Result<String> {
+    // A device or a pipe would never end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path)?.take(one_more).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        return Err(io::Error::other(format!("longer than {limit} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentences(name: &str, text: &str) -> Vec<(bool, String)> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let prefix = format!("{}/", dir.path().display());
+        in_unit(&path, &Catalog::default())
+            .into_iter()
+            .map(|finding| (finding.wrong, finding.sentence.replace(&prefix, "")))
+            .collect()
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_file_and_line() {
+        let found = sentences("x.service.d/a.conf", "[Service]\nX-MemoryBPFPolicy=dney limit=1M\n");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0 && found[0].1.starts_with("x.service.d/a.conf:2"), "{found:?}");
+    }
+
+    #[test]
+    fn the_loud_spelling_is_noted_but_not_wrong() {
+        let found = sentences("x.slice", "[Slice]\nMemoryBPFPolicy=none\n");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0].0 && found[0].1.contains("X-MemoryBPFPolicy="), "{found:?}");
+    }
+
+    #[test]
+    fn files_that_are_no_units_are_refused() {
+        assert!(sentences("notes.txt", "")[0].1.contains("not a unit file"));
+        assert!(sentences("x.conf", "")[0].1.contains("not a unit file"));
+        let device = in_unit(Path::new("/dev/zero"), &Catalog::default());
+        assert!(device[0].wrong);
+        let missing = in_unit(Path::new("/nonexistent/x.service"), &Catalog::default());
+        assert!(missing[0].sentence.contains("No such file"), "{}", missing[0].sentence);
+    }
+
+    #[test]
+    fn directories_for_many_units_are_understood() {
+        for (file, name) in [
+            ("/etc/systemd/system/service.d/a.conf", "x.service"),
+            ("/etc/systemd/system/libpod-.scope.d/a.conf", "libpod-x.scope"),
+            ("/etc/systemd/system/web@.service", "web@.service"),
+            ("/etc/containers/systemd/web.container", "web.service"),
+        ] {
+            assert_eq!(unit_of(Path::new(file)).unwrap().1.as_str(), name, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_masked_profile_is_no_profile() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("etc/memcg-bpf/profiles.d");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("gold.profile"), "[Profile]\nPolicy=observe\n").unwrap();
+        std::os::unix::fs::symlink("/dev/null", dir.join("tin.profile")).unwrap();
+        let (profiles, faults) = profiles(root.path());
+        assert_eq!(profiles.keys().collect::<Vec<_>>(), ["gold"]);
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+}

@@ -1,0 +1,226 @@
+//! The daemon, as seen from a command: one call, one answer, or one sentence why not.
+
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use zbus::proxy;
+
+use super::screen::one_line;
+
+/// What D-Bus itself waits for an answer, so that nobody is surprised.
+const DEADLINE: Duration = Duration::from_secs(25);
+/// After this long a person wants to know that something is going on.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Where the system bus listens unless the environment says otherwise.
+const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// Tells the bus how to start the daemon; without it the package is not installed.
+const ACTIVATION: &str = "usr/share/dbus-1/system-services/org.memcg.Bpf1.service";
+/// Longest sentence of a refusal that is shown, in characters: 16 policies can be wrong in many ways.
+const REASON_MAX: usize = 20_000;
+
+#[proxy(
+    interface = "org.memcg.Bpf1.Manager",
+    default_service = "org.memcg.Bpf1",
+    default_path = "/org/memcg/Bpf1"
+)]
+trait Daemon {
+    fn attach(&self, cgroup: &str, line: &str) -> zbus::Result<String>;
+    fn detach(&self, cgroup: &str) -> zbus::Result<String>;
+    fn list(&self) -> zbus::Result<String>;
+    fn explain(&self, cgroup: &str) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn version(&self) -> zbus::Result<String>;
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum ClientError {
+    #[error("the system bus cannot be reached ({0}); start it with: systemctl start dbus.socket")]
+    NoBus(String),
+    #[error("memcg-bpfd is not running ({0}); start it with: systemctl start memcg-bpfd")]
+    NotRunning(String),
+    #[error(
+        "memcg-bpfd is not installed: /{ACTIVATION} is missing; install the package memcg-bpf, then: systemctl start memcg-bpfd"
+    )]
+    NotInstalled,
+    #[error("only root may ask memcg-bpfd: use sudo")]
+    Denied,
+    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", DEADLINE.as_secs())]
+    Late,
+    #[error("{0}")]
+    Refused(String),
+    #[error(
+        "memcg-bpfd answered what this memcg-bpf does not understand ({0}); restart the daemon: systemctl restart memcg-bpfd"
+    )]
+    Strange(String),
+}
+
+/// A connection to the daemon.
+pub(super) struct Client {
+    runtime: tokio::runtime::Runtime,
+    proxy: DaemonProxy<'static>,
+}
+
+impl Client {
+    /// Connects to the system bus; the bus starts the daemon at the first call if need be.
+    pub fn connect() -> Result<Self, ClientError> {
+        let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| SYSTEM_BUS.to_owned());
+        Self::connect_to(&address)
+    }
+
+    fn connect_to(address: &str) -> Result<Self, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| ClientError::NoBus(e.to_string()))?;
+        let proxy = waiting(&runtime, async {
+            let connection = zbus::connection::Builder::address(address).build().await?;
+            DaemonProxy::builder(&connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
+        });
+        match proxy {
+            Ok(proxy) => Ok(Client { runtime, proxy }),
+            Err(ClientError::Strange(why) | ClientError::NotRunning(why)) => Err(ClientError::NoBus(why)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Attach: the binding.
+    pub fn attach<T: DeserializeOwned>(&self, cgroup: &str, line: &str) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.attach(cgroup, line)))
+    }
+
+    /// Detach: what remains in force.
+    pub fn detach<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.detach(cgroup)))
+    }
+
+    /// List: all bindings.
+    pub fn list<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.list()))
+    }
+
+    /// Explain: one binding with explanations.
+    pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.explain(cgroup)))
+    }
+
+    /// The daemon's version.
+    pub fn version(&self) -> Result<String, ClientError> {
+        waiting(&self.runtime, self.proxy.version())
+    }
+}
+
+fn document<T: DeserializeOwned>(answer: Result<String, ClientError>) -> Result<T, ClientError> {
+    serde_json::from_str(&answer?).map_err(|e| ClientError::Strange(e.to_string()))
+}
+
+/// Runs one call to its end or the deadline, with a note on the terminal when it takes long.
+fn waiting<T>(
+    runtime: &tokio::runtime::Runtime,
+    call: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, ClientError> {
+    runtime.block_on(async {
+        tokio::pin!(call);
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut call).await {
+            return answer.map_err(|e| translate(&e, Path::new("/")));
+        }
+        let terminal = std::io::stderr().is_terminal();
+        if terminal {
+            let _ = write!(std::io::stderr(), "waiting for memcg-bpfd…");
+        }
+        let answer = tokio::time::timeout(DEADLINE.saturating_sub(PATIENCE), &mut call).await;
+        if terminal {
+            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
+        }
+        answer.map_or(Err(ClientError::Late), |answer| answer.map_err(|e| translate(&e, Path::new("/"))))
+    })
+}
+
+fn translate(error: &zbus::Error, root: &Path) -> ClientError {
+    use zbus::fdo::Error as Bus;
+    match error {
+        zbus::Error::Connection(why, _) => ClientError::NoBus(why.to_string()),
+        zbus::Error::InputOutput(why) if why.kind() == std::io::ErrorKind::TimedOut => ClientError::Late,
+        zbus::Error::InputOutput(why) => ClientError::NoBus(why.to_string()),
+        zbus::Error::Handshake(why) => ClientError::NoBus(one_line(why)),
+        zbus::Error::MethodError(name, text, _) => {
+            let text = reason(text.as_deref().unwrap_or(name.as_str()));
+            if name.starts_with("org.memcg.Bpf1.Error.") {
+                ClientError::Refused(text)
+            } else {
+                // systemd's own error names arrive here when the activated unit fails.
+                ClientError::NotRunning(text)
+            }
+        }
+        zbus::Error::FDO(error) => match &**error {
+            Bus::AccessDenied(_) | Bus::AuthFailed(_) | Bus::InteractiveAuthorizationRequired(_) => {
+                ClientError::Denied
+            }
+            Bus::ServiceUnknown(_) | Bus::NameHasNoOwner(_) if !root.join(ACTIVATION).exists() => {
+                ClientError::NotInstalled
+            }
+            Bus::ServiceUnknown(why) | Bus::NameHasNoOwner(why) => ClientError::NotRunning(reason(why)),
+            Bus::NoReply(_) | Bus::TimedOut(_) | Bus::Timeout(_) => ClientError::Late,
+            Bus::UnknownMethod(why) | Bus::UnknownInterface(why) | Bus::InvalidArgs(why) => {
+                ClientError::Strange(reason(why))
+            }
+            other => ClientError::NotRunning(reason(&other.to_string())),
+        },
+        other => ClientError::Strange(reason(&other.to_string())),
+    }
+}
+
+/// The daemon's words, of bounded length; it may list several faults on lines of their own.
+fn reason(text: &str) -> String {
+    let lines: Vec<String> =
+        text.lines().map(|line| one_line(line.trim())).filter(|line| !line.is_empty()).collect();
+    lines.join("\n  ").chars().take(REASON_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fdo(error: zbus::fdo::Error) -> zbus::Error {
+        zbus::Error::FDO(Box::new(error))
+    }
+
+    #[test]
+    fn every_failure_is_one_sentence_with_the_way_out() {
+        let root = tempfile::tempdir().unwrap();
+        let say = |error: zbus::Error| translate(&error, root.path()).to_string();
+        use zbus::fdo::Error as Bus;
+        assert_eq!(
+            say(fdo(Bus::ServiceUnknown("x".into()))),
+            "memcg-bpfd is not installed: /usr/share/dbus-1/system-services/org.memcg.Bpf1.service is missing; \
+             install the package memcg-bpf, then: systemctl start memcg-bpfd"
+        );
+        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "only root may ask memcg-bpfd: use sudo");
+        assert_eq!(
+            say(fdo(Bus::NoReply("x".into()))),
+            "memcg-bpfd did not answer within 25 seconds; what it does: journalctl -u memcg-bpfd"
+        );
+        std::fs::create_dir_all(root.path().join("usr/share/dbus-1/system-services")).unwrap();
+        std::fs::write(root.path().join(ACTIVATION), "").unwrap();
+        assert_eq!(
+            say(fdo(Bus::ServiceUnknown("no such\u{1b}[2J".into()))),
+            "memcg-bpfd is not running (no such\\u{1b}[2J); start it with: systemctl start memcg-bpfd"
+        );
+    }
+
+    #[test]
+    fn a_missing_bus_is_said_to_be_missing() {
+        let error = Client::connect_to("unix:path=/nonexistent/bus").err().unwrap();
+        assert!(matches!(error, ClientError::NoBus(_)), "{error}");
+        assert!(error.to_string().ends_with("start it with: systemctl start dbus.socket"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_is_not_believed() {
+        assert!(matches!(document::<Vec<String>>(Ok("[".to_owned())), Err(ClientError::Strange(_))));
+    }
+}

@@ -1,0 +1,124 @@
+//! Container engines: which are here, and by which way a container's policy reaches us from each.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Finding, shown};
+
+/// The only directory that podman reads by itself; CRI-O reads it too.
+const HOOKS_DIR: &str = "usr/share/containers/oci/hooks.d";
+/// Our file in there.
+const HOOK_JSON: &str = "usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
+/// Where programs are looked for; the caller's PATH may lack sbin.
+const PROGRAM_DIRS: [&str; 6] = ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "bin", "sbin"];
+/// A hook's description is some hundred bytes.
+const JSON_MAX: u64 = 64 * 1024;
+
+/// Our hook, and all its neighbours: one malformed file there keeps podman from starting any container.
+pub(super) fn hook(root: &Path) -> Vec<Finding> {
+    let mut found = vec![ours(root)];
+    let Ok(entries) = std::fs::read_dir(root.join(HOOKS_DIR)) else { return found };
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    for name in names.iter().filter(|name| name.ends_with(".json")) {
+        let path = format!("{HOOKS_DIR}/{name}");
+        if path != HOOK_JSON
+            && let Err(why) = parse(root, &path)
+        {
+            found.push(Finding::warn(
+                "other hooks",
+                format!("{}: {why}; podman refuses to start any container", shown(&path)),
+                "mend or remove that file",
+            ));
+        }
+    }
+    found
+}
+
+fn ours(root: &Path) -> Finding {
+    let again = "install the package memcg-bpf again";
+    if !root.join(HOOK_JSON).exists() {
+        return Finding::warn(
+            "OCI hook",
+            format!("{} is missing: annotations on containers do nothing", shown(HOOK_JSON)),
+            "install the package memcg-bpf, or run make install",
+        );
+    }
+    let json = match parse(root, HOOK_JSON) {
+        Ok(json) => json,
+        Err(why) => {
+            let says = format!("{}: {why}; podman refuses to start any container", shown(HOOK_JSON));
+            return Finding::fail("OCI hook", says, again);
+        }
+    };
+    let Some(program) =
+        json.pointer("/hook/path").and_then(Value::as_str).filter(|path| path.starts_with('/'))
+    else {
+        let says = format!("{} names no program with an absolute path", shown(HOOK_JSON));
+        return Finding::fail("OCI hook", says, again);
+    };
+    if json.pointer("/hook/timeout").and_then(Value::as_u64).is_none() {
+        let says = format!("{} has no timeout: a hanging hook would hang the container", shown(HOOK_JSON));
+        return Finding::warn("OCI hook", says, again);
+    }
+    match std::fs::metadata(root.join(program.trim_start_matches('/'))) {
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => {
+            Finding::ok("OCI hook", format!("{} runs {}", shown(HOOK_JSON), shown(program)))
+        }
+        Ok(_) => Finding::warn("OCI hook", format!("{} is not executable", shown(program)), again),
+        Err(_) => Finding::warn(
+            "OCI hook",
+            format!("{} is missing; engines skip it without a word", shown(program)),
+            again,
+        ),
+    }
+}
+
+fn parse(root: &Path, path: &str) -> Result<Value, String> {
+    let file = root.join(path);
+    let metadata = std::fs::metadata(&file).map_err(|e| e.to_string())?;
+    if !metadata.is_file() || metadata.len() > JSON_MAX {
+        return Err(format!("not a file of at most {JSON_MAX} bytes"));
+    }
+    let text = std::fs::read_to_string(&file).map_err(|e| e.to_string())?;
+    serde_json::from_str(&text).map_err(|e| format!("not JSON ({e})"))
+}
+
+/// The engines found, and what each needs.
+pub(super) fn engines(root: &Path) -> Vec<Finding> {
+    let has = |name: &str| PROGRAM_DIRS.iter().any(|dir| root.join(dir).join(name).exists());
+    let mut found = Vec::new();
+    if has("podman") {
+        let how = "podman run --annotation memcg.bpf/policy=\"deny limit=90%\" …";
+        found.push(Finding::ok("podman", format!("takes the policy from an annotation: {how}")));
+    }
+    if has("crio") {
+        found.push(Finding::ok("CRI-O", "takes the policy from an annotation of the pod, by the OCI hook"));
+    }
+    if has("containerd") {
+        found.push(Finding::warn(
+            "containerd",
+            "runs no OCI hooks from a directory, so annotations do nothing",
+            "write X-MemoryBPFPolicy= into /etc/systemd/system/cri-containerd-.scope.d/50-memory.conf under [Scope]",
+        ));
+    }
+    if has("dockerd") {
+        found.push(Finding::warn(
+            "docker",
+            "runs no OCI hooks, so annotations do nothing",
+            "write X-MemoryBPFPolicy= into /etc/systemd/system/docker-.scope.d/50-memory.conf under [Scope]",
+        ));
+    }
+    for runtime in ["crun", "runc", "youki"].into_iter().filter(|name| has(name)) {
+        found.push(Finding::ok(
+            runtime,
+            "called by an engine, as the engine says; called by hand, name the hook in the bundle's config.json",
+        ));
+    }
+    if found.is_empty() {
+        found.push(Finding::ok("engines", "no container engine is here; units can be governed all the same"));
+    }
+    found
+}

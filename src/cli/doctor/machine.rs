@@ -1,0 +1,111 @@
+//! The kernel and its cgroups, and what policies find there.
+
+use std::path::Path;
+
+use super::Finding;
+use crate::bpf::catalog::Objects;
+use crate::bpf::kernel;
+
+/// Everything else is judged the same for everybody; asking the daemon needs root.
+pub(super) fn user(root: bool) -> Finding {
+    if root {
+        Finding::ok("user", "you are root")
+    } else {
+        Finding::warn("user", "you are not root, so the daemon will not answer", "use sudo memcg-bpf doctor")
+    }
+}
+
+/// Is the unified hierarchy there, with the memory controller?
+pub(super) fn cgroups(root: &Path) -> Vec<Finding> {
+    let mount = root.join("sys/fs/cgroup");
+    let unified = "boot it with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
+    if mount.join("unified").is_dir() {
+        let says = "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1";
+        return vec![Finding::fail("cgroups", says, unified)];
+    }
+    let Ok(controllers) = std::fs::read_to_string(mount.join("cgroup.controllers")) else {
+        return vec![if mount.join("memory").is_dir() {
+            Finding::fail("cgroups", "this machine mounts cgroup v1 at /sys/fs/cgroup", unified)
+        } else {
+            Finding::fail("cgroups", "cgroup v2 is not mounted at /sys/fs/cgroup", unified)
+        }];
+    };
+    if !controllers.split_whitespace().any(|name| name == "memory") {
+        return vec![Finding::fail(
+            "cgroups",
+            "cgroup v2 is mounted, but without the memory controller",
+            "remove cgroup_disable=memory from the kernel command line, or add cgroup_enable=memory",
+        )];
+    }
+    let mut found = vec![Finding::ok("cgroups", "cgroup v2 with the memory controller at /sys/fs/cgroup")];
+    let below = std::fs::read_to_string(mount.join("cgroup.subtree_control")).unwrap_or_default();
+    if !below.split_whitespace().any(|name| name == "memory") {
+        found.push(Finding::warn(
+            "memory below",
+            "the memory controller is not enabled below the root cgroup: no unit can be governed",
+            "set DefaultMemoryAccounting=yes in /etc/systemd/system.conf, then: systemctl daemon-reexec",
+        ));
+    }
+    found
+}
+
+/// The kernel's description of its own types.
+pub(super) fn btf(root: &Path) -> Finding {
+    if root.join("sys/kernel/btf/vmlinux").exists() {
+        Finding::ok("kernel BTF", "the kernel describes its types at /sys/kernel/btf/vmlinux")
+    } else {
+        Finding::fail(
+            "kernel BTF",
+            "/sys/kernel/btf/vmlinux is missing",
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian, Ubuntu, Fedora and SUSE are",
+        )
+    }
+}
+
+/// The policies' object files.
+pub(super) fn policies(objects: &Objects) -> Vec<Finding> {
+    let advice = "install the package memcg-bpf again, or remove the broken file";
+    let mut found: Vec<Finding> =
+        objects.errors.iter().map(|error| Finding::warn("policies", error.clone(), advice)).collect();
+    let names: Vec<&str> = objects.schemas.keys().map(String::as_str).collect();
+    found.push(if names.is_empty() {
+        Finding::fail("policies", "there are no policy objects in /usr/lib/memcg-bpf/policies", advice)
+    } else {
+        Finding::ok("policies", format!("{} can be used", names.join(", ")))
+    });
+    found
+}
+
+/// Which of the places where policies are asked this kernel has.
+pub(super) fn hooks(objects: &Objects) -> Vec<Finding> {
+    let report = match kernel::probe(objects) {
+        Ok(report) => report,
+        Err(error) => {
+            return vec![Finding::fail("kernel hooks", error.to_string(), "see kernel BTF above")];
+        }
+    };
+    let all = report.hooks.len();
+    let missing: Vec<&str> =
+        report.hooks.iter().filter(|(_, found)| found.is_none()).map(|(hook, _)| hook.as_str()).collect();
+    let mut found = vec![if missing.is_empty() {
+        Finding::ok(
+            "kernel hooks",
+            format!("kernel {} has all {all} hooks that the policies want", report.release),
+        )
+    } else {
+        Finding::warn(
+            "kernel hooks",
+            format!(
+                "kernel {} lacks {} of {all} hooks: {}",
+                report.release,
+                missing.len(),
+                missing.join(", ")
+            ),
+            "see docs/kernel-support.md for what works without them",
+        )
+    }];
+    if !report.native.is_empty() {
+        found.push(Finding::ok("native hooks", report.native.join(", ")));
+    }
+    found
+}

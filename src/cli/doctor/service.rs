@@ -1,0 +1,124 @@
+//! systemd, the system bus, what the package installs, and the daemon.
+
+use std::path::Path;
+
+use super::{Finding, shown};
+use crate::cli::client::{Client, ClientError};
+
+/// Is systemd in charge?
+pub(super) fn systemd(root: &Path) -> Finding {
+    if !root.join("run/systemd/system").is_dir() {
+        return Finding::fail(
+            "systemd",
+            "systemd does not run this machine",
+            "memcg-bpf needs systemd as process 1; inside a container, run it on the host",
+        );
+    }
+    // The library's name carries the version, and looking at it starts no program.
+    let dirs = ["usr/lib/systemd", "lib/systemd", "usr/lib64/systemd"];
+    let version = dirs
+        .iter()
+        .filter_map(|dir| std::fs::read_dir(root.join(dir)).ok())
+        .flatten()
+        .flatten()
+        .find_map(|e| {
+            let name = e.file_name().into_string().ok()?;
+            let digits: String =
+                name.strip_prefix("libsystemd-shared-")?.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u32>().ok()
+        });
+    match version {
+        Some(version) if version < 244 => Finding::warn(
+            "systemd",
+            format!("systemd {version} runs this machine"),
+            "memcg-bpf is tested with systemd 252 and later; older ones may order drop-ins differently",
+        ),
+        Some(version) => Finding::ok("systemd", format!("systemd {version} runs this machine")),
+        None => Finding::ok("systemd", "systemd runs this machine"),
+    }
+}
+
+/// Is there a system bus?
+pub(super) fn bus(root: &Path) -> Finding {
+    if root.join("run/dbus/system_bus_socket").exists() {
+        Finding::ok("system bus", "listens at /run/dbus/system_bus_socket")
+    } else {
+        Finding::fail(
+            "system bus",
+            "/run/dbus/system_bus_socket is missing",
+            "install dbus or dbus-broker, then: systemctl start dbus.socket",
+        )
+    }
+}
+
+/// The daemon, its unit, and the files that let it own its name on the bus.
+pub(super) fn installed(root: &Path) -> Vec<Finding> {
+    let files: [(&str, &[&str]); 4] = [
+        ("daemon program", &["usr/sbin/memcg-bpfd", "usr/local/sbin/memcg-bpfd"]),
+        (
+            "daemon unit",
+            &[
+                "usr/lib/systemd/system/memcg-bpfd.service",
+                "lib/systemd/system/memcg-bpfd.service",
+                "usr/local/lib/systemd/system/memcg-bpfd.service",
+                "etc/systemd/system/memcg-bpfd.service",
+            ],
+        ),
+        (
+            "bus policy",
+            &["usr/share/dbus-1/system.d/org.memcg.Bpf1.conf", "etc/dbus-1/system.d/org.memcg.Bpf1.conf"],
+        ),
+        ("bus activation", &["usr/share/dbus-1/system-services/org.memcg.Bpf1.service"]),
+    ];
+    let mut found = Vec::new();
+    for (check, places) in files {
+        found.push(match places.iter().find(|place| root.join(place).exists()) {
+            Some(place) => Finding::ok(check, shown(place)),
+            None => Finding::fail(
+                check,
+                format!("{} is missing", shown(places.first().unwrap_or(&""))),
+                "install the package memcg-bpf, or run make install",
+            ),
+        });
+    }
+    found
+}
+
+/// Does the daemon answer?
+pub(super) fn daemon() -> Finding {
+    judge(Client::connect().and_then(|client| client.version()))
+}
+
+fn judge(answer: Result<String, ClientError>) -> Finding {
+    let own = env!("CARGO_PKG_VERSION");
+    match answer {
+        Ok(version) if version == own => Finding::ok("daemon", format!("memcg-bpfd {version} answers")),
+        Ok(version) => Finding::warn(
+            "daemon",
+            format!("memcg-bpfd {version} runs, but {own} is installed"),
+            "systemctl restart memcg-bpfd",
+        ),
+        Err(ClientError::Denied) => {
+            Finding::warn("daemon", "memcg-bpfd answers root only", "use sudo memcg-bpf doctor")
+        }
+        Err(error) => {
+            Finding::fail("daemon", error.to_string(), "what it said last: journalctl -u memcg-bpfd -n 20")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_daemon_of_another_version_wants_a_restart() {
+        let finding = judge(Ok("0.0.1".to_owned()));
+        assert_eq!(finding.verdict, Verdict::Warn);
+        assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));
+        assert_eq!(judge(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, Verdict::Ok);
+        assert_eq!(judge(Err(ClientError::Denied)).verdict, Verdict::Warn);
+        assert_eq!(judge(Err(ClientError::Late)).verdict, Verdict::Fail);
+    }
+}

@@ -1,0 +1,146 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::*;
+
+/// A machine made of the files named; a trailing slash makes a directory.
+fn machine_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let full = root.path().join(path);
+        if path.ends_with('/') {
+            fs::create_dir_all(full).unwrap();
+        } else {
+            fs::create_dir_all(full.parent().unwrap()).unwrap();
+            fs::write(full, text).unwrap();
+        }
+    }
+    root
+}
+
+fn make_executable(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn says(found: &[Finding]) -> Vec<(Verdict, String)> {
+    found.iter().map(|finding| (finding.verdict, finding.says.clone())).collect()
+}
+
+const JSON: &str = "usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
+const HOOK: &str = "usr/libexec/oci/hooks.d/memcg-bpf-hook";
+const GOOD: &str =
+    r#"{"version":"1.0.0","hook":{"path":"/usr/libexec/oci/hooks.d/memcg-bpf-hook","timeout":10}}"#;
+
+#[test]
+fn each_layout_of_cgroups_is_told_apart() {
+    for (files, verdict, sentence) in [
+        (
+            vec![("sys/fs/cgroup/memory/", "")],
+            Verdict::Fail,
+            "this machine mounts cgroup v1 at /sys/fs/cgroup",
+        ),
+        (
+            vec![("sys/fs/cgroup/unified/", ""), ("sys/fs/cgroup/memory/", "")],
+            Verdict::Fail,
+            "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1",
+        ),
+        (vec![("sys/fs/", "")], Verdict::Fail, "cgroup v2 is not mounted at /sys/fs/cgroup"),
+        (
+            vec![("sys/fs/cgroup/cgroup.controllers", "cpu io pids\n")],
+            Verdict::Fail,
+            "cgroup v2 is mounted, but without the memory controller",
+        ),
+        (
+            vec![
+                ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+                ("sys/fs/cgroup/cgroup.subtree_control", "memory\n"),
+            ],
+            Verdict::Ok,
+            "cgroup v2 with the memory controller at /sys/fs/cgroup",
+        ),
+    ] {
+        let root = machine_with(&files);
+        assert_eq!(says(&machine::cgroups(root.path())), [(verdict, sentence.to_owned())]);
+    }
+}
+
+#[test]
+fn every_failure_says_what_to_do() {
+    let empty = machine_with(&[]);
+    let mut found = machine::cgroups(empty.path());
+    found.push(machine::btf(empty.path()));
+    found.push(service::systemd(empty.path()));
+    found.push(service::bus(empty.path()));
+    found.extend(service::installed(empty.path()));
+    found.extend(engines::hook(empty.path()));
+    for finding in found {
+        assert_ne!(finding.verdict, Verdict::Ok, "{finding:?}");
+        assert!(finding.advice.as_ref().is_some_and(|advice| !advice.is_empty()), "{finding:?}");
+    }
+}
+
+#[test]
+fn the_hook_is_judged_by_its_file_and_its_program() {
+    for (files, verdict, sentence) in [
+        (vec![(JSON, "{")], Verdict::Fail, "podman refuses to start any container"),
+        (vec![(JSON, "{}")], Verdict::Fail, "names no program with an absolute path"),
+        (
+            vec![(JSON, r#"{"hook":{"path":"hook"}}"#)],
+            Verdict::Fail,
+            "names no program with an absolute path",
+        ),
+        (vec![(JSON, r#"{"hook":{"path":"/x"}}"#)], Verdict::Warn, "has no timeout"),
+        (vec![(JSON, GOOD)], Verdict::Warn, "is missing; engines skip it without a word"),
+        (vec![(JSON, GOOD), (HOOK, "")], Verdict::Warn, "is not executable"),
+    ] {
+        let root = machine_with(&files);
+        let found = engines::hook(root.path());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].verdict == verdict && found[0].says.contains(sentence), "{found:?}");
+    }
+    let root = machine_with(&[(JSON, GOOD), (HOOK, "")]);
+    make_executable(&root.path().join(HOOK));
+    assert_eq!(engines::hook(root.path())[0].verdict, Verdict::Ok);
+}
+
+#[test]
+fn a_neighbours_broken_hook_is_told() {
+    let root = machine_with(&[("usr/share/containers/oci/hooks.d/10-\u{1b}other.json", "nonsense")]);
+    let found = engines::hook(root.path());
+    assert_eq!(found[1].check, "other hooks");
+    assert!(found[1].says.contains("10-\\u{1b}other.json: not JSON"), "{found:?}");
+}
+
+#[test]
+fn engines_are_found_and_told_what_they_need() {
+    let root = machine_with(&[("usr/bin/podman", ""), ("usr/bin/crun", ""), ("usr/bin/dockerd", "")]);
+    let found = engines::engines(root.path());
+    let names: Vec<(&str, Verdict)> = found.iter().map(|finding| (finding.check, finding.verdict)).collect();
+    assert_eq!(names, [("podman", Verdict::Ok), ("docker", Verdict::Warn), ("crun", Verdict::Ok)]);
+}
+
+#[test]
+fn the_version_of_systemd_is_read_from_its_library() {
+    let root = machine_with(&[
+        ("run/systemd/system/", ""),
+        ("usr/lib/systemd/libsystemd-shared-257.so", ""),
+        ("usr/lib/systemd/libsystemd-core-257.so", ""),
+    ]);
+    assert_eq!(service::systemd(root.path()).says, "systemd 257 runs this machine");
+}
+
+#[test]
+fn the_last_line_sums_up() {
+    let screen = Screen::default();
+    assert_eq!(
+        in_words(&[Finding::ok("user", "you are root")], &screen),
+        "ok   user  you are root\n\nAll is in order.\n"
+    );
+    let warned = in_words(&[Finding::warn("user", "not root", "use sudo")], &screen);
+    assert_eq!(warned, "warn user  not root\n           → use sudo\n\nIt works; 1 thing to look at.\n");
+    assert!(
+        in_words(&[Finding::fail("x", "y", "z")], &screen)
+            .contains("It cannot work yet: see the 1 marked FAIL.")
+    );
+}

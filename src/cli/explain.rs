@@ -1,0 +1,156 @@
+//! `memcg-bpf explain`: one cgroup in words: what is in force, who asked, what it saw, how far off it is.
+
+use clap::Args;
+
+use super::client::Client;
+use super::screen::{Screen, json, one_line, wrapped};
+use super::{Answer, Which, target};
+use crate::report::{BindingReport, PolicyInForce};
+use crate::units::human_bytes;
+
+/// Say in words what governs a cgroup, what it saw and what it waits for
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  memcg-bpf explain demo.service")]
+pub(super) struct Explain {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Explain {
+    pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
+        let client = Client::connect()?;
+        let reports: Vec<BindingReport> = client.list()?;
+        let cgroup = target::find(&self.which.cgroup, &reports)?;
+        let report: BindingReport = client.explain(cgroup.as_str())?;
+        Ok(Answer::good(if as_json { json(&report)? } else { describe(&report, screen) }))
+    }
+}
+
+/// Who it is: the unit or container, with the path where that says more.
+pub(super) fn name_of(report: &BindingReport) -> String {
+    match (&report.container, &report.unit) {
+        (Some(id), _) => format!("container {}", one_line(&id.chars().take(12).collect::<String>())),
+        (None, Some(unit)) => one_line(unit),
+        (None, None) => one_line(&report.cgroup),
+    }
+}
+
+/// `deny limit=64M`: the policy with the settings that somebody could have written; `mode=act` is what everybody
+/// expects.
+pub(super) fn settings_of(policy: &PolicyInForce) -> String {
+    let mut text = one_line(&policy.name);
+    for (key, value) in &policy.settings {
+        if !(key == "mode" && value == "act") {
+            text.push_str(&format!(" {}={}", one_line(key), one_line(value)));
+        }
+    }
+    text
+}
+
+/// Everything about one binding, as paragraphs.
+pub(super) fn describe(report: &BindingReport, screen: &Screen) -> String {
+    let width = screen.text_width();
+    let name = name_of(report);
+    let mut out = if name == report.cgroup {
+        format!("{name}\n")
+    } else {
+        format!("{name}  {}\n", one_line(&report.cgroup))
+    };
+    if let Some(usage) = report.usage {
+        let most =
+            report.effective_max.map_or(String::new(), |max| format!(" of at most {}", human_bytes(max)));
+        out.push_str(&format!("  Memory in use: {}{most}\n", human_bytes(usage)));
+    }
+    section(&mut out, "In force", report.policies.iter().map(in_force), width);
+    if report.policies.is_empty() {
+        out.push_str("\n  No policy is in force.\n");
+    }
+    section(&mut out, "What that means now", report.explanation.iter().cloned(), width);
+    section(&mut out, "Refused", report.faults.iter().cloned(), width);
+    let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.place, r.line));
+    section(&mut out, "Asked for, the strongest first", asked, width);
+    numbers(&mut out, "Counted since it came under policy", &report.counters);
+    numbers(&mut out, "memory.events", &report.events);
+    out
+}
+
+fn in_force(policy: &PolicyInForce) -> String {
+    let mut text = format!("{}, from {} {}", settings_of(policy), policy.origin, policy.place);
+    if !policy.missing_hooks.is_empty() {
+        text.push_str(&format!("; this kernel has no hook for: {}", policy.missing_hooks.join(", ")));
+    }
+    text
+}
+
+fn section(out: &mut String, title: &str, lines: impl Iterator<Item = String>, width: usize) {
+    for (i, line) in lines.enumerate() {
+        if i == 0 {
+            out.push_str(&format!("\n  {title}:\n"));
+        }
+        out.push_str(&wrapped(&line, 4, width));
+    }
+}
+
+/// Counters that are not zero, one a line; times in their names' unit.
+fn numbers(out: &mut String, title: &str, numbers: &std::collections::BTreeMap<String, u64>) {
+    let counted: Vec<(String, u64)> =
+        numbers.iter().filter(|(_, n)| **n > 0).map(|(name, n)| (one_line(name), *n)).collect();
+    if counted.is_empty() {
+        return;
+    }
+    let widest = counted.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    out.push_str(&format!("\n  {title}:\n"));
+    for (name, number) in counted {
+        out.push_str(&format!("    {name:<widest$}  {number}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::RequestReport;
+
+    #[test]
+    fn a_binding_is_told_in_words() {
+        let report = BindingReport {
+            cgroup: "/system.slice/demo.service".to_owned(),
+            unit: Some("demo.service".to_owned()),
+            state: "active".to_owned(),
+            usage: Some(62 << 20),
+            effective_max: Some(256 << 20),
+            policies: vec![PolicyInForce {
+                name: "deny".to_owned(),
+                origin: "drop-in".to_owned(),
+                place: "/etc/x.conf:2".to_owned(),
+                settings: [("limit", "64M"), ("mode", "act")]
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .into(),
+                ..PolicyInForce::default()
+            }],
+            requests: vec![RequestReport {
+                origin: "drop-in".to_owned(),
+                place: "/etc/x.conf:2".to_owned(),
+                line: "deny limit=64M\u{1b}[2J\nIn force".to_owned(),
+            }],
+            counters: [("growth_denied".to_owned(), 3), ("reclaims".to_owned(), 0)].into(),
+            ..BindingReport::default()
+        };
+        let text = describe(&report, &Screen::default());
+        assert_eq!(
+            text,
+            "demo.service  /system.slice/demo.service
+  Memory in use: 62M of at most 256M
+
+  In force:
+    deny limit=64M, from drop-in /etc/x.conf:2
+
+  Asked for, the strongest first:
+    drop-in (/etc/x.conf:2): deny limit=64M\\u{1b}[2J\\nIn force
+
+  Counted since it came under policy:
+    growth_denied  3
+"
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! What reaches the terminal: never a control character that came from outside; tables that fit.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// Narrower terminals than this get lines that wrap; nothing sensible fits.
+const NARROWEST: usize = 40;
+/// Between two columns.
+const GAP: usize = 2;
+
+/// Where the output goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Screen {
+    /// Columns of the terminal; `None` when the output goes to a file or a program.
+    pub width: Option<usize>,
+}
+
+impl Screen {
+    pub fn of_stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        Screen { width: terminal.then(columns).flatten() }
+    }
+
+    /// Room for text; people read no longer lines than 100 characters with pleasure.
+    pub fn text_width(&self) -> usize {
+        self.width.unwrap_or(100).clamp(NARROWEST, 100)
+    }
+}
+
+/// The terminal's width as the shell knows it (`COLUMNS`), else as the terminal says.
+fn columns() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    told.or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
+        .filter(|&width: &usize| width > 0)
+}
+
+/// Writes to standard output; a reader that went away is no error.
+pub(super) fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(harmless(text).as_bytes());
+}
+
+/// Writes to standard error.
+pub(super) fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(harmless(text).as_bytes());
+}
+
+/// The last gate: whatever a name contains, only printable characters and line ends pass.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || !is_dangerous(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
+    }
+    out
+}
+
+/// Control characters, and those that make a terminal show another text than the one written.
+fn is_dangerous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A text from outside on one line: line ends are escaped too, so that it cannot pretend to be more of our output.
+pub(super) fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            c if is_dangerous(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A JSON document, indented, with a line end. What JSON leaves unescaped but a terminal obeys is escaped as well.
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // All such characters are in the basic plane, so that four digits are enough.
+        if c != '\n' && is_dangerous(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)))
+        } else {
+            out.push(c)
+        }
+    }
+    out.push('\n');
+    Ok(out)
+}
+
+/// Words broken into lines of at most `width` characters, each after `indent` spaces. A long word stays whole.
+pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let margin = " ".repeat(indent);
+    let mut out = String::new();
+    let mut used = 0_usize;
+    for word in one_line(text).split(' ').filter(|word| !word.is_empty()) {
+        let length = word.chars().count();
+        if used > 0 && used.saturating_add(length).saturating_add(1) > width {
+            out.push('\n');
+            used = 0;
+        }
+        if used == 0 {
+            out.push_str(&margin);
+            used = indent;
+        } else {
+            out.push(' ');
+            used = used.saturating_add(1);
+        }
+        out.push_str(word);
+        used = used.saturating_add(length);
+    }
+    out.push('\n');
+    out
+}
+
+/// Rows in columns as wide as their widest cell. On a terminal the last column gives way: its cells are cut in the
+/// middle, where long cgroup paths say least.
+pub(super) fn table(rows: &[Vec<String>], screen: &Screen) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|i| rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let before: usize = widths.iter().take(columns.saturating_sub(1)).map(|w| w.saturating_add(GAP)).sum();
+    let room = screen.width.map(|width| width.saturating_sub(before).max(8));
+    let mut out = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            if i.saturating_add(1) == columns {
+                line.push_str(&room.map_or_else(|| cell.clone(), |room| cut(cell, room)));
+            } else {
+                line.push_str(&format!("{cell:<width$}{:GAP$}", ""));
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// At most `room` characters: the middle makes way for `…`.
+pub(super) fn cut(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let kept = room.saturating_sub(1);
+    let tail = kept.div_ceil(2);
+    let head = kept.saturating_sub(tail);
+    let end: String = text.chars().skip(length.saturating_sub(tail)).collect();
+    text.chars().take(head).chain(std::iter::once('…')).collect::<String>() + &end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WICKED: &str = "a\u{1b}[2J\r\u{202e}\u{9b}b";
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_would_obey() {
+        assert_eq!(harmless(&format!("{WICKED}\n")), "a\\u{1b}[2J\\u{d}\\u{202e}\\u{9b}b\n");
+        assert_eq!(one_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn json_is_harmless_too_and_says_the_same() {
+        let text = json(WICKED).unwrap();
+        assert!(text.trim_end().chars().all(|c| !is_dangerous(c)), "{text}");
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), WICKED);
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_by_cutting_the_middle_of_its_last_column() {
+        let rows = vec![
+            vec!["WHAT".to_owned(), "CGROUP".to_owned()],
+            vec!["x".to_owned(), "/machine.slice/libpod-0123456789abcdef.scope".to_owned()],
+        ];
+        let narrow = table(&rows, &Screen { width: Some(40) });
+        assert_eq!(narrow, "WHAT  CGROUP\nx     /machine.slice/l…56789abcdef.scope\n");
+        assert!(table(&rows, &Screen { width: None }).contains("libpod-0123456789abcdef.scope"));
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrapped("one two three", 2, 9), "  one two\n  three\n");
+        assert_eq!(wrapped("", 2, 9), "\n");
+    }
+}
