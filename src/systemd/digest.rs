@@ -119,7 +119,7 @@ impl Digest {
         }
         let gathered = mem::take(&mut self.gathered);
         if mem::take(&mut self.rescan) {
-            // The rescan finds what changed; only what is gone would be missed by nobody, so nothing is added.
+            // The rescan looks at every unit, so it covers what was gathered.
             events.push(Event::Reloaded);
             return events;
         }

@@ -11,9 +11,10 @@ use zbus::message::Type;
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
+use super::answer::{SystemdError, within};
 use super::digest::{Digest, Signal};
 use super::proxy::{MANAGER_INTERFACE, MANAGER_PATH, SYSTEMD};
-use super::watch::{Event, Systemd, SystemdError, within};
+use super::watch::{Event, Systemd};
 use crate::names::UnitName;
 
 /// Events waiting for the daemon; when it falls further behind, they become one rescan.
@@ -165,16 +166,17 @@ impl Pump {
     /// The signal in `message`, if PID 1 sent it and it concerns a unit that can carry a policy.
     fn signal(&self, message: &Message) -> Option<Signal> {
         let header = message.header();
-        let from_systemd = match (&self.owner, header.sender()) {
-            (Some(owner), Some(sender)) => owner.as_str() == sender.as_str(),
-            (None, None) => true, // Peer to peer, as in tests: there is only one peer.
-            _ => false,
-        };
-        if !from_systemd {
+        let owner = self.owner.as_ref().map(|owner| owner.as_str());
+        if !is_from(owner, header.sender().map(|sender| sender.as_str())) {
             return None;
         }
         parse_signal(header.member()?.as_str(), message)
     }
+}
+
+/// True when the sender is PID 1. Peer to peer, as in tests, there is only one peer and no names.
+fn is_from(owner: Option<&str>, sender: Option<&str>) -> bool {
+    owner == sender
 }
 
 fn parse_signal(member: &str, message: &Message) -> Option<Signal> {
@@ -204,5 +206,40 @@ async fn sleep_until(due: Option<tokio::time::Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(member: &str, body: &(impl serde::Serialize + zbus::wire::DynamicType)) -> Message {
+        Message::signal(MANAGER_PATH, MANAGER_INTERFACE, member).build(body).unwrap()
+    }
+
+    #[test]
+    fn only_pid_1_is_believed() {
+        assert!(is_from(Some(":1.0"), Some(":1.0")));
+        assert!(!is_from(Some(":1.0"), Some(":1.7")));
+        assert!(!is_from(Some(":1.0"), None));
+        // PID 1 has left the bus: whoever sends now is somebody else.
+        assert!(!is_from(None, Some(":1.7")));
+    }
+
+    #[test]
+    fn signals_of_another_shape_are_passed_over() {
+        let unit = UnitName::parse("a.service").unwrap();
+        let job = || OwnedObjectPath::try_from("/job/1").unwrap();
+        assert_eq!(
+            parse_signal("UnitNew", &message("UnitNew", &("a.service", job()))),
+            Some(Signal::UnitNew(unit.clone()))
+        );
+        let removed = message("JobRemoved", &(1u32, job(), "a.service", "done"));
+        assert_eq!(parse_signal("JobRemoved", &removed), Some(Signal::JobRemoved(unit)));
+        assert_eq!(parse_signal("UnitNew", &message("UnitNew", &("a.service",))), None);
+        assert_eq!(parse_signal("UnitNew", &message("UnitNew", &("../a.service", job()))), None);
+        assert_eq!(parse_signal("UnitNew", &message("UnitNew", &("x".repeat(1 << 20), job()))), None);
+        assert_eq!(parse_signal("Reloading", &message("Reloading", &("true",))), None);
+        assert_eq!(parse_signal("StartupFinished", &message("StartupFinished", &(1u64,))), None);
     }
 }

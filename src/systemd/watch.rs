@@ -1,39 +1,26 @@
 //! The connection to PID 1: questions about units, and the stream of events.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use thiserror::Error;
 use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, DBusError, OwnedObjectPath, fdo};
+use zbus::{Connection, OwnedObjectPath, fdo};
 
+use super::answer::{NO_SUCH_UNIT, NOT_LOADABLE, NOT_REFERENCED, SystemdError, within};
 use super::discover::{Discovery, UNIT_PATH, discover};
 use super::proxy::{GovernedProxy, JobProxy, ManagerProxy, SYSTEMD, UnitProxy};
 use super::pump::{self, Events};
 use super::{ActiveState, UnitInfo};
 use crate::names::{CgroupPath, UnitKind, UnitName};
 
-/// How long one question to PID 1 may take; during daemon-reload it answers nobody for seconds.
-const ANSWER_MAX: Duration = Duration::from_secs(25);
 /// Units asked for at once: enough to hide the way to PID 1 and back, without taking it from others.
 const LOADS_AT_ONCE: usize = 16;
 /// After a question that loaded units, systemd tells of their loading and unloading within this time.
 const NOISE: Duration = Duration::from_secs(1);
-/// How `UnrefUnit` says that a reload has dropped the reference.
-const NOT_REFERENCED: [&str; 2] =
-    ["org.freedesktop.systemd1.NotReferenced", "org.freedesktop.systemd1.NoSuchUnit"];
-/// How `RefUnit` says that a name cannot be loaded: templates, and names systemd finds bad.
-const NOT_LOADABLE: [&str; 3] = [
-    "org.freedesktop.systemd1.NoSuchUnit",
-    "org.freedesktop.systemd1.LoadFailed",
-    "org.freedesktop.DBus.Error.InvalidArgs",
-];
-
 /// What happened to units. Each one means "look again"; none is proof of anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -47,40 +34,6 @@ pub enum Event {
     Reloaded,
     /// PID 1 left the bus, or our connection ended. [`Event::Reloaded`] follows when it is back.
     ManagerLost,
-}
-
-/// Why systemd did not answer.
-#[derive(Debug, Error)]
-pub enum SystemdError {
-    /// Nobody owns systemd's name on this bus.
-    #[error("systemd is not on the system bus; unit files and drop-ins are not read (is PID 1 systemd?)")]
-    Absent,
-    /// A call failed.
-    #[error("asking systemd for {what}: {source}")]
-    Call {
-        /// What was asked for.
-        what: String,
-        /// Why it failed.
-        source: zbus::Error,
-    },
-    /// A call took too long.
-    #[error("asking systemd for {what}: no answer within 25 s")]
-    Timeout {
-        /// What was asked for.
-        what: String,
-    },
-}
-
-impl SystemdError {
-    /// True when systemd answered with one of these D-Bus errors.
-    fn is_named(&self, names: &[&str]) -> bool {
-        match self {
-            Self::Call { source: zbus::Error::MethodError(name, _, _), .. } => names.contains(&name.as_str()),
-            // The bus's standard errors arrive under a type of their own.
-            Self::Call { source: zbus::Error::FDO(error), .. } => names.contains(&error.name().as_str()),
-            _ => false,
-        }
-    }
 }
 
 /// A connection to PID 1 for questions.
@@ -112,29 +65,18 @@ impl Systemd {
 
     /// What systemd knows about a loaded unit; `None` when it is not loaded, masked, or nothing but a name.
     pub async fn unit(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
-        let what = name.as_str();
-        match within(what, self.manager.get_unit(name.as_str())).await {
-            Ok(path) => self.describe(name, &path).await,
-            Err(error) if error.is_named(&["org.freedesktop.systemd1.NoSuchUnit"]) => Ok(None),
+        match within(name.as_str(), self.manager.get_unit(name.as_str())).await {
+            Ok(_) => self.describe_held(name).await,
+            Err(error) if error.is_named(&[NO_SUCH_UNIT]) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// As [`Systemd::unit`], but loads the unit if need be: for units whose cgroup is yet to come.
     pub async fn load(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
-        let what = name.as_str();
         self.load_noise_from_now();
-        // Without a reference systemd unloads an idle unit at once, and loads it again for each question.
-        match within(what, self.manager.ref_unit(name.as_str())).await {
-            Ok(()) => {}
-            Err(error) if error.is_named(&NOT_LOADABLE) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        let info = self.unit(name).await;
-        let unref = within(what, self.manager.unref_unit(name.as_str())).await;
+        let info = self.describe_held(name).await;
         self.load_noise_from_now();
-        // A reference too many keeps one idle unit in memory until our connection ends.
-        unref.or_else(|error| if error.is_named(&NOT_REFERENCED) { Ok(()) } else { Err(error) })?;
         info
     }
 
@@ -234,6 +176,27 @@ impl Systemd {
             .await
     }
 
+    /// Describes a unit while holding a reference: without one systemd unloads an idle unit at once, and loads it
+    /// again for each question.
+    async fn describe_held(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
+        let what = name.as_str();
+        match within(what, self.manager.ref_unit(name.as_str())).await {
+            Ok(()) => {}
+            Err(error) if error.is_named(&NOT_LOADABLE) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let info = match within(what, self.manager.get_unit(name.as_str())).await {
+            Ok(path) => self.describe(name, &path).await,
+            Err(error) => Err(error),
+        };
+        match within(what, self.manager.unref_unit(name.as_str())).await {
+            Ok(()) => info,
+            // A daemon-reload in between drops references.
+            Err(error) if error.is_named(&NOT_REFERENCED) => info,
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads what is needed of one unit, all questions on the way at once.
     async fn describe(
         &self,
@@ -284,18 +247,6 @@ impl Systemd {
             control_group_id: (control_group_id != 0).then_some(control_group_id),
             transient,
         }))
-    }
-}
-
-/// Waits for an answer about `what`, but not for ever.
-pub(super) async fn within<T>(
-    what: &str,
-    answer: impl Future<Output = zbus::Result<T>>,
-) -> Result<T, SystemdError> {
-    match tokio::time::timeout(ANSWER_MAX, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(SystemdError::Call { what: what.to_owned(), source }),
-        Err(_) => Err(SystemdError::Timeout { what: what.to_owned() }),
     }
 }
 

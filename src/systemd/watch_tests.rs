@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use zbus::object_server::SignalEmitter;
-use zbus::{Guid, ObjectPath, connection, interface};
+use zbus::{DBusError, Guid, ObjectPath, connection, interface};
 
 use super::super::Event;
 use super::*;
