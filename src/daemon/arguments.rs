@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use zbus::{OwnedVariant, Variant};
 
 use super::object::Refusal;
-use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId};
+use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, shown};
+use crate::policy::line::LINE_BYTES_MAX;
 
-/// Longest policy line passed on, in bytes: the grammar's own limit.
-pub const LINE_MAX: usize = 4096;
-/// Longest container id looked at, in bytes; the grammar in `names` may be narrower.
-const ID_MAX: usize = 1024;
+/// Characters of an unknown option or type that an error quotes.
+const WORD_MAX: usize = 64;
 /// The option of `AttachContainer` with the runtime's `linux.cgroupsPath`.
 pub(super) const CGROUPS_PATH: &str = "cgroups-path";
 /// The option of `AttachContainer` that makes refusals fatal for the container.
@@ -21,13 +20,6 @@ fn invalid(sentence: String) -> Refusal {
 }
 
 pub(super) fn path(text: &str) -> Result<CgroupPath, Refusal> {
-    // Checked here so that the error does not repeat a megabyte.
-    if text.len() > CGROUP_PATH_MAX {
-        let length = text.len();
-        return Err(invalid(format!(
-            "the cgroup path has {length} bytes; at most {CGROUP_PATH_MAX} are possible"
-        )));
-    }
     CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
@@ -40,12 +32,6 @@ pub(super) fn governable(text: &str) -> Result<CgroupPath, Refusal> {
 }
 
 pub(super) fn container(text: &str) -> Result<ContainerId, Refusal> {
-    if text.len() > ID_MAX {
-        return Err(invalid(format!(
-            "the container id has {} bytes; at most {ID_MAX} are possible",
-            text.len()
-        )));
-    }
     ContainerId::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
@@ -58,10 +44,10 @@ pub(super) fn process(pid: u32) -> Result<u32, Refusal> {
 }
 
 pub(super) fn bounded(line: &str) -> Result<String, Refusal> {
-    if line.len() > LINE_MAX {
+    if line.len() > LINE_BYTES_MAX {
         let length = line.len();
         return Err(Refusal::InvalidPolicy(format!(
-            "the policy line has {length} bytes; at most {LINE_MAX} are allowed"
+            "the policy line has {length} bytes; at most {LINE_BYTES_MAX} are allowed"
         )));
     }
     Ok(line.to_owned())
@@ -92,7 +78,7 @@ impl Options {
                 (CGROUPS_PATH, other) => return Err(mistyped(CGROUPS_PATH, "a string (s)", other)),
                 (REQUIRED, other) => return Err(mistyped(REQUIRED, "a boolean (b)", other)),
                 (unknown, _) => {
-                    let word: String = unknown.chars().take(64).flat_map(char::escape_debug).collect();
+                    let word = shown(unknown, WORD_MAX);
                     return Err(invalid(format!(
                         "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s) and '{REQUIRED}' (b)"
                     )));
@@ -104,6 +90,6 @@ impl Options {
 }
 
 fn mistyped(option: &str, wanted: &str, value: &Variant<'_>) -> Refusal {
-    let signature: String = value.value_signature().to_string().chars().take(64).collect();
+    let signature = shown(&value.value_signature().to_string(), WORD_MAX);
     invalid(format!("option '{option}' must be {wanted}, not of type '{signature}'"))
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
+use crate::names::shown;
+
 /// Where configuration is looked for; for the same file name the first directory wins.
 pub const CONFIG_DIRS: [&str; 4] =
     ["etc/memcg-bpf", "run/memcg-bpf", "usr/local/lib/memcg-bpf", "usr/lib/memcg-bpf"];
@@ -15,6 +17,10 @@ pub const CONFIG_DIRS: [&str; 4] =
 pub const CONFIG_FILE: &str = "memcg-bpf.conf";
 /// Longest configuration file read, in bytes: a hundred times what all keys need.
 const FILE_MAX: u64 = 1 << 18;
+/// Characters of a wrong word that a warning quotes.
+const WORD_MAX: usize = 64;
+/// Characters of a file's path that a warning shows: the directories and the longest file name.
+const PLACE_MAX: usize = 320;
 /// Most drop-ins read.
 const DROP_INS_MAX: usize = 256;
 
@@ -40,11 +46,12 @@ impl Config {
         let mut config = Config::default();
         let mut warnings = Vec::new();
         for path in files(root) {
-            let shown = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path)).display().to_string();
+            let place = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path));
+            let place = shown(&place.display().to_string(), PLACE_MAX);
             match read(&path) {
-                Ok(Some(text)) => config.apply(&shown, &text, &mut warnings),
+                Ok(Some(text)) => config.apply(&place, &text, &mut warnings),
                 Ok(None) => {}
-                Err(error) => warnings.push(format!("reading {}: {error}, ignoring", shown.escape_debug())),
+                Err(error) => warnings.push(format!("reading {place}: {error}, ignoring")),
             }
         }
         (config, warnings)
@@ -57,26 +64,28 @@ impl Config {
             if line.is_empty() || line.starts_with(['#', ';']) {
                 continue;
             }
-            let mut warn =
-                |what: String| warnings.push(format!("{}:{number}: {what}, ignoring", file.escape_debug()));
+            let mut warn = |what: String| warnings.push(format!("{file}:{number}: {what}, ignoring"));
             if let Some(name) = line.strip_prefix('[') {
                 section = name.strip_suffix(']').unwrap_or("");
                 if !["Annotations", "Log"].contains(&section) && !section.starts_with("X-") {
-                    warn(format!("unknown section '{}'; valid are [Annotations] and [Log]", word(line)));
+                    warn(format!(
+                        "unknown section '{}'; valid are [Annotations] and [Log]",
+                        shown(line, WORD_MAX)
+                    ));
                 }
                 continue;
             }
             let Some((key, value)) = line.split_once('=') else {
-                warn(format!("'{}' is not an assignment", word(line)));
+                warn(format!("'{}' is not an assignment", shown(line, WORD_MAX)));
                 continue;
             };
             match (section, key.trim()) {
                 ("Annotations", "AllowPolicies") => self.allow(value.trim(), warn),
                 ("Log", "Level") => self.level(value.trim(), warn),
                 ("Annotations" | "Log", key) => {
-                    warn(format!("unknown key '{}' in section [{section}]", word(key)))
+                    warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
                 }
-                ("", key) => warn(format!("'{}' stands outside of any known section", word(key))),
+                ("", key) => warn(format!("'{}' stands outside of any known section", shown(key, WORD_MAX))),
                 // The section itself was reported, once.
                 _ => {}
             }
@@ -93,7 +102,7 @@ impl Config {
         for name in value.split_whitespace() {
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
             if name.len() > 64 || !name.chars().all(legal) {
-                warn(format!("'{}' is not the name of a policy", word(name)));
+                warn(format!("'{}' is not the name of a policy", shown(name, WORD_MAX)));
             } else if !listed.iter().any(|known| known == name) {
                 listed.push(name.to_owned());
             }
@@ -110,7 +119,7 @@ impl Config {
             other => {
                 warn(format!(
                     "unknown level '{}'; valid are error, warning, info, debug, trace",
-                    word(other)
+                    shown(other, WORD_MAX)
                 ));
                 return;
             }
@@ -146,11 +155,6 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes)?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-/// A word of the file as it may be printed.
-fn word(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, DBusError, OwnedVariant, interface};
 
-pub use super::arguments::LINE_MAX;
 use super::arguments::{Options, bounded, container, governable, path, process};
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 
@@ -28,7 +27,7 @@ pub enum Command {
     Attach {
         /// The cgroup, never the root.
         cgroup: CgroupPath,
-        /// The policy line, at most [`LINE_MAX`] bytes, otherwise unchecked.
+        /// The policy line, bounded in length, otherwise unchecked.
         line: String,
         /// Who asks.
         caller_uid: u32,
@@ -39,7 +38,7 @@ pub enum Command {
         id: ContainerId,
         /// A process in the container, in the host's numbering.
         pid: u32,
-        /// The policy line, at most [`LINE_MAX`] bytes, otherwise unchecked.
+        /// The policy line, bounded in length, otherwise unchecked.
         line: String,
         /// `linux.cgroupsPath` of the bundle, when the hook could read it.
         cgroups_path: Option<String>,
