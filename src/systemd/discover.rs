@@ -57,12 +57,20 @@ pub struct Discovery {
     pub units: BTreeSet<UnitName>,
     /// How units that nobody can name yet are recognised.
     pub patterns: BTreeSet<Pattern>,
+    /// Those of `units` that have drop-ins and no unit file: systemd cannot load them before somebody makes them
+    /// (`systemd-run --unit=`), so their cgroup cannot be registered ahead. Never slices, which need no file.
+    pub fileless: BTreeSet<UnitName>,
 }
 
 impl Discovery {
     /// True when `unit` may carry a policy: its files are worth reading.
     pub fn concerns(&self, unit: &UnitName) -> bool {
         self.units.contains(unit) || self.patterns.iter().any(|pattern| pattern.matches(unit))
+    }
+
+    /// True when units may appear whose cgroups could not be registered ahead: every new cgroup must be looked at.
+    pub fn wants_announcements(&self) -> bool {
+        !self.patterns.is_empty() || !self.fileless.is_empty()
     }
 }
 
@@ -73,6 +81,7 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> (Discovery, Vec
         root,
         found: Discovery::default(),
         named: BTreeSet::new(),
+        templates: BTreeSet::new(),
         warnings: Vec::new(),
         left: ENTRIES_MAX,
     };
@@ -85,7 +94,11 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> (Discovery, Vec
             "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
         ));
     }
-    let Search { mut found, named, warnings, .. } = search;
+    let Search { mut found, named, templates, warnings, .. } = search;
+    let has_file =
+        |unit: &UnitName| named.contains(unit) || unit.template().is_some_and(|t| templates.contains(&t));
+    let fileless = |unit: &&UnitName| unit.kind() != UnitKind::Slice && !has_file(unit);
+    found.fileless = found.units.iter().filter(fileless).cloned().collect();
     for unit in named {
         if found.patterns.iter().any(|pattern| pattern.matches(&unit)) {
             found.units.insert(unit);
@@ -99,6 +112,7 @@ struct Search<'a> {
     found: Discovery,
     /// Every unit that a file or an enablement link names, whatever the file says.
     named: BTreeSet<UnitName>,
+    templates: BTreeSet<String>,
     warnings: Vec<String>,
     left: usize,
 }
@@ -121,7 +135,9 @@ impl Search<'_> {
 
     fn unit_file(&mut self, name: &str, path: &Path) {
         let Ok(parsed) = UnitName::parse(name) else { return };
-        if !parsed.is_template() {
+        if parsed.is_template() {
+            self.templates.insert(name.to_owned());
+        } else {
             self.named.insert(parsed.clone());
         }
         if !self.marked(path) {

@@ -174,3 +174,20 @@ fn files_of_a_unit_are_read_in_order_and_vanished_ones_are_passed_over() {
     assert_eq!(texts.len(), 256);
     assert_eq!(warnings, ["a.service has more than 256 files; the policy is read from the first 256"]);
 }
+
+#[test]
+fn new_cgroups_need_watching_only_for_units_that_cannot_be_loaded_ahead() {
+    let discovery = found(&[
+        ("etc/systemd/system/a.service", POLICY),
+        ("usr/lib/systemd/system/b.service", "[Service]\n"),
+        ("etc/systemd/system/b.service.d/50-mem.conf", POLICY),
+        ("etc/systemd/system/c.slice.d/50-mem.conf", "[Slice]\nX-MemoryBPFPolicy=observe\n"),
+        ("usr/lib/systemd/system/x@.service", "[Service]\n"),
+        ("etc/systemd/system/x@one.service.d/50-mem.conf", POLICY),
+    ]);
+    assert!(!discovery.wants_announcements());
+    let discovery = found(&[("etc/systemd/system/made-by-hand.service.d/50-mem.conf", POLICY)]);
+    assert_eq!(discovery.fileless, [name("made-by-hand.service")].into());
+    assert!(discovery.wants_announcements());
+    assert!(found(&[("etc/systemd/system/libpod-.scope.d/50-mem.conf", POLICY)]).wants_announcements());
+}

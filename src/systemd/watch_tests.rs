@@ -223,6 +223,7 @@ async fn candidates_are_the_discovered_units_and_the_loaded_ones_that_match() {
     let discovery = Discovery {
         units: [unit("c.service")].into(),
         patterns: [Pattern::DropInDir("libpod-.scope.d".to_owned())].into(),
+        ..Discovery::default()
     };
     let candidates = systemd.candidates(&discovery).await.unwrap();
     assert_eq!(candidates, [unit("c.service"), unit("libpod-1.scope")].into());
