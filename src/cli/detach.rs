@@ -1,4 +1,4 @@
-//! `memcg-bpf detach`: takes back what `attach` did.
+//! `memcg-bpf detach`: takes back what `attach` did, and what an annotation asked for.
 
 use clap::Args;
 
@@ -8,13 +8,13 @@ use super::screen::{Screen, json, one_line};
 use super::{Answer, Which, target};
 use crate::report::BindingReport;
 
-/// Take back what was attached by hand; drop-ins and annotations then hold again
+/// Take back what was attached by hand or asked for by an annotation; drop-ins then hold again
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   memcg-bpf detach demo.service
 
-What a drop-in or an annotation asks for stays in force. To be rid of that too, change the drop-in,
-or: memcg-bpf attach demo.service none")]
+What a drop-in asks for stays in force. To be rid of that too, change the drop-in, or:
+  memcg-bpf attach demo.service none")]
 pub(super) struct Detach {
     #[command(flatten)]
     which: Which,
@@ -31,7 +31,7 @@ impl Detach {
         }
         let text = match remaining {
             Some(report) if !report.policies.is_empty() => {
-                format!("Detached. Other origins still ask for a policy:\n\n{}", describe(&report, screen))
+                format!("Detached. What a drop-in asks for holds again:\n\n{}", describe(&report, screen))
             }
             _ => format!("Detached: {} has no memory policy any more.\n", one_line(cgroup.as_str())),
         };

@@ -8,8 +8,7 @@ use super::Answer;
 use super::screen::{Screen, complain, json, one_line, wrapped};
 use crate::bpf::catalog::{CORE_OBJECT, Objects, POLICY_DIRS, load};
 use crate::bpf::kernel;
-use crate::policy::schema::{ParamKind, ParamSchema};
-use crate::report::{ParamReport, PolicyReport};
+use crate::report::{KernelReport, PolicyReport};
 
 /// List the policies that can be used, with their parameters
 #[derive(Debug, Args)]
@@ -71,44 +70,15 @@ impl Policies {
 }
 
 /// The objects as the daemon would report them.
-pub(super) fn reports(objects: &Objects) -> Vec<PolicyReport> {
-    // Without the kernel's BTF nothing is known to be missing; `doctor` tells about that.
-    let offered = kernel::probe(objects).map(|report| report.hooks).unwrap_or_default();
-    objects
-        .schemas
-        .values()
-        .map(|schema| PolicyReport {
-            name: schema.name.clone(),
-            doc: schema.doc.clone(),
-            file: objects.files.get(&schema.name).map(|p| p.display().to_string()).unwrap_or_default(),
-            self_binding: schema.self_binding,
-            hooks: schema.hooks.clone(),
-            missing_hooks: schema
-                .hooks
-                .iter()
-                .filter(|hook| matches!(offered.get(*hook), Some(None)))
-                .cloned()
-                .collect(),
-            params: schema.params.iter().map(parameter).collect(),
-        })
-        .collect()
-}
-
-fn parameter(param: &ParamSchema) -> ParamReport {
-    ParamReport {
-        name: param.name.clone(),
-        kind: match &param.kind {
-            ParamKind::Bytes => "size".to_owned(),
-            ParamKind::Size => "size or percentage".to_owned(),
-            ParamKind::Ppm => "percentage".to_owned(),
-            ParamKind::Duration => "duration".to_owned(),
-            ParamKind::Count => "integer".to_owned(),
-            ParamKind::Bool => "boolean".to_owned(),
-            ParamKind::Choice(words) => words.iter().map(|(w, _)| w.as_str()).collect::<Vec<_>>().join("|"),
-        },
-        doc: param.doc.clone(),
-        default: param.default.clone(),
-        range: param.range.clone(),
+fn reports(objects: &Objects) -> Vec<PolicyReport> {
+    match kernel::probe(objects) {
+        Ok(kernel) => objects.reports(&kernel),
+        // Without the kernel's BTF nothing is known to be missing; `doctor` tells about that.
+        Err(_) => {
+            let mut reports = objects.reports(&KernelReport::default());
+            reports.iter_mut().for_each(|report| report.missing_hooks.clear());
+            reports
+        }
     }
 }
 
@@ -141,21 +111,20 @@ fn in_words(report: &PolicyReport, screen: &Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::ParamReport;
 
     #[test]
     fn a_policy_is_described_by_its_schema() {
         let report = PolicyReport {
             name: "deny".to_owned(),
             doc: "Refuse growth.".to_owned(),
-            params: vec![parameter(&ParamSchema {
+            params: vec![ParamReport {
                 name: "limit".to_owned(),
-                kind: ParamKind::Size,
-                offset: 0,
-                width: 8,
+                kind: "size or percentage".to_owned(),
                 doc: "the most".to_owned(),
                 default: None,
                 range: Some("64K..".to_owned()),
-            })],
+            }],
             self_binding: true,
             ..PolicyReport::default()
         };

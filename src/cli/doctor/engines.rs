@@ -101,7 +101,8 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
         found.push(Finding::warn(
             "containerd",
             "runs no OCI hooks from a directory, so annotations do nothing",
-            "write X-MemoryBPFPolicy= into /etc/systemd/system/cri-containerd-.scope.d/50-memory.conf under [Scope]",
+            "name the hook in its base_runtime_spec (docs/oci-hook.md), or write X-MemoryBPFPolicy= into \
+             /etc/systemd/system/cri-containerd-.scope.d/50-memory.conf under [Scope]",
         ));
     }
     if has("dockerd") {
