@@ -7,6 +7,7 @@ use libbpf_rs::{Btf, ObjectBuilder};
 
 use super::core::BpfError;
 use super::{attach, log, schema};
+use crate::policy::encode::check_schema;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 use crate::report::{KernelReport, ParamReport, PolicyReport};
 
@@ -91,6 +92,9 @@ fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     let (btf, hooks) = open(path)?;
     let (schema, counting) = schema::read(&btf, name, hooks.keys().cloned().collect())
         .map_err(|e| BpfError::Open { path: path.to_owned(), why: e.to_string() })?;
+    if let Some(fault) = check_schema(&schema).first() {
+        return Err(BpfError::Open { path: path.to_owned(), why: fault.to_string() });
+    }
     if counting {
         objects.counting.insert(name.to_owned());
     }

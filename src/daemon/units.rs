@@ -37,7 +37,7 @@ impl Daemon {
         let Some(systemd) = self.systemd.clone() else { return };
         let (discovery, warnings) = systemd.discover().await;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.apply(Input::Announce(!discovery.patterns.is_empty())).await;
+        self.apply(Input::Announce(discovery.wants_announcements())).await;
         self.discovery = discovery;
         let mut units = match systemd.candidates(&self.discovery).await {
             Ok(units) => units,
@@ -48,8 +48,14 @@ impl Daemon {
         };
         // Units that had a policy and may have lost it.
         units.extend(self.known_units());
-        for unit in units {
-            self.look_at(&unit, true).await;
+        for (unit, info) in systemd.load_all(&units).await {
+            match info {
+                Ok(Some(info)) => self.read(&info).await,
+                Ok(None) => {
+                    self.apply(Input::UnitForgotten(unit)).await;
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
         }
     }
 
@@ -61,7 +67,7 @@ impl Daemon {
     /// One of systemd's events.
     pub async fn systemd_event(&mut self, event: Event) {
         match event {
-            Event::UnitChanged(unit) | Event::JobDone(unit) => self.look_at(&unit, false).await,
+            Event::UnitChanged(unit) | Event::JobDone(unit) => self.look_at(&unit).await,
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
             Event::UnitGone(_) => {}
             Event::Reloaded => self.rescan().await,
@@ -76,30 +82,21 @@ impl Daemon {
         if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
             && self.discovery.concerns(&unit)
         {
-            self.look_at(&unit, false).await;
+            self.look_at(&unit).await;
         }
     }
 
-    /// Reads the unit's files in systemd's order and tells the engine. `load`: also when systemd has not loaded it.
-    async fn look_at(&mut self, unit: &UnitName, load: bool) {
+    /// Looks at a unit again, if systemd has it loaded. What was registered for one that is not stands.
+    async fn look_at(&mut self, unit: &UnitName) {
         let Some(systemd) = self.systemd.clone() else { return };
-        let info = if load { systemd.load(unit).await } else { systemd.unit(unit).await };
-        let info = match info {
-            Ok(Some(info)) => info,
-            Ok(None) if load => {
-                self.apply(Input::UnitForgotten(unit.clone())).await;
-                return;
-            }
-            // Unloaded again already; what was registered for it stands.
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!("{error}");
-                return;
-            }
-        };
-        self.read(&info).await;
+        match systemd.unit(unit).await {
+            Ok(Some(info)) => self.read(&info).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
     }
 
+    /// Reads the unit's files in systemd's order and tells the engine.
     async fn read(&mut self, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
         let (files, mut warnings) = read_unit_files(info);
