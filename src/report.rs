@@ -18,7 +18,8 @@ pub struct BindingReport {
     /// The container's id, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// `active`, `registered` (the cgroup does not exist yet), or `refused` (nothing in force, see `faults`).
+    /// `active`, `registered` (the cgroup does not exist yet), `none` (the highest origin asked for none), `refused`
+    /// (what was asked for is not valid) or `failed` (the kernel did not go along): see `faults`.
     pub state: String,
     /// The policies in force.
     pub policies: Vec<PolicyInForce>,

@@ -17,6 +17,7 @@ pub fn explain(
                 .to_owned(),
         ),
         "refused" => said.push("No policy is in force, because what was asked for is not valid.".to_owned()),
+        "failed" => said.push("No policy is in force, because the kernel did not go along.".to_owned()),
         "none" => said.push("No policy is in force: the highest origin asked for none.".to_owned()),
         _ => {}
     }

@@ -38,12 +38,23 @@ pub struct Hands {
     announcing: bool,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     troubles: BTreeMap<CgroupPath, String>,
+    /// Slots that could not be filled: whoever is bound to one has no policy in force.
+    unfilled: BTreeMap<u32, String>,
+    /// What could not be attached; nothing new is in force as long as it stands.
+    unattached: Option<String>,
 }
 
 impl Hands {
     /// `machine`: its memory in bytes.
     pub fn new(kernel: Kernel, machine: u64) -> Self {
-        Hands { kernel, machine, announcing: false, troubles: BTreeMap::new() }
+        Hands {
+            kernel,
+            machine,
+            announcing: false,
+            troubles: BTreeMap::new(),
+            unfilled: BTreeMap::new(),
+            unattached: None,
+        }
     }
 
     /// Carries out everything, in order. One failure does not keep the rest from being done.
@@ -68,12 +79,19 @@ impl Hands {
     fn one(&mut self, effect: Effect, outcome: &mut Outcome) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {
-            Effect::Put { slot, policies } => policies
-                .iter()
-                .try_for_each(|(name, params)| self.kernel.put(name, slot, params))
-                .map_err(|e| text(&e)),
-            Effect::Clear { slot } => self.kernel.clear(slot).map_err(|e| text(&e)),
+            Effect::Put { slot, policies } => {
+                let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
+                put.map_err(|e| {
+                    self.unfilled.insert(slot, text(&e));
+                    text(&e)
+                })
+            }
+            Effect::Clear { slot } => {
+                self.unfilled.remove(&slot);
+                self.kernel.clear(slot).map_err(|e| text(&e))
+            }
             Effect::Bind { cgroup, path, slot, count } => {
+                self.usable(slot)?;
                 self.kernel.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}"))?;
                 // It may have been removed, and even made anew, between the request and now.
                 if mount::id(&path).ok() != Some(cgroup) {
@@ -86,6 +104,7 @@ impl Hands {
                 Ok(())
             }
             Effect::Register { path, slot, count } => {
+                self.usable(slot)?;
                 self.kernel.register(&path, slot, count).map_err(|e| text(&e))
             }
             Effect::Unregister { path } => {
@@ -97,6 +116,8 @@ impl Hands {
             Effect::Erase { path } => {
                 record::erase_record(&path).map_err(|e| format!("removing the record of {path}: {e}"))
             }
+            // Bound to nothing: said already.
+            Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
                 tracing::info!("{path}: {} in force", policies.join(", "));
                 outcome.news.push(News::Attached(path, cgroup, policies));
@@ -116,8 +137,18 @@ impl Hands {
         }
     }
 
+    /// Is what the slot holds in the kernel and attached?
+    fn usable(&self, slot: u32) -> Result<(), String> {
+        match self.unfilled.get(&slot).or(self.unattached.as_ref()) {
+            Some(sentence) => Err(sentence.clone()),
+            None => Ok(()),
+        }
+    }
+
     fn need(&mut self, need: &Need) -> Result<(), String> {
-        self.kernel.need(&need.policies, need.counting, need.life).map_err(|e| e.to_string())?;
+        let attached = self.kernel.need(&need.policies, need.counting, need.life).map_err(|e| e.to_string());
+        self.unattached = attached.as_ref().err().cloned();
+        attached?;
         if need.announce != self.announcing {
             self.kernel.announce(need.announce).map_err(|e| e.to_string())?;
             self.announcing = need.announce;
@@ -128,7 +159,10 @@ impl Hands {
     /// Adds what only the kernel and the cgroup's files know.
     pub fn complete(&self, report: &mut BindingReport) {
         let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
-        report.faults.extend(self.troubles.get(&path).cloned());
+        if let Some(sentence) = self.troubles.get(&path) {
+            report.faults.push(sentence.clone());
+            report.state = "failed".to_owned();
+        }
         if report.cgroup_id == 0 {
             return;
         }
