@@ -35,10 +35,14 @@ static __attribute__((noinline)) long deeper(long kilobytes)
 	return kilobytes ? deeper(kilobytes - 1) + frame[0] - frame[1023] : 0;
 }
 
-/* 7 MiB of the main thread's stack, which grows by page faults: refusal would be SIGSEGV. */
+/* 24 MiB of the main thread's stack, which grows by page faults: refusal would be SIGSEGV. */
 static int recursion(void)
 {
-	return (int)deeper(7 * 1024);
+	const struct rlimit enough = {64 * MIB, 64 * MIB};
+
+	if (setrlimit(RLIMIT_STACK, &enough))
+		return -1;
+	return (int)deeper(24 * 1024);
 }
 
 /* Mapped in pieces that are each small enough, then touched: more than the limit, all of it

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * maps N [FILE]: once FILE exists, does exactly N times mmap + munmap of 64 KiB of private writable
- * memory without touching it; then prints `done` and waits until it is killed.
+ * maps N [FILE]: prints `ready`, and once FILE exists does exactly N times mmap + munmap of 64 KiB
+ * of private writable memory without touching it; then prints `done` and waits until it is killed.
  */
 #include "wait.h"
 #include <stdlib.h>

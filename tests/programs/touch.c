@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * touch N [FILE]: once FILE exists, faults exactly N pages in, in one mapping that it made before;
- * then prints `done` and keeps them until it is killed.
+ * touch N [FILE]: prints `ready`, and once FILE exists faults exactly N pages in, in one mapping
+ * that it made before; then prints `done` and keeps them until it is killed.
  */
 #include "wait.h"
 #include <stdlib.h>

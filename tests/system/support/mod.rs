@@ -1,6 +1,7 @@
 //! What the tests share: running things, waiting for things, asking the daemon, and leaving nothing behind.
 
 mod containers;
+mod residue;
 mod scene;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use memcg_bpf::report::BindingReport;
 
 pub use containers::{PROGRAMS, cgroup_of};
+pub use residue::{governed_records, residue};
 pub use scene::Scene;
 
 /// How long anything may take before a test gives up. The machine is emulated, and its host is shared.

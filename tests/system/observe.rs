@@ -1,0 +1,126 @@
+//! `observe` counts what programs did whose doings are known, and what memory.events says.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::support::{PROGRAMS, Scene, active, events, first_line, sh, unit_in_state, wait_for};
+
+const PAGES_OF_64K: u64 = 16;
+/// Pages that a processor may take into stock at once, for each kind of charge.
+const BATCH: u64 = 64;
+
+/// A service under `observe` which runs until it is killed.
+fn observed(scene: &mut Scene, unit: &str, command: &str, more: &str) {
+    let out = scene.out(unit);
+    scene.unit(
+        unit,
+        &format!("[Service]\nType=exec\nExecStart={command}\nStandardOutput=append:{}\n{more}\n", out.display()),
+    );
+    scene.policy(unit, "observe");
+}
+
+fn counters(unit: &str) -> BTreeMap<String, u64> {
+    active(&format!("/system.slice/{unit}")).counters
+}
+
+fn done(scene: &Scene, unit: &str) {
+    let out = scene.out(unit);
+    wait_for("the program to be done", || fs::read_to_string(&out).ok()?.contains("done\n").then_some(()));
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn requests_and_charges_are_those_of_the_program() {
+    const MAPS: u64 = 1000;
+    const PAGES: u64 = 8192;
+    let mut scene = Scene::new("observe");
+    let go = scene.dir.join("go");
+    observed(&mut scene, "mpmaps.service", &format!("{PROGRAMS}/maps {MAPS} {}", go.display()), "");
+    observed(&mut scene, "mptouch.service", &format!("{PROGRAMS}/touch {PAGES} {}", go.display()), "");
+    scene.reload();
+    sh("systemctl start mpmaps.service mptouch.service");
+    for unit in ["mpmaps.service", "mptouch.service"] {
+        assert_eq!(first_line(&scene.out(unit)), "ready");
+    }
+    let (maps, touch) = (counters("mpmaps.service"), counters("mptouch.service"));
+    fs::write(&go, "").unwrap();
+    done(&scene, "mpmaps.service");
+    done(&scene, "mptouch.service");
+
+    let more = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, key: &str| after[key] - before[key];
+    let after = counters("mpmaps.service");
+    assert_eq!(more(&maps, &after, "growth_requests"), MAPS);
+    assert_eq!(more(&maps, &after, "growth_pages"), MAPS * PAGES_OF_64K);
+    assert_eq!(more(&maps, &after, "growth_refused"), 0);
+
+    // Charged in batches: up to one a processor is in stock before and after, and page tables are charged too.
+    let after = counters("mptouch.service");
+    let charged = more(&touch, &after, "charged_pages");
+    let processors: u64 = sh("nproc").parse().unwrap();
+    let slack = 2 * BATCH * processors;
+    let tables = PAGES / 512 + 2;
+    assert!(charged + slack >= PAGES && charged <= PAGES + tables + slack, "{charged} pages charged for {PAGES}");
+    assert!(more(&touch, &after, "charges") >= charged / BATCH);
+    assert_eq!(more(&touch, &after, "growth_requests"), 0, "faults are no requests");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_forced_reclaim_is_counted_and_timed() {
+    let mut scene = Scene::new("observe-reclaim");
+    // 32 MiB of file cache, written out, are easy to give back.
+    let cache = "sh -c 'dd if=/dev/zero of=/root/cache bs=1M count=32 && sync /root/cache && echo done; exec sleep 1000'";
+    observed(&mut scene, "mpreclaim.service", &format!("/bin/{cache}"), "");
+    scene.at_end("rm -f /root/cache".to_owned()).reload();
+    unit_in_state("mpreclaim.service", "registered");
+    sh("systemctl start mpreclaim.service");
+    done(&scene, "mpreclaim.service");
+    let before = counters("mpreclaim.service");
+    sh("echo 16M > /sys/fs/cgroup/system.slice/mpreclaim.service/memory.reclaim");
+    let after = counters("mpreclaim.service");
+    assert!(after["reclaim_runs"] > before["reclaim_runs"], "{after:?}");
+    let pages = after["reclaimed_pages"] - before["reclaimed_pages"];
+    assert!((4096..=8192 + 1024).contains(&pages), "{pages} pages reclaimed for 16 MiB");
+    assert!(after["reclaim_ns"] > before["reclaim_ns"]);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn running_out_of_memory_is_counted_as_memory_events_counts_it() {
+    let mut scene = Scene::new("observe-oom");
+    let eat = format!("/bin/sh -c '{PROGRAMS}/eat 200; echo done; exec sleep 1000'");
+    observed(&mut scene, "mpoom.service", &eat, "MemoryMax=32M\nMemorySwapMax=0\nOOMPolicy=continue");
+    scene.reload();
+    unit_in_state("mpoom.service", "registered");
+    sh("systemctl start mpoom.service");
+    done(&scene, "mpoom.service");
+    let report = active("/system.slice/mpoom.service");
+    let told = events("/system.slice/mpoom.service");
+    assert_eq!(report.events, told);
+    assert!(told["oom_kill"] >= 1 && told["max"] >= 1, "{told:?}");
+    assert_eq!(report.counters["oom"], told["oom"], "{:?} {told:?}", report.counters);
+    assert!(report.counters["reclaim_runs"] >= 1);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_working_set_that_does_not_fit_shows_as_refaults_and_stalls() {
+    let mut scene = Scene::new("observe-thrash");
+    // Read again and again through a cache of half its size; what the test itself has of it in cache is dropped.
+    sh("dd if=/dev/zero of=/root/large bs=1M count=48 status=none; sync; echo 1 > /proc/sys/vm/drop_caches");
+    scene.at_end("rm -f /root/large".to_owned());
+    let read = "/bin/sh -c 'for i in 1 2 3 4; do cat /root/large >/dev/null; done; echo done; exec sleep 1000'";
+    observed(&mut scene, "mpthrash.service", read, "MemoryMax=24M\nMemorySwapMax=0");
+    scene.reload();
+    unit_in_state("mpthrash.service", "registered");
+    sh("systemctl start mpthrash.service");
+    done(&scene, "mpthrash.service");
+    let counted = counters("mpthrash.service");
+    for key in ["reclaim_runs", "reclaimed_pages", "refaults", "stalls", "stall_ns"] {
+        assert!(counted[key] > 0, "{key}: {counted:?}");
+    }
+    scene.end();
+}
