@@ -56,7 +56,9 @@ fn swap_can_be_switched_off_from_a_governed_unit_with_swap_in_use() {
         ),
     );
     scene.policy("mpswap.service", "deny limit=64M");
-    scene.service("mpswapoff.service", "/usr/sbin/swapoff /swapfile", "").policy("mpswapoff.service", "deny limit=16M");
+    scene
+        .service("mpswapoff.service", "/usr/sbin/swapoff /swapfile", "")
+        .policy("mpswapoff.service", "deny limit=16M");
     scene.reload();
     unit_in_state("mpswapoff.service", "registered");
     sh("systemctl start mpswap.service");

@@ -9,6 +9,12 @@
 )]
 
 mod container;
+mod exempt;
 mod first;
+mod nesting;
+mod observe;
+mod restart;
 mod support;
 mod units;
+mod wrong;
+mod zz_package;

@@ -1,6 +1,8 @@
 //! Policies within policies: each speaks for its own subtree, and whichever limit is reached first refuses.
 
-use crate::support::{PROGRAMS, Scene, active, first_line, no_oom, refused_at, sh, unit_in_state, wait_for};
+use crate::support::{
+    PROGRAMS, Scene, active, first_line, no_oom, refused_at, sh, status, unit_in_state, wait_for,
+};
 
 /// A slice with a limit and two services that eat and hold, the first of which has a limit of its own.
 fn nest(scene: &mut Scene, slice: &str, outer: u64, inner: u64) {
@@ -72,6 +74,6 @@ fn a_container_in_a_governed_slice_obeys_both() {
     }
     no_oom("/mpbox.slice");
     sh("podman rm -f -t 0 nested-one nested-two");
-    wait_for("only the slice to be left", || (crate::support::status().len() == 1).then_some(()));
+    wait_for("only the slice to be left", || (status().len() == 1).then_some(()));
     scene.end();
 }

@@ -14,7 +14,10 @@ fn observed(scene: &mut Scene, unit: &str, command: &str, more: &str) {
     let out = scene.out(unit);
     scene.unit(
         unit,
-        &format!("[Service]\nType=exec\nExecStart={command}\nStandardOutput=append:{}\n{more}\n", out.display()),
+        &format!(
+            "[Service]\nType=exec\nExecStart={command}\nStandardOutput=append:{}\n{more}\n",
+            out.display()
+        ),
     );
     scene.policy(unit, "observe");
 }
@@ -47,7 +50,8 @@ fn requests_and_charges_are_those_of_the_program() {
     done(&scene, "mpmaps.service");
     done(&scene, "mptouch.service");
 
-    let more = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, key: &str| after[key] - before[key];
+    let more =
+        |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, key: &str| after[key] - before[key];
     let after = counters("mpmaps.service");
     assert_eq!(more(&maps, &after, "growth_requests"), MAPS);
     assert_eq!(more(&maps, &after, "growth_pages"), MAPS * PAGES_OF_64K);
@@ -59,7 +63,10 @@ fn requests_and_charges_are_those_of_the_program() {
     let processors: u64 = sh("nproc").parse().unwrap();
     let slack = 2 * BATCH * processors;
     let tables = PAGES / 512 + 2;
-    assert!(charged + slack >= PAGES && charged <= PAGES + tables + slack, "{charged} pages charged for {PAGES}");
+    assert!(
+        charged + slack >= PAGES && charged <= PAGES + tables + slack,
+        "{charged} pages charged for {PAGES}"
+    );
     assert!(more(&touch, &after, "charges") >= charged / BATCH);
     assert_eq!(more(&touch, &after, "growth_requests"), 0, "faults are no requests");
     scene.end();
@@ -112,7 +119,8 @@ fn a_working_set_that_does_not_fit_shows_as_refaults_and_stalls() {
     // Read again and again through a cache of half its size; what the test itself has of it in cache is dropped.
     sh("dd if=/dev/zero of=/root/large bs=1M count=48 status=none; sync; echo 1 > /proc/sys/vm/drop_caches");
     scene.at_end("rm -f /root/large".to_owned());
-    let read = "/bin/sh -c 'for i in 1 2 3 4; do cat /root/large >/dev/null; done; echo done; exec sleep 1000'";
+    let read =
+        "/bin/sh -c 'for i in 1 2 3 4; do cat /root/large >/dev/null; done; echo done; exec sleep 1000'";
     observed(&mut scene, "mpthrash.service", read, "MemoryMax=24M\nMemorySwapMax=0");
     scene.reload();
     unit_in_state("mpthrash.service", "registered");

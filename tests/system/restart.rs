@@ -5,14 +5,17 @@ use std::fs;
 use memcg_bpf::report::BindingReport;
 
 use crate::support::{
-    PROGRAMS, Scene, active, daemon_runs, find, first_line, governed_records, refused_at, residue, sh, status,
-    try_sh, wait_for,
+    PROGRAMS, Scene, active, daemon_runs, find, first_line, governed_records, refused_at, residue, sh,
+    status, try_sh, wait_for,
 };
 
 /// What must be the same after a restart.
 fn essence(all: Vec<BindingReport>) -> Vec<String> {
     let one = |r: BindingReport| {
-        format!("{} {} {} {:?} {:?} {:?} {:?}", r.cgroup, r.cgroup_id, r.state, r.unit, r.container, r.policies, r.requests)
+        format!(
+            "{} {} {} {:?} {:?} {:?} {:?}",
+            r.cgroup, r.cgroup_id, r.state, r.unit, r.container, r.policies, r.requests
+        )
     };
     all.into_iter().map(one).collect()
 }
@@ -20,7 +23,9 @@ fn essence(all: Vec<BindingReport>) -> Vec<String> {
 /// A container each by podman and by crun alone (whose cgroup no unit of systemd's describes), and a service. All eat
 /// when the file `go` appears.
 fn put_up(scene: &mut Scene) -> Vec<String> {
-    let eat = |name: &str| format!("until [ -e /out/go ]; do sleep 0.2; done; {PROGRAMS}/eat 100 hold > /out/{name}");
+    let eat = |name: &str| {
+        format!("until [ -e /out/go ]; do sleep 0.2; done; {PROGRAMS}/eat 100 hold > /out/{name}")
+    };
     let id = scene.podman_id("found", "--annotation memcg.bpf/policy=\"deny limit=40M\"", &eat("podman"));
     let bundle = scene.bundle("alone").annotation("memcg.bpf/policy", "deny limit=40M; observe");
     let bundle = bundle.hook("createRuntime").cgroup("/bundles/alone");
@@ -57,7 +62,8 @@ fn containers_and_units_that_started_without_the_daemon_are_found_by_it() {
 
     sh("systemctl unmask --runtime memcg-bpfd");
     daemon_runs();
-    let mut found: Vec<String> = status().into_iter().filter(|r| r.state == "active").map(|r| r.cgroup).collect();
+    let mut found: Vec<String> =
+        status().into_iter().filter(|r| r.state == "active").map(|r| r.cgroup).collect();
     found.sort();
     assert_eq!(found, cgroups);
     assert_eq!(find(&cgroups[0]).unwrap().container.as_deref(), Some("alone"));

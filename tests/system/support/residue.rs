@@ -28,8 +28,12 @@ pub fn residue() -> String {
 /// The cgroups that carry a record of ours.
 pub fn governed_records() -> Vec<String> {
     let found = try_sh("getfattr -R -h -m trusted.memcg_bpf --absolute-names /sys/fs/cgroup 2>/dev/null");
-    let mut paths: Vec<String> =
-        found.out.lines().filter_map(|l| l.strip_prefix("# file: /sys/fs/cgroup")).map(str::to_owned).collect();
+    let mut paths: Vec<String> = found
+        .out
+        .lines()
+        .filter_map(|l| l.strip_prefix("# file: /sys/fs/cgroup"))
+        .map(str::to_owned)
+        .collect();
     paths.sort();
     paths
 }

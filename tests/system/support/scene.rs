@@ -103,6 +103,11 @@ impl Scene {
         wait_for("nothing to be governed or registered any more", || status().is_empty().then_some(()));
     }
 
+    /// As [`Scene::end`], when there is no daemon left to ask.
+    pub fn end_without_daemon(mut self) {
+        self.take_down();
+    }
+
     fn take_down(&mut self) {
         if self.files.is_empty() && self.units.is_empty() && self.clean_up.is_empty() {
             return;

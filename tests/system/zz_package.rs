@@ -1,0 +1,80 @@
+//! The package: in order after installation, gone after purge. The name makes it the last: it removes what all others
+//! test.
+
+use std::path::Path;
+
+use crate::support::{PROGRAMS, Scene, active, daemon_runs, first_line, residue, sh, try_sh, unit_in_state};
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_installed_it_runs_and_the_doctor_has_no_complaint() {
+    daemon_runs();
+    assert_eq!(sh("systemctl is-enabled memcg-bpfd"), "enabled");
+    assert_eq!(sh("systemctl is-active memcg-bpfd"), "active");
+    let said = try_sh("memcg-bpf doctor");
+    assert_eq!(said.status, 0, "{}\n{}", said.out, said.err);
+    assert!(sh("memcg-bpf policies").contains("deny"));
+    sh("memcg-bpf policies --json | grep -q observe");
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn b_systemd_is_silent_about_the_recommended_spellings() {
+    let mut scene = Scene::new("verify");
+    let text = |assignment: &str| format!("{assignment}\n[Service]\nExecStart={PROGRAMS}/eat 1\n");
+    scene.unit("mpverify1.service", &text("[X-MemoryBPF]\nPolicy=deny limit=2000M"));
+    scene.unit("mpverify2.service", &format!("{}X-MemoryBPFPolicy=deny limit=2000M\n", text("")));
+    scene.unit("mpverify.slice", "[Slice]\nX-MemoryBPFPolicy=observe\n");
+    for unit in ["mpverify1.service", "mpverify2.service", "mpverify.slice"] {
+        let said = try_sh(&format!("systemd-analyze verify --man=no /run/systemd/system/{unit}"));
+        assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""), "{unit}");
+    }
+    let said = try_sh("systemd-analyze verify --man=no /usr/lib/systemd/system/memcg-bpfd.service");
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn c_purged_it_leaves_nothing() {
+    let mut scene = Scene::new("purge");
+    // Something is governed, something registered, and a container is running.
+    for unit in ["mppurge1.service", "mppurge2.service"] {
+        scene
+            .unit(unit, "[Service]\nType=exec\nExecStart=sleep 1000\n")
+            .policy(unit, "deny limit=1000M; observe");
+    }
+    scene.reload();
+    sh("systemctl start mppurge1.service");
+    active("/system.slice/mppurge1.service");
+    unit_in_state("mppurge2.service", "registered");
+    let id = scene.podman_id("purged", "--annotation memcg.bpf/policy=\"deny limit=64M\"", "sleep 1000");
+    active(&format!("/machine.slice/libpod-{id}.scope"));
+
+    let files = sh("dpkg -L memcg-bpf");
+    assert!(
+        files.contains("/usr/sbin/memcg-bpfd") && files.contains("/etc/memcg-bpf/memcg-bpf.conf"),
+        "{files}"
+    );
+    sh("dpkg --purge memcg-bpf");
+    assert_eq!(residue(), "");
+    let left: Vec<&str> =
+        files.lines().filter(|f| f.contains("memcg") && Path::new(f).symlink_metadata().is_ok()).collect();
+    assert_eq!(left, Vec::<&str>::new());
+    let strays = sh(
+        "find /etc /usr /var/lib /run -xdev -ipath '*memcg*bpf*' -not -path '/run/memcg-bpf-test*' -not -path '/var/lib/dpkg/*' 2>/dev/null || true",
+    );
+    assert_eq!(strays, "");
+    assert_eq!(try_sh("systemctl is-active memcg-bpfd").out, "inactive");
+    assert!(!sh("busctl list --activatable --no-legend").contains("org.memcg"), "the bus forgot the name");
+    // What was governed runs on; containers start as if there had never been anything.
+    assert_eq!(sh("systemctl is-active mppurge1.service"), "active");
+    assert_eq!(sh("podman inspect -f '{{.State.Status}}' purged"), "running");
+    scene.podman_id(
+        "after",
+        "--annotation memcg.bpf/policy=\"deny limit=64M\"",
+        &format!("{PROGRAMS}/eat 100 > /out/eat; sleep 1000"),
+    );
+    assert_eq!(first_line(&scene.dir.join("eat")), "reached 100 MiB");
+    scene.end_without_daemon();
+}
