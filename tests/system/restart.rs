@@ -5,8 +5,8 @@ use std::fs;
 use memcg_bpf::report::BindingReport;
 
 use crate::support::{
-    PROGRAMS, Scene, active, daemon_runs, find, first_line, governed_records, refused_at, residue, sh,
-    status, try_sh, wait_for,
+    PROGRAMS, Scene, active, daemon_runs, find, first_line, governed_records, nothing_is_left, refused_at,
+    residue, sh, status, try_sh, wait_for,
 };
 
 /// What must be the same after a restart.
@@ -57,7 +57,9 @@ fn containers_and_units_that_started_without_the_daemon_are_found_by_it() {
     sh("systemctl mask --runtime memcg-bpfd; systemctl stop memcg-bpfd");
     scene.at_end("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd".to_owned());
     let cgroups = put_up(&mut scene);
-    assert_eq!(residue().lines().filter(|l| !l.starts_with("record ")).count(), 0, "{}", residue());
+    wait_for("nothing to be in the kernel", || {
+        residue().lines().all(|l| l.starts_with("record ")).then_some(())
+    });
     assert_eq!(governed_records(), cgroups[..2], "the hook left its requests on the containers' cgroups");
 
     sh("systemctl unmask --runtime memcg-bpfd");
@@ -101,7 +103,7 @@ fn a_stopped_daemon_leaves_nothing_and_a_started_one_governs_the_units_again() {
     put_up(&mut scene);
     active("/system.slice/mpfound.service");
     sh("systemctl stop memcg-bpfd");
-    assert_eq!(residue(), "");
+    nothing_is_left();
     daemon_runs();
     active("/system.slice/mpfound.service");
     scene.end();

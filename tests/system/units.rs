@@ -131,13 +131,16 @@ fn cases() -> Vec<Case> {
             ],
             Some(40),
         ),
-        // Dash prefixes: the more specific directory wins for one file name, else the file name.
+        // Dash prefixes. For one file name systemd ranks directory trees (/etc before /usr/lib) first, and within a
+        // tree the more specific directory.
         case("mp-dash-one.service", &[(ETC, "mp-dash-.service.d/10.conf", SAYS_30)], Some(30)),
-        case("mp-dash-two.service", &[(LIB, "mp-dash-two.service.d/10.conf", SAYS_40)], Some(40)),
-        case("mp-dash-three.service", &[(ETC, "mp-dash-three.service.d/05.conf", SAYS_40)], Some(30)),
+        case("mp-dash-two.service", &[(LIB, "mp-dash-two.service.d/10.conf", SAYS_40)], Some(30)),
+        case("mp-dash-three.service", &[(ETC, "mp-dash-three.service.d/10.conf", SAYS_40)], Some(40)),
+        case("mp-dash-four.service", &[(LIB, "mp-dash-four.service.d/20.conf", SAYS_40)], Some(40)),
+        case("mp-dash-five.service", &[(ETC, "mp-dash-five.service.d/05.conf", SAYS_40)], Some(30)),
         // Templates and instances; specifiers.
         case("mpt@x.service", &[(ETC, "mpt@.service.d/10.conf", SAYS_30)], Some(30)),
-        case("mpt@y.service", &[(LIB, "mpt@y.service.d/10.conf", SAYS_40)], Some(40)),
+        case("mpt@y.service", &[(ETC, "mpt@y.service.d/10.conf", SAYS_40)], Some(40)),
         case(
             "mps@40M.service",
             &[(ETC, "mps@.service.d/10.conf", "[Service]\nX-MemoryBPFPolicy=deny limit=%i\n")],
@@ -260,8 +263,9 @@ fn the_services_of_a_slice_share_its_limit() {
     let mut scene = Scene::new("slice");
     scene.unit("mptwo.slice", "[Slice]\n").policy("mptwo.slice", "deny limit=64M");
     for name in ["mptwo-a.service", "mptwo-b.service"] {
+        let most = if name == "mptwo-a.service" { 40 } else { 200 };
         let text = format!(
-            "[Service]\nSlice=mptwo.slice\nType=exec\nExecStart={PROGRAMS}/eat 200 hold\nStandardOutput=file:{}\n",
+            "[Service]\nSlice=mptwo.slice\nType=exec\nExecStart={PROGRAMS}/eat {most} hold\nStandardOutput=file:{}\n",
             scene.out(name).display()
         );
         scene.unit(name, &text);
@@ -269,9 +273,9 @@ fn the_services_of_a_slice_share_its_limit() {
     scene.reload();
     unit_in_state("mptwo.slice", "registered");
     sh("systemctl start mptwo-a.service");
-    refused_at(&first_line(&scene.out("mptwo-a.service")), 64);
+    assert_eq!(first_line(&scene.out("mptwo-a.service")), "reached 40 MiB");
     sh("systemctl start mptwo-b.service");
-    refused_at(&first_line(&scene.out("mptwo-b.service")), 8); // what little was left
+    refused_at(&first_line(&scene.out("mptwo-b.service")), 64 - 40);
     assert_eq!(status().len(), 1, "the slice alone carries the policy");
     no_oom("/mptwo.slice");
     scene.end();

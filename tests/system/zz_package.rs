@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::support::{PROGRAMS, Scene, active, daemon_runs, first_line, residue, sh, try_sh, unit_in_state};
+use crate::support::{
+    PROGRAMS, Scene, active, daemon_runs, first_line, nothing_is_left, sh, try_sh, unit_in_state,
+};
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
@@ -57,7 +59,7 @@ fn c_purged_it_leaves_nothing() {
         "{files}"
     );
     sh("dpkg --purge memcg-bpf");
-    assert_eq!(residue(), "");
+    nothing_is_left();
     let left: Vec<&str> =
         files.lines().filter(|f| f.contains("memcg") && Path::new(f).symlink_metadata().is_ok()).collect();
     assert_eq!(left, Vec::<&str>::new());

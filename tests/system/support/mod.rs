@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use memcg_bpf::report::BindingReport;
 
 pub use containers::{PROGRAMS, cgroup_of};
-pub use residue::{governed_records, residue};
+pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;
 
 /// How long anything may take before a test gives up. The machine is emulated, and its host is shared.

@@ -1,11 +1,23 @@
 //! What must not be left when the daemon is stopped or the package removed.
 
-use super::{sh, try_sh};
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, sh, try_sh};
 
 /// Names of our programs and maps in the kernel, as patterns of grep.
 const OURS: &str = "^(growth__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z]+|params|scratch|started)$";
 
-/// Everything of ours that is left: BPF programs, maps, links, pins, records on cgroups. Empty when all is gone.
+/// Waits until nothing of ours is left; the kernel frees maps some time after their last user is gone.
+pub fn nothing_is_left() {
+    let began = Instant::now();
+    while !residue().is_empty() && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(residue(), "");
+}
+
+/// Everything of ours that is left: BPF programs (a link that is left keeps its program), maps, pins, records on
+/// cgroups. Empty when all is gone.
 pub fn residue() -> String {
     let kernel = |what: &str| {
         format!(
@@ -15,8 +27,6 @@ pub fn residue() -> String {
     let script = [
         kernel("prog"),
         kernel("map"),
-        // Links have no name: none of these kinds is made by systemd.
-        "bpftool link list | grep -E '(tracing|struct_ops)' | sed 's/^/link /'; ".to_owned(),
         "find /sys/fs/bpf -iname '*memcg*' | sed 's/^/pin /'; ".to_owned(),
         "getfattr -R -h -m 'trusted.memcg_bpf' --absolute-names /sys/fs/cgroup 2>/dev/null | grep -v '^$' | sed 's/^/record /'; ".to_owned(),
         "true".to_owned(),
