@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::client::Client;
+use super::policies::Defaults;
 use super::screen::{Screen, json, one_line, wrapped};
 use super::{Answer, Which, target};
 use crate::report::{BindingReport, PolicyInForce};
@@ -36,20 +37,12 @@ pub(super) fn name_of(report: &BindingReport) -> String {
     }
 }
 
-/// `deny limit=64M`: the policy with the settings that somebody could have written; `mode=act` is what everybody
-/// expects.
-pub(super) fn settings_of(policy: &PolicyInForce) -> String {
-    let mut text = one_line(&policy.name);
-    for (key, value) in &policy.settings {
-        if !(key == "mode" && value == "act") {
-            text.push_str(&format!(" {}={}", one_line(key), one_line(value)));
-        }
-    }
-    text
-}
-
 /// Everything about one binding, as paragraphs.
 pub(super) fn describe(report: &BindingReport, screen: &Screen) -> String {
+    describe_with(report, screen, &Defaults::installed())
+}
+
+fn describe_with(report: &BindingReport, screen: &Screen, defaults: &Defaults) -> String {
     let width = screen.text_width();
     let name = name_of(report);
     let mut out = if name == report.cgroup {
@@ -62,11 +55,11 @@ pub(super) fn describe(report: &BindingReport, screen: &Screen) -> String {
             report.effective_max.map_or(String::new(), |max| format!(" of at most {}", human_bytes(max)));
         out.push_str(&format!("  Memory in use: {}{most}\n", human_bytes(usage)));
     }
-    section(&mut out, "In force", report.policies.iter().map(in_force), width);
+    section(&mut out, "In force", report.policies.iter().map(|policy| in_force(policy, defaults)), width);
     if report.policies.is_empty() {
         out.push_str("\n  No policy is in force.\n");
     }
-    section(&mut out, "What that means now", report.explanation.iter().cloned(), width);
+    section(&mut out, "What it sees", report.explanation.iter().cloned(), width);
     section(&mut out, "Refused", report.faults.iter().cloned(), width);
     let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.place, r.line));
     section(&mut out, "Asked for, the strongest first", asked, width);
@@ -75,8 +68,8 @@ pub(super) fn describe(report: &BindingReport, screen: &Screen) -> String {
     out
 }
 
-fn in_force(policy: &PolicyInForce) -> String {
-    let mut text = format!("{}, from {} {}", settings_of(policy), policy.origin, policy.place);
+fn in_force(policy: &PolicyInForce, defaults: &Defaults) -> String {
+    let mut text = format!("{}, from {} {}", defaults.apart_from(policy), policy.origin, policy.place);
     if !policy.missing_hooks.is_empty() {
         text.push_str(&format!("; this kernel has no hook for: {}", policy.missing_hooks.join(", ")));
     }
@@ -136,14 +129,14 @@ mod tests {
             counters: [("growth_denied".to_owned(), 3), ("reclaims".to_owned(), 0)].into(),
             ..BindingReport::default()
         };
-        let text = describe(&report, &Screen::default());
+        let text = describe_with(&report, &Screen::default(), &Defaults::default());
         assert_eq!(
             text,
             "demo.service  /system.slice/demo.service
   Memory in use: 62M of at most 256M
 
   In force:
-    deny limit=64M, from drop-in /etc/x.conf:2
+    deny limit=64M mode=act, from drop-in /etc/x.conf:2
 
   Asked for, the strongest first:
     drop-in (/etc/x.conf:2): deny limit=64M\\u{1b}[2J\\nIn force

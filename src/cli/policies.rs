@@ -1,5 +1,6 @@
 //! `memcg-bpf policies`: what can be asked for, as the policies' object files say. Needs neither root nor the daemon.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,7 +9,8 @@ use super::Answer;
 use super::screen::{Screen, complain, json, one_line, wrapped};
 use crate::bpf::catalog::{CORE_OBJECT, Objects, POLICY_DIRS, load};
 use crate::bpf::kernel;
-use crate::report::{KernelReport, PolicyReport};
+use crate::policy::schema::PolicySchema;
+use crate::report::{KernelReport, PolicyInForce, PolicyReport};
 
 /// List the policies that can be used, with their parameters
 #[derive(Debug, Args)]
@@ -38,6 +40,38 @@ impl ObjectDir {
             Some(dir) => load(&dir.join("core.bpf.o"), &[dir.join("policies")]),
             None => load(Path::new(CORE_OBJECT), &POLICY_DIRS.map(PathBuf::from)),
         }
+    }
+}
+
+/// What the installed policies' parameters are when nobody says, for leaving that out where space is short.
+#[derive(Debug, Default)]
+pub(super) struct Defaults(BTreeMap<String, Vec<(String, Option<String>)>>);
+
+impl Defaults {
+    /// From the installed objects; without them nothing is left out.
+    pub fn installed() -> Self {
+        let of = |schema: PolicySchema| {
+            schema.params.into_iter().map(|param| (param.name, param.default)).collect()
+        };
+        let objects = load(Path::new(CORE_OBJECT), &POLICY_DIRS.map(PathBuf::from));
+        Defaults(objects.schemas.into_iter().map(|(name, schema)| (name, of(schema))).collect())
+    }
+
+    /// `deny limit=64M`: the policy with the settings that differ from the defaults, in the order of its parameters.
+    pub fn apart_from(&self, policy: &PolicyInForce) -> String {
+        let known = self.0.get(&policy.name).map(Vec::as_slice).unwrap_or_default();
+        let rank = |key: &str| known.iter().position(|(name, _)| name == key).unwrap_or(usize::MAX);
+        let is_default = |key: &str, value: &str| {
+            known.iter().any(|(name, default)| name == key && default.as_deref() == Some(value))
+        };
+        let mut settings: Vec<(&String, &String)> =
+            policy.settings.iter().filter(|(key, value)| !is_default(key, value)).collect();
+        settings.sort_by_key(|(key, _)| rank(key));
+        let mut text = one_line(&policy.name);
+        for (key, value) in settings {
+            text.push_str(&format!(" {}={}", one_line(key), one_line(value)));
+        }
+        text
     }
 }
 
@@ -112,6 +146,21 @@ fn in_words(report: &PolicyReport, screen: &Screen) -> String {
 mod tests {
     use super::*;
     use crate::report::ParamReport;
+
+    #[test]
+    fn settings_that_nobody_chose_are_left_out() {
+        let known = [("limit", None), ("min", Some("0")), ("mode", Some("act"))];
+        let known = known.map(|(name, default)| (name.to_owned(), default.map(str::to_owned))).to_vec();
+        let defaults = Defaults([("deny".to_owned(), known)].into());
+        let settings = [("mode", "dry-run"), ("min", "0"), ("limit", "64M")];
+        let policy = PolicyInForce {
+            name: "deny".to_owned(),
+            settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..PolicyInForce::default()
+        };
+        assert_eq!(defaults.apart_from(&policy), "deny limit=64M mode=dry-run");
+        assert_eq!(Defaults::default().apart_from(&policy), "deny limit=64M min=0 mode=dry-run");
+    }
 
     #[test]
     fn a_policy_is_described_by_its_schema() {

@@ -3,10 +3,11 @@
 use clap::Args;
 
 use super::client::Client;
-use super::explain::{describe, name_of, settings_of};
+use super::explain::{describe, name_of};
+use super::policies::Defaults;
 use super::screen::{Screen, json, one_line, table, wrapped};
 use super::{Answer, target};
-use crate::report::{BindingReport, PolicyInForce};
+use crate::report::BindingReport;
 use crate::units::human_bytes;
 
 /// Show what is under a memory policy, and how it goes
@@ -25,7 +26,11 @@ impl Status {
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let reports: Vec<BindingReport> = Client::connect()?.list()?;
         let Some(text) = &self.cgroup else {
-            return Ok(Answer::good(if as_json { json(&reports)? } else { all(&reports, screen) }));
+            return Ok(Answer::good(if as_json {
+                json(&reports)?
+            } else {
+                all(&reports, screen, &Defaults::installed())
+            }));
         };
         let cgroup = target::find(text, &reports)?;
         let found = reports.iter().find(|report| report.cgroup == cgroup.as_str());
@@ -49,7 +54,7 @@ fn not_governed(cgroup: &str, reports: &[BindingReport]) -> String {
     text
 }
 
-fn all(reports: &[BindingReport], screen: &Screen) -> String {
+fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> String {
     if reports.is_empty() {
         return "Nothing is under a memory policy.\n\
                 Try one on a running unit:  memcg-bpf attach UNIT deny limit=90%\n\
@@ -62,7 +67,7 @@ fn all(reports: &[BindingReport], screen: &Screen) -> String {
     let mut sorted: Vec<&BindingReport> = reports.iter().collect();
     sorted.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
     for report in &sorted {
-        rows.extend(rows_of(report));
+        rows.extend(rows_of(report, defaults));
     }
     let mut text = table(&rows, screen);
     for report in sorted.iter().filter(|report| !report.faults.is_empty()) {
@@ -74,7 +79,7 @@ fn all(reports: &[BindingReport], screen: &Screen) -> String {
     text
 }
 
-fn rows_of(report: &BindingReport) -> Vec<Vec<String>> {
+fn rows_of(report: &BindingReport, defaults: &Defaults) -> Vec<Vec<String>> {
     let memory = match (report.usage, report.state.as_str()) {
         (Some(usage), _) => human_bytes(usage),
         (None, "registered") => "not started".to_owned(),
@@ -100,22 +105,22 @@ fn rows_of(report: &BindingReport) -> Vec<Vec<String>> {
         let policy = if report.faults.is_empty() { "none" } else { "none: refused, see below" };
         return vec![row(&name_of(report), policy.to_owned(), "", &memory, &refused, &report.cgroup)];
     };
-    let mut rows =
-        vec![row(&name_of(report), shown(first), &first.origin, &memory, &refused, &report.cgroup)];
-    rows.extend(rest.iter().map(|policy| row("", shown(policy), &policy.origin, "", "", "")));
+    let mut rows = vec![row(
+        &name_of(report),
+        defaults.apart_from(first),
+        &first.origin,
+        &memory,
+        &refused,
+        &report.cgroup,
+    )];
+    rows.extend(rest.iter().map(|policy| row("", defaults.apart_from(policy), &policy.origin, "", "", "")));
     rows
-}
-
-/// The main settings: those that are zero by default and still are say nothing.
-fn shown(policy: &PolicyInForce) -> String {
-    let mut short = policy.clone();
-    short.settings.retain(|_, value| value != "0" && value != "no");
-    settings_of(&short)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::PolicyInForce;
 
     fn report(cgroup: &str, unit: &str) -> BindingReport {
         BindingReport {
@@ -127,9 +132,7 @@ mod tests {
             policies: vec![PolicyInForce {
                 name: "deny".to_owned(),
                 origin: "drop-in".to_owned(),
-                settings: [("limit", "64M"), ("min", "0"), ("mode", "act")]
-                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                    .into(),
+                settings: [("limit", "64M")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
                 ..PolicyInForce::default()
             }],
             ..BindingReport::default()
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn nothing_governed_says_what_to_do_next() {
-        let text = all(&[], &Screen::default());
+        let text = all(&[], &Screen::default(), &Defaults::default());
         assert!(text.starts_with("Nothing is under a memory policy.\n"), "{text}");
         assert!(text.contains("memcg-bpf attach") && text.contains("X-MemoryBPFPolicy="), "{text}");
     }
@@ -155,7 +158,7 @@ mod tests {
         bad.policies.clear();
         bad.faults.push("unknown policy 'dney'; did you mean 'deny'?".to_owned());
         assert_eq!(
-            all(&[bad, two], &Screen::default()),
+            all(&[bad, two], &Screen::default(), &Defaults::default()),
             "NAME               POLICY                    FROM      MEMORY  REFUSED  CGROUP
 a.slice            deny limit=64M            drop-in   12M     3        /a.slice
                    observe                   operator

@@ -112,11 +112,11 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
             "write X-MemoryBPFPolicy= into /etc/systemd/system/docker-.scope.d/50-memory.conf under [Scope]",
         ));
     }
-    for runtime in ["crun", "runc", "youki"].into_iter().filter(|name| has(name)) {
-        found.push(Finding::ok(
-            runtime,
-            "called by an engine, as the engine says; called by hand, name the hook in the bundle's config.json",
-        ));
+    let runtimes: Vec<&str> = ["crun", "runc", "youki"].into_iter().filter(|name| has(name)).collect();
+    if !runtimes.is_empty() {
+        let runtimes = runtimes.join(", ");
+        let how = "nothing to do where an engine calls them; for a bundle of your own see docs/oci-hook.md";
+        found.push(Finding::ok("runtimes", format!("{runtimes}: {how}")));
     }
     if found.is_empty() {
         found.push(Finding::ok("engines", "no container engine is here; units can be governed all the same"));

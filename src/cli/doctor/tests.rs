@@ -117,7 +117,7 @@ fn engines_are_found_and_told_what_they_need() {
     let root = machine_with(&[("usr/bin/podman", ""), ("usr/bin/crun", ""), ("usr/bin/dockerd", "")]);
     let found = engines::engines(root.path());
     let names: Vec<(&str, Verdict)> = found.iter().map(|finding| (finding.check, finding.verdict)).collect();
-    assert_eq!(names, [("podman", Verdict::Ok), ("docker", Verdict::Warn), ("crun", Verdict::Ok)]);
+    assert_eq!(names, [("podman", Verdict::Ok), ("docker", Verdict::Warn), ("runtimes", Verdict::Ok)]);
 }
 
 #[test]
