@@ -33,8 +33,16 @@ pub(super) fn name_of(report: &BindingReport) -> String {
     match (&report.container, &report.unit) {
         (Some(id), _) => format!("container {}", one_line(&id.chars().take(12).collect::<String>())),
         (None, Some(unit)) => one_line(unit),
-        (None, None) => one_line(&report.cgroup),
+        (None, None) => one_line(unit_in(&report.cgroup).unwrap_or(&report.cgroup)),
     }
+}
+
+/// The system unit that a path says by itself: below slices only, where nobody but systemd makes cgroups.
+fn unit_in(path: &str) -> Option<&str> {
+    let (above, name) = path.rsplit_once('/')?;
+    let is_unit = [".service", ".scope", ".slice"].iter().any(|ending| name.ends_with(ending));
+    let in_slices = above.split('/').skip(1).all(|part| part.ends_with(".slice"));
+    (is_unit && in_slices).then_some(name)
 }
 
 /// Everything about one binding, as paragraphs.
@@ -103,6 +111,17 @@ fn numbers(out: &mut String, title: &str, numbers: &std::collections::BTreeMap<S
 mod tests {
     use super::*;
     use crate::report::RequestReport;
+
+    #[test]
+    fn a_unit_is_called_by_its_name_and_a_cgroup_that_only_looks_like_one_by_its_path() {
+        let name =
+            |path: &str| name_of(&BindingReport { cgroup: path.to_owned(), ..BindingReport::default() });
+        assert_eq!(name("/system.slice/a.service"), "a.service");
+        assert_eq!(name("/a.slice"), "a.slice");
+        assert_eq!(name("/machine.slice/x.scope/a.service"), "/machine.slice/x.scope/a.service");
+        assert_eq!(name("/plain/a.service"), "/plain/a.service");
+        assert_eq!(name(""), "");
+    }
 
     #[test]
     fn a_binding_is_told_in_words() {
