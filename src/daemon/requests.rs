@@ -17,6 +17,7 @@ const INIT_SCOPE: &str = "/init.scope";
 impl Daemon {
     /// Answers one command with a JSON text.
     pub async fn command(&mut self, command: Command) -> Result<String, Refusal> {
+        self.sweep().await;
         match command {
             Command::Attach { cgroup, line, caller_uid } => self.attach(cgroup, line, caller_uid).await,
             Command::AttachContainer { id, pid, line, cgroups_path, required, caller_uid: _ } => {

@@ -6,6 +6,7 @@ use super::hands::{Hands, News, Outcome};
 use super::object::Published;
 use crate::bpf::Event;
 use crate::bpf::catalog::Objects;
+use crate::cgroup::mount;
 use crate::engine::{Input, World};
 use crate::names::CgroupPath;
 use crate::report::KernelReport;
@@ -69,6 +70,15 @@ impl Daemon {
             };
             if let Err(error) = sent {
                 tracing::debug!(%error, "sending a signal");
+            }
+        }
+    }
+
+    /// Forgets cgroups that went away with nothing in force on them, which nothing told us.
+    pub async fn sweep(&mut self) {
+        for (cgroup, path) in self.world.unbound() {
+            if mount::id(&path).ok() != Some(cgroup) {
+                self.apply(Input::Vanished(cgroup)).await;
             }
         }
     }

@@ -34,6 +34,7 @@ impl Daemon {
 
     /// Looks at everything again: at start and after daemon-reload.
     pub async fn rescan(&mut self) {
+        self.sweep().await;
         let Some(systemd) = self.systemd.clone() else { return };
         let (discovery, warnings) = systemd.discover().await;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -66,6 +67,7 @@ impl Daemon {
 
     /// One of systemd's events.
     pub async fn systemd_event(&mut self, event: Event) {
+        self.sweep().await;
         match event {
             Event::UnitChanged(unit) | Event::JobDone(unit) => self.look_at(&unit).await,
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.

@@ -17,6 +17,12 @@ impl World {
         all
     }
 
+    /// Cgroups that somebody asked a policy for and none is in force on: the kernel does not tell when they go.
+    pub fn unbound(&self) -> Vec<(CgroupId, CgroupPath)> {
+        let unbound = self.cgroups.iter().filter(|(_, cgroup)| cgroup.slot.is_none());
+        unbound.map(|(id, cgroup)| (*id, cgroup.path.clone())).collect()
+    }
+
     /// One cgroup by its path.
     pub fn describe_path(&self, path: &CgroupPath) -> Option<BindingReport> {
         self.describe().into_iter().find(|report| report.cgroup == path.as_str())

@@ -157,6 +157,17 @@ fn a_bad_line_is_refused_whole_and_said_while_others_stand() {
 }
 
 #[test]
+fn a_cgroup_with_nothing_in_force_is_named_so_that_its_end_can_be_noticed() {
+    let mut world = World::new(means());
+    for (id, line) in [(1, "deny limit=1M"), (2, "dney"), (3, "none")] {
+        world.step(ask(id, Origin::Annotation, line));
+    }
+    assert_eq!(world.unbound(), [(CgroupId(2), path("/c2")), (CgroupId(3), path("/c3"))]);
+    assert_eq!(world.step(Input::Vanished(CgroupId(2))), vec![]);
+    assert_eq!(world.unbound(), [(CgroupId(3), path("/c3"))]);
+}
+
+#[test]
 fn a_lost_drop_in_ends_the_binding_and_the_registration() {
     let (mut world, mut model) = (World::new(means()), Model::default());
     run(&mut world, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));
