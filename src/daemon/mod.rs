@@ -73,6 +73,12 @@ impl Level {
     }
 }
 
+/// As systemd says, by device and inode: the variable alone is inherited by programs whose stderr is a terminal.
+fn stderr_is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    nix::sys::stat::fstat(std::io::stderr()).is_ok_and(|s| stream == format!("{}:{}", s.st_dev, s.st_ino))
+}
+
 /// To the journal when systemd started us, with fields as they are; else to stderr. MEMCG_BPF_LOG=debug wins over
 /// the configuration.
 fn log() -> Level {
@@ -80,9 +86,8 @@ fn log() -> Level {
     let fixed = std::env::var("MEMCG_BPF_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
     let (filter, handle) = tracing_subscriber::reload::Layer::new(fixed.unwrap_or(LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(filter);
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     match tracing_journald::layer() {
-        Ok(journal) if under_systemd => {
+        Ok(journal) if stderr_is_the_journal() => {
             registry.with(journal.with_field_prefix(None).with_syslog_identifier("memcg-bpfd".into())).init()
         }
         _ => registry
