@@ -229,8 +229,7 @@ fn a_machine_that_cannot_do_it_is_told_in_one_sentence_and_with_an_exit_code_of_
         ("mount --bind /dev/null /sys/kernel/btf/vmlinux", "BTF"),
         ("mount -t tmpfs none /usr/lib/memcg-bpf", "core.bpf.o"),
     ] {
-        let said =
-            try_sh(&format!("unshare -m sh -c '{hide}; exec timeout 30 memcg-bpfd'"));
+        let said = try_sh(&format!("unshare -m sh -c '{hide}; exec timeout 30 memcg-bpfd'"));
         assert!(said.status == 78 && said.err.contains(sentence), "{hide}: {said:?}");
     }
     sh("systemctl start memcg-bpfd");
