@@ -68,28 +68,30 @@ struct {
 
 static const struct memcg_bpf_counters no_counters;
 
+/* After the change, so that nobody remembers under the new number what was true before. */
+static void changed(struct memcg_bpf_world *world)
+{
+	__sync_fetch_and_add(&world->generation, 1);
+}
+
 static int bind(struct memcg_bpf_world *world, __u64 cgroup, struct memcg_bpf_binding *binding)
 {
-	__u32 *count = &world->count[memcg_bpf_place(cgroup)];
 	int err;
 
 	bpf_map_update_elem(&memcg_counters, &cgroup, &no_counters, BPF_NOEXIST);
-	/* Counted first: a program that sees the binding must not be turned away by the filter. */
-	__sync_fetch_and_add(count, 1);
-	err = bpf_map_update_elem(&memcg_bindings, &cgroup, binding, BPF_NOEXIST);
-	if (!err)
-		return 0;
-	__sync_fetch_and_add(count, -1);
-	return bpf_map_update_elem(&memcg_bindings, &cgroup, binding, BPF_ANY);
+	err = bpf_map_update_elem(&memcg_bindings, &cgroup, binding, BPF_ANY);
+	if (err)
+		bpf_map_delete_elem(&memcg_counters, &cgroup);
+	changed(world);
+	return err;
 }
 
 static int unbind(struct memcg_bpf_world *world, __u64 cgroup)
 {
 	int err = bpf_map_delete_elem(&memcg_bindings, &cgroup);
 
-	if (!err)
-		__sync_fetch_and_add(&world->count[memcg_bpf_place(cgroup)], -1);
 	bpf_map_delete_elem(&memcg_counters, &cgroup);
+	changed(world);
 	return err;
 }
 
@@ -187,7 +189,7 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 	struct memcg_bpf_world *world = memcg_bpf_world();
 	__u64 id = cgroup->kn->id;
 
-	if (!world || !memcg_bpf_lookup(world, id))
+	if (!world || !bpf_map_lookup_elem(&memcg_bindings, &id))
 		return 0;
 	unbind(world, id);
 	tell(world, MEMCG_BPF_REMOVED, 0, id, path);
@@ -197,12 +199,11 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 /* --- counters of governed subtrees
  * ------------------------------------------------------------------ */
 
-/* The counters of the governed cgroup `css`, if any; use inside memcg_bpf_for_each_up(). */
-static __always_inline struct memcg_bpf_counters *counters(struct memcg_bpf_world *world,
-							   struct cgroup_subsys_state *css)
+/* The counters of the governed cgroup `css`, if it wants any. */
+static __always_inline struct memcg_bpf_counters *counters(struct cgroup_subsys_state *css)
 {
 	__u64 id = css->cgroup->kn->id;
-	struct memcg_bpf_binding *binding = memcg_bpf_lookup(world, id);
+	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 
 	if (!binding || !(binding->flags & MEMCG_BPF_BINDING_COUNT))
 		return NULL;
@@ -210,18 +211,23 @@ static __always_inline struct memcg_bpf_counters *counters(struct memcg_bpf_worl
 }
 
 /* Runs `body` with `c` set for each counted cgroup at or above css. */
-#define COUNT(css_, body)                                                    \
-	do {                                                                 \
-		struct memcg_bpf_world *world = memcg_bpf_world();           \
-		struct cgroup_subsys_state *css = memcg_bpf_climb(css_);     \
-		if (!world)                                                  \
-			break;                                               \
-		memcg_bpf_for_each_up(css, i)                                \
-		{                                                            \
-			struct memcg_bpf_counters *c = counters(world, css); \
-			if (c)                                               \
-				body;                                        \
-		}                                                            \
+#define COUNT(css_, body)                                             \
+	do {                                                          \
+		struct memcg_bpf_world *world = memcg_bpf_world();    \
+		struct cgroup_subsys_state *css = css_;               \
+		__u64 above;                                          \
+		if (!world)                                           \
+			break;                                        \
+		above = memcg_bpf_above(world, css);                  \
+		if (above & MEMCG_BPF_DEEP)                           \
+			css = memcg_bpf_climb(css);                   \
+		above &= MEMCG_BPF_ABOVE;                             \
+		memcg_bpf_for_each_governed(css, above, i)            \
+		{                                                     \
+			struct memcg_bpf_counters *c = counters(css); \
+			if (c)                                        \
+				body;                                 \
+		}                                                     \
 	} while (0)
 
 static __always_inline struct cgroup_subsys_state *current_css(void)

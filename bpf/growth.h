@@ -127,45 +127,53 @@ static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode m
  * running kernel has. `security_` functions may always be modified, and a refusal there leaves
  * nothing to undo.
  */
-#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                     \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,             \
-						   const struct policy##_params *p);         \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                        \
-	int BPF_PROG(growth__0, struct mm_struct *mm, long pages, int before)                \
-	{                                                                                    \
-		struct memcg_bpf_world *world = memcg_bpf_world();                           \
-		struct task_struct *task = bpf_get_current_task_btf();                       \
-		struct cgroup_subsys_state *css = memcg_bpf_climb(memcg_bpf_task_css(task)); \
-                                                                                             \
-		if (before || !world)                                                        \
-			return before;                                                       \
-		if (!css)                                                                    \
-			return memcg_bpf_refusable(task) ? -MEMCG_BPF_ENOMEM : 0;            \
-		memcg_bpf_for_each_up(css, i)                                                \
-		{                                                                            \
-			__u64 id = css->cgroup->kn->id;                                      \
-			struct memcg_bpf_binding *binding = memcg_bpf_lookup(world, id);     \
-			struct policy##_slot *slot;                                          \
-			struct memcg_bpf_growth_at at = {                                    \
-				.ctx = {.cgroup = id, .request = (__u64)pages << 12},        \
-				.css = css,                                                  \
-			};                                                                   \
-                                                                                             \
-			if (!binding)                                                        \
-				continue;                                                    \
-			slot = bpf_map_lookup_elem(&params, &binding->slot);                 \
-			if (!slot || !slot->in_force)                                        \
-				continue;                                                    \
-			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)       \
-				continue;                                                    \
-			if (!memcg_bpf_refusable(task))                                      \
-				return 0; /* the same for every cgroup above */              \
-			if (memcg_bpf_refuse(id, slot->params.mode))                         \
-				return -MEMCG_BPF_ENOMEM;                                    \
-		}                                                                            \
-		return 0;                                                                    \
-	}                                                                                    \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,             \
+#define MEMCG_BPF_GROWTH(policy, ctx, p)                                               \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,       \
+						   const struct policy##_params *p);   \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                  \
+	int BPF_PROG(growth__0, struct mm_struct *mm, long pages, int before)          \
+	{                                                                              \
+		struct memcg_bpf_world *world = memcg_bpf_world();                     \
+		struct task_struct *task = bpf_get_current_task_btf();                 \
+		struct cgroup_subsys_state *css = memcg_bpf_task_css(task);            \
+		__u64 above;                                                           \
+                                                                                       \
+		if (!world)                                                            \
+			return before;                                                 \
+		above = memcg_bpf_above(world, css);                                   \
+		if (!above || before)                                                  \
+			return before;                                                 \
+		if (above & MEMCG_BPF_TOO_DEEP)                                        \
+			return memcg_bpf_refusable(task) ? -MEMCG_BPF_ENOMEM : 0;      \
+		if (above & MEMCG_BPF_DEEP)                                            \
+			css = memcg_bpf_climb(css);                                    \
+		above &= MEMCG_BPF_ABOVE;                                              \
+		memcg_bpf_for_each_governed(css, above, i)                             \
+		{                                                                      \
+			__u64 id = css->cgroup->kn->id;                                \
+			struct memcg_bpf_binding *binding;                             \
+			struct policy##_slot *slot;                                    \
+			struct memcg_bpf_growth_at at = {                              \
+				.ctx = {.cgroup = id, .request = (__u64)pages << 12},  \
+				.css = css,                                            \
+			};                                                             \
+                                                                                       \
+			binding = bpf_map_lookup_elem(&memcg_bindings, &id);           \
+			if (!binding)                                                  \
+				continue;                                              \
+			slot = bpf_map_lookup_elem(&params, &binding->slot);           \
+			if (!slot || !slot->in_force)                                  \
+				continue;                                              \
+			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY) \
+				continue;                                              \
+			if (!memcg_bpf_refusable(task))                                \
+				return 0; /* the same for every cgroup above */        \
+			if (memcg_bpf_refuse(id, slot->params.mode))                   \
+				return -MEMCG_BPF_ENOMEM;                              \
+		}                                                                      \
+		return 0;                                                              \
+	}                                                                              \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,       \
 						   const struct policy##_params *p)
 
 #endif

@@ -51,6 +51,7 @@ struct cgroup;
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
+	__u64 serial_nr; /* never used twice */
 };
 
 enum cgroup_subsys_id {
@@ -59,11 +60,8 @@ enum cgroup_subsys_id {
 };
 
 struct cgroup {
-	struct cgroup_subsys_state self;
 	int level;
 	struct kernfs_node *kn;
-	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT];
-	struct cgroup *ancestors[];
 };
 
 struct css_set {

@@ -64,7 +64,7 @@ enum memcg_bpf_mode {
 #define MEMCG_BPF_MAX_BINDINGS 4096 /* ten times the containers of a full node */
 #define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be governed; tasks may be deeper */
 #define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered ahead */
-#define MEMCG_BPF_FILTER_SIZE  16384
+#define MEMCG_BPF_SEEN	       64   /* cgroups whose ancestry a CPU remembers; a power of two */
 
 /* What the shared maps of core.bpf.c hold. */
 struct memcg_bpf_binding {
@@ -90,17 +90,15 @@ struct memcg_bpf_counters {
 	__u64 oom;	       /* times the subtree, or a cgroup in it, ran out of memory */
 };
 
-/*
- * What every program may need at once. `count` says how many governed cgroups hash to each place:
- * nearly every task is ungoverned, and for it this costs one multiplication and one load a level
- * instead of a hash map look-up.
- */
+/* What every program may need at once. */
 struct memcg_bpf_world {
 	__u64 machine_pages; /* the machine's memory; written once by the loader */
+	__u64 generation; /* counts changes of bindings, so that what was seen before is looked up
+			     anew */
 	__u32 announce; /* tell the daemon of every cgroup that appears, not only of registered ones
 			 */
 	__u32 dropped;	/* events that found the ring buffer full */
-	__u32 count[MEMCG_BPF_FILTER_SIZE];
+	__u64 zero;	/* a number of which the verifier knows nothing */
 };
 
 /* Shared with core.bpf.c: the loader puts core's maps in place of these by name. */
@@ -126,6 +124,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct memcg_bpf_world);
 } memcg_world SEC(".maps");
+
+/* Which cgroups above one are governed: the answer of the last look, for each object and CPU. */
+struct memcg_bpf_seen {
+	__u64 serial;
+	__u64 generation;
+	__u64 above; /* bit n: the nth cgroup up, 0 being itself, is governed */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MEMCG_BPF_SEEN);
+	__type(key, __u32);
+	__type(value, struct memcg_bpf_seen);
+} seen SEC(".maps");
 
 /* Declares the policy's parameter map: slot → struct NAME_params. */
 #define MEMCG_BPF_POLICY(name)                                                 \

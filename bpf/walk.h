@@ -22,25 +22,11 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 #define MEMCG_BPF_PAGE_SHIFT 12
 
-/* Fibonacci hashing: ids are inode numbers, close together. */
-static __always_inline __u32 memcg_bpf_place(__u64 cgroup)
-{
-	return (cgroup * 0x9e3779b97f4a7c15ULL) >> 50; /* 64 - log2(MEMCG_BPF_FILTER_SIZE) */
-}
-
 static __always_inline struct memcg_bpf_world *memcg_bpf_world(void)
 {
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&memcg_world, &zero);
-}
-
-static __always_inline struct memcg_bpf_binding *memcg_bpf_lookup(struct memcg_bpf_world *world,
-								  __u64 cgroup)
-{
-	if (!world->count[memcg_bpf_place(cgroup)])
-		return NULL;
-	return bpf_map_lookup_elem(&memcg_bindings, &cgroup);
 }
 
 /* The nearest cgroup with a memory controller: never NULL under cgroup v2. */
@@ -59,8 +45,6 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_task_css(struct tas
  */
 static __always_inline struct cgroup_subsys_state *memcg_bpf_climb(struct cgroup_subsys_state *css)
 {
-	if (css->cgroup->level <= MEMCG_BPF_MAX_LEVEL)
-		return css;
 	for (int i = 0; i < MEMCG_BPF_SKIP_MAX; i++) {
 		css = css->parent;
 		if (!css || css->cgroup->level <= MEMCG_BPF_MAX_LEVEL)
@@ -72,6 +56,74 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_climb(struct cgroup
 /* Visits css and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_climb(). */
 #define memcg_bpf_for_each_up(css, i) \
 	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (css); i++, (css) = (css)->parent)
+
+/* Visits the cgroups among them whose bit is set in `above`, the nearest first. */
+#define memcg_bpf_for_each_governed(css, above, i)                    \
+	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (above) && (css); \
+	     i++, (above) >>= 1, (css) = (css)->parent)               \
+		if (!((above)&1))                                     \
+			continue;                                     \
+		else
+
+#define MEMCG_BPF_ABOVE	   ((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1)
+#define MEMCG_BPF_DEEP	   (1ULL << 62) /* bits count from memcg_bpf_climb(css), not from css */
+#define MEMCG_BPF_TOO_DEEP (1ULL << 63) /* nested deeper than anybody has use for */
+
+/*
+ * Asks the map of bindings for every cgroup from css up. The verifier must not follow which bits
+ * are set: it would take every combination for a state of its own.
+ */
+static __always_inline __u64 memcg_bpf_look(struct memcg_bpf_world *world,
+					    struct cgroup_subsys_state *css)
+{
+	volatile __u64 *zero = &world->zero;
+	__u64 above = *zero;
+
+	if (css->cgroup->level > MEMCG_BPF_MAX_LEVEL) {
+		css = memcg_bpf_climb(css);
+		if (!css)
+			return MEMCG_BPF_TOO_DEEP;
+		above = MEMCG_BPF_DEEP ^ *zero;
+	}
+	memcg_bpf_for_each_up(css, i)
+	{
+		__u64 id = css->cgroup->kn->id;
+
+		if (bpf_map_lookup_elem(&memcg_bindings, &id))
+			above = (above | 1ULL << i) ^ *zero;
+	}
+	return above;
+}
+
+/*
+ * Which cgroups from css up are governed. Nearly always nothing has changed since this CPU last
+ * asked for the same cgroup: ancestry never changes, and bindings are counted. The entry is read
+ * after what it is checked by and written the other way round, for a task that preempts us here may
+ * use it too.
+ */
+static __always_inline __u64 memcg_bpf_above(struct memcg_bpf_world *world,
+					     struct cgroup_subsys_state *css)
+{
+	__u64 serial = css->serial_nr;
+	__u64 generation = *(volatile __u64 *)&world->generation;
+	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
+	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
+	__u64 above;
+
+	if (known) {
+		above = known->above;
+		if (known->serial == serial && known->generation == generation)
+			return above;
+	}
+	above = memcg_bpf_look(world, css);
+	if (known) {
+		known->serial = 0;
+		known->above = above;
+		known->generation = generation;
+		known->serial = serial;
+	}
+	return above;
+}
 
 static __always_inline void memcg_bpf_add(__u64 *counter, __u64 n)
 {

@@ -238,7 +238,7 @@ impl Kernel {
     pub fn dropped(&self) -> u64 {
         let key = 0u32.to_ne_bytes();
         let world = self.map("memcg_world").ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
-        let dropped = world.as_deref().and_then(|w| w.get(12..16)).and_then(|w| w.try_into().ok());
+        let dropped = world.as_deref().and_then(|w| w.get(20..24)).and_then(|w| w.try_into().ok());
         u64::from(dropped.map_or(0, u32::from_ne_bytes))
     }
 }
