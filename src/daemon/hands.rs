@@ -1,7 +1,7 @@
 //! Carries out the engine's effects: on the kernel's BPF and on the records of cgroups. What fails is said, and
 //! handed back so that whoever asked hears of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bpf::Kernel;
 use crate::cgroup::{memory, mount, record};
@@ -42,7 +42,12 @@ pub struct Hands {
     unfilled: BTreeMap<u32, String>,
     /// What could not be attached; nothing new is in force as long as it stands.
     unattached: Option<String>,
+    /// Complaints already made, so that a unit that starts and stops all day does not fill the journal.
+    complained: BTreeSet<(CgroupPath, String)>,
 }
+
+/// More complaints than that are forgotten, and then made again.
+const COMPLAINTS_MAX: usize = 1000;
 
 impl Hands {
     /// `machine`: its memory in bytes.
@@ -54,6 +59,7 @@ impl Hands {
             troubles: BTreeMap::new(),
             unfilled: BTreeMap::new(),
             unattached: None,
+            complained: BTreeSet::new(),
         }
     }
 
@@ -128,7 +134,16 @@ impl Hands {
                 outcome.news.push(News::Detached(path, cgroup, reason));
                 Ok(())
             }
+            Effect::Complain { path, sentence, .. }
+                if self.complained.contains(&(path.clone(), sentence.clone())) =>
+            {
+                Ok(())
+            }
             Effect::Complain { path, unit, sentence } => {
+                if self.complained.len() >= COMPLAINTS_MAX {
+                    self.complained.clear();
+                }
+                self.complained.insert((path.clone(), sentence.clone()));
                 // journald shows this line with the unit (journalctl -u UNIT), for we are root.
                 let unit = unit.unwrap_or_default();
                 tracing::warn!(OBJECT_SYSTEMD_UNIT = unit.as_str(), "{path}: {sentence}");
