@@ -167,7 +167,8 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	struct memcg_bpf_binding *prepared, binding;
 	__u64 id = cgroup->kn->id;
 
-	if (!world || !key)
+	/* A v1 hierarchy beside ours (net_cls) has paths and ids of its own. */
+	if (!world || !key || cgroup->root->hierarchy_id)
 		return 0;
 	__builtin_memset(key, 0, sizeof(*key));
 	/* A longer path is cut and so never equals a prepared one, which ends in a zero byte before
@@ -189,7 +190,7 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 	struct memcg_bpf_world *world = memcg_bpf_world();
 	__u64 id = cgroup->kn->id;
 
-	if (!world || !bpf_map_lookup_elem(&memcg_bindings, &id))
+	if (!world || cgroup->root->hierarchy_id || !bpf_map_lookup_elem(&memcg_bindings, &id))
 		return 0;
 	unbind(world, id);
 	tell(world, MEMCG_BPF_REMOVED, 0, id, path);
@@ -215,14 +216,14 @@ static __always_inline struct memcg_bpf_counters *counters(struct cgroup_subsys_
 	do {                                                          \
 		struct memcg_bpf_world *world = memcg_bpf_world();    \
 		struct cgroup_subsys_state *css = css_;               \
-		__u64 above;                                          \
+		struct memcg_bpf_above above;                         \
 		if (!world)                                           \
 			break;                                        \
 		above = memcg_bpf_above(world, css);                  \
-		if (above & MEMCG_BPF_DEEP)                           \
+		if (above.bits & MEMCG_BPF_DEEP)                      \
 			css = memcg_bpf_climb(css);                   \
-		above &= MEMCG_BPF_ABOVE;                             \
-		memcg_bpf_for_each_governed(css, above, i)            \
+		above.bits &= MEMCG_BPF_ABOVE;                        \
+		memcg_bpf_for_each_governed(css, above.bits, i)       \
 		{                                                     \
 			struct memcg_bpf_counters *c = counters(css); \
 			if (c)                                        \

@@ -136,39 +136,41 @@ static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode m
 		struct memcg_bpf_world *world = memcg_bpf_world();                     \
 		struct task_struct *task = bpf_get_current_task_btf();                 \
 		struct cgroup_subsys_state *css = memcg_bpf_task_css(task);            \
-		__u64 above;                                                           \
+		struct memcg_bpf_above above;                                          \
+		bool nearest = true;                                                   \
+		__u32 at_slot;                                                         \
                                                                                        \
 		if (!world)                                                            \
 			return before;                                                 \
 		above = memcg_bpf_above(world, css);                                   \
-		if (!above || before)                                                  \
+		if (!above.bits || before)                                             \
 			return before;                                                 \
-		if (above & MEMCG_BPF_TOO_DEEP)                                        \
+		if (above.bits & MEMCG_BPF_TOO_DEEP)                                   \
 			return memcg_bpf_refusable(task) ? -MEMCG_BPF_ENOMEM : 0;      \
-		if (above & MEMCG_BPF_DEEP)                                            \
+		if (above.bits & MEMCG_BPF_DEEP)                                       \
 			css = memcg_bpf_climb(css);                                    \
-		above &= MEMCG_BPF_ABOVE;                                              \
-		memcg_bpf_for_each_governed(css, above, i)                             \
+		above.bits &= MEMCG_BPF_ABOVE;                                         \
+		at_slot = above.slot;                                                  \
+		memcg_bpf_for_each_governed(css, above.bits, i)                        \
 		{                                                                      \
-			__u64 id = css->cgroup->kn->id;                                \
-			struct memcg_bpf_binding *binding;                             \
-			struct policy##_slot *slot;                                    \
 			struct memcg_bpf_growth_at at = {                              \
-				.ctx = {.cgroup = id, .request = (__u64)pages << 12},  \
+				.ctx = {.request = (__u64)pages << 12},                \
 				.css = css,                                            \
 			};                                                             \
+			struct policy##_slot *slot;                                    \
                                                                                        \
-			binding = bpf_map_lookup_elem(&memcg_bindings, &id);           \
-			if (!binding)                                                  \
+			if (!nearest && !memcg_bpf_slot(css, &at_slot))                \
 				continue;                                              \
-			slot = bpf_map_lookup_elem(&params, &binding->slot);           \
+			nearest = false;                                               \
+			slot = bpf_map_lookup_elem(&params, &at_slot);                 \
 			if (!slot || !slot->in_force)                                  \
 				continue;                                              \
+			at.ctx.cgroup = css->cgroup->kn->id;                           \
 			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY) \
 				continue;                                              \
 			if (!memcg_bpf_refusable(task))                                \
 				return 0; /* the same for every cgroup above */        \
-			if (memcg_bpf_refuse(id, slot->params.mode))                   \
+			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))        \
 				return -MEMCG_BPF_ENOMEM;                              \
 		}                                                                      \
 		return 0;                                                              \

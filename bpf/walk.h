@@ -69,28 +69,40 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_climb(struct cgroup
 #define MEMCG_BPF_DEEP	   (1ULL << 62) /* bits count from memcg_bpf_climb(css), not from css */
 #define MEMCG_BPF_TOO_DEEP (1ULL << 63) /* nested deeper than anybody has use for */
 
+/* What is above a cgroup. */
+struct memcg_bpf_above {
+	__u64 bits; /* see struct memcg_bpf_seen */
+	__u64 slot; /* of the nearest governed cgroup */
+};
+
 /*
  * Asks the map of bindings for every cgroup from css up. The verifier must not follow which bits
  * are set: it would take every combination for a state of its own.
  */
-static __always_inline __u64 memcg_bpf_look(struct memcg_bpf_world *world,
-					    struct cgroup_subsys_state *css)
+static __always_inline struct memcg_bpf_above memcg_bpf_look(struct memcg_bpf_world *world,
+							     struct cgroup_subsys_state *css)
 {
 	volatile __u64 *zero = &world->zero;
-	__u64 above = *zero;
+	struct memcg_bpf_above above = {.bits = *zero, .slot = *zero};
 
 	if (css->cgroup->level > MEMCG_BPF_MAX_LEVEL) {
 		css = memcg_bpf_climb(css);
-		if (!css)
-			return MEMCG_BPF_TOO_DEEP;
-		above = MEMCG_BPF_DEEP ^ *zero;
+		if (!css) {
+			above.bits = MEMCG_BPF_TOO_DEEP;
+			return above;
+		}
+		above.bits = MEMCG_BPF_DEEP ^ *zero;
 	}
 	memcg_bpf_for_each_up(css, i)
 	{
 		__u64 id = css->cgroup->kn->id;
+		struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 
-		if (bpf_map_lookup_elem(&memcg_bindings, &id))
-			above = (above | 1ULL << i) ^ *zero;
+		if (!binding)
+			continue;
+		if (!(above.bits & MEMCG_BPF_ABOVE))
+			above.slot = binding->slot;
+		above.bits = (above.bits | 1ULL << i) ^ *zero;
 	}
 	return above;
 }
@@ -98,31 +110,45 @@ static __always_inline __u64 memcg_bpf_look(struct memcg_bpf_world *world,
 /*
  * Which cgroups from css up are governed. Nearly always nothing has changed since this CPU last
  * asked for the same cgroup: ancestry never changes, and bindings are counted. The entry is read
- * after what it is checked by and written the other way round, for a task that preempts us here may
- * use it too.
+ * before what it is checked by and written the other way round, for a task that preempts us here
+ * may use it too.
  */
-static __always_inline __u64 memcg_bpf_above(struct memcg_bpf_world *world,
-					     struct cgroup_subsys_state *css)
+static __always_inline struct memcg_bpf_above memcg_bpf_above(struct memcg_bpf_world *world,
+							      struct cgroup_subsys_state *css)
 {
 	__u64 serial = css->serial_nr;
 	__u64 generation = *(volatile __u64 *)&world->generation;
 	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
 	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
-	__u64 above;
+	struct memcg_bpf_above above;
 
 	if (known) {
-		above = known->above;
+		above.bits = known->above;
+		above.slot = known->slot;
 		if (known->serial == serial && known->generation == generation)
 			return above;
 	}
 	above = memcg_bpf_look(world, css);
 	if (known) {
 		known->serial = 0;
-		known->above = above;
+		known->above = above.bits;
+		known->slot = above.slot;
 		known->generation = generation;
 		known->serial = serial;
 	}
 	return above;
+}
+
+/* The slot of a governed cgroup; false when it has been unbound meanwhile. */
+static __always_inline bool memcg_bpf_slot(struct cgroup_subsys_state *css, __u32 *slot)
+{
+	__u64 id = css->cgroup->kn->id;
+	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
+
+	if (!binding)
+		return false;
+	*slot = binding->slot;
+	return true;
 }
 
 static __always_inline void memcg_bpf_add(__u64 *counter, __u64 n)

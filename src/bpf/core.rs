@@ -41,7 +41,7 @@ pub enum BpfError {
     #[error("changing the map {map}: {why}")]
     Map { map: &'static str, why: libbpf_rs::Error },
     /// The path does not fit a registration.
-    #[error("'{0}' is longer than 255 bytes, so it cannot be registered ahead; it is bound when it appears")]
+    #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
     PathTooLong(CgroupPath),
     /// The `command` program refused.
     #[error(
@@ -188,26 +188,43 @@ impl Kernel {
         self.command(Op::Announce, "announce", u64::from(all), 0, 0)
     }
 
-    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life.
-    pub fn need(&mut self, policies: &BTreeSet<String>, counting: bool, life: bool) -> Result<(), BpfError> {
+    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life. What fails is
+    /// returned by policy; "" stands for cgroup life, without which nothing is in force. Tries again when called again.
+    pub fn need(
+        &mut self,
+        policies: &BTreeSet<String>,
+        counting: &BTreeSet<String>,
+        life: bool,
+    ) -> BTreeMap<String, BpfError> {
+        let mut failed = BTreeMap::new();
         // New things first: nothing that was in force has a gap.
         if life && self.life.is_empty() {
-            self.life = LIFE.iter().map(|name| self.attach(name)).collect::<Result<_, _>>()?;
+            match LIFE.iter().map(|name| self.attach(name)).collect() {
+                Ok(links) => self.life = links,
+                Err(error) => drop(failed.insert(String::new(), error)),
+            }
         }
-        if counting && self.counting.is_empty() {
+        if !counting.is_empty() && self.counting.is_empty() {
             let chosen: Vec<String> = chosen_programs(&self.counting_hooks).collect();
-            self.counting = chosen.iter().map(|name| self.attach(name)).collect::<Result<_, _>>()?;
+            match chosen.iter().map(|name| self.attach(name)).collect() {
+                Ok(links) => self.counting = links,
+                Err(error) => drop(counting.first().map(|name| failed.insert(name.clone(), error))),
+            }
         }
         for (name, policy) in &mut self.policies {
-            if policies.contains(name) { policy.attach()? } else { policy.detach() }
+            if !policies.contains(name) {
+                policy.detach();
+            } else if let Err(error) = policy.attach() {
+                failed.insert(name.clone(), error);
+            }
         }
-        if !counting {
+        if counting.is_empty() {
             self.counting.clear();
         }
         if !life {
             self.life.clear();
         }
-        Ok(())
+        failed
     }
 
     fn attach(&self, name: &str) -> Result<Link, BpfError> {

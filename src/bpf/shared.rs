@@ -41,10 +41,11 @@ pub fn binding(slot: u32, flags: u32) -> [u8; 8] {
     bytes
 }
 
-/// `struct memcg_bpf_path`: zero-padded; `None` when it would not fit with its terminating zero.
+/// `struct memcg_bpf_path`: zero-padded; `None` when it is so long that the kernel's cut of an even longer path would
+/// equal it.
 pub fn path_key(path: &str) -> Option<[u8; PATH_MAX]> {
     let mut key = [0; PATH_MAX];
-    if path.len() >= PATH_MAX {
+    if path.len() >= PATH_MAX.saturating_sub(1) {
         return None;
     }
     key.get_mut(..path.len())?.copy_from_slice(path.as_bytes());

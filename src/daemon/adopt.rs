@@ -1,10 +1,11 @@
 //! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
 
+use super::requests::forbidden;
 use super::state::Daemon;
 use crate::cgroup::{mount, record, tree};
 use crate::engine::Input;
 use crate::names::CgroupPath;
-use crate::source::record::Record;
+use crate::source::record::{Record, RecordError};
 
 impl Daemon {
     /// Walks the cgroup tree for records.
@@ -26,12 +27,20 @@ impl Daemon {
     async fn adopt_one(&mut self, path: &CgroupPath, bytes: &[u8]) {
         let requests = match Record::parse(bytes) {
             Ok(record) => record.requests,
+            Err(error @ RecordError::Version(_)) => {
+                tracing::warn!("{path}: its record is left for the version that wrote it: {error}");
+                return;
+            }
             Err(error) => {
                 tracing::warn!("{path}: its record cannot be used and is removed: {error}");
                 drop(record::erase_record(path));
                 return;
             }
         };
+        if let Some(sentence) = forbidden(path) {
+            tracing::warn!("{sentence}");
+            return;
+        }
         if let Ok(cgroup) = mount::id(path) {
             self.apply(Input::Adopt { cgroup, path: path.clone(), requests }).await;
         }

@@ -40,8 +40,10 @@ pub struct Hands {
     troubles: BTreeMap<CgroupPath, String>,
     /// Slots that could not be filled: whoever is bound to one has no policy in force.
     unfilled: BTreeMap<u32, String>,
-    /// What could not be attached; nothing new is in force as long as it stands.
-    unattached: Option<String>,
+    /// The policies in each slot.
+    holds: BTreeMap<u32, Vec<String>>,
+    /// Policies that could not be attached, and why; "" stands for what all need.
+    unattached: BTreeMap<String, String>,
     /// Complaints already made, so that a unit that starts and stops all day does not fill the journal.
     complained: BTreeSet<(CgroupPath, String)>,
 }
@@ -58,7 +60,8 @@ impl Hands {
             announcing: false,
             troubles: BTreeMap::new(),
             unfilled: BTreeMap::new(),
-            unattached: None,
+            holds: BTreeMap::new(),
+            unattached: BTreeMap::new(),
             complained: BTreeSet::new(),
         }
     }
@@ -86,6 +89,7 @@ impl Hands {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {
             Effect::Put { slot, policies } => {
+                self.holds.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
                 let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
                 put.map_err(|e| {
                     self.unfilled.insert(slot, text(&e));
@@ -94,11 +98,18 @@ impl Hands {
             }
             Effect::Clear { slot } => {
                 self.unfilled.remove(&slot);
+                self.holds.remove(&slot);
                 self.kernel.clear(slot).map_err(|e| text(&e))
             }
             Effect::Bind { cgroup, path, slot, count } => {
-                self.usable(slot)?;
-                self.kernel.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}"))?;
+                let bound = self
+                    .usable(slot)
+                    .and_then(|()| self.kernel.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
+                if bound.is_err() {
+                    // Never leave it on the old slot, which somebody else may get.
+                    self.kernel.unbind(cgroup);
+                    return bound;
+                }
                 // It may have been removed, and even made anew, between the request and now.
                 if mount::id(&path).ok() != Some(cgroup) {
                     outcome.vanished.push(cgroup);
@@ -110,8 +121,13 @@ impl Hands {
                 Ok(())
             }
             Effect::Register { path, slot, count } => {
-                self.usable(slot)?;
-                self.kernel.register(&path, slot, count).map_err(|e| text(&e))
+                let registered = self
+                    .usable(slot)
+                    .and_then(|()| self.kernel.register(&path, slot, count).map_err(|e| text(&e)));
+                if registered.is_err() {
+                    self.kernel.unregister(&path);
+                }
+                registered
             }
             Effect::Unregister { path } => {
                 self.kernel.unregister(&path);
@@ -134,6 +150,7 @@ impl Hands {
                 outcome.news.push(News::Detached(path, cgroup, reason));
                 Ok(())
             }
+            Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
             Effect::Complain { path, sentence, .. }
                 if self.complained.contains(&(path.clone(), sentence.clone())) =>
             {
@@ -154,21 +171,30 @@ impl Hands {
 
     /// Is what the slot holds in the kernel and attached?
     fn usable(&self, slot: u32) -> Result<(), String> {
-        match self.unfilled.get(&slot).or(self.unattached.as_ref()) {
+        let of_policy = |name: &String| self.unattached.get(name);
+        let lacking = self.unfilled.get(&slot).or_else(|| of_policy(&String::new()));
+        let lacking = lacking.or_else(|| self.holds.get(&slot)?.iter().find_map(of_policy));
+        match lacking {
             Some(sentence) => Err(sentence.clone()),
             None => Ok(()),
         }
     }
 
     fn need(&mut self, need: &Need) -> Result<(), String> {
-        let attached = self.kernel.need(&need.policies, need.counting, need.life).map_err(|e| e.to_string());
-        self.unattached = attached.as_ref().err().cloned();
-        attached?;
+        let failed = self.kernel.need(&need.policies, &need.counting, need.life);
+        self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         if need.announce != self.announcing {
             self.kernel.announce(need.announce).map_err(|e| e.to_string())?;
             self.announcing = need.announce;
         }
+        // Not an error of this effect: those who are bound to such a policy hear of it, the others are well.
+        self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));
         Ok(())
+    }
+
+    /// How many events of the kernel were lost so far.
+    pub fn dropped(&self) -> u64 {
+        self.kernel.dropped()
     }
 
     /// Adds what only the kernel and the cgroup's files know.
@@ -190,7 +216,7 @@ impl Hands {
 
 fn path_of(effect: &Effect) -> Option<&CgroupPath> {
     match effect {
-        Effect::Bind { path, .. } | Effect::Register { path, .. } => Some(path),
+        Effect::Bind { path, .. } | Effect::Register { path, .. } | Effect::Fail { path, .. } => Some(path),
         _ => None,
     }
 }

@@ -15,20 +15,22 @@ mod units;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
-use crate::bpf::{Kernel, catalog, kernel};
-use crate::cgroup::{memory, mount};
+use crate::bpf::{BpfError, Kernel, catalog, kernel};
+use crate::cgroup::{memory, mount, record, tree};
 use crate::engine::{Input, Means, World};
+use crate::names::CgroupPath;
 use crate::policy::catalog::Catalog;
 use crate::policy::layer::Allow;
 use crate::report::KernelReport;
-use crate::systemd::{Events, Systemd};
+use crate::systemd::{Events, Systemd, SystemdError};
 use config::Config;
 use state::Daemon;
 
@@ -36,6 +38,9 @@ use state::Daemon;
 const EXIT_CANNOT: u8 = 78;
 /// D-Bus calls that wait for their turn; more are refused, so that a flood of callers cannot fill our memory.
 const CALLS_MAX: usize = 256;
+
+/// A hook waits 2 s for us, then records its request on the cgroup: by this time it has.
+const ADOPT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
@@ -46,7 +51,7 @@ pub fn run() -> ExitCode {
             Ok(prepared) => runtime.block_on(serve(prepared)),
             Err(error) => {
                 tracing::error!("{error:#}");
-                return ExitCode::from(EXIT_CANNOT);
+                return ExitCode::from(if hopeless(&error) { EXIT_CANNOT } else { 1 });
             }
         },
         Err(error) => Err(anyhow!(error)),
@@ -100,6 +105,12 @@ fn log() -> Level {
             .init(),
     }
     Level(fixed.is_none().then_some(handle))
+}
+
+/// Will the next try end the same way? Not so when memory was short or files were being replaced.
+fn hopeless(error: &anyhow::Error) -> bool {
+    let cannot_load = |e: &BpfError| matches!(e, BpfError::NoBtf(_) | BpfError::Load { .. });
+    error.downcast_ref::<mount::MountError>().is_some() || error.downcast_ref().is_some_and(cannot_load)
 }
 
 /// What is found out and loaded before anybody can ask for anything.
@@ -171,21 +182,26 @@ async fn serve(prepared: Prepared) -> Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
 
-    daemon.adopt().await;
-    let mut units = match daemon.meet_systemd().await {
-        Ok(units) => Some(units),
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
-        }
-    };
+    // On the bus before anything else: whoever calls while we look around waits in the queue, and is not lost.
     let published = object::serve(&connection, sender, kernel_json).await;
     daemon.published =
         Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
+    daemon.adopt().await;
+    let mut units = match daemon.meet_systemd().await {
+        Ok(units) => Some(units),
+        Err(error @ SystemdError::Absent) => {
+            tracing::warn!("{error}");
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::debug!(%error, "telling systemd that we are ready");
     }
     tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
+    // A hook that gave up on us while we started has left a record.
+    let mut again = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
+    let mut adopted_again = false;
 
     loop {
         tokio::select! {
@@ -198,11 +214,17 @@ async fn serve(prepared: Prepared) -> Result<()> {
                 ready?.clear_ready();
                 let news = events.take();
                 daemon.kernel_events(news).await;
+                daemon.events_lost().await;
             }
             event = next(&mut units) => match event {
                 Some(event) => daemon.systemd_event(event).await,
-                None => units = None,
+                // Without the bus nobody reaches us; the next daemon adopts what is recorded.
+                None => bail!("the connection to the system bus is lost"),
             },
+            () = &mut again, if !adopted_again => {
+                adopted_again = true;
+                daemon.adopt().await;
+            }
             _ = term.recv() => break,
             _ = int.recv() => break,
         }
@@ -244,8 +266,29 @@ impl Daemon {
     }
 }
 
+/// Does a successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
+/// us, the records stay.
 async fn restarting(systemd: &Systemd) -> bool {
     let asked = systemd.own_job_type(std::process::id());
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(2), asked).await;
-    matches!(answer, Ok(Some(job)) if job == "restart" || job == "try-restart" || job == "start")
+    let answer = tokio::time::timeout(Duration::from_secs(2), asked).await;
+    !matches!(answer, Ok(Some(job)) if job == "stop")
+}
+
+/// `memcg-bpfd --forget`: removes all records from cgroups, for the package's removal.
+pub fn forget() -> ExitCode {
+    let (mut erased, mut failed) = (0u32, 0u32);
+    for path in tree::all(&CgroupPath::root()) {
+        if !matches!(record::read_record(&path), Ok(Some(_))) {
+            continue;
+        }
+        match record::erase_record(&path) {
+            Ok(()) => erased = erased.saturating_add(1),
+            Err(error) => {
+                failed = failed.saturating_add(1);
+                eprintln!("memcg-bpfd: removing the record of {path}: {error}");
+            }
+        }
+    }
+    println!("memcg-bpfd: {erased} records removed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -90,9 +90,15 @@ impl Daemon {
     /// Asks the engine, and takes the request back when the kernel did not go along.
     async fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, request: Request) -> Result<String, Refusal> {
         let origin = request.origin;
+        let before = self.world.request(cgroup, origin);
         let failures = self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
         if !failures.is_empty() {
-            self.apply(Input::Withdraw { cgroup, origin }).await;
+            // What was in force before stays in force.
+            let back = match before {
+                Some(request) => Input::Ask { cgroup, path, request },
+                None => Input::Withdraw { cgroup, origin },
+            };
+            self.apply(back).await;
             return Err(Refusal::Failed(failures.join("\n")));
         }
         self.report(&path)
@@ -162,34 +168,50 @@ impl Daemon {
     }
 }
 
-/// The guards that hold whoever asks.
-fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
+/// The guards that hold whoever asks: D-Bus, unit files and records alike.
+pub fn forbidden(path: &CgroupPath) -> Option<String> {
     if path.is_root() {
-        return Err(Refusal::InvalidArgument("the root cgroup cannot be governed: name one below it".into()));
+        return Some("the root cgroup cannot be governed: name one below it".into());
     }
-    if path.as_str() == INIT_SCOPE {
-        return Err(Refusal::InvalidArgument(format!("{path} is PID 1's own cgroup and is never governed")));
+    let init = CgroupPath::parse(INIT_SCOPE).ok()?;
+    if init.is_within(path) {
+        return Some(format!("{path} is PID 1's own cgroup and is never governed"));
     }
-    if own().is_some_and(|own| own.is_within(path) && path.file_name().ends_with(".service")) {
-        return Err(Refusal::InvalidArgument(format!(
-            "{path} is memcg-bpfd's own cgroup and is never governed"
-        )));
+    if own().is_some_and(|own| own.is_within(path)) {
+        return Some(format!(
+            "{path} holds memcg-bpfd itself and is never governed: name the cgroups beside it, or put \
+             memcg-bpfd.service into another slice"
+        ));
     }
     if path.level() > MAX_LEVEL {
-        return Err(Refusal::InvalidArgument(format!(
+        return Some(format!(
             "{path} is {} levels deep; cgroups down to level {MAX_LEVEL} can be governed, and policies on them hold \
              for everything below",
             path.level()
-        )));
+        ));
+    }
+    None
+}
+
+/// What a cgroup that exists must have besides.
+pub fn uncontrolled(path: &CgroupPath) -> Option<String> {
+    (!memory::is_controlled(path)).then(|| {
+        format!(
+            "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or set \
+             MemoryAccounting=yes on the unit"
+        )
+    })
+}
+
+fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
+    if let Some(sentence) = forbidden(path) {
+        return Err(Refusal::InvalidArgument(sentence));
     }
     let cgroup = mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
-    if !memory::is_controlled(path) {
-        return Err(Refusal::InvalidArgument(format!(
-            "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or \
-             set MemoryAccounting=yes on the unit"
-        )));
+    match uncontrolled(path) {
+        Some(sentence) => Err(Refusal::InvalidArgument(sentence)),
+        None => Ok(cgroup),
     }
-    Ok(cgroup)
 }
 
 fn own() -> Option<CgroupPath> {

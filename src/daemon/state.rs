@@ -1,5 +1,7 @@
 //! The daemon's state and the one road through it: input → effects → kernel, records and signals.
 
+use std::collections::BTreeSet;
+
 use zbus::Connection;
 
 use super::hands::{Hands, News, Outcome};
@@ -24,6 +26,10 @@ pub struct Daemon {
     pub systemd: Option<Systemd>,
     pub discovery: Discovery,
     pub specifiers: Specifiers,
+    /// Lost events we know of.
+    pub dropped: u64,
+    /// Paths of transient units with a policy.
+    pub transient: BTreeSet<CgroupPath>,
 }
 
 impl Daemon {
@@ -44,6 +50,8 @@ impl Daemon {
             systemd: None,
             discovery: Discovery::default(),
             specifiers: super::units::specifiers(),
+            dropped: 0,
+            transient: BTreeSet::new(),
         }
     }
 
@@ -87,9 +95,7 @@ impl Daemon {
     pub async fn kernel_events(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::Removed { cgroup } => {
-                    self.apply(Input::Vanished(cgroup)).await;
-                }
+                Event::Removed { cgroup } => self.cgroup_gone(cgroup).await,
                 Event::Created { cgroup, path, bound } => {
                     let Ok(path) = CgroupPath::parse(&path) else { continue };
                     self.apply(Input::Appeared { cgroup, path: path.clone(), bound }).await;
@@ -99,6 +105,26 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// When the ring buffer was full, what it would have told is looked up.
+    pub async fn events_lost(&mut self) {
+        let dropped = self.hands.dropped();
+        if dropped == self.dropped {
+            return;
+        }
+        let lost = dropped.saturating_sub(self.dropped);
+        tracing::warn!(
+            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
+        );
+        self.dropped = dropped;
+        let all: Vec<_> = self.world.cgroups().map(|(id, path)| (id, path.clone())).collect();
+        for (id, path) in all {
+            if mount::id(&path).ok() != Some(id) {
+                self.cgroup_gone(id).await;
+            }
+        }
+        self.rescan().await;
     }
 
     /// One line for the journal at start.

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::requests::{forbidden, uncontrolled};
 use super::state::Daemon;
 use crate::cgroup::mount;
 use crate::engine::Input;
@@ -48,7 +49,7 @@ impl Daemon {
             }
         };
         // Units that had a policy and may have lost it.
-        units.extend(self.known_units());
+        units.extend(self.world.units());
         for (unit, info) in systemd.load_all(&units).await {
             match info {
                 Ok(Some(info)) => self.read(&info).await,
@@ -60,18 +61,18 @@ impl Daemon {
         }
     }
 
-    fn known_units(&self) -> Vec<UnitName> {
-        let reports = self.world.describe();
-        reports.iter().filter_map(|r| r.unit.as_deref()).filter_map(|u| UnitName::parse(u).ok()).collect()
-    }
-
     /// One of systemd's events.
     pub async fn systemd_event(&mut self, event: Event) {
         self.sweep().await;
         match event {
             Event::UnitChanged(unit) | Event::JobDone(unit) => self.look_at(&unit).await,
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
-            Event::UnitGone(_) => {}
+            Event::UnitGone(unit) => {
+                // Instances and transient units are found again when they come again.
+                if !self.discovery.units.contains(&unit) && !self.runs(&unit) {
+                    self.apply(Input::UnitForgotten(unit)).await;
+                }
+            }
             Event::Reloaded => self.rescan().await,
             Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
         }
@@ -79,6 +80,11 @@ impl Daemon {
 
     /// A cgroup appeared that no registration named: does one of the patterns match its unit?
     pub async fn cgroup_appeared(&mut self, path: &CgroupPath) {
+        // System units live below slices only; anybody may make a cgroup called like a unit elsewhere.
+        let below_slices = path.parent().is_some_and(|p| p.components().all(|c| c.ends_with(".slice")));
+        if !below_slices {
+            return;
+        }
         // systemd puts a '_' before names that would clash with a cgroup's files.
         let name = path.file_name();
         if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
@@ -111,6 +117,32 @@ impl Daemon {
             info.control_group_id.filter(|id| *id != 0).map(CgroupId).or_else(|| mount::id(&path).ok());
         // systemd may answer with a cgroup that is gone by now.
         let cgroup = cgroup.filter(|id| mount::id(&path).ok() == Some(*id));
+        let request = request.filter(|_| {
+            let why = forbidden(&path).or_else(|| cgroup.and_then(|_| uncontrolled(&path)));
+            if let Some(sentence) = &why {
+                tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{sentence}");
+            }
+            why.is_none()
+        });
+        if info.transient && request.is_some() {
+            self.transient.insert(path.clone());
+        }
         self.apply(Input::Unit { unit: info.name.clone(), path, cgroup, request }).await;
+    }
+
+    fn runs(&self, unit: &UnitName) -> bool {
+        self.world.describe().iter().any(|r| r.cgroup_id != 0 && r.unit.as_deref() == Some(unit.as_str()))
+    }
+
+    /// A governed cgroup is gone. A transient unit ends with it, and so does its registration.
+    pub async fn cgroup_gone(&mut self, cgroup: CgroupId) {
+        let path = self.world.path_of(cgroup);
+        self.apply(Input::Vanished(cgroup)).await;
+        if let Some(path) = path
+            && self.transient.remove(&path)
+            && let Some(unit) = self.world.unit_at(&path)
+        {
+            self.apply(Input::UnitForgotten(unit)).await;
+        }
     }
 }

@@ -153,6 +153,13 @@ pub enum Effect {
         /// Why.
         reason: &'static str,
     },
+    /// It cannot be done; whoever asked hears of it.
+    Fail {
+        /// The cgroup.
+        path: CgroupPath,
+        /// One sentence.
+        sentence: String,
+    },
     /// Something was wrong with a request; said once, on the unit it concerns.
     Complain {
         /// The cgroup.
@@ -169,8 +176,8 @@ pub enum Effect {
 pub struct Need {
     /// Policies that somebody is bound to, or registered for.
     pub policies: BTreeSet<String>,
-    /// One of them wants the subtree's counters.
-    pub counting: bool,
+    /// Those among them that want the subtree's counters.
+    pub counting: BTreeSet<String>,
     /// Anything is bound or registered at all, or a pattern waits for cgroups that match.
     pub life: bool,
     /// The kernel announces every new cgroup, not only registered ones.
@@ -236,6 +243,27 @@ impl World {
     pub fn container(&self, container: &str) -> Vec<CgroupId> {
         let of = |c: &Cgroup| c.requests.iter().any(|r| r.container.as_deref() == Some(container));
         self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect()
+    }
+
+    /// What an origin asks for on a cgroup now.
+    pub fn request(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
+        self.cgroups.get(&cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
+    }
+
+    /// Units with a registration, and those that a cgroup's request names.
+    pub fn units(&self) -> BTreeSet<UnitName> {
+        let named = self.cgroups.values().flat_map(|c| &c.requests).filter_map(|r| r.unit.as_deref());
+        self.units.keys().cloned().chain(named.filter_map(|name| UnitName::parse(name).ok())).collect()
+    }
+
+    /// The unit registered under this path.
+    pub fn unit_at(&self, path: &CgroupPath) -> Option<UnitName> {
+        self.units.iter().find(|(_, unit)| unit.path == *path).map(|(name, _)| name.clone())
+    }
+
+    /// The path of a cgroup we know.
+    pub fn path_of(&self, cgroup: CgroupId) -> Option<CgroupPath> {
+        self.cgroups.get(&cgroup).map(|c| c.path.clone())
     }
 
     /// The faults of a request that would be asked for now, without asking.

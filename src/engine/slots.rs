@@ -6,6 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 /// As many as there can be bindings (`MEMCG_BPF_MAX_BINDINGS`).
 pub const SLOTS: u32 = 4096;
 
+/// Said when all are taken.
+pub const EXHAUSTED: &str =
+    "4096 different policy lines are in use at once, which is the most; detach some first";
+
 /// What a slot holds: policy names and the bytes of their parameters.
 pub type Content = Vec<(String, Vec<u8>)>;
 

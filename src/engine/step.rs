@@ -24,7 +24,10 @@ impl World {
         let mut work = Work::default();
         match input {
             Input::Unit { unit, path, cgroup, request } => self.unit(unit, path, cgroup, request, &mut work),
-            Input::UnitForgotten(unit) => self.forget_unit(&unit, &mut work),
+            Input::UnitForgotten(unit) => {
+                self.forget_unit(&unit, &mut work);
+                self.withdraw_unit(&unit, &mut work);
+            }
             Input::Ask { cgroup, path, request } => {
                 self.ask(cgroup, path, vec![request], &mut work);
             }
@@ -44,7 +47,7 @@ impl World {
         let after = self.needed();
         let both = Need {
             policies: before.policies.union(&after.policies).cloned().collect(),
-            counting: before.counting || after.counting,
+            counting: before.counting.union(&after.counting).cloned().collect(),
             life: before.life || after.life,
             announce: before.announce || after.announce,
         };
@@ -64,18 +67,21 @@ impl World {
     fn needed(&self) -> Need {
         let policies: BTreeSet<String> =
             self.slots.contents().flatten().map(|(name, _)| name.clone()).collect();
-        let counting = policies.iter().any(|name| self.means.counting.contains(name));
+        let counting = policies.intersection(&self.means.counting).cloned().collect();
         let life = self.announce || !policies.is_empty();
         Need { policies, counting, life, announce: self.announce }
     }
 
     /// A slot with these policies, filled if need be; `None` for no policies, or when there is none left.
-    fn take_slot(&mut self, policies: &[Bound], work: &mut Work) -> Option<u32> {
+    fn take_slot(&mut self, path: &CgroupPath, policies: &[Bound], work: &mut Work) -> Option<u32> {
         if policies.is_empty() {
             return None;
         }
         let content = policies.iter().map(|p| (p.name.clone(), p.params.bytes.clone())).collect();
-        let (slot, fill) = self.slots.take(&content)?;
+        let Some((slot, fill)) = self.slots.take(&content) else {
+            work.then.push(Effect::Fail { path: path.clone(), sentence: super::slots::EXHAUSTED.to_owned() });
+            return None;
+        };
         if fill {
             work.first.push(Effect::Put { slot, policies: content });
         }
@@ -115,7 +121,7 @@ impl World {
         }
         let resolved = self.resolve(std::slice::from_ref(request));
         complain(path, Some(unit.as_str()), &resolved, work);
-        let slot = self.take_slot(&resolved.policies, work);
+        let slot = self.take_slot(path, &resolved.policies, work);
         if let Some(slot) = slot {
             let count = self.counts(&resolved.policies);
             work.then.push(Effect::Register { path: path.clone(), slot, count });
@@ -167,6 +173,15 @@ impl World {
         }
     }
 
+    /// Takes back what a unit's files asked for, on cgroups that still exist.
+    fn withdraw_unit(&mut self, unit: &UnitName, work: &mut Work) {
+        let of = |c: &Cgroup| c.requests.iter().any(|r| r.unit.as_deref() == Some(unit.as_str()));
+        let cgroups: Vec<CgroupId> = self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect();
+        for cgroup in cgroups {
+            self.withdraw(cgroup, Origin::DropIn, work);
+        }
+    }
+
     /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
     fn settle(&mut self, id: CgroupId, work: &mut Work) {
         let Some(mut cgroup) = self.cgroups.remove(&id) else { return };
@@ -174,8 +189,8 @@ impl World {
         let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());
         complain(&cgroup.path, unit.as_deref(), &resolved, work);
         let old = cgroup.slot;
-        cgroup.slot = self.take_slot(&resolved.policies, work);
         let path = cgroup.path.clone();
+        cgroup.slot = self.take_slot(&path, &resolved.policies, work);
         match (old, cgroup.slot) {
             (before, Some(slot)) if before != Some(slot) => {
                 let count = self.counts(&resolved.policies);
@@ -185,7 +200,11 @@ impl World {
             }
             (Some(_), None) => {
                 work.then.push(Effect::Unbind { cgroup: id });
-                let reason = "nobody asks for a policy any more";
+                let reason = match (cgroup.requests.is_empty(), resolved.faults.is_empty()) {
+                    (true, _) => "nobody asks for a policy any more",
+                    (false, true) => "the highest origin asked for none",
+                    (false, false) => "what is asked for now is not valid",
+                };
                 work.then.push(Effect::Detached { cgroup: id, path: path.clone(), reason });
             }
             _ => {}
@@ -202,21 +221,14 @@ impl World {
 
     /// The kernel has bound a registered cgroup, or we do it now.
     fn appeared(&mut self, id: CgroupId, path: CgroupPath, bound: bool, work: &mut Work) {
-        let registered = self.units.values().find(|u| u.path == path).cloned();
-        let Some(unit) = registered else {
-            if bound {
-                // Unregistered between the kernel's event and now.
-                work.then.push(Effect::Unbind { cgroup: id });
-            }
-            return;
-        };
-        if self.cgroups.contains_key(&id) {
-            return;
+        let registered = self.units.values().find(|u| u.path == path).map(|u| u.request.clone());
+        if let Some(request) = registered {
+            // Binds once more what the kernel bound: it may have taken a slot that was registered before this one.
+            self.ask(id, path, vec![request], work);
         }
-        self.ask(id, path, vec![unit.request], work);
-        if bound && self.cgroups.get(&id).is_some_and(|c| c.slot == unit.slot) {
-            // Already in force since before the first process.
-            work.then.retain(|e| !matches!(e, Effect::Bind { cgroup, .. } if *cgroup == id));
+        if bound && self.cgroups.get(&id).is_none_or(|c| c.slot.is_none()) {
+            // Unregistered between the kernel's event and now.
+            work.then.push(Effect::Unbind { cgroup: id });
         }
     }
 

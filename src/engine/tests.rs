@@ -95,6 +95,7 @@ impl Model {
                 Effect::Need(need) => self.need = need,
                 Effect::Record { path, requests } => drop(self.records.insert(path, requests)),
                 Effect::Erase { path } => drop(self.records.remove(&path)),
+                Effect::Fail { sentence, .. } => panic!("{sentence}"),
                 Effect::Attached { .. } | Effect::Detached { .. } | Effect::Complain { .. } => {}
             }
         }
@@ -133,16 +134,35 @@ fn a_registered_slot_is_the_one_the_cgroup_gets() {
     run(&mut world, &mut model, unit("x.service", None, Some("deny limit=1M")));
     let at = path("/system.slice/x.service");
     let slot = model.registered[&at];
-    // The kernel has bound it: no Bind is asked for again.
-    let effects = world.step(Input::Appeared { cgroup: CgroupId(7), path: at.clone(), bound: true });
-    assert!(!effects.iter().any(|e| matches!(e, Effect::Bind { .. })), "{effects:?}");
-    model.bound.insert(CgroupId(7), slot);
-    model.perform(effects);
+    model.bound.insert(CgroupId(7), slot); // by the kernel
+    run(&mut world, &mut model, Input::Appeared { cgroup: CgroupId(7), path: at.clone(), bound: true });
+    assert_eq!(model.bound[&CgroupId(7)], slot);
     assert!(model.records.contains_key(&at));
     // The unit stops and starts again: the registration is still there.
     run(&mut world, &mut model, Input::Vanished(CgroupId(7)));
     assert_eq!(model.registered[&at], slot);
     assert_eq!(world.describe()[0].state, "registered");
+}
+
+#[test]
+fn what_the_kernel_bound_for_a_registration_that_is_gone_is_unbound() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, unit("x.service", None, Some("deny limit=1M")));
+    run(&mut world, &mut model, Input::UnitForgotten(UnitName::parse("x.service").unwrap()));
+    model.bound.insert(CgroupId(7), 0); // by the kernel, a moment before
+    let at = path("/system.slice/x.service");
+    run(&mut world, &mut model, Input::Appeared { cgroup: CgroupId(7), path: at, bound: true });
+    assert_eq!(model, Model::default());
+}
+
+#[test]
+fn when_no_slot_is_left_the_asker_hears_of_it() {
+    let mut world = World::new(means());
+    for id in 0..u64::from(slots::SLOTS) {
+        world.step(ask(id + 1, Origin::Operator, &format!("deny limit={}", 65536 + id)));
+    }
+    let effects = world.step(ask(99_999, Origin::Operator, "deny limit=1M"));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Fail { .. })), "{effects:?}");
 }
 
 #[test]
