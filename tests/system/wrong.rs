@@ -22,7 +22,7 @@ fn wrong_arguments_are_answered_with_what_is_wrong_with_them() {
     let scene = Scene::new("arguments");
     let long_line = format!("Attach ss /system.slice 'deny {}'", "x".repeat(5000));
     let long_path = format!("Attach ss /{} observe", "x".repeat(5000));
-    let long_path_sentence = format!("'/{}…' is not a cgroup path: longer than 4095 bytes", "x".repeat(62));
+    let long_path_sentence = format!("'/{}…' is not a cgroup path: longer than 4095 bytes", "x".repeat(79));
     let mut wrong = String::new();
     for (call, sentence) in [
         ("Attach ss system.slice observe", "'system.slice' is not a cgroup path: it does not start with '/'"),

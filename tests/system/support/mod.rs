@@ -68,9 +68,18 @@ pub fn first_line(file: &Path) -> String {
     })
 }
 
-/// What the daemon says is governed or registered.
+/// What the daemon says is governed or registered. A daemon that is busy reading the files of many units may need
+/// longer than the command waits, on an emulated machine with a busy host: that is asked again.
 pub fn status() -> Vec<BindingReport> {
-    serde_json::from_str(&sh("memcg-bpf status --json")).expect("what status --json prints")
+    let mut said = try_sh("memcg-bpf status --json");
+    for _ in 0..4 {
+        if said.err.contains("did not answer within") {
+            eprintln!("{}", said.err);
+            said = try_sh("memcg-bpf status --json");
+        }
+    }
+    assert_eq!(said.status, 0, "{}", said.err);
+    serde_json::from_str(&said.out).expect("what status --json prints")
 }
 
 /// The report for a cgroup, if there is one.
