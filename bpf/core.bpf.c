@@ -100,6 +100,7 @@ enum memcg_bpf_op {
 	MEMCG_BPF_BIND = 1,	/* value: cgroup id */
 	MEMCG_BPF_ANNOUNCE = 2, /* value: 1 = tell of every new cgroup */
 	MEMCG_BPF_MACHINE = 3,	/* value: the machine's memory in pages */
+	MEMCG_BPF_DAEMON = 4,	/* value: the daemon's process id */
 };
 
 /*
@@ -132,6 +133,9 @@ int command(struct memcg_bpf_command *cmd)
 		return 0;
 	case MEMCG_BPF_MACHINE:
 		world->machine_pages = cmd->value;
+		return 0;
+	case MEMCG_BPF_DAEMON:
+		world->daemon = cmd->value;
 		return 0;
 	}
 	return -1;

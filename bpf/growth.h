@@ -100,13 +100,19 @@ static __always_inline bool memcg_bpf_refusable(struct task_struct *task)
 		       nr == 395 /* shmget */;
 	nr &= ~0x40000000; /* x32 uses the same numbers with this bit */
 	return nr == 9 /* mmap */ || nr == 10 /* mprotect */ || nr == 12 /* brk */ ||
-	       nr == 25 /* mremap */ || nr == 29 /* shmget */ || nr == 329 /* pkey_mprotect */;
+	       nr == 25 /* mremap */ || nr == 29 /* shmget */ || nr == 329 /* pkey_mprotect */ ||
+	       nr == 453 /* map_shadow_stack */;
 #elif defined(__TARGET_ARCH_arm64)
 	__s32 nr = regs->syscallno;
 
 	return nr == 194 /* shmget */ || nr == 214 /* brk */ || nr == 216 /* mremap */ ||
 	       nr == 222 /* mmap */ || nr == 226 /* mprotect */ || nr == 288 /* pkey_mprotect */;
 #endif
+}
+
+static __always_inline bool memcg_bpf_is_daemon(struct memcg_bpf_world *world)
+{
+	return bpf_get_current_pid_tgid() >> 32 == world->daemon;
 }
 
 /* Counts a refusal (or what would have been one); true when it is to be carried out. */
@@ -168,7 +174,7 @@ static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode m
 			at.ctx.cgroup = css->cgroup->kn->id;                           \
 			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY) \
 				continue;                                              \
-			if (!memcg_bpf_refusable(task))                                \
+			if (!memcg_bpf_refusable(task) || memcg_bpf_is_daemon(world))  \
 				return 0; /* the same for every cgroup above */        \
 			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))        \
 				return -MEMCG_BPF_ENOMEM;                              \

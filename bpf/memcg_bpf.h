@@ -93,12 +93,12 @@ struct memcg_bpf_counters {
 /* What every program may need at once. */
 struct memcg_bpf_world {
 	__u64 machine_pages; /* the machine's memory; written once by the loader */
-	__u64 generation; /* counts changes of bindings, so that what was seen before is looked up
-			     anew */
-	__u32 announce; /* tell the daemon of every cgroup that appears, not only of registered ones
-			 */
-	__u32 dropped;	/* events that found the ring buffer full */
-	__u64 zero;	/* a number of which the verifier knows nothing */
+	__u64 generation; /* of the bindings: what was seen under another number counts no more */
+	__u32 announce;	  /* tell of every cgroup that appears, not only of registered ones */
+	__u32 dropped;	  /* events that found the ring buffer full */
+	__u32 daemon;	  /* its process id: it needs memory to let others go */
+	__u32 unused;
+	__u64 zero; /* a number of which the verifier knows nothing */
 };
 
 /* Shared with core.bpf.c: the loader puts core's maps in place of these by name. */

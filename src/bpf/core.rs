@@ -109,6 +109,7 @@ impl Kernel {
             btf,
         };
         kernel.command(Op::Machine, "describe the machine of", machine / 4096, 0, 0)?;
+        kernel.command(Op::Daemon, "exempt the daemon in", u64::from(std::process::id()), 0, 0)?;
         Ok(kernel)
     }
 

@@ -20,6 +20,7 @@ pub enum Op {
     Bind = 1,
     Announce = 2,
     Machine = 3,
+    Daemon = 4,
 }
 
 /// `struct memcg_bpf_command` as the bytes the program reads.

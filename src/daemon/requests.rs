@@ -177,11 +177,9 @@ pub fn forbidden(path: &CgroupPath) -> Option<String> {
     if init.is_within(path) {
         return Some(format!("{path} is PID 1's own cgroup and is never governed"));
     }
-    if own().is_some_and(|own| own.is_within(path)) {
-        return Some(format!(
-            "{path} holds memcg-bpfd itself and is never governed: name the cgroups beside it, or put \
-             memcg-bpfd.service into another slice"
-        ));
+    // Slices above us may be governed: core exempts our process.
+    if own().is_some_and(|own| own == *path) {
+        return Some(format!("{path} is memcg-bpfd's own cgroup and is never governed"));
     }
     if path.level() > MAX_LEVEL {
         return Some(format!(
