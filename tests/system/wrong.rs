@@ -34,17 +34,17 @@ fn wrong_arguments_are_answered_with_what_is_wrong_with_them() {
         ("Attach ss /init.scope observe", "/init.scope is PID 1's own cgroup and is never governed"),
         (
             "Attach ss /system.slice/memcg-bpfd.service observe",
-            "/system.slice/memcg-bpfd.service holds memcg-bpfd itself and is never governed: name the cgroups beside it, or put memcg-bpfd.service into another slice",
+            "/system.slice/memcg-bpfd.service is memcg-bpfd's own cgroup and is never governed",
         ),
         ("Attach ss /no/such observe", "there is no cgroup /no/such"),
         (&long_path, &long_path_sentence),
         (&long_line, "the policy line has 5005 bytes; at most 4096 are allowed"),
         (
-            "Attach ss /user.slice 'dney limit=64M'",
+            "Attach ss /system.slice 'dney limit=64M'",
             "operator uid 0, column 1: unknown policy 'dney'; did you mean 'deny'?",
         ),
         (
-            "Attach ss /user.slice 'deny limt=64M'",
+            "Attach ss /system.slice 'deny limt=64M'",
             "operator uid 0, column 6: unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?",
         ),
         ("Detach s /system.slice", "no policy was asked for on /system.slice"),
