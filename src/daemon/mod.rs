@@ -109,7 +109,8 @@ fn log() -> Level {
 
 /// Will the next try end the same way? Not so when memory was short or files were being replaced.
 fn hopeless(error: &anyhow::Error) -> bool {
-    let cannot_load = |e: &BpfError| matches!(e, BpfError::NoBtf(_) | BpfError::Load { .. });
+    let cannot_load =
+        |e: &BpfError| matches!(e, BpfError::NoBtf(_) | BpfError::Open { .. } | BpfError::Load { .. });
     error.downcast_ref::<mount::MountError>().is_some() || error.downcast_ref().is_some_and(cannot_load)
 }
 
@@ -130,10 +131,11 @@ fn prepare(level: &Level) -> Result<Prepared> {
     let core = Path::new(catalog::CORE_OBJECT);
     let dirs: Vec<PathBuf> = catalog::POLICY_DIRS.iter().map(PathBuf::from).collect();
     let objects = catalog::load(core, &dirs);
-    objects.errors.iter().for_each(|error| tracing::error!("{error}"));
     let report = kernel::probe(&objects)?;
     let machine = memory::machine().context("reading the machine's memory")?;
     let kernel = Kernel::open(core, objects.files.clone(), machine)?;
+    // Only now: where core itself cannot be had, that is the one thing to say.
+    objects.errors.iter().for_each(|error| tracing::error!("{error}"));
     let means = means(&objects, &report, &config);
     Ok(Prepared { objects, report, kernel, means, machine })
 }
