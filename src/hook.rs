@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::names::CgroupPath;
-use crate::source::oci::{ContainerState, STATE_MAX, Status};
+use crate::source::oci::{ContainerRequest, ContainerState, STATE_MAX, Status};
 use crate::source::shown;
 
 use call::CallError;
@@ -171,11 +171,11 @@ fn run(state: &[u8], stage: Option<Stage>, surroundings: &Surroundings) -> Outco
         Err(error) => return without_state(&error.to_string()),
     };
     let request = state.request();
-    let Some(line) = request.line.as_deref() else { return Outcome::default() };
     let stage = stage.unwrap_or(match request.status {
         Status::Creating | Status::Created | Status::Running => Stage::Start,
         Status::Stopped => Stage::End,
     });
+    let Some(line) = request.line.as_deref() else { return without_line(&request, stage) };
     let mut outcome = match stage {
         Stage::Start => start::start(&request, line, surroundings),
         Stage::End => end(request.id.as_str(), surroundings),
@@ -185,6 +185,20 @@ fn run(state: &[u8], stage: Option<Stage>, surroundings: &Surroundings) -> Outco
     }
     outcome.container = Some(request.id.as_str().to_owned());
     outcome
+}
+
+/// No policy is asked for; but what is odd is told, and a policy that may be meant for this container and is required
+/// keeps it from starting.
+fn without_line(request: &ContainerRequest, stage: Stage) -> Outcome {
+    if stage != Stage::Start || request.warnings.is_empty() {
+        return Outcome::default();
+    }
+    Outcome {
+        notes: request.warnings.iter().map(|what| about(request.id.as_str(), what)).collect(),
+        container: Some(request.id.as_str().to_owned()),
+        fail: request.required && request.unidentified,
+        ..Outcome::default()
+    }
 }
 
 /// The daemon sees the cgroup go by itself, so nothing that goes wrong here matters.

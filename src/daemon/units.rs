@@ -65,7 +65,12 @@ impl Daemon {
     pub async fn systemd_event(&mut self, event: Event) {
         self.sweep().await;
         match event {
-            Event::UnitChanged(unit) | Event::JobDone(unit) => self.look_at(&unit).await,
+            Event::UnitChanged(unit) | Event::JobDone(unit) => {
+                // A busy machine starts units all the time, and each look is a dozen questions to PID 1.
+                if self.discovery.concerns(&unit) || self.world.units().contains(&unit) {
+                    self.look_at(&unit).await;
+                }
+            }
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
             Event::UnitGone(unit) => {
                 // Instances and transient units are found again when they come again.

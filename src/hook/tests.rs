@@ -39,6 +39,15 @@ impl Machine {
         Machine::with(bus, Memory::default())
     }
 
+    /// With a short deadline where the daemon will not answer.
+    fn late(daemon: &FakeDaemon, mood: Mood) -> Machine {
+        let mut machine = Machine::new(daemon.address());
+        if matches!(mood, Mood::Slow | Mood::BusSilent) {
+            machine.surroundings.deadline = Duration::from_millis(800);
+        }
+        machine
+    }
+
     fn with(bus: String, memory: Memory) -> Machine {
         let dir = tempfile::tempdir().unwrap();
         let proc = dir.path().join("proc");
@@ -51,7 +60,8 @@ impl Machine {
         .unwrap();
         let surroundings = Surroundings {
             bus,
-            deadline: Duration::from_millis(800),
+            // Long: a busy machine must not decide a test. Those about lateness shorten it.
+            deadline: Duration::from_secs(60),
             proc,
             records: Box::new(memory.clone()),
         };
@@ -168,7 +178,7 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
     ];
     for (mood, why, consequence) in cases {
         let daemon = FakeDaemon::start(mood);
-        let machine = Machine::new(daemon.address());
+        let machine = Machine::late(&daemon, mood);
         let outcome = machine.run(&[DENY]);
         assert_eq!(
             (outcome.fail, outcome.notes),
@@ -177,7 +187,7 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
         );
         assert_eq!(machine.recorded().is_some(), consequence == recorded, "{mood:?}");
 
-        let machine = Machine::new(daemon.address());
+        let machine = Machine::late(&daemon, mood);
         let outcome = machine.run(&[DENY, NEEDED]);
         let sentence = format!("container c1: {why}; it does not start, because memcg.bpf/required is true");
         assert_eq!((outcome.fail, outcome.notes), (true, vec![sentence]), "{mood:?}");

@@ -106,6 +106,8 @@ pub struct ContainerRequest {
     pub line: Option<String>,
     /// True when the container must not start without its policy.
     pub required: bool,
+    /// True when there is a policy for one container of a pod, and the engine does not say whether it is this one.
+    pub unidentified: bool,
     /// What is odd about the annotations, one sentence each. Nothing of it stops a container.
     pub warnings: Vec<String>,
 }
@@ -163,6 +165,9 @@ impl ContainerState {
                 shown(key)
             ));
         }
+        let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
+        let one_of_pod = self.annotations.keys().any(|key| key.starts_with(POLICY_OF));
+        let unidentified = line.is_none() && !named && one_of_pod;
         ContainerRequest {
             id: self.id.clone(),
             pid: self.pid,
@@ -170,6 +175,7 @@ impl ContainerState {
             status: self.status,
             line,
             required,
+            unidentified,
             warnings,
         }
     }

@@ -210,3 +210,12 @@ proptest::proptest! {
         let _ = cgroups_path(&bytes);
     }
 }
+
+#[test]
+fn a_policy_that_may_be_meant_for_this_container_is_known_as_such() {
+    let name = ("io.kubernetes.cri.container-name", "db");
+    assert!(request(&[("memcg.bpf/policy.web", "observe")]).unidentified);
+    assert!(!request(&[("memcg.bpf/policy.web", "observe"), name]).unidentified);
+    assert!(!request(&[("memcg.bpf/policy.web", "observe"), ("memcg.bpf/policy", "observe")]).unidentified);
+    assert!(!request(&[("memcg.bpf/policies", "observe")]).unidentified);
+}
