@@ -77,3 +77,42 @@ fn a_container_in_a_governed_slice_obeys_both() {
     wait_for("only the slice to be left", || (status().len() == 1).then_some(()));
     scene.end();
 }
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_percentage_follows_a_maximum_that_changes_anywhere_above() {
+    let mut scene = Scene::new("percent");
+    scene.unit("mppct.slice", "[Slice]\nMemoryMax=200M\n");
+    scene.service("mppct-a.service", &format!("{PROGRAMS}/eat 300 hold"), "Slice=mppct.slice\nType=exec\n");
+    scene.policy("mppct-a.service", "deny limit=50%").reload();
+    unit_in_state("mppct-a.service", "registered");
+    for (max, expected) in [(200, 100), (120, 60)] {
+        sh(&format!(
+            "systemctl set-property --runtime mppct.slice MemoryMax={max}M; systemctl start mppct-a"
+        ));
+        refused_at(&first_line(&scene.out("mppct-a.service")), expected);
+        sh("systemctl stop mppct-a.service");
+        drop(std::fs::remove_file(scene.out("mppct-a.service")));
+    }
+    scene.at_end("systemctl revert mppct.slice".to_owned());
+    scene.end();
+}
+
+/// A container may make cgroups of its own below the governed one, as many levels down as it likes.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn nobody_slips_away_by_nesting_deeper_than_can_be_governed() {
+    let mut scene = Scene::new("deep");
+    sh("mkdir /sys/fs/cgroup/mpdeep && memcg-bpf attach /mpdeep 'deny limit=64M'");
+    scene.at_end("cd /sys/fs/cgroup && find mpdeep -depth -type d -exec rmdir {} +".to_owned());
+    let out = scene.dir.join("deep");
+    for levels in [1, 40] {
+        sh(&format!(
+            "cd /sys/fs/cgroup/mpdeep; for i in $(seq {levels}); do echo +memory > cgroup.subtree_control; mkdir -p n; cd n; done; \
+             sh -c 'echo $$ > cgroup.procs; exec {PROGRAMS}/eat 200' > {}",
+            out.display()
+        ));
+        refused_at(&first_line(&out), 64);
+    }
+    scene.end();
+}
