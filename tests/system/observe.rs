@@ -57,14 +57,16 @@ fn requests_and_charges_are_those_of_the_program() {
     assert_eq!(more(&maps, &after, "growth_pages"), MAPS * PAGES_OF_64K);
     assert_eq!(more(&maps, &after, "growth_refused"), 0);
 
-    // Charged in batches: up to one a processor is in stock before and after, and page tables are charged too.
+    // Charged in batches: up to one a processor is in stock before and after, and page tables are charged too. Before
+    // 6.16 a processor keeps stock for one cgroup only, and gives back what is left of a batch whenever another one
+    // charges: on a busy machine more is charged than is touched.
     let after = counters("mptouch.service");
     let charged = more(&touch, &after, "charged_pages");
     let processors: u64 = sh("nproc").parse().unwrap();
     let slack = 2 * BATCH * processors;
     let tables = PAGES / 512 + 2;
     assert!(
-        charged + slack >= PAGES && charged <= PAGES + tables + slack,
+        charged + slack >= PAGES && charged <= 2 * PAGES + tables + slack,
         "{charged} pages charged for {PAGES}"
     );
     assert!(more(&touch, &after, "charges") >= charged / BATCH);
