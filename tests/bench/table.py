@@ -12,10 +12,13 @@ def main(lines_path: str, json_path: str) -> int:
     if not rows or rows[0]["case"] != "base":
         print("bench: the test machine returned no figures", file=sys.stderr)
         return 1
-    base = rows[0]["costs"]
+    bases = {row["process"]: row["costs"] for row in rows if row["case"] == "base"}
     print(f"{'instructions':<20}" + "".join(f"{name:>22}" for name in OPERATIONS))
+    print(f"{'base':<20}" + "".join(f"{bases['bench-free'][name]:>22}" for name in OPERATIONS))
     for row in rows:
-        cells = ""
+        if row["case"] == "base":
+            continue
+        base, cells = bases[row["process"]], ""
         for name in OPERATIONS:
             more = row["costs"][name] - base[name]
             cells += f"{row['costs'][name]:>9} {more:+6} {100 * more / base[name]:+.1f}%".rjust(22)
