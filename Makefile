@@ -16,17 +16,25 @@ RELEASE := $(TARGET)/release
 BPF_HEADERS := $(wildcard bpf/*.h)
 BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
 BPF_OBJECTS := $(patsubst bpf/%.c,target/bpf/%.o,$(BPF_SOURCES))
+MACHINE ?= $(shell uname -m)
+BPF_ARCH_x86_64 := x86
+BPF_ARCH_aarch64 := arm64
+BPF_ARCH = $(or $(BPF_ARCH_$(MACHINE)),$(error The BPF objects know the registers of x86_64 and aarch64, not of \
+	'$(MACHINE)'; bpf/growth.h and bpf/kernel.h are where to teach them))
 # Without block placement: Linux 6.1 refuses loops that are entered in the middle.
-BPF_FLAGS := -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Ibpf -Wall -Werror -mllvm -disable-block-placement
+BPF_FLAGS = -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ibpf -Wall -Werror -mllvm -disable-block-placement
 
 INSTALL := install -D -m 644
 INSTALL_PROGRAM := install -D -m 755
+# What names our programs, with their place written in: $(call INSTALL_NAMING,from,to).
+INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
+	$(INSTALL) /dev/stdin $(2)
 
 .PHONY: help build bpf quick format lint test check demo bench vm deb install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
-	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr go to "make install".'
+	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
 build: bpf ## the three programs and the BPF objects
 	cargo build --release --locked
@@ -71,20 +79,23 @@ vm: ## a root shell in a fresh machine; CMD='...' runs one command
 deb: ## the Debian package, under target/deb/
 	packaging/deb/build
 
+# PREFIX moves programs and headers. What the daemon, systemd, D-Bus and container engines look for stays where they
+# look.
 install: ## what `make build` built, to DESTDIR and PREFIX
+	$(if $(filter /%,$(PREFIX)),,$(error PREFIX must be an absolute path, not '$(PREFIX)'))
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpfd $(DESTDIR)$(PREFIX)/sbin/memcg-bpfd
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf $(DESTDIR)$(PREFIX)/bin/memcg-bpf
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-hook $(DESTDIR)$(PREFIX)/libexec/oci/hooks.d/memcg-bpf-hook
-	set -e; for object in $(BPF_OBJECTS); do \
-		$(INSTALL) $$object $(DESTDIR)$(PREFIX)/lib/memcg-bpf/$${object#target/bpf/}; done
 	set -e; for header in $(BPF_HEADERS); do \
 		$(INSTALL) $$header $(DESTDIR)$(PREFIX)/include/memcg-bpf/$${header#bpf/}; done
+	set -e; for object in $(BPF_OBJECTS); do \
+		$(INSTALL) $$object $(DESTDIR)/usr/lib/memcg-bpf/$${object#target/bpf/}; done
 	set -e; for hook in oci-hooks/*.json; do \
-		$(INSTALL) $$hook $(DESTDIR)$(PREFIX)/share/containers/oci/hooks.d/$${hook#oci-hooks/}; done
-	$(INSTALL) systemd/memcg-bpfd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/memcg-bpfd.service
-	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)$(PREFIX)/share/dbus-1/system.d/org.memcg.Bpf1.conf
-	$(INSTALL) systemd/org.memcg.Bpf1.service $(DESTDIR)$(PREFIX)/share/dbus-1/system-services/org.memcg.Bpf1.service
-	$(INSTALL) systemd/org.memcg.Bpf1.xml $(DESTDIR)$(PREFIX)/share/dbus-1/interfaces/org.memcg.Bpf1.xml
+		$(call INSTALL_NAMING,$$hook,$(DESTDIR)/usr/share/containers/oci/hooks.d/$${hook#oci-hooks/}); done
+	$(call INSTALL_NAMING,systemd/memcg-bpfd.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpfd.service)
+	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
+	$(INSTALL) systemd/org.memcg.Bpf1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.memcg.Bpf1.service
+	$(INSTALL) systemd/org.memcg.Bpf1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.memcg.Bpf1.xml
 	$(INSTALL) systemd/memcg-bpf.conf $(DESTDIR)/etc/memcg-bpf/memcg-bpf.conf
 
 clean: ## removes target/, with the machine's images

@@ -26,6 +26,10 @@ use journal::Priority;
 /// The most time for the runtime to write the state; it is in the pipe before the hook runs, or soon after.
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Why a container does not start whose policy cannot be told from that of its neighbours.
+const UNIDENTIFIED: &str = "the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER \
+    may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true";
+
 const HELP: &str = "\
 memcg-bpf-hook: the OCI hook of memcg-bpf
 
@@ -193,12 +197,14 @@ fn without_line(request: &ContainerRequest, stage: Stage) -> Outcome {
     if stage != Stage::Start || request.warnings.is_empty() {
         return Outcome::default();
     }
-    Outcome {
-        notes: request.warnings.iter().map(|what| about(request.id.as_str(), what)).collect(),
-        container: Some(request.id.as_str().to_owned()),
-        fail: request.required && request.unidentified,
-        ..Outcome::default()
+    let id = request.id.as_str();
+    let odd = request.warnings.iter().map(|what| about(id, what)).collect();
+    let container = Some(id.to_owned());
+    if request.required && request.unidentified {
+        // Runtimes show one line: the reason, not what is odd besides.
+        return Outcome { fail: true, notes: vec![about(id, UNIDENTIFIED)], debug: odd, container };
     }
+    Outcome { notes: odd, container, ..Outcome::default() }
 }
 
 /// The daemon sees the cgroup go by itself, so nothing that goes wrong here matters.

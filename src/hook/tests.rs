@@ -104,6 +104,50 @@ fn a_container_without_annotation_goes_by_in_silence() {
     assert!(daemon.calls().is_empty());
 }
 
+const FOR_WEB: (&str, &str) = ("memcg.bpf/policy.web", "deny limit=64M");
+const MISSPELT: (&str, &str) = ("memcg.bpf/polcy", "observe");
+
+#[test]
+fn a_required_policy_that_may_be_meant_for_this_container_keeps_it_from_starting() {
+    let machine = Machine::new(nobody());
+    for odd in [&[FOR_WEB, NEEDED][..], &[FOR_WEB, NEEDED, MISSPELT]] {
+        let outcome = machine.run(odd);
+        assert!(outcome.fail);
+        assert_eq!(outcome.container.as_deref(), Some("c1"));
+        assert_eq!(
+            outcome.notes,
+            [
+                "container c1: the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true"
+            ]
+        );
+        assert!(outcome.debug[0].contains("'memcg.bpf/policy.web'"), "{outcome:?}");
+    }
+    // It has started long ago.
+    let stopped = machine.state("stopped", &[FOR_WEB, NEEDED]);
+    assert_eq!(run(&stopped, None, &machine.surroundings), Outcome::default());
+}
+
+#[test]
+fn what_is_odd_is_told_without_a_policy_too_and_keeps_nothing_from_starting() {
+    let machine = Machine::new(nobody());
+    let unidentified = "container c1: ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy";
+    let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, memcg.bpf/policy.CONTAINER and memcg.bpf/required";
+    let unclear = "container c1: annotation memcg.bpf/required is 'ture', which is neither true nor false; taken as false";
+    let db = ("io.kubernetes.container.name", "db");
+    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        (&[FOR_WEB], &[unidentified]),
+        (&[FOR_WEB, ("memcg.bpf/required", "ture")], &[unidentified, unclear]),
+        (&[MISSPELT], &[unknown]),
+        (&[MISSPELT, NEEDED], &[unknown]),
+        // The policy is another container's, and this one is known not to be it.
+        (&[FOR_WEB, NEEDED, db], &[]),
+    ];
+    for (annotations, notes) in cases {
+        let outcome = machine.run(annotations);
+        assert_eq!((outcome.fail, outcome.notes), (false, notes.iter().map(|n| (*n).to_owned()).collect()));
+    }
+}
+
 #[test]
 fn the_daemon_is_asked_once_and_success_is_silent() {
     let daemon = FakeDaemon::start(Mood::Willing);

@@ -101,7 +101,7 @@ impl UnitName {
     }
 
     /// Names of the directories whose drop-ins this unit reads, the most specific first; each may exist below every
-    /// directory of systemd's search path. As in systemd, an instance also reads `foo-@x.service.d`.
+    /// directory of systemd's search path. For one file name systemd asks the search path first and this order second. As in systemd, an instance also reads `foo-@x.service.d`.
     pub fn drop_in_dirs(&self) -> Vec<String> {
         let mut dirs = Vec::new();
         let suffix = self.kind.suffix();
