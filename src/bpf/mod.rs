@@ -1,5 +1,5 @@
-//! The only room that touches libbpf: policy objects and their schemas, maps, links, events, and what this
-//! kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
+//! The only room that touches libbpf: policy objects and their schemas (and, beside them, profiles), maps, links,
+//! events, and what this kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
 
 mod attach;
 pub mod catalog;
@@ -8,6 +8,7 @@ mod events;
 pub mod kernel;
 mod log;
 mod policy;
+pub mod profiles;
 mod schema;
 mod shared;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Answer;
 use super::policies::ObjectDir;
 use super::screen::{json, one_line};
+use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
 use crate::policy::fault::Fault;
 use crate::policy::lint::lint_line;
@@ -66,7 +67,7 @@ impl Check {
                 if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
             );
         }
-        let (profiles, broken) = files::profiles(std::path::Path::new("/"));
+        let (profiles, broken) = profiles::load(std::path::Path::new("/"));
         let catalog = Catalog { policies: objects.schemas, profiles };
         let mut found: Vec<Finding> =
             objects.errors.into_iter().map(|error| Finding::sentence(true, one_line(&error))).collect();

@@ -7,7 +7,6 @@ pub mod config;
 mod explain;
 mod hands;
 pub mod object;
-mod profiles;
 mod requests;
 mod state;
 mod units;
@@ -23,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
-use crate::bpf::{BpfError, Kernel, catalog, kernel};
+use crate::bpf::{BpfError, Kernel, catalog, kernel, profiles};
 use crate::cgroup::{memory, mount, record, tree};
 use crate::engine::{Input, Means, World};
 use crate::names::CgroupPath;

@@ -134,17 +134,18 @@ fn what_is_odd_is_told_without_a_policy_too_and_keeps_nothing_from_starting() {
     let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, memcg.bpf/policy.CONTAINER and memcg.bpf/required";
     let unclear = "container c1: annotation memcg.bpf/required is 'ture', which is neither true nor false; taken as false";
     let db = ("io.kubernetes.container.name", "db");
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
-        (&[FOR_WEB], &[unidentified]),
-        (&[FOR_WEB, ("memcg.bpf/required", "ture")], &[unidentified, unclear]),
-        (&[MISSPELT], &[unknown]),
-        (&[MISSPELT, NEEDED], &[unknown]),
+    let cases = [
+        (vec![FOR_WEB], vec![unidentified]),
+        (vec![FOR_WEB, ("memcg.bpf/required", "ture")], vec![unidentified, unclear]),
+        (vec![MISSPELT], vec![unknown]),
+        (vec![MISSPELT, NEEDED], vec![unknown]),
         // The policy is another container's, and this one is known not to be it.
-        (&[FOR_WEB, NEEDED, db], &[]),
+        (vec![FOR_WEB, NEEDED, db], vec![]),
     ];
     for (annotations, notes) in cases {
-        let outcome = machine.run(annotations);
-        assert_eq!((outcome.fail, outcome.notes), (false, notes.iter().map(|n| (*n).to_owned()).collect()));
+        let outcome = machine.run(&annotations);
+        assert!(!outcome.fail, "{annotations:?}");
+        assert_eq!(outcome.notes, notes, "{annotations:?}");
     }
 }
 

@@ -1,6 +1,5 @@
-//! Reading what is to be checked: unit files, and the profiles that their lines may name.
+//! Reading the unit files that are to be checked.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,8 +8,6 @@ use super::{Finding, in_line};
 use crate::cli::screen::one_line;
 use crate::names::{UnitKind, UnitName};
 use crate::policy::catalog::Catalog;
-use crate::policy::fault::Fault;
-use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
 use crate::source::directive::{self, Spelling};
 use crate::source::specifier::Specifiers;
 use crate::systemd::UNIT_FILE_MAX;
@@ -75,29 +72,6 @@ fn unit_of(path: &Path) -> Option<(UnitKind, UnitName)> {
     };
     let stem = if stem.is_empty() || stem.ends_with('-') { format!("{stem}x") } else { stem.to_owned() };
     Some((kind, UnitName::parse(&format!("{stem}.{}", kind.suffix())).ok()?))
-}
-
-/// All profiles below `root`, and what is wrong with them.
-pub(super) fn profiles(root: &Path) -> (BTreeMap<String, Profile>, Vec<Fault>) {
-    let mut files = Vec::new();
-    for dir in PROFILE_DIRS {
-        let Ok(entries) = std::fs::read_dir(root.join(dir.trim_start_matches('/'))) else { continue };
-        for entry in entries.flatten() {
-            let Ok(file_name) = entry.file_name().into_string() else { continue };
-            if !file_name.ends_with(PROFILE_SUFFIX) {
-                continue;
-            }
-            let masked = std::fs::read_link(entry.path()).is_ok_and(|to| to == Path::new("/dev/null"));
-            // One byte more than allowed is enough for the profile's own check to refuse it.
-            let text = if masked {
-                None
-            } else {
-                read_at_most(&entry.path(), PROFILE_BYTES_MAX.saturating_add(1)).ok()
-            };
-            files.push(ProfileFile { dir: dir.to_owned(), file_name, text });
-        }
-    }
-    profile::load(&files)
 }
 
 /// A regular file's text, of bounded length.
@@ -165,17 +139,5 @@ mod tests {
         ] {
             assert_eq!(unit_of(Path::new(file)).unwrap().1.as_str(), name, "{file}");
         }
-    }
-
-    #[test]
-    fn a_masked_profile_is_no_profile() {
-        let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join("etc/memcg-bpf/profiles.d");
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("gold.profile"), "[Profile]\nPolicy=observe\n").unwrap();
-        std::os::unix::fs::symlink("/dev/null", dir.join("tin.profile")).unwrap();
-        let (profiles, faults) = profiles(root.path());
-        assert_eq!(profiles.keys().collect::<Vec<_>>(), ["gold"]);
-        assert!(faults.is_empty(), "{faults:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Reads profile files; what they mean is the policy room's to say.
+//! Reads profile files, for the daemon and for `memcg-bpf check`; what they mean is the policy room's to say.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -33,4 +33,22 @@ fn text(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).ok()?;
     (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masked_profile_is_no_profile() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("etc/memcg-bpf/profiles.d");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("gold.profile"), "[Profile]\nPolicy=observe\n").unwrap();
+        std::os::unix::fs::symlink("/dev/null", dir.join("tin.profile")).unwrap();
+        std::fs::write(dir.join("zinc.profile"), "").unwrap();
+        let (profiles, faults) = load(root.path());
+        assert_eq!(profiles.keys().collect::<Vec<_>>(), ["gold"]);
+        assert!(faults.is_empty(), "{faults:?}");
+    }
 }
