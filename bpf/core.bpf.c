@@ -220,14 +220,14 @@ static __always_inline struct memcg_bpf_counters *counters(struct cgroup_subsys_
 	do {                                                          \
 		struct memcg_bpf_world *world = memcg_bpf_world();    \
 		struct cgroup_subsys_state *css = css_;               \
-		struct memcg_bpf_above above;                         \
+		__u64 above;                                          \
 		if (!world)                                           \
 			break;                                        \
 		above = memcg_bpf_above(world, css);                  \
-		if (above.bits & MEMCG_BPF_DEEP)                      \
+		if (above & MEMCG_BPF_DEEP)                           \
 			css = memcg_bpf_climb(css);                   \
-		above.bits &= MEMCG_BPF_ABOVE;                        \
-		memcg_bpf_for_each_governed(css, above.bits, i)       \
+		above &= MEMCG_BPF_ABOVE;                             \
+		memcg_bpf_for_each_governed(css, above, i)            \
 		{                                                     \
 			struct memcg_bpf_counters *c = counters(css); \
 			if (c)                                        \

@@ -86,10 +86,15 @@ static __always_inline __u64 memcg_bpf_size_now(struct memcg_bpf_growth *ctx, me
  * the kernel also serves stack growth (refusal: SIGSEGV), fork, exec, swapoff and every single
  * tmpfs page (refusal: SIGBUS or ENOSPC); those never reach a policy.
  */
-static __always_inline bool memcg_bpf_refusable(struct task_struct *task)
+static __always_inline bool memcg_bpf_refusable(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct memcg_bpf_world *world = memcg_bpf_world();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
+	/* The daemon must be able to let others go. */
+	if (!world || bpf_get_current_pid_tgid() >> 32 == world->daemon)
+		return false;
 #if defined(__TARGET_ARCH_x86)
 	__u32 nr = regs->orig_ax;
 
@@ -110,11 +115,6 @@ static __always_inline bool memcg_bpf_refusable(struct task_struct *task)
 #endif
 }
 
-static __always_inline bool memcg_bpf_is_daemon(struct memcg_bpf_world *world)
-{
-	return bpf_get_current_pid_tgid() >> 32 == world->daemon;
-}
-
 /* Counts a refusal (or what would have been one); true when it is to be carried out. */
 static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode mode)
 {
@@ -133,55 +133,58 @@ static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode m
  * running kernel has. `security_` functions may always be modified, and a refusal there leaves
  * nothing to undo.
  */
-#define MEMCG_BPF_GROWTH(policy, ctx, p)                                               \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,       \
-						   const struct policy##_params *p);   \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                  \
-	int BPF_PROG(growth__0, struct mm_struct *mm, long pages, int before)          \
-	{                                                                              \
-		struct memcg_bpf_world *world = memcg_bpf_world();                     \
-		struct task_struct *task = bpf_get_current_task_btf();                 \
-		struct cgroup_subsys_state *css = memcg_bpf_task_css(task);            \
-		struct memcg_bpf_above above;                                          \
-		bool nearest = true;                                                   \
-		__u32 at_slot;                                                         \
-                                                                                       \
-		if (!world)                                                            \
-			return before;                                                 \
-		above = memcg_bpf_above(world, css);                                   \
-		if (!above.bits || before)                                             \
-			return before;                                                 \
-		if (above.bits & MEMCG_BPF_TOO_DEEP)                                   \
-			return memcg_bpf_refusable(task) ? -MEMCG_BPF_ENOMEM : 0;      \
-		if (above.bits & MEMCG_BPF_DEEP)                                       \
-			css = memcg_bpf_climb(css);                                    \
-		above.bits &= MEMCG_BPF_ABOVE;                                         \
-		at_slot = above.slot;                                                  \
-		memcg_bpf_for_each_governed(css, above.bits, i)                        \
-		{                                                                      \
-			struct memcg_bpf_growth_at at = {                              \
-				.ctx = {.request = (__u64)pages << 12},                \
-				.css = css,                                            \
-			};                                                             \
-			struct policy##_slot *slot;                                    \
-                                                                                       \
-			if (!nearest && !memcg_bpf_slot(css, &at_slot))                \
-				continue;                                              \
-			nearest = false;                                               \
-			slot = bpf_map_lookup_elem(&params, &at_slot);                 \
-			if (!slot || !slot->in_force)                                  \
-				continue;                                              \
-			at.ctx.cgroup = css->cgroup->kn->id;                           \
-			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY) \
-				continue;                                              \
-			if (!memcg_bpf_refusable(task) || memcg_bpf_is_daemon(world))  \
-				return 0; /* the same for every cgroup above */        \
-			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))        \
-				return -MEMCG_BPF_ENOMEM;                              \
-		}                                                                      \
-		return 0;                                                              \
-	}                                                                              \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,       \
+#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                      \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
+						   const struct policy##_params *p);          \
+	static __noinline int policy##_governed(struct cgroup_subsys_state *css, __u64 above, \
+						__u64 pages)                                  \
+	{                                                                                     \
+		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;          \
+                                                                                              \
+		if (above & MEMCG_BPF_TOO_DEEP)                                               \
+			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                 \
+		if (above & MEMCG_BPF_DEEP)                                                   \
+			css = memcg_bpf_climb(css);                                           \
+		above &= MEMCG_BPF_ABOVE;                                                     \
+		memcg_bpf_for_each_governed(css, above, i)                                    \
+		{                                                                             \
+			struct memcg_bpf_growth_at at = {                                     \
+				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},            \
+				.css = css,                                                   \
+			};                                                                    \
+			__u32 at_slot = nearest;                                              \
+			struct policy##_slot *slot;                                           \
+                                                                                              \
+			nearest = MEMCG_BPF_NO_SLOT;                                          \
+			if (at_slot == MEMCG_BPF_NO_SLOT && !memcg_bpf_slot(css, &at_slot))   \
+				continue;                                                     \
+			slot = bpf_map_lookup_elem(&params, &at_slot);                        \
+			if (!slot || !slot->in_force)                                         \
+				continue;                                                     \
+			at.ctx.cgroup = css->cgroup->kn->id;                                  \
+			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)        \
+				continue;                                                     \
+			if (!memcg_bpf_refusable())                                           \
+				return 0; /* the same for every cgroup above */               \
+			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))               \
+				return -MEMCG_BPF_ENOMEM;                                     \
+		}                                                                             \
+		return 0;                                                                     \
+	}                                                                                     \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                         \
+	int BPF_PROG(growth__0, struct mm_struct *mm, long pages, int before)                 \
+	{                                                                                     \
+		struct memcg_bpf_world *world = memcg_bpf_world();                            \
+		struct cgroup_subsys_state *css;                                              \
+		__u64 above;                                                                  \
+                                                                                              \
+		if (before || !world)                                                         \
+			return before;                                                        \
+		css = memcg_bpf_task_css(bpf_get_current_task_btf());                         \
+		above = memcg_bpf_above(world, css);                                          \
+		return above ? policy##_governed(css, above, pages) : 0;                      \
+	}                                                                                     \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
 						   const struct policy##_params *p)
 
 #endif

@@ -129,8 +129,7 @@ struct {
 struct memcg_bpf_seen {
 	__u64 serial;
 	__u64 generation;
-	__u64 above; /* bit n: the nth cgroup up, 0 being itself, is governed */
-	__u64 slot;  /* of the nearest of them */
+	__u64 above; /* MEMCG_BPF_ABOVE and the other parts named in walk.h */
 };
 
 struct {

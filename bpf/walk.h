@@ -65,33 +65,30 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_climb(struct cgroup
 			continue;                                     \
 		else
 
-#define MEMCG_BPF_ABOVE	   ((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1)
-#define MEMCG_BPF_DEEP	   (1ULL << 62) /* bits count from memcg_bpf_climb(css), not from css */
-#define MEMCG_BPF_TOO_DEEP (1ULL << 63) /* nested deeper than anybody has use for */
-
-/* What is above a cgroup. */
-struct memcg_bpf_above {
-	__u64 bits; /* see struct memcg_bpf_seen */
-	__u64 slot; /* of the nearest governed cgroup */
-};
+/* What is above a cgroup, in one number, so that it is read and written whole. 0: nothing governs
+ * it. */
+#define MEMCG_BPF_ABOVE	     ((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1) /* bit n: the nth cgroup up */
+#define MEMCG_BPF_SLOT_SHIFT 40 /* from here the slot of the nearest */
+#define MEMCG_BPF_SLOT_MASK  (MEMCG_BPF_MAX_BINDINGS - 1)
+#define MEMCG_BPF_NO_SLOT    (~0U)
+#define MEMCG_BPF_DEEP	     (1ULL << 62) /* bits count from memcg_bpf_climb(css), not from css */
+#define MEMCG_BPF_TOO_DEEP   (1ULL << 63) /* nested deeper than anybody has use for */
 
 /*
  * Asks the map of bindings for every cgroup from css up. The verifier must not follow which bits
  * are set: it would take every combination for a state of its own.
  */
-static __always_inline struct memcg_bpf_above memcg_bpf_look(struct memcg_bpf_world *world,
-							     struct cgroup_subsys_state *css)
+static __always_inline __u64 memcg_bpf_look(struct memcg_bpf_world *world,
+					    struct cgroup_subsys_state *css)
 {
 	volatile __u64 *zero = &world->zero;
-	struct memcg_bpf_above above = {.bits = *zero, .slot = *zero};
+	__u64 above = *zero;
 
 	if (css->cgroup->level > MEMCG_BPF_MAX_LEVEL) {
 		css = memcg_bpf_climb(css);
-		if (!css) {
-			above.bits = MEMCG_BPF_TOO_DEEP;
-			return above;
-		}
-		above.bits = MEMCG_BPF_DEEP ^ *zero;
+		if (!css)
+			return MEMCG_BPF_TOO_DEEP;
+		above = MEMCG_BPF_DEEP ^ *zero;
 	}
 	memcg_bpf_for_each_up(css, i)
 	{
@@ -100,9 +97,27 @@ static __always_inline struct memcg_bpf_above memcg_bpf_look(struct memcg_bpf_wo
 
 		if (!binding)
 			continue;
-		if (!(above.bits & MEMCG_BPF_ABOVE))
-			above.slot = binding->slot;
-		above.bits = (above.bits | 1ULL << i) ^ *zero;
+		if (!(above & MEMCG_BPF_ABOVE))
+			above |= (__u64)(binding->slot & MEMCG_BPF_SLOT_MASK)
+				 << MEMCG_BPF_SLOT_SHIFT;
+		above = (above | 1ULL << i) ^ *zero;
+	}
+	return above & MEMCG_BPF_ABOVE ? above : 0;
+}
+
+/* Out of line, to leave the registers to those who know already. */
+static __noinline __u64 memcg_bpf_learn(struct memcg_bpf_world *world,
+					struct cgroup_subsys_state *css, __u64 generation)
+{
+	__u64 serial = css->serial_nr, above = memcg_bpf_look(world, css);
+	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
+	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
+
+	if (known) {
+		known->serial = 0;
+		known->above = above;
+		known->generation = generation;
+		known->serial = serial;
 	}
 	return above;
 }
@@ -113,30 +128,21 @@ static __always_inline struct memcg_bpf_above memcg_bpf_look(struct memcg_bpf_wo
  * before what it is checked by and written the other way round, for a task that preempts us here
  * may use it too.
  */
-static __always_inline struct memcg_bpf_above memcg_bpf_above(struct memcg_bpf_world *world,
-							      struct cgroup_subsys_state *css)
+static __always_inline __u64 memcg_bpf_above(struct memcg_bpf_world *world,
+					     struct cgroup_subsys_state *css)
 {
 	__u64 serial = css->serial_nr;
 	__u64 generation = *(volatile __u64 *)&world->generation;
 	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
 	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
-	struct memcg_bpf_above above;
 
 	if (known) {
-		above.bits = known->above;
-		above.slot = known->slot;
+		__u64 above = known->above;
+
 		if (known->serial == serial && known->generation == generation)
 			return above;
 	}
-	above = memcg_bpf_look(world, css);
-	if (known) {
-		known->serial = 0;
-		known->above = above.bits;
-		known->slot = above.slot;
-		known->generation = generation;
-		known->serial = serial;
-	}
-	return above;
+	return memcg_bpf_learn(world, css, generation);
 }
 
 /* The slot of a governed cgroup; false when it has been unbound meanwhile. */
