@@ -60,7 +60,7 @@ enum memcg_bpf_mode {
 	enum memcg_bpf_mode mode MEMCG_BPF_DOC("dry-run decides and counts, but changes nothing") \
 		MEMCG_BPF_DEFAULT("act")
 
-/* Limits. Each is a named constant here and in src/bpf/shared.rs. */
+/* Limits. Each stands once more on the Rust side: src/bpf/shared.rs, src/engine/slots.rs. */
 #define MEMCG_BPF_MAX_BINDINGS 4096 /* ten times the containers of a full node */
 #define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be governed; tasks may be deeper */
 #define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered ahead */

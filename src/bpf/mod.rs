@@ -16,4 +16,4 @@ mod tests;
 
 pub use core::{BpfError, Kernel};
 pub use events::Event;
-pub use shared::{MAX_BINDINGS, MAX_LEVEL, PATH_MAX};
+pub use shared::{MAX_LEVEL, PATH_MAX};

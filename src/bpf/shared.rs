@@ -1,8 +1,6 @@
 //! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
 //! `bpf/core.bpf.c`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
 
-/// Slots, and so bindings, in the whole system (`MEMCG_BPF_MAX_BINDINGS`).
-pub const MAX_BINDINGS: u32 = 4096;
 /// Deepest level of a cgroup that can be governed (`MEMCG_BPF_MAX_LEVEL`).
 pub const MAX_LEVEL: usize = 32;
 /// Longest path that can be registered ahead, with its terminating zero (`MEMCG_BPF_PATH_MAX`).

@@ -387,11 +387,6 @@ fn long_ids_are_shown_as_engines_show_them() {
 }
 
 #[test]
-fn the_record_has_the_name_that_the_cgroup_room_writes() {
-    assert_eq!(crate::source::record::RECORD_XATTR, crate::cgroup::record::RECORD);
-}
-
-#[test]
 fn the_hook_file_is_what_engines_accept() {
     let text = include_str!("../../oci-hooks/90-memcg-bpf.json");
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
