@@ -216,7 +216,7 @@ impl Hands {
 
 fn path_of(effect: &Effect) -> Option<&CgroupPath> {
     match effect {
-        Effect::Bind { path, .. } | Effect::Register { path, .. } | Effect::Fail { path, .. } => Some(path),
+        Effect::Bind { path, .. } | Effect::Register { path, .. } => Some(path),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! The world as reports: everything that is known without looking at the kernel or at files.
 
+use super::slots::WAITS;
 use super::{Cgroup, Registered, World};
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::layer::Resolved;
@@ -31,13 +32,13 @@ impl World {
     fn describe_cgroup(&self, id: CgroupId, cgroup: &Cgroup) -> BindingReport {
         let state = match cgroup.slot {
             Some(_) => "active",
-            None if cgroup.resolved.faults.is_empty() => "none",
+            None if cgroup.resolved.faults.is_empty() && !cgroup.waits => "none",
             None => "refused",
         };
         BindingReport {
             cgroup_id: id.0,
             state: state.to_owned(),
-            ..self.report(&cgroup.path, &cgroup.requests, &cgroup.resolved)
+            ..self.report(&cgroup.path, &cgroup.requests, &cgroup.resolved, cgroup.waits)
         }
     }
 
@@ -45,11 +46,18 @@ impl World {
         let state = if unit.slot.is_some() { "registered" } else { "refused" };
         BindingReport {
             state: state.to_owned(),
-            ..self.report(&unit.path, std::slice::from_ref(&unit.request), &unit.resolved)
+            ..self.report(&unit.path, std::slice::from_ref(&unit.request), &unit.resolved, unit.waits)
         }
     }
 
-    fn report(&self, path: &CgroupPath, requests: &[Request], resolved: &Resolved) -> BindingReport {
+    fn report(
+        &self,
+        path: &CgroupPath,
+        requests: &[Request],
+        resolved: &Resolved,
+        waits: bool,
+    ) -> BindingReport {
+        let waits = waits.then(|| WAITS.to_owned());
         let hooks = |of: &std::collections::BTreeMap<String, Vec<String>>, name: &str| {
             of.get(name).cloned().unwrap_or_default()
         };
@@ -69,7 +77,7 @@ impl World {
                     missing_hooks: hooks(&self.means.missing, &p.name),
                 })
                 .collect(),
-            faults: resolved.faults.iter().map(ToString::to_string).collect(),
+            faults: resolved.faults.iter().map(ToString::to_string).chain(waits).collect(),
             requests: requests
                 .iter()
                 .map(|r| RequestReport {

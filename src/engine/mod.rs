@@ -189,8 +189,11 @@ pub struct Need {
 struct Cgroup {
     path: CgroupPath,
     requests: Vec<Request>,
+    /// The policies in force, which are those of earlier requests while it waits; and what is wrong with the requests.
     resolved: Resolved,
     slot: Option<u32>,
+    /// No slot was left for what is asked for now.
+    waits: bool,
 }
 
 /// A unit with a policy line: registered for the next time its cgroup appears.
@@ -200,6 +203,7 @@ struct Registered {
     request: Request,
     resolved: Resolved,
     slot: Option<u32>,
+    waits: bool,
 }
 
 /// What can be used here: filled at start and when objects or profiles change.
@@ -232,6 +236,11 @@ impl World {
     /// An empty world with these means.
     pub fn new(means: Means) -> Self {
         World { means, ..World::default() }
+    }
+
+    #[cfg(test)]
+    fn with_slots(means: Means, most: u32) -> Self {
+        World { slots: Slots::most(most), ..World::new(means) }
     }
 
     /// The cgroups that are governed or asked for, for the daemon to look after.

@@ -6,23 +6,47 @@ use std::collections::{BTreeMap, VecDeque};
 /// As many as there can be bindings (`MEMCG_BPF_MAX_BINDINGS`).
 pub const SLOTS: u32 = 4096;
 
-/// Said when all are taken.
-pub const EXHAUSTED: &str =
-    "4096 different policy lines are in use at once, which is the most; detach some first";
+/// Said to who asks when all are taken.
+pub const EXHAUSTED: &str = "4096 different policy lines are in use at once, which is the most; what was in force here \
+                             stays, detach others first";
+/// Said of what nobody took back meanwhile.
+pub const WAITS: &str = "4096 different policy lines are in use at once, which is the most; this one comes into force \
+                         as soon as another is given up";
 
 /// What a slot holds: policy names and the bytes of their parameters.
 pub type Content = Vec<(String, Vec<u8>)>;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Slots {
+    most: u32,
     used: BTreeMap<u32, (Content, usize)>,
     by_content: BTreeMap<Content, u32>,
     never_used: u32,
+    /// Given back in this step: they are cleared at its end, and must not be filled before.
+    given_back: Vec<u32>,
     /// First in, first out: a program that still runs with a cleared slot has the longest time to end.
     free: VecDeque<u32>,
 }
 
+impl Default for Slots {
+    fn default() -> Self {
+        Slots::most(SLOTS)
+    }
+}
+
 impl Slots {
+    /// So many and no more.
+    pub fn most(most: u32) -> Self {
+        Slots {
+            most,
+            used: BTreeMap::new(),
+            by_content: BTreeMap::new(),
+            never_used: 0,
+            given_back: Vec::new(),
+            free: VecDeque::new(),
+        }
+    }
+
     /// The slot for this content and whether it has to be filled; `None` when all are taken.
     pub fn take(&mut self, content: &Content) -> Option<(u32, bool)> {
         if let Some(slot) = self.by_content.get(content) {
@@ -31,7 +55,7 @@ impl Slots {
             }
             return Some((*slot, false));
         }
-        let slot = if self.never_used < SLOTS {
+        let slot = if self.never_used < self.most {
             let slot = self.never_used;
             self.never_used = self.never_used.saturating_add(1);
             slot
@@ -52,8 +76,25 @@ impl Slots {
         }
         self.by_content.remove(content);
         self.used.remove(&slot);
-        self.free.push_back(slot);
+        self.given_back.push(slot);
         true
+    }
+
+    /// One more holder for a slot that is in use.
+    pub fn hold(&mut self, slot: u32) {
+        if let Some((_, holders)) = self.used.get_mut(&slot) {
+            *holders = holders.saturating_add(1);
+        }
+    }
+
+    /// The step is over: what was given back is cleared, and can be taken again.
+    pub fn release(&mut self) {
+        self.free.extend(self.given_back.drain(..));
+    }
+
+    /// Can a content that is not in use be taken?
+    pub fn any_left(&self) -> bool {
+        self.never_used < self.most || !self.free.is_empty()
     }
 
     /// Everything that is in use, for deciding what must be attached.

@@ -7,6 +7,9 @@ use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::layer::{Bound, Resolved};
 use crate::policy::request::{Origin, Request};
 
+/// All slots are taken.
+struct Exhausted;
+
 /// What a change of binding leaves to do after everything new is in force.
 #[derive(Default)]
 struct Work {
@@ -38,7 +41,34 @@ impl World {
             Input::Announce(all) => self.announce = all,
             Input::Stop { keep_records } => self.stop(keep_records, &mut work),
         }
-        self.order(work)
+        let mut effects = self.order(work);
+        // What waited for a slot gets it as soon as there is one, which may free others.
+        while self.slots.any_left() {
+            let mut work = Work::default();
+            if !self.serve_waiting(&mut work) {
+                break;
+            }
+            effects.extend(self.order(work));
+        }
+        effects
+    }
+
+    /// Tries again for those that found no slot; false when that changed nothing.
+    fn serve_waiting(&mut self, work: &mut Work) -> bool {
+        let units: Vec<UnitName> =
+            self.units.iter().filter(|(_, u)| u.waits).map(|(name, _)| name.clone()).collect();
+        let cgroups: Vec<CgroupId> =
+            self.cgroups.iter().filter(|(_, c)| c.waits).map(|(id, _)| *id).collect();
+        for unit in &units {
+            if let Some(Registered { path, request, .. }) = self.units.get(unit).cloned() {
+                self.register_anew(unit, &path, &request, work);
+            }
+        }
+        for cgroup in &cgroups {
+            self.settle(*cgroup, work);
+        }
+        units.iter().any(|unit| self.units.get(unit).is_none_or(|u| !u.waits))
+            || cgroups.iter().any(|id| self.cgroups.get(id).is_none_or(|c| !c.waits))
     }
 
     /// New slots, then everything they need attached, then the bindings; what is not needed any more goes last.
@@ -60,32 +90,30 @@ impl World {
             effects.push(Effect::Need(after.clone()));
         }
         effects.extend(work.last);
+        self.slots.release();
         self.need = after;
         effects
     }
 
     fn needed(&self) -> Need {
-        let policies: BTreeSet<String> =
-            self.slots.contents().flatten().map(|(name, _)| name.clone()).collect();
+        let names: BTreeSet<&str> = self.slots.contents().flatten().map(|(name, _)| name.as_str()).collect();
+        let policies: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
         let counting = policies.intersection(&self.means.counting).cloned().collect();
         let life = self.announce || !policies.is_empty();
         Need { policies, counting, life, announce: self.announce }
     }
 
-    /// A slot with these policies, filled if need be; `None` for no policies, or when there is none left.
-    fn take_slot(&mut self, path: &CgroupPath, policies: &[Bound], work: &mut Work) -> Option<u32> {
+    /// A slot with these policies, filled if need be; `Ok(None)` for no policies.
+    fn take_slot(&mut self, policies: &[Bound], work: &mut Work) -> Result<Option<u32>, Exhausted> {
         if policies.is_empty() {
-            return None;
+            return Ok(None);
         }
         let content = policies.iter().map(|p| (p.name.clone(), p.params.bytes.clone())).collect();
-        let Some((slot, fill)) = self.slots.take(&content) else {
-            work.then.push(Effect::Fail { path: path.clone(), sentence: super::slots::EXHAUSTED.to_owned() });
-            return None;
-        };
+        let (slot, fill) = self.slots.take(&content).ok_or(Exhausted)?;
         if fill {
             work.first.push(Effect::Put { slot, policies: content });
         }
-        Some(slot)
+        Ok(Some(slot))
     }
 
     fn drop_slot(&mut self, slot: Option<u32>, work: &mut Work) {
@@ -116,23 +144,43 @@ impl World {
     }
 
     fn register(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, work: &mut Work) {
-        if self.units.get(unit).is_some_and(|known| known.path == *path && known.request == *request) {
-            return;
+        if self.units.get(unit).is_none_or(|known| known.path != *path || known.request != *request) {
+            self.register_anew(unit, path, request, work);
         }
-        let resolved = self.resolve(std::slice::from_ref(request));
+    }
+
+    fn register_anew(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, work: &mut Work) {
+        let old = self.units.remove(unit);
+        let mut resolved = self.resolve(std::slice::from_ref(request));
         complain(path, Some(unit.as_str()), &resolved, work);
-        let slot = self.take_slot(path, &resolved.policies, work);
-        if let Some(slot) = slot {
+        let (slot, waits) = match self.take_slot(&resolved.policies, work) {
+            Ok(slot) => (slot, false),
+            Err(Exhausted) => {
+                if old.as_ref().is_none_or(|old| !old.waits || old.request != *request) {
+                    work.fail(path);
+                }
+                // What was registered until now, rather than nothing.
+                resolved.policies = old.as_ref().map(|old| old.resolved.policies.clone()).unwrap_or_default();
+                let slot = old.as_ref().and_then(|old| old.slot);
+                slot.inspect(|slot| self.slots.hold(*slot));
+                (slot, true)
+            }
+        };
+        let before = old.as_ref().and_then(|old| Some((&old.path, old.slot?)));
+        if let Some(slot) = slot
+            && before != Some((path, slot))
+        {
             let count = self.counts(&resolved.policies);
             work.then.push(Effect::Register { path: path.clone(), slot, count });
         }
-        let new = Registered { path: path.clone(), request: request.clone(), resolved, slot };
-        if let Some(old) = self.units.insert(unit.clone(), new) {
+        if let Some(old) = old {
             if old.slot.is_some() && (old.path != *path || slot.is_none()) {
                 work.then.push(Effect::Unregister { path: old.path });
             }
             self.drop_slot(old.slot, work);
         }
+        let new = Registered { path: path.clone(), request: request.clone(), resolved, slot, waits };
+        self.units.insert(unit.clone(), new);
     }
 
     fn forget_unit(&mut self, unit: &UnitName, work: &mut Work) {
@@ -151,6 +199,7 @@ impl World {
             requests: Vec::new(),
             resolved: Resolved::default(),
             slot: None,
+            waits: false,
         });
         let before = entry.requests.clone();
         for request in requests {
@@ -160,6 +209,7 @@ impl World {
         // The highest origin first, as it is shown.
         entry.requests.sort_by_key(|r| std::cmp::Reverse(r.origin));
         if entry.requests != before {
+            entry.waits = false;
             self.settle(cgroup, work);
         }
     }
@@ -169,6 +219,7 @@ impl World {
         let before = entry.requests.len();
         entry.requests.retain(|r| r.origin != origin);
         if entry.requests.len() != before {
+            entry.waits = false;
             self.settle(cgroup, work);
         }
     }
@@ -185,12 +236,22 @@ impl World {
     /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
     fn settle(&mut self, id: CgroupId, work: &mut Work) {
         let Some(mut cgroup) = self.cgroups.remove(&id) else { return };
-        let resolved = self.resolve(&cgroup.requests);
+        let mut resolved = self.resolve(&cgroup.requests);
         let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());
         complain(&cgroup.path, unit.as_deref(), &resolved, work);
         let old = cgroup.slot;
         let path = cgroup.path.clone();
-        cgroup.slot = self.take_slot(&path, &resolved.policies, work);
+        match self.take_slot(&resolved.policies, work) {
+            Ok(slot) => (cgroup.slot, cgroup.waits) = (slot, false),
+            Err(Exhausted) => {
+                if !cgroup.waits {
+                    work.fail(&path);
+                }
+                cgroup.waits = true;
+                (cgroup.slot, resolved.policies) = self.until_now(&cgroup);
+                cgroup.slot.inspect(|slot| self.slots.hold(*slot));
+            }
+        }
         match (old, cgroup.slot) {
             (before, Some(slot)) if before != Some(slot) => {
                 let count = self.counts(&resolved.policies);
@@ -216,6 +277,17 @@ impl World {
         } else {
             work.then.push(Effect::Record { path, requests: cgroup.requests.clone() });
             self.cgroups.insert(id, cgroup);
+        }
+    }
+
+    /// What stays in force on a cgroup while no slot is left for what is asked for now: what it has, or what the kernel
+    /// gave it when it appeared.
+    fn until_now(&self, cgroup: &Cgroup) -> (Option<u32>, Vec<Bound>) {
+        let registered = || self.units.values().find(|u| u.path == cgroup.path && u.slot.is_some());
+        match (cgroup.slot, registered()) {
+            (Some(slot), _) => (Some(slot), cgroup.resolved.policies.clone()),
+            (None, Some(unit)) => (unit.slot, unit.resolved.policies.clone()),
+            (None, None) => (None, Vec::new()),
         }
     }
 
@@ -256,6 +328,12 @@ impl World {
             }
             self.drop_slot(cgroup.slot, work);
         }
+    }
+}
+
+impl Work {
+    fn fail(&mut self, path: &CgroupPath) {
+        self.then.push(Effect::Fail { path: path.clone(), sentence: super::slots::EXHAUSTED.to_owned() });
     }
 }
 

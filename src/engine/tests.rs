@@ -68,6 +68,8 @@ struct Model {
     registered: BTreeMap<CgroupPath, u32>,
     records: BTreeMap<CgroupPath, Vec<Request>>,
     need: Need,
+    /// Requests that found no slot; anything else must not fail.
+    failed: usize,
 }
 
 impl Model {
@@ -95,7 +97,10 @@ impl Model {
                 Effect::Need(need) => self.need = need,
                 Effect::Record { path, requests } => drop(self.records.insert(path, requests)),
                 Effect::Erase { path } => drop(self.records.remove(&path)),
-                Effect::Fail { sentence, .. } => panic!("{sentence}"),
+                Effect::Fail { sentence, .. } => {
+                    assert_eq!(sentence, slots::EXHAUSTED);
+                    self.failed += 1;
+                }
                 Effect::Attached { .. } | Effect::Detached { .. } | Effect::Complain { .. } => {}
             }
         }
@@ -156,13 +161,46 @@ fn what_the_kernel_bound_for_a_registration_that_is_gone_is_unbound() {
 }
 
 #[test]
-fn when_no_slot_is_left_the_asker_hears_of_it() {
-    let mut world = World::new(means());
-    for id in 0..u64::from(slots::SLOTS) {
-        world.step(ask(id + 1, Origin::Operator, &format!("deny limit={}", 65536 + id)));
+fn with_all_slots_taken_the_asker_hears_of_it_and_what_was_in_force_stays() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    for id in 1..=u64::from(slots::SLOTS) {
+        run(&mut world, &mut model, ask(id, Origin::Operator, &format!("deny limit={}", 65536 + id)));
     }
-    let effects = world.step(ask(99_999, Origin::Operator, "deny limit=1M"));
-    assert!(effects.iter().any(|e| matches!(e, Effect::Fail { .. })), "{effects:?}");
+    assert_eq!((model.bound.len(), model.failed), (4096, 0));
+    let before = model.clone();
+    let effects = world.step(ask(7, Origin::Operator, "deny limit=1M"));
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Detached { .. } | Effect::Unbind { .. })));
+    model.perform(effects);
+    assert_eq!((&model.bound, &model.slots, model.failed), (&before.bound, &before.slots, 1));
+    let report = world.describe_path(&path("/c7")).unwrap();
+    assert_eq!((report.state.as_str(), report.faults), ("active", vec![slots::WAITS.to_owned()]));
+    assert_eq!(report.policies[0].settings["limit"], "65543");
+    assert_eq!(report.requests[0].line, "deny limit=1M");
+    // A slot for it, and in force it is.
+    run(&mut world, &mut model, Input::Vanished(CgroupId(8)));
+    let report = world.describe_path(&path("/c7")).unwrap();
+    assert_eq!((report.policies[0].settings["limit"].as_str(), report.faults), ("1M", vec![]));
+    assert_eq!(model.slots[&model.bound[&CgroupId(7)]][0].1[..8], (1u64 << 20).to_ne_bytes());
+}
+
+#[test]
+fn a_changed_drop_in_without_a_slot_leaves_registration_and_binding_as_they_are() {
+    let (mut world, mut model) = (World::with_slots(means(), 2), Model::default());
+    let at = path("/system.slice/x.service");
+    run(&mut world, &mut model, unit("x.service", None, Some("deny limit=1M")));
+    run(&mut world, &mut model, ask(1, Origin::Operator, "observe"));
+    run(&mut world, &mut model, unit("x.service", None, Some("deny limit=2M")));
+    assert_eq!((model.registered.get(&at), model.failed), (Some(&0), 1));
+    // Its cgroup appears, and the kernel gives it what is registered.
+    model.bound.insert(CgroupId(9), 0);
+    run(&mut world, &mut model, Input::Appeared { cgroup: CgroupId(9), path: at.clone(), bound: true });
+    assert_eq!(model.bound[&CgroupId(9)], 0);
+    assert_eq!(world.describe_path(&at).unwrap().policies[0].settings["limit"], "1M");
+    // The operator's is given up: registration and cgroup move together.
+    run(&mut world, &mut model, Input::Withdraw { cgroup: CgroupId(1), origin: Origin::Operator });
+    assert_eq!(model.registered[&at], model.bound[&CgroupId(9)]);
+    assert_eq!(world.describe_path(&at).unwrap().policies[0].settings["limit"], "2M");
+    assert!(world.describe().iter().all(|report| report.faults.is_empty()));
 }
 
 #[test]
@@ -250,7 +288,35 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
+/// Does what a cgroup's requests ask for come to any policy at all?
+fn wants_something(world: &World, id: CgroupId) -> bool {
+    world.cgroups.get(&id).is_some_and(|c| !world.resolve(&c.requests).policies.is_empty())
+}
+
 proptest! {
+    #[test]
+    fn with_few_slots_nothing_in_force_is_lost_and_nothing_waits_without_need(
+        most in 1u32..4,
+        inputs in prop::collection::vec(any_input(), 0..40),
+    ) {
+        let (mut world, mut model) = (World::with_slots(means(), most), Model::default());
+        for input in inputs {
+            let before = model.clone();
+            run(&mut world, &mut model, input);
+            for id in before.bound.keys() {
+                prop_assert!(!wants_something(&world, *id) || model.bound.contains_key(id), "{id:?} lost its binding");
+            }
+            let waits = world.cgroups.values().any(|c| c.waits) || world.units.values().any(|u| u.waits);
+            prop_assert!(!waits || model.slots.len() == most as usize, "a slot is left and somebody waits");
+            let active: BTreeSet<u64> =
+                world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+            prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
+        }
+        run(&mut world, &mut model, Input::Stop { keep_records: false });
+        (model.records, model.failed) = (BTreeMap::new(), 0);
+        prop_assert_eq!(model, Model::default());
+    }
+
     #[test]
     fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
         let (mut world, mut model) = (World::new(means()), Model::default());
@@ -261,6 +327,7 @@ proptest! {
             run(&mut world, &mut model, input);
             prop_assert_eq!(&before.bound, &model.bound);
             prop_assert_eq!(&before.slots, &model.slots);
+            prop_assert_eq!(model.failed, 0);
             // Whatever is described as active is bound, and nothing else is.
             let active: BTreeSet<u64> =
                 world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
