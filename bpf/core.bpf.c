@@ -68,13 +68,21 @@ struct {
 
 static const struct memcg_bpf_counters no_counters;
 
-/* After the change, so that nobody remembers under the new number what was true before. */
-static void changed(struct memcg_bpf_world *world)
+/*
+ * After the change, so that nobody remembers under the new number what was true before. Only some
+ * of the number's bits fit into a word of `calm`: when they begin anew, what they said before is
+ * wiped.
+ */
+static __noinline void changed(void)
 {
-	__sync_fetch_and_add(&world->generation, 1);
+	__u64 generation = __sync_fetch_and_add(&memcg_world.generation, 1) + 1;
+
+	if (!(generation & ((1ULL << MEMCG_BPF_CALM_GENERATION) - 1)))
+		for (int i = 0; i < MEMCG_BPF_CALM; i++)
+			*(volatile __u64 *)&memcg_world.calm[i] = 0;
 }
 
-static int bind(struct memcg_bpf_world *world, __u64 cgroup, struct memcg_bpf_binding *binding)
+static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
 {
 	int err;
 
@@ -82,16 +90,16 @@ static int bind(struct memcg_bpf_world *world, __u64 cgroup, struct memcg_bpf_bi
 	err = bpf_map_update_elem(&memcg_bindings, &cgroup, binding, BPF_ANY);
 	if (err)
 		bpf_map_delete_elem(&memcg_counters, &cgroup);
-	changed(world);
+	changed();
 	return err;
 }
 
-static int unbind(struct memcg_bpf_world *world, __u64 cgroup)
+static int unbind(__u64 cgroup)
 {
 	int err = bpf_map_delete_elem(&memcg_bindings, &cgroup);
 
 	bpf_map_delete_elem(&memcg_counters, &cgroup);
-	changed(world);
+	changed();
 	return err;
 }
 
@@ -118,24 +126,21 @@ struct memcg_bpf_command {
 SEC("syscall")
 int command(struct memcg_bpf_command *cmd)
 {
-	struct memcg_bpf_world *world = memcg_bpf_world();
 	struct memcg_bpf_binding binding = {.slot = cmd->slot, .flags = cmd->flags};
 
-	if (!world)
-		return -1;
 	switch (cmd->op) {
 	case MEMCG_BPF_UNBIND:
-		return unbind(world, cmd->value);
+		return unbind(cmd->value);
 	case MEMCG_BPF_BIND:
-		return bind(world, cmd->value, &binding);
+		return bind(cmd->value, &binding);
 	case MEMCG_BPF_ANNOUNCE:
-		world->announce = cmd->value;
+		memcg_world.announce = cmd->value;
 		return 0;
 	case MEMCG_BPF_MACHINE:
-		world->machine_pages = cmd->value;
+		memcg_world.machine_pages = cmd->value;
 		return 0;
 	case MEMCG_BPF_DAEMON:
-		world->daemon = cmd->value;
+		memcg_world.daemon = cmd->value;
 		return 0;
 	}
 	return -1;
@@ -144,13 +149,12 @@ int command(struct memcg_bpf_command *cmd)
 /* --- life of cgroups
  * ------------------------------------------------------------------------------ */
 
-static void tell(struct memcg_bpf_world *world, __u32 kind, __u32 bound, __u64 cgroup,
-		 const char *path)
+static void tell(__u32 kind, __u32 bound, __u64 cgroup, const char *path)
 {
 	struct memcg_bpf_event *event = bpf_ringbuf_reserve(&memcg_events, sizeof(*event), 0);
 
 	if (!event) {
-		__sync_fetch_and_add(&world->dropped, 1);
+		__sync_fetch_and_add(&memcg_world.dropped, 1);
 		return;
 	}
 	event->kind = kind;
@@ -165,14 +169,13 @@ static void tell(struct memcg_bpf_world *world, __u32 kind, __u32 bound, __u64 c
 SEC("?tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 {
-	struct memcg_bpf_world *world = memcg_bpf_world();
 	__u32 zero = 0;
 	struct memcg_bpf_path *key = bpf_map_lookup_elem(&scratch, &zero);
 	struct memcg_bpf_binding *prepared, binding;
 	__u64 id = cgroup->kn->id;
 
 	/* A v1 hierarchy beside ours (net_cls) has paths and ids of its own. */
-	if (!world || !key || cgroup->root->hierarchy_id)
+	if (!key || cgroup->root->hierarchy_id)
 		return 0;
 	__builtin_memset(key, 0, sizeof(*key));
 	/* A longer path is cut and so never equals a prepared one, which ends in a zero byte before
@@ -181,33 +184,32 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	prepared = bpf_map_lookup_elem(&memcg_prepared, key);
 	if (prepared) {
 		binding = *prepared;
-		bind(world, id, &binding);
+		bind(id, &binding);
 	}
-	if (prepared || world->announce)
-		tell(world, MEMCG_BPF_CREATED, !!prepared, id, path);
+	if (prepared || memcg_world.announce)
+		tell(MEMCG_BPF_CREATED, !!prepared, id, path);
 	return 0;
 }
 
 SEC("?tp_btf/cgroup_rmdir")
 int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 {
-	struct memcg_bpf_world *world = memcg_bpf_world();
 	__u64 id = cgroup->kn->id;
 
-	if (!world || cgroup->root->hierarchy_id || !bpf_map_lookup_elem(&memcg_bindings, &id))
+	if (cgroup->root->hierarchy_id || !bpf_map_lookup_elem(&memcg_bindings, &id))
 		return 0;
-	unbind(world, id);
-	tell(world, MEMCG_BPF_REMOVED, 0, id, path);
+	unbind(id);
+	tell(MEMCG_BPF_REMOVED, 0, id, path);
 	return 0;
 }
 
 /* --- counters of governed subtrees
  * ------------------------------------------------------------------ */
 
-/* The counters of the governed cgroup `css`, if it wants any. */
-static __always_inline struct memcg_bpf_counters *counters(struct cgroup_subsys_state *css)
+/* The counters of a governed cgroup, if it wants any. */
+static __always_inline struct memcg_bpf_counters *counters(struct cgroup *cgroup)
 {
-	__u64 id = css->cgroup->kn->id;
+	__u64 id = cgroup->kn->id;
 	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 
 	if (!binding || !(binding->flags & MEMCG_BPF_BINDING_COUNT))
@@ -215,36 +217,35 @@ static __always_inline struct memcg_bpf_counters *counters(struct cgroup_subsys_
 	return bpf_map_lookup_elem(&memcg_counters, &id);
 }
 
-/* Runs `body` with `c` set for each counted cgroup at or above css. */
-#define COUNT(css_, body)                                             \
-	do {                                                          \
-		struct memcg_bpf_world *world = memcg_bpf_world();    \
-		struct cgroup_subsys_state *css = css_;               \
-		__u64 above;                                          \
-		if (!world)                                           \
-			break;                                        \
-		above = memcg_bpf_above(world, css);                  \
-		if (above & MEMCG_BPF_DEEP)                           \
-			css = memcg_bpf_climb(css);                   \
-		above &= MEMCG_BPF_ABOVE;                             \
-		memcg_bpf_for_each_governed(css, above, i)            \
-		{                                                     \
-			struct memcg_bpf_counters *c = counters(css); \
-			if (c)                                        \
-				body;                                 \
-		}                                                     \
+/* Runs `body` with `c` set for each counted cgroup from `cgroup_` up. */
+#define COUNT(cgroup_, body)                                             \
+	do {                                                             \
+		struct cgroup *cgroup = cgroup_;                         \
+		__u64 above;                                             \
+		if (memcg_bpf_calm(cgroup))                              \
+			break;                                           \
+		above = memcg_bpf_above(cgroup);                         \
+		if (above & MEMCG_BPF_DEEP)                              \
+			cgroup = memcg_bpf_climb(cgroup);                \
+		above &= MEMCG_BPF_ABOVE;                                \
+		memcg_bpf_for_each_governed(cgroup, above, i)            \
+		{                                                        \
+			struct memcg_bpf_counters *c = counters(cgroup); \
+			if (c)                                           \
+				body;                                    \
+		}                                                        \
 	} while (0)
 
-static __always_inline struct cgroup_subsys_state *current_css(void)
+static __always_inline struct cgroup *current_cgroup(void)
 {
-	return memcg_bpf_task_css(bpf_get_current_task_btf());
+	return memcg_bpf_task_cgroup(bpf_get_current_task_btf());
 }
 
 /* fexit, so that a refusal by any policy or by the kernel itself is seen. */
 SEC("?fexit/security_vm_enough_memory_mm")
 int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
 {
-	COUNT(current_css(), {
+	COUNT(current_cgroup(), {
 		memcg_bpf_add(&c->growth_requests, 1);
 		memcg_bpf_add(&c->growth_pages, pages);
 		if (ret)
@@ -261,11 +262,11 @@ int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
 SEC("?fentry/page_counter_try_charge")
 int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
 {
-	struct cgroup_subsys_state *own = current_css();
+	struct cgroup_subsys_state *own = memcg_bpf_task_css(bpf_get_current_task_btf());
 
 	if ((__u64)counter != (__u64)own + bpf_core_field_offset(struct mem_cgroup, memory))
 		return 0;
-	COUNT(own, {
+	COUNT(own->cgroup, {
 		memcg_bpf_add(&c->charges, 1);
 		memcg_bpf_add(&c->charged_pages, pages);
 	});
@@ -299,7 +300,7 @@ int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
 	bpf_get_func_ret(ctx, &pages);
 	if (s)
 		s->reclaim = 0;
-	COUNT(&memcg->css, {
+	COUNT(memcg->css.cgroup, {
 		memcg_bpf_add(&c->reclaim_runs, 1);
 		memcg_bpf_add(&c->reclaim_ns, took);
 		memcg_bpf_add(&c->reclaimed_pages, pages);
@@ -311,7 +312,7 @@ int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
 SEC("?fentry/workingset_refault")
 int BPF_PROG(count_refault__0, struct folio *folio, void *shadow)
 {
-	COUNT(current_css(), memcg_bpf_add(&c->refaults, 1));
+	COUNT(current_cgroup(), memcg_bpf_add(&c->refaults, 1));
 	return 0;
 }
 
@@ -341,7 +342,7 @@ int BPF_PROG(count_stall_end__0, unsigned long *flags)
 		return 0; /* began before we were attached */
 	took = bpf_ktime_get_ns() - s->stall;
 	s->stall = 0;
-	COUNT(current_css(), {
+	COUNT(current_cgroup(), {
 		memcg_bpf_add(&c->stalls, 1);
 		memcg_bpf_add(&c->stall_ns, took);
 	});
@@ -351,6 +352,6 @@ int BPF_PROG(count_stall_end__0, unsigned long *flags)
 SEC("?fentry/mem_cgroup_out_of_memory")
 int BPF_PROG(count_oom__0, struct mem_cgroup *memcg)
 {
-	COUNT(&memcg->css, memcg_bpf_add(&c->oom, 1));
+	COUNT(memcg->css.cgroup, memcg_bpf_add(&c->oom, 1));
 	return 0;
 }

@@ -53,21 +53,24 @@ static __always_inline __u64 memcg_bpf_file_cache(struct memcg_bpf_growth *ctx)
 	return a > 0 ? (__u64)a << MEMCG_BPF_PAGE_SHIFT : 0;
 }
 
-/* The smallest memory.max from the governed cgroup up; what the machine has, where none is set. */
-static __always_inline __u64 memcg_bpf_effective_max(struct memcg_bpf_growth *ctx)
+/* Out of line: where its loop counter is spilled, 6.1 takes the loop for an endless one. */
+static __noinline __u64 memcg_bpf_least_max(struct cgroup_subsys_state *css)
 {
-	struct cgroup_subsys_state *css = memcg_bpf_at(ctx)->css;
-	struct memcg_bpf_world *world = memcg_bpf_world();
-	__u64 least = world ? world->machine_pages : 0;
+	__u64 least = memcg_world.machine_pages;
 
-	memcg_bpf_for_each_up(css, i)
-	{
+	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && css; i++, css = css->parent) {
 		__u64 max = MEMCG_BPF_READ(css, memory.max);
 
 		if (max < least)
 			least = max;
 	}
-	return least << MEMCG_BPF_PAGE_SHIFT;
+	return least;
+}
+
+/* The smallest memory.max from the governed cgroup up; what the machine has, where none is set. */
+static __always_inline __u64 memcg_bpf_effective_max(struct memcg_bpf_growth *ctx)
+{
+	return memcg_bpf_least_max(memcg_bpf_at(ctx)->css) << MEMCG_BPF_PAGE_SHIFT;
 }
 
 /* A memcg_bpf_size as bytes now: percentages follow a memory.max that changes. */
@@ -89,11 +92,10 @@ static __always_inline __u64 memcg_bpf_size_now(struct memcg_bpf_growth *ctx, me
 static __always_inline bool memcg_bpf_refusable(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct memcg_bpf_world *world = memcg_bpf_world();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
 	/* The daemon must be able to let others go. */
-	if (!world || bpf_get_current_pid_tgid() >> 32 == world->daemon)
+	if (bpf_get_current_pid_tgid() >> 32 == memcg_world.daemon)
 		return false;
 #if defined(__TARGET_ARCH_x86)
 	__u32 nr = regs->orig_ax;
@@ -133,58 +135,55 @@ static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode m
  * running kernel has. `security_` functions may always be modified, and a refusal there leaves
  * nothing to undo.
  */
-#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                      \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
-						   const struct policy##_params *p);          \
-	static __noinline int policy##_governed(struct cgroup_subsys_state *css, __u64 above, \
-						__u64 pages)                                  \
-	{                                                                                     \
-		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;          \
-                                                                                              \
-		if (above & MEMCG_BPF_TOO_DEEP)                                               \
-			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                 \
-		if (above & MEMCG_BPF_DEEP)                                                   \
-			css = memcg_bpf_climb(css);                                           \
-		above &= MEMCG_BPF_ABOVE;                                                     \
-		memcg_bpf_for_each_governed(css, above, i)                                    \
-		{                                                                             \
-			struct memcg_bpf_growth_at at = {                                     \
-				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},            \
-				.css = css,                                                   \
-			};                                                                    \
-			__u32 at_slot = nearest;                                              \
-			struct policy##_slot *slot;                                           \
-                                                                                              \
-			nearest = MEMCG_BPF_NO_SLOT;                                          \
-			if (at_slot == MEMCG_BPF_NO_SLOT && !memcg_bpf_slot(css, &at_slot))   \
-				continue;                                                     \
-			slot = bpf_map_lookup_elem(&params, &at_slot);                        \
-			if (!slot || !slot->in_force)                                         \
-				continue;                                                     \
-			at.ctx.cgroup = css->cgroup->kn->id;                                  \
-			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)        \
-				continue;                                                     \
-			if (!memcg_bpf_refusable())                                           \
-				return 0; /* the same for every cgroup above */               \
-			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))               \
-				return -MEMCG_BPF_ENOMEM;                                     \
-		}                                                                             \
-		return 0;                                                                     \
-	}                                                                                     \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                         \
-	int BPF_PROG(growth__0, struct mm_struct *mm, long pages, int before)                 \
-	{                                                                                     \
-		struct memcg_bpf_world *world = memcg_bpf_world();                            \
-		struct cgroup_subsys_state *css;                                              \
-		__u64 above;                                                                  \
-                                                                                              \
-		if (before || !world)                                                         \
-			return before;                                                        \
-		css = memcg_bpf_task_css(bpf_get_current_task_btf());                         \
-		above = memcg_bpf_above(world, css);                                          \
-		return above ? policy##_governed(css, above, pages) : 0;                      \
-	}                                                                                     \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
+#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                       \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,               \
+						   const struct policy##_params *p);           \
+	static __noinline int policy##_governed(struct cgroup *cgroup, __u64 pages)            \
+	{                                                                                      \
+		__u64 above = memcg_bpf_above(cgroup);                                         \
+		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;           \
+                                                                                               \
+		if (above & MEMCG_BPF_TOO_DEEP)                                                \
+			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                  \
+		if (above & MEMCG_BPF_DEEP)                                                    \
+			cgroup = memcg_bpf_climb(cgroup);                                      \
+		above &= MEMCG_BPF_ABOVE;                                                      \
+		memcg_bpf_for_each_governed(cgroup, above, i)                                  \
+		{                                                                              \
+			struct memcg_bpf_growth_at at = {                                      \
+				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},             \
+				.css = memcg_bpf_css(cgroup),                                  \
+			};                                                                     \
+			__u32 at_slot = nearest;                                               \
+			struct policy##_slot *slot;                                            \
+                                                                                               \
+			nearest = MEMCG_BPF_NO_SLOT;                                           \
+			if (at_slot == MEMCG_BPF_NO_SLOT && !memcg_bpf_slot(cgroup, &at_slot)) \
+				continue;                                                      \
+			slot = bpf_map_lookup_elem(&params, &at_slot);                         \
+			if (!slot || !slot->in_force || !at.css)                               \
+				continue;                                                      \
+			at.ctx.cgroup = cgroup->kn->id;                                        \
+			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)         \
+				continue;                                                      \
+			if (!memcg_bpf_refusable())                                            \
+				return 0; /* the same for every cgroup above */                \
+			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))                \
+				return -MEMCG_BPF_ENOMEM;                                      \
+		}                                                                              \
+		return 0;                                                                      \
+	}                                                                                      \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                          \
+	/* (mm, pages, what programs before us said): read where needed, not by BPF_PROG() */  \
+	int growth__0(__u64 *args)                                                             \
+	{                                                                                      \
+		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());     \
+                                                                                               \
+		if (memcg_bpf_calm(cgroup) || args[2])                                         \
+			return args[2];                                                        \
+		return policy##_governed(cgroup, args[1]);                                     \
+	}                                                                                      \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,               \
 						   const struct policy##_params *p)
 
 #endif

@@ -64,14 +64,17 @@ struct cgroup_root {
 };
 
 struct cgroup {
+	struct cgroup_subsys_state self; /* of no controller: the cgroup's own place in the tree */
+	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT]; /* NULL: controller not enabled */
 	struct cgroup_root *root;
 	int level;
 	struct kernfs_node *kn;
 };
 
 struct css_set {
-	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT];
-	struct cgroup *dfl_cgrp;
+	struct cgroup_subsys_state
+		*subsys[CGROUP_SUBSYS_COUNT]; /* the nearest with the controller */
+	struct cgroup *dfl_cgrp;	      /* in the unified hierarchy */
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -65,6 +65,7 @@ enum memcg_bpf_mode {
 #define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be governed; tasks may be deeper */
 #define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered ahead */
 #define MEMCG_BPF_SEEN	       64   /* cgroups whose ancestry a CPU remembers; a power of two */
+#define MEMCG_BPF_CALM	       256  /* ungoverned cgroups that all remember; a power of two */
 
 /* What the shared maps of core.bpf.c hold. */
 struct memcg_bpf_binding {
@@ -98,7 +99,8 @@ struct memcg_bpf_world {
 	__u32 dropped;	  /* events that found the ring buffer full */
 	__u32 daemon;	  /* its process id: it needs memory to let others go */
 	__u32 unused;
-	__u64 zero; /* a number of which the verifier knows nothing */
+	__u64 zero;		    /* a number of which the verifier knows nothing */
+	__u64 calm[MEMCG_BPF_CALM]; /* cgroups that nothing governs; see walk.h */
 };
 
 /* Shared with core.bpf.c: the loader puts core's maps in place of these by name. */
@@ -117,13 +119,9 @@ struct {
 	__type(value, struct memcg_bpf_counters);
 } memcg_counters SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY); /* one element: array look-ups with a constant key are
-					     inlined */
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct memcg_bpf_world);
-} memcg_world SEC(".maps");
+/* A variable, for its address is a constant in the program: no look-up. libbpf makes it the one
+ * value of a map called as the section. */
+struct memcg_bpf_world memcg_world SEC(".data.memcg");
 
 /* Which cgroups above one are governed: the answer of the last look, for each object and CPU. */
 struct memcg_bpf_seen {

@@ -22,17 +22,28 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 #define MEMCG_BPF_PAGE_SHIFT 12
 
-static __always_inline struct memcg_bpf_world *memcg_bpf_world(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&memcg_world, &zero);
-}
-
-/* The nearest cgroup with a memory controller: never NULL under cgroup v2. */
+/* The nearest cgroup with a memory controller: who pays. Never NULL under cgroup v2. */
 static __always_inline struct cgroup_subsys_state *memcg_bpf_task_css(struct task_struct *task)
 {
 	return task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)];
+}
+
+static __always_inline struct cgroup *memcg_bpf_task_cgroup(struct task_struct *task)
+{
+	return task->cgroups->dfl_cgrp;
+}
+
+/* The memory controller's side of a cgroup; NULL when the controller is not enabled there. */
+static __always_inline struct cgroup_subsys_state *memcg_bpf_css(struct cgroup *cgroup)
+{
+	return cgroup->subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)];
+}
+
+static __always_inline struct cgroup *memcg_bpf_parent(struct cgroup *cgroup)
+{
+	struct cgroup_subsys_state *parent = cgroup->self.parent;
+
+	return parent ? parent->cgroup : NULL;
 }
 
 #define MEMCG_BPF_SKIP_MAX \
@@ -43,26 +54,28 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_task_css(struct tas
  * likes, and must not slip out from under its policy by doing so: NULL (deeper than anybody has use
  * for) is for the caller to treat as hostile.
  */
-static __always_inline struct cgroup_subsys_state *memcg_bpf_climb(struct cgroup_subsys_state *css)
+static __always_inline struct cgroup *memcg_bpf_climb(struct cgroup *cgroup)
 {
 	for (int i = 0; i < MEMCG_BPF_SKIP_MAX; i++) {
-		css = css->parent;
-		if (!css || css->cgroup->level <= MEMCG_BPF_MAX_LEVEL)
-			return css;
+		cgroup = memcg_bpf_parent(cgroup);
+		if (!cgroup || cgroup->level <= MEMCG_BPF_MAX_LEVEL)
+			return cgroup;
 	}
 	return NULL;
 }
 
-/* Visits css and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_climb(). */
-#define memcg_bpf_for_each_up(css, i) \
-	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (css); i++, (css) = (css)->parent)
+/* Visits a cgroup and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_climb().
+ */
+#define memcg_bpf_for_each_up(cgroup, i)                      \
+	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (cgroup); \
+	     i++, (cgroup) = memcg_bpf_parent(cgroup))
 
 /* Visits the cgroups among them whose bit is set in `above`, the nearest first. */
-#define memcg_bpf_for_each_governed(css, above, i)                    \
-	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (above) && (css); \
-	     i++, (above) >>= 1, (css) = (css)->parent)               \
-		if (!((above)&1))                                     \
-			continue;                                     \
+#define memcg_bpf_for_each_governed(cgroup, above, i)                    \
+	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (above) && (cgroup); \
+	     i++, (above) >>= 1, (cgroup) = memcg_bpf_parent(cgroup))    \
+		if (!((above)&1))                                        \
+			continue;                                        \
 		else
 
 /* What is above a cgroup, in one number, so that it is read and written whole. 0: nothing governs
@@ -71,28 +84,27 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_climb(struct cgroup
 #define MEMCG_BPF_SLOT_SHIFT 40 /* from here the slot of the nearest */
 #define MEMCG_BPF_SLOT_MASK  (MEMCG_BPF_MAX_BINDINGS - 1)
 #define MEMCG_BPF_NO_SLOT    (~0U)
-#define MEMCG_BPF_DEEP	     (1ULL << 62) /* bits count from memcg_bpf_climb(css), not from css */
+#define MEMCG_BPF_DEEP	     (1ULL << 62) /* bits count from memcg_bpf_climb(), not from the cgroup */
 #define MEMCG_BPF_TOO_DEEP   (1ULL << 63) /* nested deeper than anybody has use for */
 
 /*
- * Asks the map of bindings for every cgroup from css up. The verifier must not follow which bits
+ * Asks the map of bindings for every cgroup from here up. The verifier must not follow which bits
  * are set: it would take every combination for a state of its own.
  */
-static __always_inline __u64 memcg_bpf_look(struct memcg_bpf_world *world,
-					    struct cgroup_subsys_state *css)
+static __always_inline __u64 memcg_bpf_look(struct cgroup *cgroup)
 {
-	volatile __u64 *zero = &world->zero;
+	volatile __u64 *zero = &memcg_world.zero;
 	__u64 above = *zero;
 
-	if (css->cgroup->level > MEMCG_BPF_MAX_LEVEL) {
-		css = memcg_bpf_climb(css);
-		if (!css)
+	if (cgroup->level > MEMCG_BPF_MAX_LEVEL) {
+		cgroup = memcg_bpf_climb(cgroup);
+		if (!cgroup)
 			return MEMCG_BPF_TOO_DEEP;
 		above = MEMCG_BPF_DEEP ^ *zero;
 	}
-	memcg_bpf_for_each_up(css, i)
+	memcg_bpf_for_each_up(cgroup, i)
 	{
-		__u64 id = css->cgroup->kn->id;
+		__u64 id = cgroup->kn->id;
 		struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 
 		if (!binding)
@@ -105,14 +117,49 @@ static __always_inline __u64 memcg_bpf_look(struct memcg_bpf_world *world,
 	return above & MEMCG_BPF_ABOVE ? above : 0;
 }
 
-/* Out of line, to leave the registers to those who know already. */
-static __noinline __u64 memcg_bpf_learn(struct memcg_bpf_world *world,
-					struct cgroup_subsys_state *css, __u64 generation)
+/* The bindings' number now. What was found out under another number counts no more. */
+static __always_inline __u64 memcg_bpf_generation(void)
 {
-	__u64 serial = css->serial_nr, above = memcg_bpf_look(world, css);
+	return *(volatile __u64 *)&memcg_world.generation;
+}
+
+/*
+ * Nothing governs this cgroup, and somebody found that out since the last change of a binding. One
+ * word says which cgroup and when, so that it can be shared by all CPUs: 40 bits of a serial number
+ * that is never used twice, 24 of the generation (see changed() in core.bpf.c for what happens when
+ * they are used up).
+ */
+#define MEMCG_BPF_CALM_GENERATION 24
+
+static __always_inline __u64 memcg_bpf_calm_word(__u64 serial, __u64 generation)
+{
+	return serial << MEMCG_BPF_CALM_GENERATION |
+	       (generation & ((1ULL << MEMCG_BPF_CALM_GENERATION) - 1));
+}
+
+static __always_inline volatile __u64 *memcg_bpf_calm_place(__u64 serial)
+{
+	return &memcg_world.calm[serial & (MEMCG_BPF_CALM - 1)];
+}
+
+static __always_inline bool memcg_bpf_calm(struct cgroup *cgroup)
+{
+	__u64 serial = cgroup->self.serial_nr;
+
+	return *memcg_bpf_calm_place(serial) == memcg_bpf_calm_word(serial, memcg_bpf_generation());
+}
+
+/* Out of line, to leave the registers to those who know already. */
+static __noinline __u64 memcg_bpf_learn(struct cgroup *cgroup, __u64 generation)
+{
+	__u64 serial = cgroup->self.serial_nr, above = memcg_bpf_look(cgroup);
 	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
 	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
 
+	if (!above) {
+		*memcg_bpf_calm_place(serial) = memcg_bpf_calm_word(serial, generation);
+		return 0;
+	}
 	if (known) {
 		known->serial = 0;
 		known->above = above;
@@ -123,16 +170,14 @@ static __noinline __u64 memcg_bpf_learn(struct memcg_bpf_world *world,
 }
 
 /*
- * Which cgroups from css up are governed. Nearly always nothing has changed since this CPU last
+ * Which cgroups from here up are governed. Nearly always nothing has changed since this CPU last
  * asked for the same cgroup: ancestry never changes, and bindings are counted. The entry is read
  * before what it is checked by and written the other way round, for a task that preempts us here
  * may use it too.
  */
-static __always_inline __u64 memcg_bpf_above(struct memcg_bpf_world *world,
-					     struct cgroup_subsys_state *css)
+static __always_inline __u64 memcg_bpf_above(struct cgroup *cgroup)
 {
-	__u64 serial = css->serial_nr;
-	__u64 generation = *(volatile __u64 *)&world->generation;
+	__u64 serial = cgroup->self.serial_nr, generation = memcg_bpf_generation();
 	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
 	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
 
@@ -142,13 +187,13 @@ static __always_inline __u64 memcg_bpf_above(struct memcg_bpf_world *world,
 		if (known->serial == serial && known->generation == generation)
 			return above;
 	}
-	return memcg_bpf_learn(world, css, generation);
+	return memcg_bpf_learn(cgroup, generation);
 }
 
 /* The slot of a governed cgroup; false when it has been unbound meanwhile. */
-static __always_inline bool memcg_bpf_slot(struct cgroup_subsys_state *css, __u32 *slot)
+static __always_inline bool memcg_bpf_slot(struct cgroup *cgroup, __u32 *slot)
 {
-	__u64 id = css->cgroup->kn->id;
+	__u64 id = cgroup->kn->id;
 	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 
 	if (!binding)

@@ -91,7 +91,7 @@ impl Kernel {
         let mut shared = BTreeMap::new();
         for map in object.maps() {
             let name = map.name().to_string_lossy().into_owned();
-            if name.starts_with("memcg_") {
+            if shared::is_shared(&name) {
                 let handle = MapHandle::try_from(&map).map_err(|why| BpfError::Map { map: "core", why })?;
                 shared.insert(name, handle);
             }
@@ -255,7 +255,7 @@ impl Kernel {
     /// How many events found the ring buffer full.
     pub fn dropped(&self) -> u64 {
         let key = 0u32.to_ne_bytes();
-        let world = self.map("memcg_world").ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
+        let world = self.map(shared::WORLD).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
         let dropped = world.as_deref().and_then(|w| w.get(20..24)).and_then(|w| w.try_into().ok());
         u64::from(dropped.map_or(0, u32::from_ne_bytes))
     }

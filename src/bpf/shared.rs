@@ -7,6 +7,14 @@ pub const MAX_LEVEL: usize = 32;
 pub const PATH_MAX: usize = 256;
 /// `MEMCG_BPF_BINDING_COUNT`: keep the subtree's counters.
 pub const BINDING_COUNT: u32 = 1;
+/// The map behind the variable `memcg_world`: libbpf names it as the variable's section.
+pub const WORLD: &str = ".data.memcg";
+
+/// Is this one of core's maps that every policy object declares too, to be put in place of its own?
+pub fn is_shared(map: &str) -> bool {
+    map.starts_with("memcg_") || map == WORLD
+}
+
 /// Every slot of a policy's `params` map starts with this many bytes: `in_force`.
 pub const SLOT_HEADER: usize = 8;
 
