@@ -41,6 +41,13 @@ struct {
 	__uint(max_entries, 1 << 18); /* about 900 events between two turns of the daemon */
 } memcg_events SEC(".maps");
 
+/* Written by the policies' programs. Its type must be in core's BTF for the reader's test. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18); /* about 1000 actions between two turns of the daemon */
+} memcg_actions SEC(".maps");
+static const struct memcg_bpf_action *const action_type __attribute__((used));
+
 /* One path at a time: cgroup_mkdir runs under cgroup_mutex, and 256 bytes twice are too much for
  * the stack. */
 struct {

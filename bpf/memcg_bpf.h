@@ -24,12 +24,14 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+#include "action.h"
 
 #define MEMCG_BPF_ABI 1
 
 /* Verdicts. */
-#define MEMCG_BPF_OK   0
-#define MEMCG_BPF_DENY 1
+#define MEMCG_BPF_OK	   0
+#define MEMCG_BPF_DENY	   1
+#define MEMCG_BPF_OVERRIDE 2 /* after asking for an action */
 
 /* Parameter types; the daemon knows them by these names. */
 typedef __u64 memcg_bpf_bytes; /* 64K, 1.5G */
