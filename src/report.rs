@@ -37,9 +37,67 @@ pub struct BindingReport {
     pub counters: BTreeMap<String, u64>,
     /// memory.events of the cgroup.
     pub events: BTreeMap<String, u64>,
+    /// The knobs that policies want something of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub knobs: Vec<KnobReport>,
+    /// What became of what policies asked for here, since the daemon's start: `done`, `dry-run`, `refused`, `failed`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub actions: BTreeMap<String, u64>,
+    /// The last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_action: Option<ActionReport>,
     /// Only in `Explain`: sentences that say what each policy sees, waits for, and how far off that is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub explanation: Vec<String>,
+}
+
+/// A knob of a cgroup that policies want something of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KnobReport {
+    /// The file: `memory.high`.
+    pub knob: String,
+    /// What somebody else wrote last; it is put back when no policy wants anything any more.
+    pub found: String,
+    /// What is in the file.
+    pub in_force: String,
+    /// Policy → what it wants.
+    pub wants: BTreeMap<String, String>,
+}
+
+/// Something that a policy asked for, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ActionReport {
+    /// Who asked; empty when memcg-bpfd put back on its own account what it had changed.
+    pub policy: String,
+    /// `memory.high`, `memory.low`, `cgroup.freeze`, `memory.reclaim` or `kill`.
+    pub verb: String,
+    /// `done`, `dry-run`, `refused` or `failed`.
+    pub outcome: String,
+    /// The knob before; for `memory.reclaim` and `kill`, memory.current before. In bytes.
+    pub from: u64,
+    /// The same afterwards; for what was not done, what was asked for.
+    pub to: u64,
+    /// Why the policy asked, one sentence.
+    pub reason: String,
+    /// The numbers in it.
+    pub numbers: Vec<u64>,
+    /// What was done, or why not, one sentence.
+    pub detail: String,
+    /// When, in nanoseconds since the machine's start.
+    pub time: u64,
+}
+
+/// Acting as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ActionsReport {
+    /// Nothing is done, and every knob is as it was found.
+    pub paused: bool,
+    /// For how much longer, in nanoseconds; absent: until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_for: Option<u64>,
+    /// Since the daemon's start: `done`, `dry-run`, `refused`, `failed`, `stale` (the policy was not in force any more),
+    /// `lost` (the ring buffer was full).
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// One policy in force on a cgroup.

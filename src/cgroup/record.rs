@@ -4,7 +4,7 @@ use std::io;
 
 use super::mount::directory;
 use crate::names::CgroupPath;
-use crate::source::record::RECORD_XATTR;
+use crate::source::record::{RECORD_XATTR, Record, RecordError};
 
 /// Reads the record; `None` when there is none.
 pub fn read_record(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
@@ -16,12 +16,40 @@ pub fn write_record(path: &CgroupPath, value: &[u8]) -> io::Result<()> {
     xattr::set(directory(path), RECORD_XATTR, value)
 }
 
+/// Changes a part of the record and leaves the rest; one that says nothing is removed. A cgroup that is gone needs none.
+pub fn change_record(path: &CgroupPath, change: impl FnOnce(&mut Record)) -> Result<(), String> {
+    let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {path}: {error}");
+    let old = match read_record(path) {
+        Ok(old) => old,
+        Err(error) if is_gone(&error) => return Ok(()),
+        Err(error) => return Err(text("reading", &error)),
+    };
+    // One that cannot be read is of no use to anybody.
+    let mut record = old.as_deref().and_then(|bytes| Record::parse(bytes).ok()).unwrap_or_default();
+    change(&mut record);
+    let done = if record.is_empty() {
+        if old.is_some() { erase_record(path) } else { Ok(()) }
+    } else {
+        let bytes = record.encode().map_err(|error: RecordError| format!("{path}: {error}"))?;
+        if old.as_ref() == Some(&bytes) { Ok(()) } else { write_record(path, &bytes) }
+    };
+    match done {
+        Err(error) if !is_gone(&error) => {
+            Err(text("writing", &format!("{error} (memcg-bpfd needs CAP_SYS_ADMIN)")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes the record; none is no error.
 pub fn erase_record(path: &CgroupPath) -> io::Result<()> {
     match xattr::remove(directory(path), RECORD_XATTR) {
-        Err(e) if e.raw_os_error() == Some(nix::libc::ENODATA) || e.kind() == io::ErrorKind::NotFound => {
-            Ok(())
-        }
+        Err(e) if e.raw_os_error() == Some(nix::libc::ENODATA) || is_gone(&e) => Ok(()),
         other => other,
     }
+}
+
+/// ENODEV: removed while we looked.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
 }

@@ -7,9 +7,7 @@ use crate::bpf::Kernel;
 use crate::cgroup::{memory, mount, record};
 use crate::engine::{Effect, Need};
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::request::Request;
 use crate::report::BindingReport;
-use crate::source::record::Record;
 
 /// Something to tell the world on D-Bus.
 #[derive(Debug, Clone)]
@@ -134,10 +132,11 @@ impl Hands {
                 Ok(())
             }
             Effect::Need(need) => self.need(&need),
-            Effect::Record { path, requests } => write_record(&path, requests),
-            Effect::Erase { path } => {
-                record::erase_record(&path).map_err(|e| format!("removing the record of {path}: {e}"))
+            Effect::Record { path, requests } => {
+                record::change_record(&path, |record| record.requests = requests)
             }
+            // What is still to be put back stays on record until it is.
+            Effect::Erase { path } => record::change_record(&path, |record| record.requests.clear()),
             // Bound to nothing: said already.
             Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
@@ -218,16 +217,5 @@ fn path_of(effect: &Effect) -> Option<&CgroupPath> {
     match effect {
         Effect::Bind { path, .. } | Effect::Register { path, .. } => Some(path),
         _ => None,
-    }
-}
-
-fn write_record(path: &CgroupPath, requests: Vec<Request>) -> Result<(), String> {
-    let bytes = Record { requests }.encode().map_err(|e| format!("{path}: {e}"))?;
-    match record::write_record(path, &bytes) {
-        // The cgroup is gone, and so is the need for a record.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => {
-            other.map_err(|e| format!("recording the policy on {path}: {e} (memcg-bpfd needs CAP_SYS_ADMIN)"))
-        }
     }
 }

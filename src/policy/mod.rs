@@ -1,6 +1,7 @@
 //! Policies as text: the line, the schema, parameters to bytes and back, profiles, layering of origins.
 //! Knows nothing of files, the kernel or libbpf: schemas and profiles come in as values.
 
+pub mod action;
 pub mod catalog;
 mod check;
 pub mod encode;

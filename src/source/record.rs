@@ -1,9 +1,12 @@
 //! What is written on a cgroup itself: our own record, so that a restarted daemon finds every binding again, and the
 //! policy line of an owner. Bytes of extended attributes in, requests out.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::policy::action::Knob;
 use crate::policy::request::{Origin, Request};
 use crate::source::shown_up_to;
 
@@ -52,17 +55,38 @@ pub enum RecordError {
     OwnerNotText,
 }
 
-/// The requests a cgroup is governed by, as recorded on it.
+/// What a cgroup is governed by and what we changed on it, as recorded on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
-    /// All of them, in no particular order.
+    /// All requests, in no particular order.
     pub requests: Vec<Request>,
+    /// The knobs that hold a value of ours.
+    pub knobs: Vec<KnobRecord>,
+    /// On the root cgroup alone: actions are paused until then, in ns since the machine's start.
+    pub paused_until: Option<u64>,
+}
+
+/// A knob that holds, or is about to hold, a value of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnobRecord {
+    /// Which.
+    pub knob: Knob,
+    /// What somebody else wrote last: to be put back.
+    pub found: u64,
+    /// What we wrote last, and what we may have written since. Anything else in the file is somebody else's.
+    pub ours: Vec<u64>,
+    /// Who wants what.
+    pub wants: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
     requests: Vec<Request>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    knobs: Vec<KnobRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused_until: Option<u64>,
 }
 
 /// Read first, for another version may have any other shape.
@@ -84,14 +108,24 @@ impl Record {
             return Err(RecordError::Version(version));
         }
         let stored: Stored = serde_json::from_slice(bytes).map_err(malformed)?;
-        Ok(Record { requests: stored.requests })
+        Ok(Record { requests: stored.requests, knobs: stored.knobs, paused_until: stored.paused_until })
     }
 
     /// The bytes for [`RECORD_XATTR`]. What does not fit is refused, for half a record would be another policy.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let stored = Stored { version: VERSION, requests: self.requests.clone() };
+        let stored = Stored {
+            version: VERSION,
+            requests: self.requests.clone(),
+            knobs: self.knobs.clone(),
+            paused_until: self.paused_until,
+        };
         let bytes = serde_json::to_vec(&stored).map_err(|error| RecordError::Malformed(error.to_string()))?;
         if bytes.len() > RECORD_MAX { Err(RecordError::DoesNotFit(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Says nothing: there need not be a record.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.knobs.is_empty() && self.paused_until.is_none()
     }
 
     /// Puts a request in, in place of an earlier one of the same origin, container and unit. True when that changed

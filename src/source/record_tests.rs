@@ -17,15 +17,31 @@ fn a_record_comes_back_as_it_was() {
             request(Origin::Annotation, "deny limit=64M", Some("c1")),
             request(Origin::Operator, "quotes \" and \\ and \u{1}", None),
         ],
+        knobs: vec![KnobRecord {
+            knob: Knob::High,
+            found: u64::MAX,
+            ours: vec![1 << 20, 2 << 20],
+            wants: [("throttle".to_owned(), 2 << 20)].into(),
+        }],
+        paused_until: Some(u64::MAX),
     };
     assert_eq!(Record::parse(&record.encode().unwrap()), Ok(record));
 }
 
 #[test]
 fn the_stored_form_is_stable() {
-    let record = Record { requests: vec![request(Origin::DropIn, "observe", None)] };
+    let mut record = Record { requests: vec![request(Origin::DropIn, "observe", None)], ..Record::default() };
     let text = String::from_utf8(record.encode().unwrap()).unwrap();
     assert_eq!(text, r#"{"version":1,"requests":[{"origin":"drop-in","place":"here","line":"observe"}]}"#);
+    record.requests.clear();
+    assert!(record.is_empty());
+    record.knobs.push(KnobRecord { knob: Knob::Low, found: 0, ours: vec![4096], wants: BTreeMap::new() });
+    let text = String::from_utf8(record.encode().unwrap()).unwrap();
+    assert_eq!(
+        text,
+        r#"{"version":1,"requests":[],"knobs":[{"knob":"memory.low","found":0,"ours":[4096],"wants":{}}]}"#
+    );
+    assert!(!record.is_empty());
 }
 
 #[test]
@@ -59,7 +75,8 @@ fn deep_nesting_is_refused_without_a_crash() {
 
 #[test]
 fn what_does_not_fit_is_refused_rather_than_cut() {
-    let record = Record { requests: vec![request(Origin::Operator, &"x".repeat(8192), None)] };
+    let record =
+        Record { requests: vec![request(Origin::Operator, &"x".repeat(8192), None)], ..Record::default() };
     assert_eq!(
         record.encode().unwrap_err().to_string(),
         "the requests for this cgroup need 8265 bytes in trusted.memcg_bpf, the most is 8192; shorten their policy lines"

@@ -1,0 +1,194 @@
+//! The guards that no policy gets around: values within bounds, at most so many actions a second, never two kills for
+//! one event. Pure; what it must know of the cgroup comes in as facts.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::names::{CgroupId, CgroupPath};
+use crate::policy::action::{Action, Knob, MAX, Scope, Verb};
+use crate::units::human_bytes;
+
+/// memory.high never goes below this: a program needs its code and stacks to get anywhere.
+pub const HIGH_FLOOR: u64 = 4 << 20;
+/// Who asked for a kill or for memory so long ago saw another situation than today's.
+pub const STALE_NS: u64 = 5_000_000_000;
+/// After a kill the memory comes back and the stall ends: so long, what is still told is about what was killed for.
+pub const KILL_SETTLES_NS: u64 = 1_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// What the administrator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Actions of one cgroup in one second.
+    pub per_second: u32,
+    /// Kills below one governed cgroup in one minute.
+    pub kills_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { per_second: 10, kills_per_minute: 6 }
+    }
+}
+
+/// What there is to know about the cgroup.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// memcg-bpfd runs in it or below it.
+    pub holds_us: bool,
+    /// memory.current.
+    pub usage: u64,
+    /// memory.min.
+    pub min: u64,
+    /// The smallest memory.max from it up, else the machine's memory.
+    pub effective_max: u64,
+    /// The size of a page.
+    pub page: u64,
+}
+
+/// The guards' word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ruling {
+    /// Do this, which may be less than was asked for.
+    Do(Verb),
+    /// No, and why.
+    Refuse(String),
+}
+
+#[derive(Debug)]
+struct Kill {
+    path: CgroupPath,
+    cgroup: CgroupId,
+    began: u64,
+    over: Option<u64>,
+}
+
+/// What the guards remember.
+#[derive(Debug, Default)]
+pub struct Guards {
+    limits: Limits,
+    recent: BTreeMap<CgroupId, VecDeque<u64>>,
+    kills: VecDeque<Kill>,
+}
+
+impl Guards {
+    /// With these limits.
+    pub fn new(limits: Limits) -> Self {
+        Guards { limits, ..Guards::default() }
+    }
+
+    /// May this be done now? What may be is counted.
+    pub fn judge(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Ruling {
+        let bounded = match bound(&action.verb, facts) {
+            Ok(verb) => verb,
+            Err(why) => return Ruling::Refuse(why),
+        };
+        // Letting go only ever takes a burden away.
+        if matches!(bounded, Verb::Want(_, None)) {
+            return Ruling::Do(bounded);
+        }
+        if !matches!(bounded, Verb::Want(..)) && now.saturating_sub(action.time) > STALE_NS {
+            return Ruling::Refuse("it was asked for more than 5s ago".to_owned());
+        }
+        if matches!(bounded, Verb::Kill { .. })
+            && let Some(why) = self.one_kill_too_many(now, path, action)
+        {
+            return Ruling::Refuse(why);
+        }
+        if !self.within_rate(now, action.cgroup) {
+            let most = self.limits.per_second;
+            return Ruling::Refuse(format!("more than {most} actions in a second (PerSecond={most})"));
+        }
+        if matches!(bounded, Verb::Kill { .. }) && !action.dry_run {
+            self.kills.push_back(Kill { path: path.clone(), cgroup: action.cgroup, began: now, over: None });
+        }
+        Ruling::Do(bounded)
+    }
+
+    /// The kill that was let through is over: the victims are gone, or it failed.
+    pub fn kill_over(&mut self, now: u64, cgroup: CgroupId) {
+        for kill in self.kills.iter_mut().filter(|kill| kill.cgroup == cgroup && kill.over.is_none()) {
+            kill.over = Some(now);
+        }
+    }
+
+    /// A cgroup is gone.
+    pub fn forget(&mut self, cgroup: CgroupId) {
+        self.recent.remove(&cgroup);
+    }
+
+    /// One event is seen by the policies of a cgroup and by those of the cgroups around it.
+    fn one_kill_too_many(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
+        self.kills.retain(|kill| kill.over.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
+        let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
+        for kill in self.kills.iter().filter(related) {
+            match kill.over {
+                None => return Some(format!("a kill in {} is not over yet", kill.path)),
+                Some(over) if action.time < over.saturating_add(KILL_SETTLES_NS) => {
+                    return Some(format!(
+                        "it is about what something was just killed for in {}: never two for one event",
+                        kill.path
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let most = self.limits.kills_per_minute;
+        let within = self.kills.iter().filter(|kill| kill.path.is_within(path)).count();
+        (within >= usize::try_from(most).unwrap_or(usize::MAX))
+            .then(|| format!("more than {most} kills in a minute (KillsPerMinute={most})"))
+    }
+
+    fn within_rate(&mut self, now: u64, cgroup: CgroupId) -> bool {
+        let recent = self.recent.entry(cgroup).or_default();
+        while recent.front().is_some_and(|then| now.saturating_sub(*then) >= SECOND_NS) {
+            recent.pop_front();
+        }
+        if recent.len() >= usize::try_from(self.limits.per_second).unwrap_or(usize::MAX) {
+            return false;
+        }
+        recent.push_back(now);
+        true
+    }
+}
+
+/// The verb with its value within bounds.
+fn bound(verb: &Verb, facts: &Facts) -> Result<Verb, String> {
+    let page = facts.page.max(1);
+    let whole_pages = |bytes: u64| bytes.saturating_sub(bytes.checked_rem(page).unwrap_or(0));
+    Ok(match *verb {
+        // As the kernel keeps it: rounded down to pages, and nothing larger than it can count.
+        Verb::Want(Knob::High, Some(MAX)) => Verb::Want(Knob::High, None),
+        Verb::Want(Knob::High, Some(value)) => {
+            let floor = HIGH_FLOOR.max(facts.min).saturating_add(page.saturating_sub(1));
+            Verb::Want(Knob::High, Some(whole_pages(value.max(floor).min(MAX >> 1))))
+        }
+        Verb::Want(Knob::Low, Some(value)) => {
+            Verb::Want(Knob::Low, Some(whole_pages(value.min(facts.effective_max))))
+        }
+        Verb::Want(Knob::Freeze, Some(0)) => Verb::Want(Knob::Freeze, None),
+        Verb::Want(Knob::Freeze, Some(_)) if facts.holds_us => {
+            return Err("memcg-bpfd runs in it and would stand still with it".to_owned());
+        }
+        Verb::Want(Knob::Freeze, Some(1)) => Verb::Want(Knob::Freeze, Some(1)),
+        Verb::Want(Knob::Freeze, Some(other)) => {
+            return Err(format!("cgroup.freeze takes 0 and 1, not {other}"));
+        }
+        Verb::Want(knob, None) => Verb::Want(knob, None),
+        Verb::Reclaim { bytes, swappiness } => {
+            let bytes = whole_pages(bytes.min(facts.usage));
+            if bytes == 0 {
+                return Err(format!("there is nothing to take: it uses {}", human_bytes(facts.usage)));
+            }
+            Verb::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
+        }
+        Verb::Kill { scope: Scope::Group, .. } if facts.holds_us => {
+            return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
+        }
+        kill @ Verb::Kill { .. } => kill,
+    })
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

@@ -1,0 +1,427 @@
+#![allow(clippy::arithmetic_side_effects)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::action::MAX;
+
+const S: u64 = 1_000_000_000;
+const KNOBS: [Knob; 3] = [Knob::High, Knob::Low, Knob::Freeze];
+
+/// The machine as far as the ledger knows it: files, records on cgroups, writes on their way.
+#[derive(Default)]
+struct Machine {
+    ledger: Ledger,
+    now: u64,
+    files: BTreeMap<(CgroupId, Knob), u64>,
+    /// What somebody else wrote last.
+    theirs: BTreeMap<(CgroupId, Knob), u64>,
+    records: BTreeMap<CgroupId, Vec<KnobRecord>>,
+    bound: BTreeMap<CgroupId, BTreeSet<String>>,
+    flying: Vec<Write>,
+    causes: Vec<Cause>,
+    paused: bool,
+}
+
+fn path(cgroup: CgroupId) -> CgroupPath {
+    CgroupPath::parse(&format!("/c{cgroup}")).unwrap()
+}
+
+fn default(knob: Knob) -> u64 {
+    if knob == Knob::High { MAX } else { 0 }
+}
+
+impl Machine {
+    fn file(&self, cgroup: CgroupId, knob: Knob) -> u64 {
+        self.files.get(&(cgroup, knob)).copied().unwrap_or(default(knob))
+    }
+
+    fn step(&mut self, input: Input) {
+        for effect in self.ledger.step(self.now, input) {
+            match effect {
+                Effect::Record { cgroup, knobs, .. } if knobs.is_empty() => {
+                    drop(self.records.remove(&cgroup))
+                }
+                Effect::Record { cgroup, knobs, .. } => drop(self.records.insert(cgroup, knobs)),
+                Effect::Write(write) => {
+                    let on_its_way = |w: &Write| (w.cgroup, w.knob) == (write.cgroup, write.knob);
+                    assert!(!self.flying.iter().any(on_its_way), "one outstanding write per knob");
+                    let recorded = self.records.get(&write.cgroup).into_iter().flatten();
+                    let covered = |r: &KnobRecord| {
+                        r.knob == write.knob && (r.ours.contains(&write.value) || r.found == write.value)
+                    };
+                    assert!(recorded.clone().any(covered), "recorded before it is written: {write:?}");
+                    self.causes.push(write.cause.clone());
+                    self.flying.push(write);
+                }
+            }
+        }
+    }
+
+    /// The file's side of a write.
+    fn put(&mut self, write: &Write) -> Came {
+        let current = self.file(write.cgroup, write.knob);
+        if current != write.value && !write.expect.contains(&current) {
+            return Came::Foreign(current);
+        }
+        self.files.insert((write.cgroup, write.knob), write.value);
+        Came::Done
+    }
+
+    fn land(&mut self, fail: bool) {
+        if self.flying.is_empty() {
+            return;
+        }
+        let write = self.flying.remove(0);
+        let came = if fail { Came::Failed } else { self.put(&write) };
+        self.step(Input::Wrote { cgroup: write.cgroup, knob: write.knob, came });
+    }
+
+    fn land_all(&mut self) {
+        while !self.flying.is_empty() {
+            self.land(false);
+        }
+    }
+
+    fn bind(&mut self, cgroup: CgroupId, policies: &[&str]) {
+        let policies: BTreeSet<String> = policies.iter().map(|p| (*p).to_owned()).collect();
+        self.bound.insert(cgroup, policies.clone());
+        self.step(Input::Bound { cgroup, path: path(cgroup), policies });
+    }
+
+    fn want(&mut self, cgroup: CgroupId, policy: &str, knob: Knob, value: Option<u64>) {
+        let (policy, current) = (policy.to_owned(), self.file(cgroup, knob));
+        let cause = Cause { policy: policy.clone(), reason: "test".to_owned(), numbers: [1, 2, 3, 4] };
+        self.step(Input::Want { cgroup, policy, knob, value, asked: value.unwrap_or(0), current, cause });
+    }
+
+    fn foreign(&mut self, cgroup: CgroupId, knob: Knob, value: u64) {
+        self.files.insert((cgroup, knob), value);
+        self.theirs.insert((cgroup, knob), value);
+    }
+
+    /// Killed, and started again: writes on their way may or may not have arrived.
+    fn crash(&mut self, arrived: usize) {
+        for write in std::mem::take(&mut self.flying).into_iter().take(arrived) {
+            self.put(&write);
+        }
+        self.ledger = Ledger::default();
+        self.step(Input::Pause(self.paused));
+        for (cgroup, policies) in self.bound.clone() {
+            self.step(Input::Bound { cgroup, path: path(cgroup), policies });
+        }
+        for (cgroup, kept) in self.records.clone() {
+            let kept = kept.into_iter().map(|r| (r.clone(), self.file(cgroup, r.knob))).collect();
+            self.step(Input::Adopt { cgroup, path: path(cgroup), kept });
+        }
+    }
+
+    fn stop(&mut self) {
+        for write in std::mem::take(&mut self.flying) {
+            self.put(&write);
+        }
+        for write in self.ledger.restorations() {
+            self.put(&write);
+        }
+    }
+
+    fn as_found(&self) {
+        for ((cgroup, knob), value) in &self.files {
+            let theirs = self.theirs.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
+            assert_eq!(*value, theirs, "{knob} of {cgroup} is as somebody else left it");
+        }
+    }
+}
+
+const A: CgroupId = CgroupId(1);
+
+fn machine() -> Machine {
+    let mut machine = Machine { now: S, ..Machine::default() };
+    machine.bind(A, &["p", "q"]);
+    machine
+}
+
+#[test]
+fn the_stricter_want_is_in_force_and_the_found_value_comes_back() {
+    let mut m = machine();
+    m.foreign(A, Knob::High, 900);
+    m.want(A, "p", Knob::High, Some(500));
+    m.land_all();
+    m.want(A, "q", Knob::High, Some(300));
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 300);
+    m.want(A, "q", Knob::High, None);
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 500);
+    m.want(A, "p", Knob::High, None);
+    m.land_all();
+    assert_eq!((m.file(A, Knob::High), m.records.len()), (900, 0));
+    assert_eq!(m.causes.iter().map(|c| c.policy.as_str()).collect::<Vec<_>>(), ["p", "q", "q", "p"]);
+}
+
+#[test]
+fn an_administrators_stricter_value_is_never_loosened() {
+    let mut m = machine();
+    m.foreign(A, Knob::High, 100);
+    m.foreign(A, Knob::Low, 700);
+    m.want(A, "p", Knob::High, Some(500));
+    m.want(A, "p", Knob::Low, Some(200));
+    assert!(m.flying.is_empty() && m.records.is_empty());
+    // Nor is one written later.
+    m.foreign(A, Knob::High, MAX);
+    m.want(A, "p", Knob::High, Some(500));
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 500);
+    m.foreign(A, Knob::High, 100);
+    m.step(Input::Renew { cgroup: A, policy: "p".to_owned(), knob: Knob::High, current: 100 });
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 100);
+    assert_eq!(m.records.len(), 0, "there is nothing of ours in the file");
+    m.want(A, "p", Knob::High, None);
+    assert_eq!(m.file(A, Knob::High), 100);
+}
+
+#[test]
+fn a_foreign_write_between_look_and_write_is_not_lost() {
+    let mut m = machine();
+    m.want(A, "p", Knob::High, Some(500));
+    m.foreign(A, Knob::High, 800);
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 500, "the want is stricter than what they wrote");
+    m.foreign(A, Knob::High, 600);
+    m.want(A, "p", Knob::High, None);
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 600);
+}
+
+#[test]
+fn a_want_that_is_not_renewed_lapses() {
+    let mut m = machine();
+    m.want(A, "p", Knob::Freeze, Some(1));
+    m.land_all();
+    m.now += 20 * S;
+    m.step(Input::Renew { cgroup: A, policy: "p".to_owned(), knob: Knob::Freeze, current: 1 });
+    assert_eq!(m.ledger.due(), Some(m.now + LEASE_NS));
+    m.now += 29 * S;
+    m.step(Input::Time);
+    assert!(m.flying.is_empty());
+    m.now += S;
+    m.step(Input::Time);
+    m.land_all();
+    assert_eq!((m.file(A, Knob::Freeze), m.ledger.due()), (0, None));
+}
+
+#[test]
+fn only_policies_in_force_are_heard() {
+    let mut m = machine();
+    m.want(A, "stranger", Knob::High, Some(500));
+    m.want(CgroupId(2), "p", Knob::High, Some(500));
+    assert!(m.flying.is_empty());
+    m.want(A, "p", Knob::High, Some(500));
+    m.land_all();
+    m.bind(A, &["q"]);
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), MAX);
+    assert_eq!(m.causes.last().unwrap().reason, "the policy is not in force any more");
+}
+
+#[test]
+fn a_pause_puts_everything_back_and_its_end_brings_it_in_force_again() {
+    let mut m = machine();
+    m.want(A, "p", Knob::High, Some(500));
+    m.step(Input::Pause(true));
+    m.land_all();
+    assert_eq!((m.file(A, Knob::High), m.records.len()), (MAX, 0));
+    m.want(A, "p", Knob::High, Some(400));
+    assert!(m.flying.is_empty());
+    m.step(Input::Pause(false));
+    m.land_all();
+    assert_eq!(m.file(A, Knob::High), 400);
+}
+
+#[test]
+fn what_fails_is_tried_again_ever_less_often() {
+    let mut m = machine();
+    m.want(A, "p", Knob::High, Some(500));
+    let mut tries = 0;
+    for _ in 0..600 {
+        if !m.flying.is_empty() {
+            tries += 1;
+            m.land(true);
+        }
+        m.now += S;
+        m.step(Input::Renew { cgroup: A, policy: "p".to_owned(), knob: Knob::High, current: MAX });
+    }
+    assert!((10..20).contains(&tries), "{tries} tries in ten minutes");
+    m.want(A, "p", Knob::High, None);
+    m.land_all();
+    assert_eq!((m.ledger.due(), m.records.len()), (None, 0));
+}
+
+#[test]
+fn a_successor_keeps_what_is_in_force_and_puts_back_what_nobody_asks_for_again() {
+    let mut m = machine();
+    m.foreign(A, Knob::Low, 64);
+    m.want(A, "p", Knob::Low, Some(512));
+    m.want(A, "q", Knob::High, Some(700));
+    m.land_all();
+    m.crash(0);
+    assert!(m.flying.is_empty(), "nothing changes by a restart");
+    m.want(A, "p", Knob::Low, Some(512));
+    m.now += LEASE_NS;
+    m.want(A, "p", Knob::Low, Some(512));
+    m.step(Input::Time);
+    m.land_all();
+    assert_eq!((m.file(A, Knob::Low), m.file(A, Knob::High)), (512, MAX));
+    m.crash(0);
+    m.bind(A, &[]);
+    m.land_all();
+    m.as_found();
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Want(u64, usize, usize, Option<u64>),
+    Foreign(u64, usize, u64),
+    Bind(u64, usize),
+    Gone(u64),
+    Land(bool),
+    Later(u64),
+    Pause(bool),
+    Crash(usize),
+}
+
+const POLICIES: [&str; 3] = ["p", "q", "r"];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    prop_oneof![
+        8 => (1..4u64, 0..3usize, 0..3usize, proptest::option::weighted(0.8, 1..50u64))
+            .prop_map(|(c, p, k, v)| Want(c, p, k, v)),
+        3 => (1..4u64, 0..3usize, 1..50u64).prop_map(|(c, k, v)| Foreign(c, k, v)),
+        2 => (1..4u64, 0..8usize).prop_map(|(c, set)| Bind(c, set)),
+        1 => (1..4u64).prop_map(Gone),
+        8 => proptest::bool::weighted(0.2).prop_map(Land),
+        3 => (1..40u64).prop_map(Later),
+        1 => any::<bool>().prop_map(Pause),
+        1 => (0..4usize).prop_map(Crash),
+    ]
+}
+
+impl Machine {
+    fn happens(&mut self, happening: Happening) {
+        // Ours are even and theirs are odd: a value that both write cannot be told apart by anybody.
+        let ours = |knob: usize, v: u64| if KNOBS[knob] == Knob::Freeze { 1 } else { v * 2 };
+        match happening {
+            Happening::Want(c, p, k, v) => {
+                let policy = POLICIES[p].to_owned();
+                self.want(CgroupId(c), &policy, KNOBS[k], v.map(|v| ours(k, v)));
+            }
+            // Where 0 and 1 are all there is, nobody else writes.
+            Happening::Foreign(_, k, _) if KNOBS[k] == Knob::Freeze => {}
+            Happening::Foreign(c, k, v) => self.foreign(CgroupId(c), KNOBS[k], v * 2 + 1),
+            Happening::Bind(c, set) => {
+                let chosen: Vec<&str> =
+                    POLICIES.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, p)| *p).collect();
+                self.bind(CgroupId(c), &chosen);
+            }
+            Happening::Gone(c) => {
+                let cgroup = CgroupId(c);
+                self.flying.retain(|w| w.cgroup != cgroup);
+                self.files.retain(|(id, _), _| *id != cgroup);
+                self.theirs.retain(|(id, _), _| *id != cgroup);
+                self.records.remove(&cgroup);
+                self.bound.remove(&cgroup);
+                self.step(Input::Gone(cgroup));
+            }
+            Happening::Land(fail) => self.land(fail),
+            Happening::Later(s) => {
+                self.now += s * S;
+                self.step(Input::Time);
+            }
+            Happening::Pause(paused) => {
+                self.paused = paused;
+                self.step(Input::Pause(paused));
+            }
+            Happening::Crash(arrived) => self.crash(arrived),
+        }
+    }
+
+    /// What is in force is never looser than what somebody else wrote last, and while paused it is just that.
+    fn holds_good(&self) {
+        for ((cgroup, knob), value) in &self.files {
+            let theirs = self.theirs.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
+            assert_eq!(knob.stricter(*value, theirs), *value, "{knob} of {cgroup}");
+            assert!(!self.paused || *value == theirs, "{knob} of {cgroup} is paused");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_history_ends_with_every_knob_as_found(
+        history in proptest::collection::vec(happening(), 0..60),
+        end in 0..4usize,
+    ) {
+        let mut m = Machine { now: S, ..Machine::default() };
+        for c in 1..4 {
+            m.bind(CgroupId(c), &POLICIES);
+        }
+        for one in history {
+            m.happens(one);
+        }
+        match end {
+            0 => m.stop(),
+            // Every policy goes.
+            1 => {
+                for c in 1..4 {
+                    m.bind(CgroupId(c), &[]);
+                }
+                m.land_all();
+            }
+            // Every policy goes quiet.
+            2 => {
+                m.now += 1000 * S;
+                m.step(Input::Time);
+                m.land_all();
+            }
+            // Killed, and the next daemon is stopped.
+            _ => {
+                m.crash(1);
+                m.stop();
+            }
+        }
+        // What failed last is tried again.
+        m.now += 1000 * S;
+        if end == 1 || end == 2 {
+            m.step(Input::Time);
+            m.land_all();
+            prop_assert!(m.records.is_empty(), "{:?}", m.records);
+        }
+        m.as_found();
+    }
+
+    #[test]
+    fn what_is_in_force_is_never_looser_than_what_was_found(
+        history in proptest::collection::vec(happening(), 0..40),
+    ) {
+        let mut m = Machine { now: S, ..Machine::default() };
+        for c in 1..4 {
+            m.bind(CgroupId(c), &POLICIES);
+        }
+        for one in history {
+            m.happens(one);
+            // Everybody looks, and everything lands.
+            m.now += 70 * S;
+            let known: Vec<(CgroupId, Knob)> = m.files.keys().copied().collect();
+            for (cgroup, knob) in known {
+                let current = m.file(cgroup, knob);
+                m.step(Input::Renew { cgroup, policy: "p".to_owned(), knob, current });
+            }
+            m.land_all();
+            m.holds_good();
+        }
+    }
+}
