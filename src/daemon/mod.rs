@@ -20,6 +20,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 use tracing::level_filters::LevelFilter;
 
 use crate::bpf::{BpfError, Kernel, catalog, kernel, profiles};
@@ -29,7 +30,7 @@ use crate::names::CgroupPath;
 use crate::policy::catalog::Catalog;
 use crate::policy::layer::Allow;
 use crate::report::KernelReport;
-use crate::systemd::{Events, Systemd, SystemdError};
+use crate::systemd::{Answer, Events, Inquiry, Systemd, SystemdError};
 use config::Config;
 use state::Daemon;
 
@@ -178,7 +179,6 @@ async fn serve(prepared: Prepared) -> Result<()> {
         hands::Hands::new(prepared.kernel, prepared.machine),
         prepared.objects,
         prepared.report,
-        connection.clone(),
     );
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -188,19 +188,10 @@ async fn serve(prepared: Prepared) -> Result<()> {
     daemon.published =
         Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
     daemon.adopt().await;
-    let mut units = match daemon.meet_systemd().await {
-        Ok(units) => Some(units),
-        Err(error @ SystemdError::Absent) => {
-            tracing::warn!("{error}");
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-        tracing::debug!(%error, "telling systemd that we are ready");
-    }
-    tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
-    // A hook that gave up on us while we started has left a record.
+    // All that systemd is asked is asked beside the loop: it may take its time, and calls are answered meanwhile.
+    let mut meeting = Some(tokio::spawn(units::meet(connection)));
+    let mut units: Option<Events> = None;
+    let mut ready = false;
     let mut again = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
     let mut adopted_again = false;
 
@@ -217,11 +208,25 @@ async fn serve(prepared: Prepared) -> Result<()> {
                 daemon.kernel_events(news).await;
                 daemon.events_lost().await;
             }
+            met = settled(&mut meeting) => {
+                meeting = None;
+                match met? {
+                    Ok((systemd, events)) => {
+                        units = Some(events);
+                        daemon.inquiry = Some(Inquiry::new(systemd));
+                        daemon.rescan().await;
+                    }
+                    Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            answer = answered(&mut daemon.inquiry) => daemon.systemd_answer(answer).await,
             event = next(&mut units) => match event {
                 Some(event) => daemon.systemd_event(event).await,
                 // Without the bus nobody reaches us; the next daemon adopts what is recorded.
                 None => bail!("the connection to the system bus is lost"),
             },
+            // A hook that gave up on us while we started has left a record.
             () = &mut again, if !adopted_again => {
                 adopted_again = true;
                 daemon.adopt().await;
@@ -229,12 +234,39 @@ async fn serve(prepared: Prepared) -> Result<()> {
             _ = term.recv() => break,
             _ = int.recv() => break,
         }
+        if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(Inquiry::is_idle) {
+            ready = true;
+            say_ready(&daemon);
+        }
     }
     daemon.stop().await;
     if let Some(published) = daemon.published.take() {
         published.withdraw().await.context("leaving the bus")?;
     }
     Ok(())
+}
+
+/// All that was there is looked at.
+fn say_ready(daemon: &Daemon) {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::debug!(%error, "telling systemd that we are ready");
+    }
+    tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
+}
+
+/// The end of a task, once; then never again.
+async fn settled<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn answered(inquiry: &mut Option<Inquiry>) -> Answer {
+    match inquiry {
+        Some(inquiry) => inquiry.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn next(units: &mut Option<Events>) -> Option<crate::systemd::Event> {
@@ -247,8 +279,8 @@ async fn next(units: &mut Option<Events>) -> Option<crate::systemd::Event> {
 impl Daemon {
     /// Detaches everything. The records stay when a successor follows.
     async fn stop(&mut self) {
-        let restart = match &self.systemd {
-            Some(systemd) => restarting(systemd).await,
+        let restart = match &self.inquiry {
+            Some(inquiry) => restarting(inquiry.systemd()).await,
             None => false,
         };
         if !restart {

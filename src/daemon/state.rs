@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use zbus::Connection;
-
 use super::hands::{Hands, News, Outcome};
 use super::object::Published;
 use crate::bpf::Event;
@@ -13,17 +11,17 @@ use crate::engine::{Input, World};
 use crate::names::CgroupPath;
 use crate::report::KernelReport;
 use crate::source::specifier::Specifiers;
-use crate::systemd::{Discovery, Systemd};
+use crate::systemd::{Discovery, Inquiry};
 
 pub struct Daemon {
     pub world: World,
     pub hands: Hands,
     pub objects: Objects,
     pub report: KernelReport,
-    pub connection: Connection,
     /// Our object, once it is on the bus.
     pub published: Option<Published>,
-    pub systemd: Option<Systemd>,
+    /// Questions to systemd, once it is found.
+    pub inquiry: Option<Inquiry>,
     pub discovery: Discovery,
     pub specifiers: Specifiers,
     /// Lost events we know of.
@@ -33,21 +31,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn new(
-        world: World,
-        hands: Hands,
-        objects: Objects,
-        report: KernelReport,
-        connection: Connection,
-    ) -> Self {
+    pub fn new(world: World, hands: Hands, objects: Objects, report: KernelReport) -> Self {
         Daemon {
             world,
             hands,
             objects,
             report,
-            connection,
             published: None,
-            systemd: None,
+            inquiry: None,
             discovery: Discovery::default(),
             specifiers: super::units::specifiers(),
             dropped: 0,

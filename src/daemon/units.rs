@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use zbus::Connection;
+
 use super::requests::{forbidden, uncontrolled};
 use super::state::Daemon;
 use crate::cgroup::mount;
@@ -10,7 +12,7 @@ use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::source::specifier::Specifiers;
 use crate::source::unit::policy_of;
-use crate::systemd::{Event, Events, Systemd, SystemdError, UnitInfo, read_unit_files};
+use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitInfo, read_unit_files};
 
 /// What specifiers stand for on this machine.
 pub fn specifiers() -> Specifiers {
@@ -23,41 +25,39 @@ pub fn specifiers() -> Specifiers {
     }
 }
 
-impl Daemon {
-    /// Subscribes and looks at all units that can carry a policy.
-    pub async fn meet_systemd(&mut self) -> Result<Events, SystemdError> {
-        let systemd = Systemd::connect(&self.connection).await?;
-        let events = systemd.events().await?;
-        self.systemd = Some(systemd);
-        self.rescan().await;
-        Ok(events)
-    }
+/// Finds systemd and subscribes to what it tells.
+pub async fn meet(connection: Connection) -> Result<(Systemd, Events), SystemdError> {
+    let systemd = Systemd::connect(&connection).await?;
+    let events = systemd.events().await?;
+    Ok((systemd, events))
+}
 
-    /// Looks at everything again: at start and after daemon-reload.
+impl Daemon {
+    /// Looks at everything again: at start and after daemon-reload. The answers come one by one.
     pub async fn rescan(&mut self) {
         self.sweep().await;
-        let Some(systemd) = self.systemd.clone() else { return };
-        let (discovery, warnings) = systemd.discover().await;
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.apply(Input::Announce(discovery.wants_announcements())).await;
-        self.discovery = discovery;
-        let mut units = match systemd.candidates(&self.discovery).await {
-            Ok(units) => units,
-            Err(error) => {
-                tracing::warn!("{error}");
-                return;
-            }
-        };
-        // Units that had a policy and may have lost it.
-        units.extend(self.world.units());
-        for (unit, info) in systemd.load_all(&units).await {
-            match info {
-                Ok(Some(info)) => self.read(&info).await,
-                Ok(None) => {
-                    self.apply(Input::UnitForgotten(unit)).await;
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.survey();
+        }
+    }
+
+    /// Something that systemd was asked for.
+    pub async fn systemd_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Searched(discovery, warnings) => {
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
+                self.apply(Input::Announce(discovery.wants_announcements())).await;
+                self.discovery = discovery;
+                // Units that had a policy and may have lost it.
+                let known = self.world.units();
+                if let Some(inquiry) = &mut self.inquiry {
+                    inquiry.ask_for_all(self.discovery.clone(), known);
                 }
-                Err(error) => tracing::warn!("{error}"),
             }
+            Answer::Unit(info) => self.read(&info).await,
+            Answer::NoSuchUnit(unit) => drop(self.apply(Input::UnitForgotten(unit)).await),
+            Answer::Failed(error) => tracing::warn!("{error}"),
         }
     }
 
@@ -68,7 +68,7 @@ impl Daemon {
             Event::UnitChanged(unit) | Event::JobDone(unit) => {
                 // A busy machine starts units all the time, and each look is a dozen questions to PID 1.
                 if self.discovery.concerns(&unit) || self.world.units().contains(&unit) {
-                    self.look_at(&unit).await;
+                    self.look_at(&unit);
                 }
             }
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
@@ -95,17 +95,14 @@ impl Daemon {
         if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
             && self.discovery.concerns(&unit)
         {
-            self.look_at(&unit).await;
+            self.look_at(&unit);
         }
     }
 
     /// Looks at a unit again, if systemd has it loaded. What was registered for one that is not stands.
-    async fn look_at(&mut self, unit: &UnitName) {
-        let Some(systemd) = self.systemd.clone() else { return };
-        match systemd.unit(unit).await {
-            Ok(Some(info)) => self.read(&info).await,
-            Ok(None) => {}
-            Err(error) => tracing::warn!("{error}"),
+    fn look_at(&mut self, unit: &UnitName) {
+        if let Some(inquiry) = &mut self.inquiry {
+            inquiry.look_at(unit);
         }
     }
 

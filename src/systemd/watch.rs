@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, fdo};
@@ -17,8 +16,6 @@ use super::pump::{self, Events};
 use super::{ActiveState, UnitInfo};
 use crate::names::{CgroupPath, UnitKind, UnitName};
 
-/// Units asked for at once: enough to hide the way to PID 1 and back, without taking it from others.
-const LOADS_AT_ONCE: usize = 16;
 /// After a question that loaded units, systemd tells of their loading and unloading within this time.
 const NOISE: Duration = Duration::from_secs(1);
 /// What happened to units. Each one means "look again"; none is proof of anything.
@@ -78,15 +75,6 @@ impl Systemd {
         let info = self.describe_held(name).await;
         self.load_noise_from_now();
         info
-    }
-
-    /// [`Systemd::load`] for many units, some of them at a time; in the order of `names`.
-    pub async fn load_all<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a UnitName>,
-    ) -> Vec<(UnitName, Result<Option<UnitInfo>, SystemdError>)> {
-        let loads = names.into_iter().map(|name| async move { (name.clone(), self.load(name).await) });
-        futures_util::stream::iter(loads).buffered(LOADS_AT_ONCE).collect().await
     }
 
     /// Searches the unit path systemd uses. Returns also one sentence for each thing that could not be read.
@@ -260,4 +248,4 @@ fn interface_of(kind: UnitKind) -> &'static str {
 
 #[cfg(test)]
 #[path = "watch_tests.rs"]
-mod tests;
+pub(super) mod tests;

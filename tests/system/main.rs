@@ -14,6 +14,7 @@ mod first;
 mod nesting;
 mod observe;
 mod restart;
+mod slow;
 mod support;
 mod units;
 mod wrong;
