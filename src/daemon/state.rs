@@ -1,6 +1,6 @@
 //! The daemon's state and the one road through it: input → effects → kernel, records and signals.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::hands::{Hands, News, Outcome};
 use super::object::Published;
@@ -8,10 +8,10 @@ use crate::bpf::Event;
 use crate::bpf::catalog::Objects;
 use crate::cgroup::mount;
 use crate::engine::{Input, World};
-use crate::names::CgroupPath;
+use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::report::KernelReport;
 use crate::source::specifier::Specifiers;
-use crate::systemd::{Discovery, Inquiry};
+use crate::systemd::{Discovery, Inquiry, UnitFiles};
 
 pub struct Daemon {
     pub world: World,
@@ -23,6 +23,10 @@ pub struct Daemon {
     /// Questions to systemd, once it is found.
     pub inquiry: Option<Inquiry>,
     pub discovery: Discovery,
+    /// Unit files as the last search found them; systemd may not have read them yet.
+    pub unit_files: UnitFiles,
+    /// Units that ran when systemd last told of them, since the last daemon-reload.
+    pub seen_running: BTreeMap<UnitName, CgroupId>,
     pub specifiers: Specifiers,
     /// Lost events we know of.
     pub dropped: u64,
@@ -40,6 +44,8 @@ impl Daemon {
             published: None,
             inquiry: None,
             discovery: Discovery::default(),
+            unit_files: UnitFiles::default(),
+            seen_running: BTreeMap::new(),
             specifiers: super::units::specifiers(),
             dropped: 0,
             transient: BTreeSet::new(),

@@ -11,7 +11,7 @@ use crate::cgroup::mount;
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::source::specifier::Specifiers;
-use crate::source::unit::policy_of;
+use crate::source::unit::{policy_of, slice_of};
 use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitInfo, read_unit_files};
 
 /// What specifiers stand for on this machine.
@@ -44,20 +44,41 @@ impl Daemon {
     /// Something that systemd was asked for.
     pub async fn systemd_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Searched(discovery, warnings) => {
-                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            Answer::Searched(found) => {
+                found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
-                self.apply(Input::Announce(discovery.wants_announcements())).await;
-                self.discovery = discovery;
+                self.apply(Input::Announce(found.discovery.wants_announcements())).await;
+                self.discovery = found.discovery;
+                self.unit_files = found.files;
+                self.foresee().await;
                 // Units that had a policy and may have lost it.
                 let known = self.world.units();
                 if let Some(inquiry) = &mut self.inquiry {
-                    inquiry.ask_for_all(self.discovery.clone(), known);
+                    inquiry.ask_for_all(&self.discovery, known);
                 }
             }
             Answer::Unit(info) => self.read(&info).await,
             Answer::NoSuchUnit(unit) => drop(self.apply(Input::UnitForgotten(unit)).await),
             Answer::Failed(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// Registers for the next start of units what their files say now: systemd may read them, and start a unit, in one
+    /// breath. What runs is left alone until systemd has read them.
+    async fn foresee(&mut self) {
+        let units: Vec<UnitName> = self.discovery.units.union(&self.world.units()).cloned().collect();
+        for unit in units {
+            let Some(info) = self.unit_files.forecast(&unit) else { continue };
+            // What is wrong in them is told when systemd has read them.
+            let (files, _) = read_unit_files(&info);
+            let (request, _) = policy_of(&unit, &files, &self.specifiers);
+            let path = match slice_of(&unit, &files, &self.specifiers) {
+                Some(slice) => Some(unit.cgroup_path_in(&slice)),
+                None => self.world.registered(&unit).cloned().or_else(|| info.expected_cgroup()),
+            };
+            let Some(path) = path else { continue };
+            let request = request.filter(|_| forbidden(&path).is_none());
+            self.apply(Input::Unit { unit, path, cgroup: None, request }).await;
         }
     }
 
@@ -73,12 +94,16 @@ impl Daemon {
             }
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
             Event::UnitGone(unit) => {
+                self.seen_running.remove(&unit);
                 // Instances and transient units are found again when they come again.
                 if !self.discovery.units.contains(&unit) && !self.runs(&unit) {
                     self.apply(Input::UnitForgotten(unit)).await;
                 }
             }
-            Event::Reloaded => self.rescan().await,
+            Event::Reloaded => {
+                self.seen_running.clear();
+                self.rescan().await;
+            }
             Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
         }
     }
@@ -106,10 +131,12 @@ impl Daemon {
         }
     }
 
-    /// Reads the unit's files in systemd's order and tells the engine.
+    /// Reads the unit's files in systemd's order and tells the engine. Files that systemd has not read yet count for the
+    /// unit's next start.
     async fn read(&mut self, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
-        let (files, mut warnings) = read_unit_files(info);
+        let forecast = if info.stale { self.unit_files.forecast(&info.name) } else { None };
+        let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
         let (request, said) = policy_of(&info.name, &files, &self.specifiers);
         warnings.extend(said);
         for warning in warnings {
@@ -126,6 +153,11 @@ impl Daemon {
             }
             why.is_none()
         });
+        let before = match cgroup {
+            Some(id) => self.seen_running.insert(info.name.clone(), id),
+            None => self.seen_running.remove(&info.name),
+        };
+        let cgroup = cgroup.filter(|id| !info.stale || before != Some(*id));
         if info.transient && request.is_some() {
             self.transient.insert(path.clone());
         }

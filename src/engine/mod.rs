@@ -270,6 +270,11 @@ impl World {
         self.units.iter().find(|(_, unit)| unit.path == *path).map(|(name, _)| name.clone())
     }
 
+    /// The path under which a unit is registered.
+    pub fn registered(&self, unit: &UnitName) -> Option<&CgroupPath> {
+        self.units.get(unit).map(|unit| &unit.path)
+    }
+
     /// The path of a cgroup we know.
     pub fn path_of(&self, cgroup: CgroupId) -> Option<CgroupPath> {
         self.cgroups.get(&cgroup).map(|c| c.path.clone())

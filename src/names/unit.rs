@@ -149,6 +149,16 @@ impl UnitName {
         Some(path)
     }
 
+    /// The slice of a service or scope whose files name none: `system.slice`, and one for all instances of a template.
+    pub fn default_slice(&self) -> Option<UnitName> {
+        match (self.kind, self.instance()) {
+            (UnitKind::Slice, _) => None,
+            (_, None) => UnitName::parse("system.slice").ok(),
+            // A '-' or an escape in the template's name must not make slices within slices.
+            (_, Some(_)) => UnitName::parse(&format!("system-{}.slice", escape(&self.prefix))).ok(),
+        }
+    }
+
     /// The cgroup this unit has while it is in `slice`. A slice's own place follows from its name alone; a `slice`
     /// that is none counts as the root slice, as a unit without `Slice=` has it.
     pub fn cgroup_path_in(&self, slice: &UnitName) -> CgroupPath {
@@ -184,6 +194,19 @@ fn shorter_prefix(prefix: &str) -> Option<String> {
 
 fn shorter_prefixes(prefix: &str) -> Vec<String> {
     std::iter::successors(shorter_prefix(prefix), |p| shorter_prefix(p)).collect()
+}
+
+/// systemd's escape of a text within a unit name, for texts in the alphabet of unit names.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        if c.is_ascii_alphanumeric() || c == ':' || c == '_' || (c == '.' && at > 0) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\x{:02x}", u32::from(c)));
+        }
+    }
+    out
 }
 
 /// systemd's unescape of names made from paths: `-` is `/`, `\x2d` is the byte. A text with a broken escape comes back

@@ -100,6 +100,16 @@ fn a_units_cgroup_name_never_looks_like_a_cgroup_file() {
 }
 
 #[test]
+fn a_unit_whose_files_name_no_slice_is_where_systemd_puts_it() {
+    let slice = |text: &str| unit(text).default_slice().map(|slice| slice.to_string());
+    assert_eq!(slice("x.service").as_deref(), Some("system.slice"));
+    assert_eq!(slice("getty@tty1.service").as_deref(), Some("system-getty.slice"));
+    assert_eq!(slice("serial-getty@ttyS0.service").as_deref(), Some("system-serial\\x2dgetty.slice"));
+    assert_eq!(slice("a\\x2db.c@1.service").as_deref(), Some("system-a\\x5cx2db.c.slice"));
+    assert_eq!(slice("x.slice"), None);
+}
+
+#[test]
 fn unescape_undoes_systemd_escape() {
     assert_eq!(unescape("var-lib\\x2dfoo"), "var/lib-foo");
     assert_eq!(unescape("caf\\xc3\\xa9"), "café");

@@ -57,6 +57,8 @@ pub struct Reading {
     pub directives: Vec<Directive>,
     /// What is ignored although it is about us, one sentence with file and line each.
     pub warnings: Vec<String>,
+    /// The last `Slice=` of the unit's own section, with its specifiers; empty where it is reset.
+    pub slice: Option<String>,
 }
 
 /// The assignments in `text`, the content of `file`, for a unit of that kind. See [`read`] for the warnings.
@@ -148,6 +150,10 @@ impl Reader<'_> {
     fn assignment(&mut self, number: usize, key: &str, value: &str) {
         let in_own_section = self.section == OWN_SECTION;
         let spelling = match key {
+            "Slice" if self.section == self.kind.section() => {
+                self.reading.slice = Some(value.to_owned());
+                return;
+            }
             OWN_KEY if in_own_section => Spelling::Section,
             "MemoryBPFPolicy" if self.section == self.kind.section() => Spelling::Bare,
             "X-MemoryBPFPolicy" if self.section == self.kind.section() => Spelling::Extension,

@@ -4,7 +4,7 @@
 //! lists do; an empty one forgets all before it, as does `none`. Where two assignments name the same policy, the later
 //! one replaces it with all its parameters.
 
-use crate::names::UnitName;
+use crate::names::{UnitKind, UnitName};
 use crate::policy::line::{self, Line};
 use crate::policy::request::{Origin, Request};
 use crate::source::directive::{self, Directive};
@@ -94,6 +94,15 @@ pub fn policy_of(
         }
     }
     (request(unit, &pieces, none_at), warnings)
+}
+
+/// The slice that the unit's files put it in, if they name one. Systemd expands more specifiers than we know; such a
+/// slice counts as not named.
+pub fn slice_of(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> Option<UnitName> {
+    let readings = files.iter().take(FILES_MAX).map(|(path, text)| directive::read(unit.kind(), path, text));
+    let slice = readings.filter_map(|reading| reading.slice).next_back()?;
+    let (slice, _) = specifiers.expand(unit, &slice);
+    UnitName::parse(&slice).ok().filter(|slice| slice.kind() == UnitKind::Slice)
 }
 
 /// A policy's text without the `;` that follows it and the space around that.

@@ -151,3 +151,18 @@ proptest::proptest! {
         let _ = policy("x.slice", &[("f", &format!("[Slice]\nX-MemoryBPFPolicy={text}"))]);
     }
 }
+
+#[test]
+fn the_slice_is_the_last_one_named_in_the_units_own_section() {
+    let slice = |unit: &str, texts: &[&str]| {
+        let files: Vec<(String, String)> = texts.iter().map(|text| ("f".into(), (*text).into())).collect();
+        slice_of(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default()).map(|s| s.to_string())
+    };
+    let (a, b) = ("[Service]\nSlice=a.slice\n", "[Unit]\nSlice=c.slice\n[Service]\nSlice = b.slice\n");
+    assert_eq!(slice("x.service", &[a, b]).as_deref(), Some("b.slice"));
+    assert_eq!(slice("x.service", &[b, a, "[Service]\n"]).as_deref(), Some("a.slice"));
+    assert_eq!(slice("x@7.service", &["[Service]\nSlice=u-%i.slice\n"]).as_deref(), Some("u-7.slice"));
+    for none in ["", "[Service]\nSlice=\n", "[Scope]\nSlice=a.slice\n", "[Service]\nSlice=%E.slice\n"] {
+        assert_eq!(slice("x.service", &[none]), None, "{none}");
+    }
+}

@@ -24,13 +24,19 @@ struct Wish {
     load: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    load: bool,
+    /// Its answer is not to count.
+    outdated: bool,
+}
+
 /// Units to be asked about, and units asked about. Bounded by the number of units there are: a unit stands in it once.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     wishes: BTreeMap<UnitName, Wish>,
     order: BTreeSet<(Urgency, u64, UnitName)>,
-    /// With whether its answer will be out of date.
-    asked: BTreeMap<UnitName, bool>,
+    asked: BTreeMap<UnitName, Asked>,
     turns: u64,
 }
 
@@ -62,22 +68,23 @@ impl Agenda {
         self.order.remove(&place);
         let (_, _, unit) = place;
         let load = self.wishes.remove(&unit)?.load;
-        self.asked.insert(unit.clone(), false);
+        self.asked.insert(unit.clone(), Asked { load, outdated: false });
         Some((unit, load))
     }
 
     /// An answer has come. False when it is out of date and must not count; the unit is on the agenda again then.
     pub(super) fn answered(&mut self, unit: &UnitName) -> bool {
-        !self.asked.remove(unit).unwrap_or(false)
+        self.asked.remove(unit).is_none_or(|asked| !asked.outdated)
     }
 
     /// Something changed under the answers that are on their way: they are not to count.
     pub(super) fn outdate(&mut self) {
-        let asked: Vec<UnitName> = self.asked.keys().cloned().collect();
-        for unit in asked {
-            self.asked.insert(unit.clone(), true);
-            self.add(unit, Urgency::News, true);
+        let mut again = Vec::new();
+        for (unit, asked) in &mut self.asked {
+            asked.outdated = true;
+            again.push((unit.clone(), asked.load));
         }
+        again.into_iter().for_each(|(unit, load)| self.add(unit, Urgency::News, load));
     }
 
     /// Nothing is to be asked and no answer is on its way.
@@ -141,7 +148,7 @@ mod tests {
         agenda.next();
         agenda.outdate();
         assert!(!agenda.answered(&unit("a")));
-        assert_eq!(agenda.next(), Some((unit("a"), true)));
+        assert_eq!(agenda.next(), Some((unit("a"), false)));
         assert!(agenda.answered(&unit("a")));
         assert!(agenda.is_empty());
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::files::{UNIT_FILE_MAX, read_regular};
+use super::forecast::UnitFiles;
 use crate::names::{UnitKind, UnitName};
 
 /// Where unit files are when systemd does not say: its built-in search path, in its order.
@@ -74,11 +75,22 @@ impl Discovery {
     }
 }
 
-/// Searches the directories of systemd's unit path, taken below `root`. Returns also one sentence for each thing
-/// that could not be read; missing directories are nothing to speak of.
-pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> (Discovery, Vec<String>) {
+/// What a search of the unit path found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Which units can carry a policy.
+    pub discovery: Discovery,
+    /// The files of all units.
+    pub files: UnitFiles,
+    /// One sentence for each thing that could not be read; missing directories are nothing to speak of.
+    pub warnings: Vec<String>,
+}
+
+/// Searches the directories of systemd's unit path, taken below `root`.
+pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> Found {
     let mut search = Search {
         root,
+        files: UnitFiles::below(root),
         found: Discovery::default(),
         named: BTreeSet::new(),
         templates: BTreeSet::new(),
@@ -88,28 +100,30 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> (Discovery, Vec
     for directory in unit_path {
         let directory = directory.as_ref();
         search.directory(&root.join(directory.strip_prefix("/").unwrap_or(directory)));
+        search.files.next_directory();
     }
     if search.left == 0 {
         search.warnings.push(format!(
             "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
         ));
     }
-    let Search { mut found, named, templates, warnings, .. } = search;
+    let Search { found: mut discovery, files, named, templates, warnings, .. } = search;
     let has_file =
         |unit: &UnitName| named.contains(unit) || unit.template().is_some_and(|t| templates.contains(&t));
     let fileless = |unit: &&UnitName| unit.kind() != UnitKind::Slice && !has_file(unit);
-    found.fileless = found.units.iter().filter(fileless).cloned().collect();
+    discovery.fileless = discovery.units.iter().filter(fileless).cloned().collect();
     for unit in named {
-        if found.patterns.iter().any(|pattern| pattern.matches(&unit)) {
-            found.units.insert(unit);
+        if discovery.patterns.iter().any(|pattern| pattern.matches(&unit)) {
+            discovery.units.insert(unit);
         }
     }
-    (found, warnings)
+    Found { discovery, files, warnings }
 }
 
 struct Search<'a> {
     root: &'a Path,
     found: Discovery,
+    files: UnitFiles,
     /// Every unit that a file or an enablement link names, whatever the file says.
     named: BTreeSet<UnitName>,
     templates: BTreeSet<String>,
@@ -135,6 +149,7 @@ impl Search<'_> {
 
     fn unit_file(&mut self, name: &str, path: &Path) {
         let Ok(parsed) = UnitName::parse(name) else { return };
+        self.files.add_fragment(&parsed, path);
         if parsed.is_template() {
             self.templates.insert(name.to_owned());
         } else {
@@ -152,6 +167,7 @@ impl Search<'_> {
 
     fn drop_ins(&mut self, of: &str, directory: &Path) {
         let files = self.entries(directory);
+        self.files.add_drop_ins(format!("{of}.d"), &files);
         if !files.iter().any(|(name, path)| name.ends_with(".conf") && self.marked(path)) {
             return;
         }
@@ -204,7 +220,7 @@ fn unit(name: &str) -> Option<UnitName> {
 }
 
 /// `x.service`, and also `service` itself: the directory for the whole type.
-fn has_unit_suffix(name: &str) -> bool {
+pub(super) fn has_unit_suffix(name: &str) -> bool {
     let suffix = name.rsplit_once('.').map_or(name, |(_, suffix)| suffix);
     [UnitKind::Service, UnitKind::Slice, UnitKind::Scope].iter().any(|kind| kind.suffix() == suffix)
 }
@@ -215,4 +231,4 @@ fn stem(name: &str) -> &str {
 
 #[cfg(test)]
 #[path = "discover_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -5,7 +5,7 @@ use super::*;
 const POLICY: &str = "[Service]\nX-MemoryBPFPolicy=deny limit=64M\n";
 
 /// A machine's file system below a temporary directory: (path, text), a text starting with `-> ` is a link.
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(in crate::systemd) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path);
@@ -19,7 +19,7 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn found(files: &[(&str, &str)]) -> Discovery {
-    let (discovery, warnings) = discover(tree(files).path(), &UNIT_PATH);
+    let Found { discovery, warnings, .. } = discover(tree(files).path(), &UNIT_PATH);
     assert_eq!(warnings, Vec::<String>::new());
     discovery
 }
@@ -142,7 +142,7 @@ fn pipes_directories_and_endless_files_do_not_stop_the_search() {
     ]);
     let pipe = root.path().join("etc/systemd/system/pipe.service");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let (discovery, warnings) = discover(root.path(), &UNIT_PATH);
+    let Found { discovery, warnings, .. } = discover(root.path(), &UNIT_PATH);
     assert_eq!((units(&discovery), warnings), (vec!["a.service"], Vec::new()));
 }
 
@@ -159,6 +159,7 @@ fn files_of_a_unit_are_read_in_order_and_vanished_ones_are_passed_over() {
         control_group: None,
         control_group_id: None,
         transient: false,
+        stale: false,
     };
     let (texts, warnings) = read_unit_files(&unit);
     let lengths: Vec<usize> = texts.iter().map(|(_, text)| text.len()).collect();

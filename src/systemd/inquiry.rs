@@ -1,19 +1,21 @@
 //! Questions to PID 1 beside the daemon's loop: it answers in its own time, and nobody else waits for that. Answers
-//! come back one by one; of one unit always the newest last.
+//! come back one by one; of one unit always the newest last. Also notices when unit files change.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::agenda::{Agenda, Urgency};
-use super::{Discovery, Systemd, SystemdError, UnitInfo};
+use super::{Discovery, Found, Systemd, SystemdError, UnitInfo, changes, discover};
 use crate::names::UnitName;
 
 /// What has been found out.
 #[derive(Debug)]
 pub enum Answer {
-    /// The unit search path was looked through; with one sentence for each thing that could not be read.
-    Searched(Discovery, Vec<String>),
+    /// The unit search path was looked through: because its files changed, or first thing in a survey.
+    Searched(Found),
     /// What systemd says of a unit.
     Unit(Box<UnitInfo>),
     /// There is no such unit, or it is masked.
@@ -22,9 +24,11 @@ pub enum Answer {
     Failed(SystemdError),
 }
 
-#[allow(clippy::large_enum_variant, reason = "some at a time, and none of them stays")]
-enum Found {
-    Searched(Discovery, Vec<String>),
+/// What a task brought home.
+#[allow(clippy::large_enum_variant, reason = "a few at a time, and none of them stays")]
+enum Back {
+    UnitPath(Vec<PathBuf>),
+    Searched(Found),
     Listed(Result<BTreeSet<UnitName>, SystemdError>),
     /// With whether it was to be loaded for our question.
     Unit(UnitName, bool, Result<Option<UnitInfo>, SystemdError>),
@@ -34,8 +38,19 @@ enum Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Survey {
     No,
-    Searching,
+    /// With whether systemd is to be asked afterwards.
+    Searching {
+        all: bool,
+    },
     Listing,
+}
+
+/// What is to be looked at once more when a survey is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Again {
+    No,
+    Files,
+    All,
 }
 
 /// Questions on their way to PID 1, and those that wait for their turn. Ends them when dropped.
@@ -43,11 +58,14 @@ pub struct Inquiry {
     systemd: Systemd,
     agenda: Agenda,
     survey: Survey,
-    /// Asked for during a survey: another one afterwards.
-    again: bool,
+    again: Again,
+    /// Asked for once: PID 1 does not answer while it reloads, which is when we want to know.
+    unit_path: Option<Vec<PathBuf>>,
+    /// Tells when files in the unit path change.
+    changes: Option<mpsc::Receiver<()>>,
     /// Units that systemd was too slow to answer about once. They are asked about once more.
     late: BTreeSet<UnitName>,
-    on_the_way: JoinSet<Found>,
+    on_the_way: JoinSet<Back>,
 }
 
 impl Inquiry {
@@ -57,7 +75,9 @@ impl Inquiry {
             systemd,
             agenda: Agenda::default(),
             survey: Survey::No,
-            again: false,
+            again: Again::No,
+            unit_path: None,
+            changes: None,
             late: BTreeSet::new(),
             on_the_way: JoinSet::new(),
         }
@@ -70,29 +90,63 @@ impl Inquiry {
 
     /// Looks at everything: [`Answer::Searched`] first, then one for every unit that may carry a policy.
     pub fn survey(&mut self) {
-        if self.survey != Survey::No {
-            self.again = true;
-            return;
+        match self.survey {
+            Survey::No => self.search(true),
+            _ => self.again = Again::All,
         }
-        self.survey = Survey::Searching;
-        let systemd = self.systemd.clone();
+    }
+
+    fn files_changed(&mut self) {
+        // What is on its way tells of the files as they were.
+        self.agenda.outdate();
+        self.ask();
+        match self.survey {
+            Survey::No => self.search(false),
+            _ => self.again = self.again.max(Again::Files),
+        }
+    }
+
+    fn search(&mut self, all: bool) {
+        self.survey = Survey::Searching { all };
+        let Some(path) = self.unit_path.clone() else {
+            let systemd = self.systemd.clone();
+            self.on_the_way.spawn(async move { Back::UnitPath(systemd.unit_path().await) });
+            return;
+        };
         self.on_the_way.spawn(async move {
-            let (discovery, warnings) = systemd.discover().await;
-            Found::Searched(discovery, warnings)
+            let search = tokio::task::spawn_blocking(move || discover(Path::new("/"), &path));
+            Back::Searched(search.await.unwrap_or_else(|error| Found {
+                warnings: vec![format!("searching the unit path: {error}")],
+                ..Found::default()
+            }))
         });
     }
 
-    /// Goes on with a survey after [`Answer::Searched`]: `also` are units to be asked about besides those discovered.
-    pub fn ask_for_all(&mut self, discovery: Discovery, also: BTreeSet<UnitName>) {
+    /// What follows [`Answer::Searched`] in a survey: `also` are units to be asked about besides those discovered. When
+    /// only files have changed, nothing does: systemd would tell of the files that it has read.
+    pub fn ask_for_all(&mut self, discovery: &Discovery, also: BTreeSet<UnitName>) {
+        if self.survey != (Survey::Searching { all: true }) {
+            self.survey_is_over();
+            return;
+        }
         self.survey = Survey::Listing;
-        let systemd = self.systemd.clone();
+        let (systemd, discovery) = (self.systemd.clone(), discovery.clone());
         self.on_the_way.spawn(async move {
             let listed = systemd.candidates(&discovery).await;
-            Found::Listed(listed.map(|mut units| {
+            Back::Listed(listed.map(|mut units| {
                 units.extend(also);
                 units
             }))
         });
+    }
+
+    fn survey_is_over(&mut self) {
+        self.survey = Survey::No;
+        match std::mem::replace(&mut self.again, Again::No) {
+            Again::No => {}
+            Again::Files => self.search(false),
+            Again::All => self.search(true),
+        }
     }
 
     /// Asks about one unit that is loaded.
@@ -111,32 +165,44 @@ impl Inquiry {
             let systemd = self.systemd.clone();
             self.on_the_way.spawn(async move {
                 let info = if load { systemd.load(&unit).await } else { systemd.unit(&unit).await };
-                Found::Unit(unit, load, info)
+                Back::Unit(unit, load, info)
             });
         }
     }
 
-    /// The next answer; waits for ever while nothing is asked. Cancel safe.
+    /// The next answer; waits for ever while nothing is asked and no file changes. Cancel safe.
     pub async fn next(&mut self) -> Answer {
         loop {
-            match self.on_the_way.join_next().await {
-                None => std::future::pending().await,
+            tokio::select! {
                 // A task of ours panics only together with the whole daemon.
-                Some(Err(_)) => {}
-                Some(Ok(found)) => {
-                    if let Some(answer) = self.take(found) {
+                Some(Ok(back)) = self.on_the_way.join_next() => {
+                    if let Some(answer) = self.take(back) {
                         return answer;
                     }
                 }
+                () = changed(&mut self.changes) => self.files_changed(),
             }
         }
     }
 
-    fn take(&mut self, found: Found) -> Option<Answer> {
-        match found {
-            Found::Searched(discovery, warnings) => Some(Answer::Searched(discovery, warnings)),
-            Found::Listed(listed) => {
-                self.survey = Survey::No;
+    fn take(&mut self, back: Back) -> Option<Answer> {
+        match back {
+            Back::UnitPath(path) => {
+                // Before the search, so that nothing falls in between.
+                match changes::watch(&path) {
+                    Ok(changes) => self.changes = Some(changes),
+                    Err(error) => {
+                        tracing::warn!(
+                            "changes of unit files count from daemon-reload on only: inotify: {error}"
+                        );
+                    }
+                }
+                self.unit_path = Some(path);
+                self.search(true);
+                None
+            }
+            Back::Searched(found) => Some(Answer::Searched(found)),
+            Back::Listed(listed) => {
                 let failed = match listed {
                     Ok(units) => {
                         units.into_iter().for_each(|unit| self.agenda.add(unit, Urgency::Survey, true));
@@ -145,12 +211,10 @@ impl Inquiry {
                     }
                     Err(error) => Some(Answer::Failed(error)),
                 };
-                if std::mem::take(&mut self.again) {
-                    self.survey();
-                }
+                self.survey_is_over();
                 failed
             }
-            Found::Unit(unit, load, info) => {
+            Back::Unit(unit, load, info) => {
                 let counts = self.agenda.answered(&unit);
                 if !matches!(info, Err(SystemdError::Timeout { .. })) {
                     self.late.remove(&unit);
@@ -167,6 +231,20 @@ impl Inquiry {
                 }
             }
         }
+    }
+}
+
+async fn changed(changes: &mut Option<mpsc::Receiver<()>>) {
+    match changes {
+        // The watching thread ends only when it cannot go on, and says so.
+        Some(receiver) => match receiver.recv().await {
+            Some(()) => {}
+            None => {
+                *changes = None;
+                std::future::pending().await
+            }
+        },
+        None => std::future::pending().await,
     }
 }
 

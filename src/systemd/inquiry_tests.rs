@@ -20,7 +20,8 @@ async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
     let mut inquiry = Inquiry::new(systemd);
     let others: BTreeSet<UnitName> = (0..100).map(|n| unit(&format!("u{n}.service"))).collect();
     inquiry.agenda.add(unit("slow.service"), Urgency::News, true);
-    inquiry.ask_for_all(Discovery::default(), others);
+    inquiry.survey = Survey::Searching { all: true };
+    inquiry.ask_for_all(&Discovery::default(), others);
     for n in 0..100 {
         assert!(matches!(inquiry.next().await, Answer::Unit(_)), "{n}");
     }
@@ -45,7 +46,7 @@ async fn surveys_asked_for_during_one_are_one_more_afterwards() {
         match inquiry.next().await {
             Answer::Searched(..) => {
                 searched += 1;
-                inquiry.ask_for_all(Discovery::default(), [unit("a.service")].into());
+                inquiry.ask_for_all(&Discovery::default(), [unit("a.service")].into());
             }
             Answer::Unit(_) => described += 1,
             other => panic!("{other:?}"),
@@ -62,6 +63,31 @@ async fn a_unit_that_is_not_loaded_is_no_news_unless_it_was_to_be_loaded() {
     let mut inquiry = Inquiry::new(systemd);
     inquiry.look_at(&unit("a.service"));
     assert!(soon(&mut inquiry).await.is_none() && inquiry.is_idle());
-    inquiry.ask_for_all(Discovery::default(), [unit("a.service")].into());
+    inquiry.survey = Survey::Searching { all: true };
+    inquiry.ask_for_all(&Discovery::default(), [unit("a.service")].into());
     assert!(matches!(inquiry.next().await, Answer::NoSuchUnit(name) if name == unit("a.service")));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
+    let patience = Arc::new(Notify::new());
+    let (_server, systemd) = pair_with(false, Arc::clone(&patience)).await;
+    let root = tempfile::tempdir().unwrap();
+    let mut inquiry = Inquiry::new(systemd);
+    inquiry.take(Back::UnitPath(vec![root.path().to_owned()]));
+    assert!(matches!(inquiry.next().await, Answer::Searched(found) if found.discovery.units.is_empty()));
+    inquiry.ask_for_all(&Discovery::default(), BTreeSet::new());
+    assert!(soon(&mut inquiry).await.is_none() && inquiry.is_idle());
+    // Systemd hangs over another question meanwhile.
+    inquiry.agenda.add(unit("slow.service"), Urgency::News, true);
+    inquiry.ask();
+    std::fs::write(root.path().join("x.service"), "[Service]\nX-MemoryBPFPolicy=observe\n").unwrap();
+    let Answer::Searched(found) = inquiry.next().await else { panic!() };
+    assert_eq!(found.discovery.units, [unit("x.service")].into());
+    inquiry.ask_for_all(&found.discovery, BTreeSet::new());
+    // The answer from before the change does not count; the one after it does.
+    patience.notify_one();
+    assert!(soon(&mut inquiry).await.is_none());
+    patience.notify_one();
+    assert!(matches!(inquiry.next().await, Answer::Unit(_)) && inquiry.is_idle());
 }

@@ -3,9 +3,11 @@
 
 mod agenda;
 mod answer;
+mod changes;
 mod digest;
 mod discover;
 mod files;
+mod forecast;
 mod inquiry;
 mod proxy;
 mod pump;
@@ -13,8 +15,9 @@ mod unit_info;
 mod watch;
 
 pub use answer::SystemdError;
-pub use discover::{Discovery, Pattern, UNIT_PATH, discover};
+pub use discover::{Discovery, Found, Pattern, UNIT_PATH, discover};
 pub use files::{UNIT_FILE_MAX, UNIT_FILES_MAX, read_unit_files};
+pub use forecast::UnitFiles;
 pub use inquiry::{Answer, Inquiry};
 pub use pump::Events;
 pub use unit_info::{ActiveState, UnitInfo};

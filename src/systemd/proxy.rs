@@ -53,6 +53,8 @@ pub(super) trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn transient(&self) -> zbus::Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn need_daemon_reload(&self) -> zbus::Result<bool>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
 }
 

@@ -65,6 +65,8 @@ pub struct UnitInfo {
     pub control_group_id: Option<u64>,
     /// Made at run time (`systemd-run`, scopes), without a file of its own in the search path.
     pub transient: bool,
+    /// Its files have changed since systemd read them: systemd goes by the old ones until daemon-reload.
+    pub stale: bool,
 }
 
 impl UnitInfo {

@@ -1,7 +1,7 @@
 //! The connection to PID 1: questions about units, and the stream of events.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, fdo};
 
 use super::answer::{NO_SUCH_UNIT, NOT_LOADABLE, NOT_REFERENCED, SystemdError, within};
-use super::discover::{Discovery, UNIT_PATH, discover};
+use super::discover::{Discovery, UNIT_PATH};
 use super::proxy::{GovernedProxy, JobProxy, ManagerProxy, SYSTEMD, UnitProxy};
 use super::pump::{self, Events};
 use super::{ActiveState, UnitInfo};
@@ -77,16 +77,11 @@ impl Systemd {
         info
     }
 
-    /// Searches the unit path systemd uses. Returns also one sentence for each thing that could not be read.
-    pub async fn discover(&self) -> (Discovery, Vec<String>) {
-        let path = within("its unit path", self.manager.unit_path()).await.unwrap_or_default();
-        let search = move || match path.as_slice() {
-            [] => discover(Path::new("/"), &UNIT_PATH),
-            path => discover(Path::new("/"), path),
-        };
-        match tokio::task::spawn_blocking(search).await {
-            Ok(result) => result,
-            Err(error) => (Discovery::default(), vec![format!("searching the unit path: {error}")]),
+    /// The directories in which systemd looks for unit files, in its order.
+    pub async fn unit_path(&self) -> Vec<PathBuf> {
+        match within("its unit path", self.manager.unit_path()).await {
+            Ok(path) if !path.is_empty() => path.into_iter().map(PathBuf::from).collect(),
+            _ => UNIT_PATH.map(PathBuf::from).to_vec(),
         }
     }
 
@@ -203,7 +198,7 @@ impl Systemd {
         })
         .await?;
         let unit = within(what, self.unit_at(path)).await?;
-        let (id, load_state, active, fragment, drop_ins, transient) = within(what, async {
+        let (id, load_state, active, fragment, drop_ins, transient, stale) = within(what, async {
             tokio::try_join!(
                 unit.id(),
                 unit.load_state(),
@@ -211,6 +206,7 @@ impl Systemd {
                 unit.fragment_path(),
                 unit.drop_in_paths(),
                 unit.transient(),
+                unit.need_daemon_reload(),
             )
         })
         .await?;
@@ -234,6 +230,7 @@ impl Systemd {
             control_group: CgroupPath::parse(&control_group).ok(),
             control_group_id: (control_group_id != 0).then_some(control_group_id),
             transient,
+            stale,
         }))
     }
 }

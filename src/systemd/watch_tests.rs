@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Mutex;
 
 use tokio::sync::Notify;
@@ -120,6 +121,10 @@ impl FakeUnit {
         false
     }
     #[zbus(property)]
+    fn need_daemon_reload(&self) -> bool {
+        true
+    }
+    #[zbus(property)]
     fn job(&self) -> (u32, ObjectPath<'_>) {
         (7, ObjectPath::try_from(JOB).unwrap())
     }
@@ -186,7 +191,7 @@ async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
     assert_eq!(systemd.unit(&a).await.unwrap(), None);
     assert_eq!(info.name, a);
     assert_eq!(info.fragment.as_deref(), Some(Path::new("/etc/systemd/system/a.service")));
-    assert_eq!(info.drop_ins.len(), 2);
+    assert_eq!((info.drop_ins.len(), info.stale), (2, true));
     assert_eq!(info.active, ActiveState::Inactive);
     assert_eq!((&info.control_group, info.control_group_id), (&None, None));
     assert_eq!(info.expected_cgroup().unwrap().as_str(), "/system.slice/a.service");

@@ -1,6 +1,6 @@
 //! In force before the first instruction: the very first act of these programs is to ask for 128 MiB.
 
-use crate::support::{PROGRAMS, Scene, sh, unit_in_state};
+use crate::support::{PROGRAMS, Scene, sh, status, try_sh, unit_in_state, wait_for};
 
 const STARTS: usize = 100;
 
@@ -18,6 +18,44 @@ fn a_unit_that_asks_at_once_is_told_no_a_hundred_times_in_a_hundred() {
     let out = std::fs::read_to_string(scene.out("first.service")).unwrap();
     let refused = out.lines().filter(|l| *l == "refused").count();
     assert_eq!((refused, out.lines().count()), (STARTS, STARTS), "{out}");
+    scene.end();
+}
+
+/// The daemon sees the files as they are written, and does not wait for systemd to have read them.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_unit_started_in_one_breath_with_the_reload_that_brings_its_policy_is_told_no_each_time() {
+    const ROUNDS: usize = 20;
+    let mut scene = Scene::new("first-reload");
+    let out = scene.out("breath");
+    let text = format!(
+        "[Service]\nType=oneshot\nExecStart={PROGRAMS}/first\nStandardOutput=append:{}\n",
+        out.display()
+    );
+    scene.unit("breath.service", &text).reload();
+    scene.at_end("rm -rf /run/systemd/system/breath-new.service /etc/systemd/system/breath*.d".to_owned());
+    for round in 0..ROUNDS {
+        // A unit that systemd knows, and one that is not there before.
+        let (unit, write) = match round % 2 {
+            0 => ("breath.service", String::new()),
+            _ => {
+                ("breath-new.service", format!("printf '{text}' > /run/systemd/system/breath-new.service; "))
+            }
+        };
+        let directory = format!("/etc/systemd/system/{unit}.d");
+        try_sh(&format!(
+            "{write}mkdir -p {directory}; printf '[Service]\nX-MemoryBPFPolicy=deny limit=64M\n' > {directory}/50-memory.conf; \
+             systemctl daemon-reload && systemctl start {unit}"
+        ));
+        // Each round begins with nothing.
+        sh(&format!(
+            "rm -rf {directory} /run/systemd/system/breath-new.service; systemctl daemon-reload; systemctl reset-failed"
+        ));
+        wait_for("nothing to be registered", || status().is_empty().then_some(()));
+    }
+    let out = std::fs::read_to_string(out).unwrap();
+    let refused = out.lines().filter(|l| *l == "refused").count();
+    assert_eq!((refused, out.lines().count()), (ROUNDS, ROUNDS), "{out}");
     scene.end();
 }
 
