@@ -225,22 +225,24 @@ static __always_inline struct memcg_bpf_counters *counters(struct cgroup *cgroup
 }
 
 /* Runs `body` with `c` set for each counted cgroup from `cgroup_` up. */
-#define COUNT(cgroup_, body)                                             \
-	do {                                                             \
-		struct cgroup *cgroup = cgroup_;                         \
-		__u64 above;                                             \
-		if (memcg_bpf_calm(cgroup))                              \
-			break;                                           \
-		above = memcg_bpf_above(cgroup);                         \
-		if (above & MEMCG_BPF_DEEP)                              \
-			cgroup = memcg_bpf_climb(cgroup);                \
-		above &= MEMCG_BPF_ABOVE;                                \
-		memcg_bpf_for_each_governed(cgroup, above, i)            \
-		{                                                        \
-			struct memcg_bpf_counters *c = counters(cgroup); \
-			if (c)                                           \
-				body;                                    \
-		}                                                        \
+#define COUNT(cgroup_, body)                                                   \
+	do {                                                                   \
+		struct cgroup *cgroup = cgroup_;                               \
+		struct cgroup_subsys_state *self;                              \
+		__u64 above;                                                   \
+		if (memcg_bpf_calm(cgroup))                                    \
+			break;                                                 \
+		above = memcg_bpf_above(cgroup);                               \
+		if (above & MEMCG_BPF_DEEP)                                    \
+			cgroup = memcg_bpf_climb(cgroup);                      \
+		above &= MEMCG_BPF_ABOVE;                                      \
+		self = cgroup ? &cgroup->self : NULL;                          \
+		memcg_bpf_for_each_governed(self, above, i)                    \
+		{                                                              \
+			struct memcg_bpf_counters *c = counters(self->cgroup); \
+			if (c)                                                 \
+				body;                                          \
+		}                                                              \
 	} while (0)
 
 static __always_inline struct cgroup *current_cgroup(void)

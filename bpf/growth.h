@@ -8,7 +8,6 @@
 
 /* What a policy is told. Sizes in bytes. */
 struct memcg_bpf_growth {
-	__u64 cgroup;  /* id of the governed cgroup, which is the task's own or one above it */
 	__u64 request; /* what is asked for */
 };
 
@@ -23,6 +22,12 @@ struct memcg_bpf_growth_at {
 static __always_inline __u64 memcg_bpf_request(struct memcg_bpf_growth *ctx)
 {
 	return ctx->request;
+}
+
+/* Id of the governed cgroup, which is the task's own or one above it. */
+static __always_inline __u64 memcg_bpf_cgroup(struct memcg_bpf_growth *ctx)
+{
+	return memcg_bpf_at(ctx)->css->cgroup->kn->id;
 }
 
 /* memory.current of the governed cgroup. */
@@ -135,55 +140,57 @@ static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode m
  * running kernel has. `security_` functions may always be modified, and a refusal there leaves
  * nothing to undo.
  */
-#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                       \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,               \
-						   const struct policy##_params *p);           \
-	static __noinline int policy##_governed(struct cgroup *cgroup, __u64 pages)            \
-	{                                                                                      \
-		__u64 above = memcg_bpf_above(cgroup);                                         \
-		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;           \
-                                                                                               \
-		if (above & MEMCG_BPF_TOO_DEEP)                                                \
-			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                  \
-		if (above & MEMCG_BPF_DEEP)                                                    \
-			cgroup = memcg_bpf_climb(cgroup);                                      \
-		above &= MEMCG_BPF_ABOVE;                                                      \
-		memcg_bpf_for_each_governed(cgroup, above, i)                                  \
-		{                                                                              \
-			struct memcg_bpf_growth_at at = {                                      \
-				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},             \
-				.css = memcg_bpf_css(cgroup),                                  \
-			};                                                                     \
-			__u32 at_slot = nearest;                                               \
-			struct policy##_slot *slot;                                            \
-                                                                                               \
-			nearest = MEMCG_BPF_NO_SLOT;                                           \
-			if (at_slot == MEMCG_BPF_NO_SLOT && !memcg_bpf_slot(cgroup, &at_slot)) \
-				continue;                                                      \
-			slot = bpf_map_lookup_elem(&params, &at_slot);                         \
-			if (!slot || !slot->in_force || !at.css)                               \
-				continue;                                                      \
-			at.ctx.cgroup = cgroup->kn->id;                                        \
-			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)         \
-				continue;                                                      \
-			if (!memcg_bpf_refusable())                                            \
-				return 0; /* the same for every cgroup above */                \
-			if (memcg_bpf_refuse(at.ctx.cgroup, slot->params.mode))                \
-				return -MEMCG_BPF_ENOMEM;                                      \
-		}                                                                              \
-		return 0;                                                                      \
-	}                                                                                      \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                          \
-	/* (mm, pages, what programs before us said): read where needed, not by BPF_PROG() */  \
-	int growth__0(__u64 *args)                                                             \
-	{                                                                                      \
-		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());     \
-                                                                                               \
-		if (memcg_bpf_calm(cgroup) || args[2])                                         \
-			return args[2];                                                        \
-		return policy##_governed(cgroup, args[1]);                                     \
-	}                                                                                      \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,               \
+#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                      \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
+						   const struct policy##_params *p);          \
+	static __noinline int policy##_governed(struct cgroup *cgroup, __u64 pages)           \
+	{                                                                                     \
+		__u64 above = memcg_bpf_above(cgroup);                                        \
+		struct cgroup_subsys_state *self;                                             \
+		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;          \
+                                                                                              \
+		if (above & MEMCG_BPF_TOO_DEEP)                                               \
+			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                 \
+		if (above & MEMCG_BPF_DEEP)                                                   \
+			cgroup = memcg_bpf_climb(cgroup);                                     \
+		above &= MEMCG_BPF_ABOVE;                                                     \
+		self = cgroup ? &cgroup->self : NULL;                                         \
+		memcg_bpf_for_each_governed(self, above, i)                                   \
+		{                                                                             \
+			struct memcg_bpf_growth_at at = {                                     \
+				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},            \
+				.css = memcg_bpf_css(self->cgroup),                           \
+			};                                                                    \
+			__u32 at_slot = nearest;                                              \
+			struct policy##_slot *slot;                                           \
+                                                                                              \
+			nearest = MEMCG_BPF_NO_SLOT;                                          \
+			if (at_slot == MEMCG_BPF_NO_SLOT &&                                   \
+			    !memcg_bpf_slot(self->cgroup, &at_slot))                          \
+				continue;                                                     \
+			slot = bpf_map_lookup_elem(&params, &at_slot);                        \
+			if (!slot || !slot->in_force || !at.css)                              \
+				continue;                                                     \
+			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)        \
+				continue;                                                     \
+			if (!memcg_bpf_refusable())                                           \
+				return 0; /* the same for every cgroup above */               \
+			if (memcg_bpf_refuse(memcg_bpf_cgroup(&at.ctx), slot->params.mode))   \
+				return -MEMCG_BPF_ENOMEM;                                     \
+		}                                                                             \
+		return 0;                                                                     \
+	}                                                                                     \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                         \
+	/* (mm, pages, what programs before us said): read where needed, not by BPF_PROG() */ \
+	int growth__0(__u64 *args)                                                            \
+	{                                                                                     \
+		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());    \
+                                                                                              \
+		if (memcg_bpf_calm(cgroup) || args[2])                                        \
+			return args[2];                                                       \
+		return policy##_governed(cgroup, args[1]);                                    \
+	}                                                                                     \
+	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
 						   const struct policy##_params *p)
 
 #endif

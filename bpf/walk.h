@@ -70,12 +70,15 @@ static __always_inline struct cgroup *memcg_bpf_climb(struct cgroup *cgroup)
 	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (cgroup); \
 	     i++, (cgroup) = memcg_bpf_parent(cgroup))
 
-/* Visits the cgroups among them whose bit is set in `above`, the nearest first. */
-#define memcg_bpf_for_each_governed(cgroup, above, i)                    \
-	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (above) && (cgroup); \
-	     i++, (above) >>= 1, (cgroup) = memcg_bpf_parent(cgroup))    \
-		if (!((above)&1))                                        \
-			continue;                                        \
+/*
+ * Visits those whose bit is set in `above`, the nearest first. `self` is a cgroup's own state, from
+ * which one load leads to the next; self->cgroup is the cgroup.
+ */
+#define memcg_bpf_for_each_governed(self, above, i)                        \
+	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (above) && (self);     \
+	     i++, (above) >>= 1, (self) = (above) ? (self)->parent : NULL) \
+		if (!((above)&1))                                          \
+			continue;                                          \
 		else
 
 /* What is above a cgroup, in one number, so that it is read and written whole. 0: nothing governs
