@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::attach::{self, Candidates};
 use super::policy::PolicyObject;
 use super::shared::{self, Op};
-use super::{events, log};
+use super::{actions, events, log};
 use crate::names::{CgroupId, CgroupPath};
 
 /// What can go wrong between us and the kernel's BPF.
@@ -58,6 +58,7 @@ pub struct Kernel {
     core: Object,
     shared: BTreeMap<String, MapHandle>,
     counter_names: Vec<String>,
+    actions_dropped_at: Option<usize>,
     counting_hooks: BTreeMap<String, Candidates>,
     life: Vec<Link>,
     counting: Vec<Link>,
@@ -101,6 +102,7 @@ impl Kernel {
             core: object,
             shared,
             counter_names,
+            actions_dropped_at: actions::dropped_at(core),
             counting_hooks: hooks,
             life: Vec::new(),
             counting: Vec::new(),
@@ -252,12 +254,28 @@ impl Kernel {
         events::Events::open(self.map("memcg_events")?)
     }
 
+    /// What policies ask for: a source to poll and to read from.
+    pub fn actions(&self) -> Result<actions::Actions, BpfError> {
+        actions::Actions::open(self.map(actions::MAP)?)
+    }
+
     /// How many events found the ring buffer full.
     pub fn dropped(&self) -> u64 {
+        self.world_word(Some(20))
+    }
+
+    /// How many actions found theirs full.
+    pub fn actions_dropped(&self) -> u64 {
+        self.world_word(self.actions_dropped_at)
+    }
+
+    /// A 32-bit number of `struct memcg_bpf_world`.
+    fn world_word(&self, at: Option<usize>) -> u64 {
         let key = 0u32.to_ne_bytes();
         let world = self.map(shared::WORLD).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
-        let dropped = world.as_deref().and_then(|w| w.get(20..24)).and_then(|w| w.try_into().ok());
-        u64::from(dropped.map_or(0, u32::from_ne_bytes))
+        let place = at.and_then(|at| Some(at..at.checked_add(4)?));
+        let word = place.zip(world).and_then(|(place, world)| world.get(place)?.try_into().ok());
+        u64::from(word.map_or(0, u32::from_ne_bytes))
     }
 }
 

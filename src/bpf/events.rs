@@ -79,10 +79,7 @@ impl Events {
 
     /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
     pub fn readiness(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        // SAFETY: libbpf keeps this descriptor open as long as the ring lives, which is longer than this call.
-        let own = unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }.try_clone_to_owned()?;
-        // SAFETY: an OwnedFd is open, always the same, and closed only when the AsyncFd drops it.
-        unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }.map_err(Into::into)
+        readiness(&self.ring)
     }
 
     /// Everything that has arrived.
@@ -92,6 +89,14 @@ impl Events {
         }
         self.queue.try_iter().collect()
     }
+}
+
+/// A ring's descriptor, to wait on.
+pub(super) fn readiness(ring: &RingBuffer<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: libbpf keeps this descriptor open as long as the ring lives, which is longer than this call.
+    let own = unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }.try_clone_to_owned()?;
+    // SAFETY: an OwnedFd is open, always the same, and closed only when the AsyncFd drops it.
+    unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }.map_err(Into::into)
 }
 
 /// The members of `struct memcg_bpf_counters`, in order: all are 64-bit numbers.

@@ -1,6 +1,7 @@
 //! The only room that touches libbpf: policy objects and their schemas (and, beside them, profiles), maps, links,
 //! events, and what this kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
 
+mod actions;
 mod attach;
 pub mod catalog;
 mod core;
@@ -14,6 +15,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use actions::Actions;
 pub use core::{BpfError, Kernel};
 pub use events::Event;
 pub use shared::{MAX_LEVEL, PATH_MAX};

@@ -28,6 +28,7 @@ fn layout_is_that_of_the_object() {
     assert_eq!(size("memcg_bpf_command"), shared::command(shared::Op::Bind, 1, 2, 3).len());
     assert_eq!(size("memcg_bpf_binding"), shared::binding(1, 2).len());
     assert_eq!(size("memcg_bpf_path"), shared::PATH_MAX);
+    assert_eq!(size("memcg_bpf_action"), super::actions::SIZE);
 }
 
 #[test]

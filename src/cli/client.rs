@@ -32,6 +32,9 @@ trait Daemon {
     fn detach(&self, cgroup: &str) -> zbus::Result<String>;
     fn list(&self) -> zbus::Result<String>;
     fn explain(&self, cgroup: &str) -> zbus::Result<String>;
+    fn pause(&self, nanoseconds: u64) -> zbus::Result<String>;
+    fn resume(&self) -> zbus::Result<String>;
+    fn actions(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn version(&self) -> zbus::Result<String>;
 }
@@ -106,6 +109,21 @@ impl Client {
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
         document(waiting(&self.runtime, self.proxy.explain(cgroup)))
+    }
+
+    /// Pause: acting as a whole; 0 stands for no end.
+    pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.pause(nanoseconds)))
+    }
+
+    /// Resume: acting as a whole.
+    pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.resume()))
+    }
+
+    /// Actions: acting as a whole.
+    pub fn actions<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        document(waiting(&self.runtime, self.proxy.actions()))
     }
 
     /// The daemon's version.

@@ -78,7 +78,7 @@ impl Doctor {
         found.push(service::bus(&self.root));
         found.extend(service::installed(&self.root));
         if self.root == Path::new("/") {
-            found.push(service::daemon());
+            found.extend(service::daemon());
         }
         found.extend(engines::hook(&self.root));
         found.extend(engines::engines(&self.root));

@@ -6,7 +6,7 @@ use super::client::Client;
 use super::policies::Defaults;
 use super::screen::{Screen, json, one_line, wrapped};
 use super::{Answer, Which, target};
-use crate::report::{BindingReport, PolicyInForce};
+use crate::report::{BindingReport, KnobReport, PolicyInForce};
 use crate::units::human_bytes;
 
 /// Say in words what governs a cgroup, what it saw and what it waits for
@@ -67,13 +67,37 @@ fn describe_with(report: &BindingReport, screen: &Screen, defaults: &Defaults) -
     if report.policies.is_empty() {
         out.push_str("\n  No policy is in force.\n");
     }
+    section(&mut out, "Changed", changed(report).into_iter(), width);
+    section(&mut out, "Last action", last_action(report).into_iter(), width);
     section(&mut out, "What it sees", report.explanation.iter().cloned(), width);
     section(&mut out, "Refused", report.faults.iter().cloned(), width);
     let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.place, r.line));
     section(&mut out, "Asked for, the strongest first", asked, width);
     numbers(&mut out, "Counted since it came under policy", &report.counters);
+    numbers(&mut out, "Actions since the daemon started", &report.actions);
     numbers(&mut out, "memory.events", &report.events);
     out
+}
+
+/// "memory.high is 100M for throttle; it was found at max."
+pub(super) fn changed(report: &BindingReport) -> Vec<String> {
+    let one = |knob: &KnobReport| {
+        let wants: Vec<String> =
+            knob.wants.iter().map(|(policy, value)| format!("{policy}: {value}")).collect();
+        let wants = if wants.is_empty() { "nobody any more".to_owned() } else { wants.join(", ") };
+        if knob.in_force == knob.found {
+            format!("{} is {} as it was found; wanted by {wants}", knob.knob, knob.found)
+        } else {
+            format!("{} is {}, was found at {}; wanted by {wants}", knob.knob, knob.in_force, knob.found)
+        }
+    };
+    report.knobs.iter().map(one).collect()
+}
+
+fn last_action(report: &BindingReport) -> Option<String> {
+    let last = report.last_action.as_ref()?;
+    let who = if last.policy.is_empty() { "memcg-bpfd" } else { &last.policy };
+    Some(format!("{who}: {} {}: {}: {}", last.verb, last.outcome, last.detail, last.reason))
 }
 
 fn in_force(policy: &PolicyInForce, defaults: &Defaults) -> String {
@@ -121,6 +145,24 @@ mod tests {
         assert_eq!(name("/machine.slice/x.scope/a.service"), "/machine.slice/x.scope/a.service");
         assert_eq!(name("/plain/a.service"), "/plain/a.service");
         assert_eq!(name(""), "");
+    }
+
+    #[test]
+    fn what_was_changed_is_told_with_what_was_found() {
+        let knob = |in_force: &str, wants: &[(&str, &str)]| KnobReport {
+            knob: "memory.high".to_owned(),
+            found: "max".to_owned(),
+            in_force: in_force.to_owned(),
+            wants: wants.iter().map(|(p, v)| ((*p).to_owned(), (*v).to_owned())).collect(),
+        };
+        let knobs = vec![knob("64M", &[("throttle", "64M")]), knob("max", &[])];
+        assert_eq!(
+            changed(&BindingReport { knobs, ..BindingReport::default() }),
+            [
+                "memory.high is 64M, was found at max; wanted by throttle: 64M",
+                "memory.high is max as it was found; wanted by nobody any more"
+            ]
+        );
     }
 
     #[test]

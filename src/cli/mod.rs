@@ -7,6 +7,7 @@ mod client;
 mod detach;
 mod doctor;
 mod explain;
+mod pause;
 mod policies;
 mod screen;
 mod status;
@@ -61,6 +62,8 @@ enum Command {
     Attach(attach::Attach),
     Detach(detach::Detach),
     Explain(explain::Explain),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Policies(policies::Policies),
     Check(check::Check),
     Doctor(doctor::Doctor),
@@ -100,6 +103,8 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Attach(it) => it.run(&screen, cli.json),
         Command::Detach(it) => it.run(&screen, cli.json),
         Command::Explain(it) => it.run(&screen, cli.json),
+        Command::Pause(it) => it.run(cli.json),
+        Command::Resume(it) => it.run(cli.json),
         Command::Policies(it) => it.run(&screen, cli.json),
         Command::Check(it) => it.run(cli.json),
         Command::Doctor(it) => it.run(&screen, cli.json),

@@ -3,11 +3,12 @@
 use clap::Args;
 
 use super::client::Client;
-use super::explain::{describe, name_of};
+use super::explain::{changed, describe, name_of};
+use super::pause::paused;
 use super::policies::Defaults;
 use super::screen::{Screen, json, one_line, table, wrapped};
 use super::{Answer, target};
-use crate::report::BindingReport;
+use crate::report::{ActionsReport, BindingReport};
 use crate::units::human_bytes;
 
 /// Show what is under a memory policy, and how it goes
@@ -24,12 +25,16 @@ pub(super) struct Status {
 
 impl Status {
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
-        let reports: Vec<BindingReport> = Client::connect()?.list()?;
+        let client = Client::connect()?;
+        let reports: Vec<BindingReport> = client.list()?;
+        // A daemon that is older than this command knows no actions.
+        let actions: ActionsReport = client.actions().unwrap_or_default();
         let Some(text) = &self.cgroup else {
             return Ok(Answer::good(if as_json {
                 json(&reports)?
             } else {
-                all(&reports, screen, &Defaults::installed())
+                let table = all(&reports, screen, &Defaults::installed());
+                format!("{}{table}{}", paused(&actions).unwrap_or_default(), uncounted(&actions))
             }));
         };
         let cgroup = target::find(text, &reports)?;
@@ -70,6 +75,12 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
         rows.extend(rows_of(report, defaults));
     }
     let mut text = table(&rows, screen);
+    for report in sorted.iter().filter(|report| !changed(report).is_empty()) {
+        text.push_str(&format!("\n{}:\n", name_of(report)));
+        for line in changed(report) {
+            text.push_str(&wrapped(&line, 2, screen.text_width()));
+        }
+    }
     for report in sorted.iter().filter(|report| !report.faults.is_empty()) {
         text.push_str(&format!("\n{}:\n", name_of(report)));
         for fault in &report.faults {
@@ -77,6 +88,15 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
         }
     }
     text
+}
+
+/// What nothing else shows: wishes of policies that never became an action.
+fn uncounted(actions: &ActionsReport) -> String {
+    let lost = actions.counts.get("lost").copied().unwrap_or(0);
+    if lost == 0 {
+        return String::new();
+    }
+    format!("\n{lost} actions that policies asked for were lost, because too many came at once.\n")
 }
 
 fn rows_of(report: &BindingReport, defaults: &Defaults) -> Vec<Vec<String>> {

@@ -25,8 +25,8 @@ impl Daemon {
     }
 
     async fn adopt_one(&mut self, path: &CgroupPath, bytes: &[u8]) {
-        let requests = match Record::parse(bytes) {
-            Ok(record) => record.requests,
+        let record = match Record::parse(bytes) {
+            Ok(record) => record,
             Err(error @ RecordError::Version(_)) => {
                 tracing::warn!("{path}: its record is left for the version that wrote it: {error}");
                 return;
@@ -37,12 +37,27 @@ impl Daemon {
                 return;
             }
         };
+        if path.is_root() {
+            // Of the root cgroup only a pause is recorded.
+            if record.paused_until.is_some() && self.acting.paused_for().is_none() {
+                self.acting.paused(record.paused_until);
+            }
+            return;
+        }
         if let Some(sentence) = forbidden(path) {
             tracing::warn!("{sentence}");
             return;
         }
         if let Ok(cgroup) = mount::id(path) {
-            self.apply(Input::Adopt { cgroup, path: path.clone(), requests }).await;
+            if !record.requests.is_empty() {
+                let (path, requests) = (path.clone(), record.requests);
+                self.apply(Input::Adopt { cgroup, path, requests }).await;
+            }
+            // After the policies, whose wants these are.
+            if !record.knobs.is_empty() {
+                self.acting.adopt(cgroup, path.clone(), record.knobs);
+                self.tell_acted().await;
+            }
         }
     }
 }

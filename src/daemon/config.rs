@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
+use crate::ledger::guard::Limits;
 use crate::names::shown;
 
 /// Where configuration is looked for; for the same file name the first directory wins.
@@ -21,6 +22,8 @@ const FILE_MAX: u64 = 1 << 18;
 const WORD_MAX: usize = 64;
 /// Characters of a file's path that a warning shows: the directories and the longest file name.
 const PLACE_MAX: usize = 320;
+/// Largest limit on actions: more could not be done anyway.
+const LIMIT_MAX: u32 = 1000;
 /// Most drop-ins read.
 const DROP_INS_MAX: usize = 256;
 
@@ -32,11 +35,13 @@ pub struct Config {
     pub allow_policies: Option<Vec<String>>,
     /// `[Log] Level=`: the least important messages that are still logged.
     pub log_level: LevelFilter,
+    /// `[Actions] PerSecond=` and `KillsPerMinute=`: how much policies may do.
+    pub limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { allow_policies: None, log_level: LevelFilter::INFO }
+        Config { allow_policies: None, log_level: LevelFilter::INFO, limits: Limits::default() }
     }
 }
 
@@ -67,9 +72,9 @@ impl Config {
             let mut warn = |what: String| warnings.push(format!("{file}:{number}: {what}, ignoring"));
             if let Some(name) = line.strip_prefix('[') {
                 section = name.strip_suffix(']').unwrap_or("");
-                if !["Annotations", "Log"].contains(&section) && !section.starts_with("X-") {
+                if !["Actions", "Annotations", "Log"].contains(&section) && !section.starts_with("X-") {
                     warn(format!(
-                        "unknown section '{}'; valid are [Annotations] and [Log]",
+                        "unknown section '{}'; valid are [Actions], [Annotations] and [Log]",
                         shown(line, WORD_MAX)
                     ));
                 }
@@ -82,7 +87,16 @@ impl Config {
             match (section, key.trim()) {
                 ("Annotations", "AllowPolicies") => self.allow(value.trim(), warn),
                 ("Log", "Level") => self.level(value.trim(), warn),
-                ("Annotations" | "Log", key) => {
+                ("Actions", "PerSecond") => {
+                    limit(value.trim(), &mut self.limits.per_second, Limits::default().per_second, warn)
+                }
+                ("Actions", "KillsPerMinute") => limit(
+                    value.trim(),
+                    &mut self.limits.kills_per_minute,
+                    Limits::default().kills_per_minute,
+                    warn,
+                ),
+                ("Actions" | "Annotations" | "Log", key) => {
                     warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
                 }
                 ("", key) => warn(format!("'{}' stands outside of any known section", shown(key, WORD_MAX))),
@@ -124,6 +138,15 @@ impl Config {
                 return;
             }
         };
+    }
+}
+
+/// 0 allows nothing; empty resets to the default.
+fn limit(value: &str, place: &mut u32, default: u32, mut warn: impl FnMut(String)) {
+    match value.parse() {
+        Ok(number) if number <= LIMIT_MAX => *place = number,
+        _ if value.is_empty() => *place = default,
+        _ => warn(format!("'{}' is not an integer from 0 to {LIMIT_MAX}", shown(value, WORD_MAX))),
     }
 }
 

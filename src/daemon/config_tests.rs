@@ -29,7 +29,11 @@ fn the_shipped_sample_changes_nothing_and_shows_every_key() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    assert!(uncommented.contains("\nAllowPolicies=") && uncommented.contains("\nLevel=info"));
+    assert!(
+        ["AllowPolicies=", "Level=info", "PerSecond=10", "KillsPerMinute=6"]
+            .iter()
+            .all(|key| uncommented.contains(&format!("\n{key}")))
+    );
     let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &uncommented)]);
     assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
 }
@@ -73,15 +77,26 @@ fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
         warnings,
         [
             at(1, "'Level' stands outside of any known section"),
-            at(2, "unknown section '[Lgo]'; valid are [Annotations] and [Log]"),
+            at(2, "unknown section '[Lgo]'; valid are [Actions], [Annotations] and [Log]"),
             at(7, "unknown key 'Levle' in section [Log]"),
             at(8, "unknown level 'loud'; valid are error, warning, info, debug, trace"),
             at(9, "'nonsense\\u{1b}[2J' is not an assignment"),
             at(12, "'Prot\\u{7}ect' is not the name of a policy"),
-            at(13, "unknown section '[Annotations'; valid are [Annotations] and [Log]"),
+            at(13, "unknown section '[Annotations'; valid are [Actions], [Annotations] and [Log]"),
             at(14, "'AllowPolicies' stands outside of any known section"),
         ]
     );
+}
+
+#[test]
+fn limits_are_numbers_and_an_empty_assignment_resets() {
+    let load = |text: &str| Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", text)]).path());
+    let (config, warnings) = load("[Actions]\nPerSecond=0\nKillsPerMinute=100\n");
+    assert_eq!((config.limits, warnings), (Limits { per_second: 0, kills_per_minute: 100 }, vec![]));
+    let (config, warnings) = load("[Actions]\nPerSecond=3\nPerSecond=\nKillsPerMinute=-1\n");
+    assert_eq!(config.limits, Limits::default());
+    let place = "/etc/memcg-bpf/memcg-bpf.conf:4";
+    assert_eq!(warnings, [format!("{place}: '-1' is not an integer from 0 to 1000, ignoring")]);
 }
 
 #[test]

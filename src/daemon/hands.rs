@@ -16,6 +16,8 @@ pub enum News {
     Attached(CgroupPath, CgroupId, Vec<String>),
     /// None is any more.
     Detached(CgroupPath, CgroupId, &'static str),
+    /// They could not be put into force; not told as a signal, for the failure is.
+    Unbound(CgroupPath, CgroupId),
 }
 
 /// What came of a list of effects.
@@ -106,6 +108,7 @@ impl Hands {
                 if bound.is_err() {
                     // Never leave it on the old slot, which somebody else may get.
                     self.kernel.unbind(cgroup);
+                    outcome.news.push(News::Unbound(path, cgroup));
                     return bound;
                 }
                 // It may have been removed, and even made anew, between the request and now.
@@ -194,6 +197,11 @@ impl Hands {
     /// How many events of the kernel were lost so far.
     pub fn dropped(&self) -> u64 {
         self.kernel.dropped()
+    }
+
+    /// How many actions of policies were lost so far.
+    pub fn actions_dropped(&self) -> u64 {
+        self.kernel.actions_dropped()
     }
 
     /// Adds what only the kernel and the cgroup's files know.

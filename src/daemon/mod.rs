@@ -1,14 +1,18 @@
 //! memcg-bpfd: connects systemd's and containers' wishes with the engine, and the engine with the kernel.
 //! One thread, one loop; every input goes through `World::step`, every effect through [`hands`].
 
+mod acting;
 mod adopt;
 pub mod arguments;
 pub mod config;
 mod explain;
 mod hands;
+mod jobs;
+mod killing;
 pub mod object;
 mod requests;
 mod state;
+mod told;
 mod units;
 
 use std::collections::BTreeMap;
@@ -16,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -26,11 +30,14 @@ use tracing::level_filters::LevelFilter;
 use crate::bpf::{BpfError, Kernel, catalog, kernel, profiles};
 use crate::cgroup::{memory, mount, record, tree};
 use crate::engine::{Input, Means, World};
+use crate::ledger::guard::Limits;
 use crate::names::CgroupPath;
 use crate::policy::catalog::Catalog;
 use crate::policy::layer::Allow;
 use crate::report::KernelReport;
+use crate::source::record::Record;
 use crate::systemd::{Answer, Events, Inquiry, Systemd, SystemdError};
+use acting::Acting;
 use config::Config;
 use state::Daemon;
 
@@ -46,16 +53,22 @@ const ADOPT_AGAIN: Duration = Duration::from_secs(5);
 pub fn run() -> ExitCode {
     let level = log();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => match prepare(&level) {
-            Ok(prepared) => runtime.block_on(serve(prepared)),
-            Err(error) => {
-                tracing::error!("{error:#}");
-                return ExitCode::from(if hopeless(&error) { EXIT_CANNOT } else { 1 });
-            }
-        },
-        Err(error) => Err(anyhow!(error)),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::FAILURE;
+        }
     };
+    let result = match prepare(&level) {
+        Ok(prepared) => runtime.block_on(serve(prepared)),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::from(if hopeless(&error) { EXIT_CANNOT } else { 1 });
+        }
+    };
+    // Reclaim that is still on its way ends with us.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -121,6 +134,7 @@ struct Prepared {
     kernel: Kernel,
     means: Means,
     machine: u64,
+    limits: Limits,
 }
 
 fn prepare(level: &Level) -> Result<Prepared> {
@@ -137,7 +151,7 @@ fn prepare(level: &Level) -> Result<Prepared> {
     // Only now: where core itself cannot be had, that is the one thing to say.
     objects.errors.iter().for_each(|error| tracing::error!("{error}"));
     let means = means(&objects, &report, &config);
-    Ok(Prepared { objects, report, kernel, means, machine })
+    Ok(Prepared { objects, report, kernel, means, machine, limits: config.limits })
 }
 
 /// Policies, and which of the hooks they want this kernel offers.
@@ -171,12 +185,15 @@ async fn serve(prepared: Prepared) -> Result<()> {
         zbus::Connection::system().await.context("connecting to the system bus (is dbus.socket running?)")?;
     let events = prepared.kernel.events()?;
     let ring = events.readiness().context("watching the kernel's events")?;
+    let actions = prepared.kernel.actions()?;
+    let asked = actions.readiness().context("watching what policies ask for")?;
     let (sender, mut calls) = mpsc::channel(CALLS_MAX);
     let kernel_json = serde_json::to_string(&prepared.report)?;
     let world = World::new(prepared.means);
     let mut daemon = Daemon::new(
         world,
         hands::Hands::new(prepared.kernel, prepared.machine),
+        Acting::new(prepared.limits, prepared.machine, requests::own()),
         prepared.objects,
         prepared.report,
     );
@@ -196,6 +213,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
     let mut adopted_again = false;
 
     loop {
+        let due = daemon.acting.due();
         tokio::select! {
             Some(call) = calls.recv() => {
                 let answer = daemon.command(call.command).await;
@@ -207,6 +225,21 @@ async fn serve(prepared: Prepared) -> Result<()> {
                 let news = events.take();
                 daemon.kernel_events(news).await;
                 daemon.events_lost().await;
+            }
+            ready = asked.readable() => {
+                ready?.clear_ready();
+                // A cgroup that appeared with its policy may ask at once: who is bound comes first.
+                let news = events.take();
+                daemon.kernel_events(news).await;
+                daemon.asked(actions.take()).await;
+            }
+            done = daemon.acting.jobs.next() => {
+                daemon.acting.done(done);
+                daemon.tell_acted().await;
+            }
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
+                daemon.acting.time();
+                daemon.tell_acted().await;
             }
             met = settled(&mut meeting) => {
                 meeting = None;
@@ -291,6 +324,8 @@ impl Daemon {
                 );
             }
         }
+        self.acting.stop(!restart).await;
+        self.tell_acted().await;
         self.apply(Input::Stop { keep_records: restart }).await;
         tracing::info!(
             "stopped; {}",
@@ -307,12 +342,15 @@ async fn restarting(systemd: &Systemd) -> bool {
     !matches!(answer, Ok(Some(job)) if job == "stop")
 }
 
-/// `memcg-bpfd --forget`: removes all records from cgroups, for the package's removal.
+/// `memcg-bpfd --forget`: puts back what is changed on cgroups and removes all records, for the package's removal.
 pub fn forget() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);
     for path in tree::all(&CgroupPath::root()) {
-        if !matches!(record::read_record(&path), Ok(Some(_))) {
-            continue;
+        let Ok(Some(bytes)) = record::read_record(&path) else { continue };
+        let knobs = Record::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
+        for sentence in acting::put_back(&path, &knobs) {
+            failed = failed.saturating_add(1);
+            eprintln!("memcg-bpfd: {sentence}");
         }
         match record::erase_record(&path) {
             Ok(()) => erased = erased.saturating_add(1),

@@ -12,6 +12,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, DBusError, OwnedVariant, interface};
 
 use super::arguments::{Options, bounded, container, governable, path, process};
+use super::told::Acted;
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 
 /// Our name on the bus.
@@ -70,6 +71,20 @@ pub enum Command {
     },
     /// All policies that can be used.
     Policies,
+    /// Put everything back and do nothing more.
+    Pause {
+        /// For so many nanoseconds; 0: until it is resumed.
+        for_ns: u64,
+        /// Who asks.
+        caller_uid: u32,
+    },
+    /// Act again.
+    Resume {
+        /// Who asks.
+        caller_uid: u32,
+    },
+    /// Acting as a whole: paused or not, and the counts.
+    Actions,
 }
 
 /// A command on its way to the daemon's loop.
@@ -147,6 +162,15 @@ impl Published {
     pub async fn emit_detached(&self, cgroup: &CgroupPath, id: CgroupId, reason: &str) -> zbus::Result<()> {
         Object::detached(&SignalEmitter::new(&self.connection, OBJECT_PATH)?, cgroup.as_str(), id.0, reason)
             .await
+    }
+
+    /// Tells listeners what became of an action.
+    pub async fn emit_acted(&self, acted: &Acted) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
+        let (cgroup, id, outcome) = (acted.path.as_str(), acted.cgroup.0, acted.outcome.word());
+        let action =
+            serde_json::to_string(&acted.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
+        Object::acted(&emitter, cgroup, id, &acted.policy, acted.verb, outcome, &action).await
     }
 
     /// Leaves the bus; calls from now on start the daemon anew.
@@ -248,6 +272,32 @@ impl Object {
         self.ask(Command::Policies).await
     }
 
+    #[zbus(out_args("actions"))]
+    async fn pause(
+        &self,
+        nanoseconds: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let caller_uid = administrator(connection, &header).await?;
+        self.ask(Command::Pause { for_ns: nanoseconds, caller_uid }).await
+    }
+
+    #[zbus(out_args("actions"))]
+    async fn resume(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let caller_uid = administrator(connection, &header).await?;
+        self.ask(Command::Resume { caller_uid }).await
+    }
+
+    #[zbus(out_args("actions"))]
+    async fn actions(&self) -> Result<String, Refusal> {
+        self.ask(Command::Actions).await
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> &str {
         env!("CARGO_PKG_VERSION")
@@ -272,6 +322,17 @@ impl Object {
         cgroup: &str,
         cgroup_id: u64,
         reason: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    async fn acted(
+        emitter: &SignalEmitter<'_>,
+        cgroup: &str,
+        cgroup_id: u64,
+        policy: &str,
+        verb: &str,
+        outcome: &str,
+        action: &str,
     ) -> zbus::Result<()>;
 }
 

@@ -82,7 +82,7 @@ fn the_shipped_xml_is_what_the_object_says_of_itself() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
-    assert_eq!(outline(SHIPPED).len(), 7 + 2 + 2);
+    assert_eq!(outline(SHIPPED).len(), 10 + 2 + 3);
 }
 
 #[tokio::test]
@@ -107,7 +107,10 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
     assert_eq!(call(&client, "DetachContainer", &("1f2e",)).await.unwrap(), "");
     assert_eq!(call(&client, "List", &()).await.unwrap(), "answer 5");
     assert_eq!(call(&client, "Explain", &("/a.slice",)).await.unwrap(), "answer 6");
-    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 7");
+    assert_eq!(call(&client, "Pause", &(5_000_000_000u64,)).await.unwrap(), "answer 7");
+    assert_eq!(call(&client, "Resume", &()).await.unwrap(), "answer 8");
+    assert_eq!(call(&client, "Actions", &()).await.unwrap(), "answer 9");
+    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 10");
     let caller_uid = nix::unistd::geteuid().as_raw();
     let cgroup = CgroupPath::parse("/a.slice").unwrap();
     let id = ContainerId::parse("1f2e").unwrap();
@@ -127,6 +130,9 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
             Command::DetachContainer { id, caller_uid },
             Command::List,
             Command::Explain { cgroup },
+            Command::Pause { for_ns: 5_000_000_000, caller_uid },
+            Command::Resume { caller_uid },
+            Command::Actions,
             Command::Policies,
         ]
     );
@@ -286,6 +292,20 @@ async fn signals_carry_path_id_and_reason() {
     let cgroup = CgroupPath::parse("/a.slice").unwrap();
     published.emit_attached(&cgroup, CgroupId(7), &["deny".to_owned()]).await.unwrap();
     published.emit_detached(&cgroup, CgroupId(7), "the cgroup is gone").await.unwrap();
+    let acted = Acted {
+        cgroup: CgroupId(7),
+        path: cgroup.clone(),
+        policy: "throttle".to_owned(),
+        verb: "memory.high",
+        outcome: crate::daemon::told::Outcome::Done,
+        from: u64::MAX,
+        to: 64 << 20,
+        reason: "others suffer".to_owned(),
+        numbers: [1, 2, 3, 4],
+        detail: "memory.high: max → 64M".to_owned(),
+        time: 5,
+    };
+    published.emit_acted(&acted).await.unwrap();
     let attached = signals.next().await.unwrap().unwrap();
     assert_eq!(attached.header().member().unwrap().as_str(), "Attached");
     let body: (String, u64, Vec<String>) = attached.body().deserialize().unwrap();
@@ -294,4 +314,11 @@ async fn signals_carry_path_id_and_reason() {
     assert_eq!(detached.header().member().unwrap().as_str(), "Detached");
     let body: (String, u64, String) = detached.body().deserialize().unwrap();
     assert_eq!(body, ("/a.slice".to_owned(), 7, "the cgroup is gone".to_owned()));
+    let told = signals.next().await.unwrap().unwrap();
+    assert_eq!(told.header().member().unwrap().as_str(), "Acted");
+    let (path, id, policy, verb, outcome, action): (String, u64, String, String, String, String) =
+        told.body().deserialize().unwrap();
+    assert_eq!((path.as_str(), id, policy.as_str()), ("/a.slice", 7, "throttle"));
+    assert_eq!((verb.as_str(), outcome.as_str()), ("memory.high", "done"));
+    assert_eq!(serde_json::from_str::<crate::report::ActionReport>(&action).unwrap(), acted.report());
 }

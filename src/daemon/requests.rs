@@ -27,7 +27,7 @@ impl Daemon {
             Command::DetachContainer { id, caller_uid: _ } => self.detach_container(id).await,
             Command::List => {
                 let mut all = self.world.describe();
-                all.iter_mut().for_each(|report| self.hands.complete(report));
+                all.iter_mut().for_each(|report| self.complete(report));
                 json(&all)
             }
             Command::Explain { cgroup } => self.explain(&cgroup),
@@ -35,6 +35,15 @@ impl Daemon {
                 let all: Vec<PolicyReport> = self.objects.reports(&self.report);
                 json(&all)
             }
+            Command::Pause { for_ns, caller_uid: _ } => {
+                self.acting.pause(for_ns);
+                json(&self.actions_report())
+            }
+            Command::Resume { caller_uid: _ } => {
+                self.acting.resume();
+                json(&self.actions_report())
+            }
+            Command::Actions => json(&self.actions_report()),
         }
     }
 
@@ -110,7 +119,7 @@ impl Daemon {
             state: "none".to_owned(),
             ..BindingReport::default()
         });
-        self.hands.complete(&mut report);
+        self.complete(&mut report);
         json(&report)
     }
 
@@ -135,7 +144,7 @@ impl Daemon {
 
     fn explain(&self, path: &CgroupPath) -> Result<String, Refusal> {
         if let Some(mut report) = self.world.describe_path(path) {
-            self.hands.complete(&mut report);
+            self.complete(&mut report);
             report.explanation = explain(&report, &self.objects.schemas);
             report.explanation.extend(self.above(path));
             return json(&report);
@@ -212,7 +221,8 @@ fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
     }
 }
 
-fn own() -> Option<CgroupPath> {
+/// Our own cgroup.
+pub fn own() -> Option<CgroupPath> {
     let text = process::cgroup_text(std::process::id()).ok()?;
     CgroupPath::parse(text.trim().strip_prefix("0::")?).ok()
 }

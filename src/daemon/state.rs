@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::acting::Acting;
 use super::hands::{Hands, News, Outcome};
 use super::object::Published;
 use crate::bpf::Event;
 use crate::bpf::catalog::Objects;
 use crate::cgroup::mount;
-use crate::engine::{Input, World};
+use crate::engine::{GONE, Input, World};
 use crate::names::{CgroupId, CgroupPath, UnitName};
-use crate::report::KernelReport;
+use crate::policy::action::{Action, MAX};
+use crate::report::{ActionsReport, BindingReport, KernelReport};
 use crate::source::specifier::Specifiers;
 use crate::systemd::{Discovery, Inquiry, UnitFiles};
 
 pub struct Daemon {
     pub world: World,
     pub hands: Hands,
+    pub acting: Acting,
     pub objects: Objects,
     pub report: KernelReport,
     /// Our object, once it is on the bus.
@@ -35,10 +38,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn new(world: World, hands: Hands, objects: Objects, report: KernelReport) -> Self {
+    pub fn new(world: World, hands: Hands, acting: Acting, objects: Objects, report: KernelReport) -> Self {
         Daemon {
             world,
             hands,
+            acting,
             objects,
             report,
             published: None,
@@ -54,9 +58,13 @@ impl Daemon {
 
     /// Takes one input all the way. Returns what failed.
     pub async fn apply(&mut self, input: Input) -> Vec<String> {
+        let gone = if let Input::Vanished(cgroup) = &input { Some(*cgroup) } else { None };
         let effects = self.world.step(input);
         let Outcome { news, mut failures, vanished } = self.hands.perform(effects);
         self.tell(news).await;
+        if let Some(cgroup) = gone {
+            self.acting.gone(cgroup);
+        }
         for cgroup in vanished {
             let effects = self.world.step(Input::Vanished(cgroup));
             let outcome = self.hands.perform(effects);
@@ -66,16 +74,67 @@ impl Daemon {
         failures
     }
 
-    async fn tell(&self, news: Vec<News>) {
+    async fn tell(&mut self, news: Vec<News>) {
+        for one in &news {
+            match one.clone() {
+                News::Attached(path, cgroup, policies) => {
+                    self.acting.bound(cgroup, path, policies.into_iter().collect());
+                }
+                News::Detached(_, cgroup, GONE) => self.acting.gone(cgroup),
+                News::Detached(path, cgroup, _) | News::Unbound(path, cgroup) => {
+                    self.acting.bound(cgroup, path, BTreeSet::new());
+                }
+            }
+        }
+        self.tell_acted().await;
         let Some(object) = &self.published else { return };
         for one in news {
             let sent = match &one {
                 News::Attached(path, id, policies) => object.emit_attached(path, *id, policies).await,
                 News::Detached(path, id, reason) => object.emit_detached(path, *id, reason).await,
+                News::Unbound(..) => Ok(()),
             };
             if let Err(error) = sent {
                 tracing::debug!(%error, "sending a signal");
             }
+        }
+    }
+
+    /// What policies ask for.
+    pub async fn asked(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.acting.ask(action);
+        }
+        self.tell_acted().await;
+    }
+
+    /// A signal for each thing done; its journal line is written already.
+    pub async fn tell_acted(&mut self) {
+        let acted = self.acting.take();
+        let Some(object) = &self.published else { return };
+        for one in acted {
+            if let Err(error) = object.emit_acted(&one).await {
+                tracing::debug!(%error, "sending a signal");
+            }
+        }
+    }
+
+    /// Acting as a whole.
+    pub fn actions_report(&self) -> ActionsReport {
+        let paused_for = self.acting.paused_for();
+        ActionsReport {
+            paused: paused_for.is_some(),
+            paused_for: paused_for.filter(|left| *left != MAX),
+            counts: self.acting.tallies.counts(self.hands.actions_dropped()),
+        }
+    }
+
+    /// Adds to a report what only the kernel, the cgroup's files and the ledger know.
+    pub fn complete(&self, report: &mut BindingReport) {
+        self.hands.complete(report);
+        if report.cgroup_id != 0 {
+            report.knobs = self.acting.knobs(CgroupId(report.cgroup_id));
+            self.acting.tallies.complete(report);
         }
     }
 

@@ -76,6 +76,9 @@ pub enum Input {
     },
 }
 
+/// Why a cgroup is detached that does not exist any more.
+pub const GONE: &str = "the cgroup is gone";
+
 /// What has to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {

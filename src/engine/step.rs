@@ -308,7 +308,7 @@ impl World {
         let Some(cgroup) = self.cgroups.remove(&id) else { return };
         if cgroup.slot.is_some() {
             work.then.push(Effect::Unbind { cgroup: id });
-            let reason = "the cgroup is gone";
+            let reason = super::GONE;
             work.then.push(Effect::Detached { cgroup: id, path: cgroup.path, reason });
         }
         self.drop_slot(cgroup.slot, work);

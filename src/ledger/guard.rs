@@ -61,6 +61,7 @@ struct Kill {
     cgroup: CgroupId,
     began: u64,
     over: Option<u64>,
+    dry_run: bool,
 }
 
 /// What the guards remember.
@@ -99,15 +100,17 @@ impl Guards {
             let most = self.limits.per_second;
             return Ruling::Refuse(format!("more than {most} actions in a second (PerSecond={most})"));
         }
-        if matches!(bounded, Verb::Kill { .. }) && !action.dry_run {
-            self.kills.push_back(Kill { path: path.clone(), cgroup: action.cgroup, began: now, over: None });
+        if matches!(bounded, Verb::Kill { .. }) {
+            let (cgroup, dry_run) = (action.cgroup, action.dry_run);
+            self.kills.push_back(Kill { path: path.clone(), cgroup, began: now, over: None, dry_run });
         }
         Ruling::Do(bounded)
     }
 
     /// The kill that was let through is over: the victims are gone, or it failed.
-    pub fn kill_over(&mut self, now: u64, cgroup: CgroupId) {
-        for kill in self.kills.iter_mut().filter(|kill| kill.cgroup == cgroup && kill.over.is_none()) {
+    pub fn kill_over(&mut self, now: u64, cgroup: CgroupId, dry_run: bool) {
+        let of = |kill: &&mut Kill| kill.cgroup == cgroup && kill.dry_run == dry_run && kill.over.is_none();
+        for kill in self.kills.iter_mut().filter(of) {
             kill.over = Some(now);
         }
     }
@@ -120,8 +123,10 @@ impl Guards {
     /// One event is seen by the policies of a cgroup and by those of the cgroups around it.
     fn one_kill_too_many(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
         self.kills.retain(|kill| kill.over.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
+        // A dry run stands for what would be done if nobody else did anything either.
+        let kills = || self.kills.iter().filter(|kill| kill.dry_run == action.dry_run);
         let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
-        for kill in self.kills.iter().filter(related) {
+        for kill in kills().filter(related) {
             match kill.over {
                 None => return Some(format!("a kill in {} is not over yet", kill.path)),
                 Some(over) if action.time < over.saturating_add(KILL_SETTLES_NS) => {
@@ -134,7 +139,7 @@ impl Guards {
             }
         }
         let most = self.limits.kills_per_minute;
-        let within = self.kills.iter().filter(|kill| kill.path.is_within(path)).count();
+        let within = kills().filter(|kill| kill.path.is_within(path)).count();
         (within >= usize::try_from(most).unwrap_or(usize::MAX))
             .then(|| format!("more than {most} kills in a minute (KillsPerMinute={most})"))
     }

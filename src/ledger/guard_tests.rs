@@ -80,12 +80,12 @@ fn never_two_kills_for_one_event() {
     assert!(!kill(&mut guards, S, S, 2, "/a"), "seen from above");
     assert!(!kill(&mut guards, S, S, 3, "/a/b/c"), "and from below");
     assert!(kill(&mut guards, S, S, 4, "/other"), "something else");
-    guards.kill_over(2 * S, CgroupId(1));
+    guards.kill_over(2 * S, CgroupId(1), false);
     assert!(!kill(&mut guards, 4 * S, 2 * S + S / 2, 1, "/a/b"), "asked while memory came back");
     assert!(kill(&mut guards, 4 * S, 3 * S, 1, "/a/b"), "another event");
-    guards.kill_over(4 * S, CgroupId(1));
+    guards.kill_over(4 * S, CgroupId(1), false);
     assert!(kill(&mut guards, 6 * S, 6 * S, 1, "/a/b"));
-    guards.kill_over(6 * S, CgroupId(1));
+    guards.kill_over(6 * S, CgroupId(1), false);
     assert!(!kill(&mut guards, 8 * S, 8 * S, 1, "/a/b"), "the fourth in a minute");
     assert!(kill(&mut guards, 61 * S, 61 * S, 1, "/a/b"));
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Finding, shown};
 use crate::cli::client::{Client, ClientError};
+use crate::report::ActionsReport;
 
 /// Is systemd in charge?
 pub(super) fn systemd(root: &Path) -> Finding {
@@ -84,9 +85,36 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
     found
 }
 
-/// Does the daemon answer?
-pub(super) fn daemon() -> Finding {
-    judge(Client::connect().and_then(|client| client.version()))
+/// Does the daemon answer, and do policies act?
+pub(super) fn daemon() -> Vec<Finding> {
+    let client = Client::connect();
+    let mut found = vec![judge(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
+    if let Ok(client) = client
+        && let Ok(report) = client.actions()
+    {
+        found.push(actions(&report));
+    }
+    found
+}
+
+fn actions(report: &ActionsReport) -> Finding {
+    let count = |word: &str| report.counts.get(word).copied().unwrap_or(0);
+    if report.paused {
+        return Finding::warn("actions", "are paused: policies change nothing", "memcg-bpf resume");
+    }
+    match (count("lost"), count("failed")) {
+        (0, 0) => Finding::ok("actions", format!("{} done since the daemon started", count("done"))),
+        (0, failed) => Finding::warn(
+            "actions",
+            format!("{failed} failed since the daemon started"),
+            "journalctl -u memcg-bpfd MEMCG_BPF_OUTCOME=failed",
+        ),
+        (lost, _) => Finding::warn(
+            "actions",
+            format!("{lost} were lost since the daemon started, because too many were asked for at once"),
+            "a policy asks too often: journalctl -u memcg-bpfd",
+        ),
+    }
 }
 
 fn judge(answer: Result<String, ClientError>) -> Finding {
@@ -111,6 +139,19 @@ fn judge(answer: Result<String, ClientError>) -> Finding {
 mod tests {
     use super::super::Verdict;
     use super::*;
+
+    #[test]
+    fn a_pause_and_what_was_lost_are_worth_a_look() {
+        let report = |paused, counts: &[(&str, u64)]| ActionsReport {
+            paused,
+            counts: counts.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect(),
+            ..ActionsReport::default()
+        };
+        assert_eq!(actions(&report(false, &[("done", 3)])).says, "3 done since the daemon started");
+        assert_eq!(actions(&report(true, &[])).advice.as_deref(), Some("memcg-bpf resume"));
+        assert_eq!(actions(&report(false, &[("failed", 1)])).verdict, Verdict::Warn);
+        assert_eq!(actions(&report(false, &[("lost", 1)])).verdict, Verdict::Warn);
+    }
 
     #[test]
     fn a_daemon_of_another_version_wants_a_restart() {

@@ -1,0 +1,174 @@
+//! What policies ask for, in the layout of `struct memcg_bpf_action`.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+
+use libbpf_rs::btf::types::Struct;
+use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
+use tokio::io::unix::AsyncFd;
+
+use super::core::BpfError;
+use super::events::readiness;
+use crate::names::CgroupId;
+use crate::policy::action::{Action, Knob, Scope, Select, Verb};
+
+/// Bytes of one record.
+pub(super) const SIZE: usize = 232;
+/// `MEMCG_BPF_NAME_MAX`.
+const NAME_MAX: usize = 32;
+/// `MEMCG_BPF_REASON_MAX`.
+const REASON_MAX: usize = 128;
+/// `MEMCG_BPF_LET_GO`.
+const LET_GO: u64 = u64::MAX;
+/// The map.
+pub(super) const MAP: &str = "memcg_actions";
+
+/// `None` for a record we do not know, for instance of another version.
+pub(super) fn decode(bytes: &[u8]) -> Option<Action> {
+    let bytes = bytes.get(..SIZE)?;
+    let long = |at: usize| -> Option<u64> {
+        Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+    };
+    let word = |at: usize| -> Option<u32> {
+        Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+    };
+    let text = |at: usize, most: usize| -> Option<String> {
+        let field = bytes.get(at..at.checked_add(most)?)?;
+        let text = field.split(|b| *b == 0).next().unwrap_or_default();
+        Some(String::from_utf8_lossy(text).into_owned())
+    };
+    let (value, detail) = (long(16)?, word(60)?);
+    let want = |knob| Verb::Want(knob, (value != LET_GO).then_some(value));
+    let verb = match word(56)? {
+        1 => want(Knob::High),
+        2 => want(Knob::Low),
+        3 => Verb::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
+        4 => Verb::Kill {
+            grace_ns: value,
+            scope: match detail & 0xff {
+                0 => Scope::Process,
+                1 => Scope::Leaf,
+                2 => Scope::Group,
+                _ => return None,
+            },
+            select: match detail >> 8 {
+                0 => Select::Largest,
+                1 => Select::Newest,
+                2 => Select::Pressure,
+                _ => return None,
+            },
+        },
+        5 => want(Knob::Freeze),
+        _ => return None,
+    };
+    Some(Action {
+        cgroup: CgroupId(long(0)?),
+        time: long(8)?,
+        verb,
+        numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
+        dry_run: word(64)? != 0,
+        policy: text(72, NAME_MAX)?,
+        template: text(104, REASON_MAX)?,
+    })
+}
+
+/// The ring buffer's reading end.
+pub struct Actions {
+    ring: RingBuffer<'static>,
+    queue: Receiver<Action>,
+}
+
+impl Actions {
+    pub(super) fn open(map: &MapHandle) -> Result<Self, BpfError> {
+        let fail = |why| BpfError::Map { map: MAP, why };
+        let (sender, queue) = channel();
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(map, move |bytes| {
+                match decode(bytes) {
+                    // The receiver lives as long as the ring.
+                    Some(action) => drop(sender.send(action)),
+                    None => tracing::warn!(length = bytes.len(), "unknown action asked for, ignoring"),
+                }
+                0
+            })
+            .map_err(fail)?;
+        Ok(Actions { ring: builder.build().map_err(fail)?, queue })
+    }
+
+    /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
+    pub fn readiness(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        readiness(&self.ring)
+    }
+
+    /// Everything that has arrived.
+    pub fn take(&self) -> Vec<Action> {
+        if let Err(error) = self.ring.consume() {
+            tracing::warn!(%error, "reading actions from the kernel");
+        }
+        self.queue.try_iter().collect()
+    }
+}
+
+/// Where `struct memcg_bpf_world` counts actions that found the ring full; `None` where it does not.
+pub(super) fn dropped_at(core: &Path) -> Option<usize> {
+    let btf = Btf::from_path(core).ok()?;
+    let world = btf.type_by_name::<Struct<'_>>("memcg_bpf_world")?;
+    let member = world.iter().find(|m| m.name.is_some_and(|n| n == "actions_dropped"))?;
+    let libbpf_rs::btf::types::MemberAttr::Normal { offset: bits } = member.attr else { return None };
+    usize::try_from(bits).ok()?.checked_div(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(verb: u32, value: u64, detail: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for long in [77, 5, value, 1, 2, 3, 4] {
+            bytes.extend(u64::to_ne_bytes(long));
+        }
+        for word in [verb, detail, 1, 0] {
+            bytes.extend(u32::to_ne_bytes(word));
+        }
+        bytes.extend(b"oom");
+        bytes.resize(104, 0);
+        bytes.extend(b"stalled {ns}");
+        bytes.resize(SIZE, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_record_is_read_back() {
+        let kill = Verb::Kill { grace_ns: 9, scope: Scope::Leaf, select: Select::Pressure };
+        assert_eq!(
+            decode(&record(4, 9, 1 | 2 << 8)),
+            Some(Action {
+                cgroup: CgroupId(77),
+                time: 5,
+                verb: kill,
+                numbers: [1, 2, 3, 4],
+                dry_run: true,
+                policy: "oom".to_owned(),
+                template: "stalled {ns}".to_owned(),
+            })
+        );
+        let verb = |bytes: &[u8]| decode(bytes).map(|action| action.verb);
+        assert_eq!(verb(&record(1, 4096, 0)), Some(Verb::Want(Knob::High, Some(4096))));
+        assert_eq!(verb(&record(2, LET_GO, 0)), Some(Verb::Want(Knob::Low, None)));
+        assert_eq!(verb(&record(5, 1, 0)), Some(Verb::Want(Knob::Freeze, Some(1))));
+        let reclaim = |swappiness| Some(Verb::Reclaim { bytes: 1, swappiness });
+        assert_eq!(verb(&record(3, 1, u32::MAX)), reclaim(None));
+        assert_eq!(verb(&record(3, 1, 60)), reclaim(Some(60)));
+    }
+
+    #[test]
+    fn short_and_unknown_records_are_nothing() {
+        assert_eq!(decode(&record(9, 0, 0)), None);
+        assert_eq!(decode(&record(4, 0, 3)), None);
+        assert_eq!(decode(&record(4, 0, 3 << 8)), None);
+        assert_eq!(decode(record(1, 0, 0).get(..200).unwrap()), None);
+        assert_eq!(decode(&[]), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Ending processes: one by its pidfd, or all of a cgroup, with a signal to end by themselves first where there is time.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::knob::{Mode, open};
+use super::mount;
+use super::victim::{exempt, pids};
+use super::{process, tree};
+use crate::names::{CgroupId, CgroupPath};
+
+/// How often a cgroup that is killed process by process is looked at again for new ones.
+const ROUNDS: usize = 20;
+/// How long the end of what got SIGKILL is waited for. Longer means that the kernel does not get it done.
+const END: Duration = Duration::from_secs(10);
+/// How often an emptying cgroup is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Killed {
+    /// Processes that got a signal.
+    pub processes: usize,
+    /// SIGKILL was needed after the grace, or there was none.
+    pub forced: bool,
+    /// They are gone.
+    pub ended: bool,
+}
+
+/// A process that can be signalled without hitting another one that has its number by now.
+pub struct Target {
+    fd: OwnedFd,
+}
+
+impl Target {
+    /// The process, if it is still in `path` or below.
+    pub fn open(pid: u32, path: &CgroupPath) -> io::Result<Target> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+        let fd = pidfd_open(raw, PidfdFlags::empty())?;
+        // Read after the pidfd was opened: as long as the process is not reaped, its number is its own.
+        let text = process::cgroup_text(pid)?;
+        let at = text.lines().find_map(|line| line.strip_prefix("0::")).map(CgroupPath::parse);
+        match at {
+            Some(Ok(at)) if at.is_within(path) => Ok(Target { fd }),
+            _ => Err(gone()),
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> bool {
+        pidfd_send_signal(&self.fd, signal).is_ok()
+    }
+
+    /// Has it ended within this time?
+    fn ends(&self, within: Duration) -> bool {
+        let until = Instant::now().checked_add(within);
+        loop {
+            let left = until.map_or(within, |until| until.saturating_duration_since(Instant::now()));
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], timeout.as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return matches!(other, Ok(1..)),
+            }
+        }
+    }
+}
+
+/// Ends one process. Blocks for the grace, and until it is gone.
+pub fn process(target: &Target, grace: Duration) -> io::Result<Killed> {
+    let mut killed = Killed { processes: 1, ..Killed::default() };
+    if !grace.is_zero() && target.signal(Signal::TERM) && target.ends(grace) {
+        return Ok(Killed { ended: true, ..killed });
+    }
+    killed.forced = true;
+    pidfd_send_signal(&target.fd, Signal::KILL)?;
+    killed.ended = target.ends(END);
+    Ok(killed)
+}
+
+/// Ends everything in a cgroup and below, save what must not be killed. Blocks as [`process`] does.
+pub fn cgroup(path: &CgroupPath, id: CgroupId, grace: Duration) -> io::Result<Killed> {
+    if mount::id(path)? != id {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let (all, spared) = members(path);
+    let mut killed = Killed { processes: all.len(), ..Killed::default() };
+    if !grace.is_zero() {
+        for target in &all {
+            target.signal(Signal::TERM);
+        }
+        if ended(path, grace) {
+            return Ok(Killed { ended: true, ..killed });
+        }
+    }
+    killed.forced = true;
+    // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
+    let at_once = || open(path, id, "cgroup.kill", Mode::Write)?.write_all(b"1");
+    if spared || at_once().is_err() {
+        one_by_one(path);
+    }
+    killed.ended = ended(path, END);
+    Ok(killed)
+}
+
+fn one_by_one(path: &CgroupPath) {
+    for _ in 0..ROUNDS {
+        let (left, _) = members(path);
+        // All of them, and then the next round.
+        let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
+        if signalled == 0 {
+            return;
+        }
+        for target in &left {
+            target.ends(END);
+        }
+    }
+}
+
+/// The processes in a subtree that may be killed, and whether there are others.
+fn members(path: &CgroupPath) -> (Vec<Target>, bool) {
+    let mut spared = false;
+    let mut found = Vec::new();
+    for cgroup in tree::all(path) {
+        for pid in pids(&cgroup) {
+            if exempt(pid) {
+                spared = true;
+            } else if let Ok(target) = Target::open(pid, path) {
+                found.push(target);
+            }
+        }
+    }
+    (found, spared)
+}
+
+/// Is nothing left within this time but what must not be killed?
+fn ended(path: &CgroupPath, within: Duration) -> bool {
+    let began = Instant::now();
+    loop {
+        if tree::all(path).iter().all(|cgroup| pids(cgroup).into_iter().all(exempt)) {
+            return true;
+        }
+        if began.elapsed() >= within {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Tells systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
+/// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
+/// `user.oomd_kill` counts processes.
+pub fn tell_systemd(path: &CgroupPath, attribute: &str, more: usize) {
+    let directory = mount::directory(path);
+    let old = xattr::get(&directory, attribute).ok().flatten().unwrap_or_default();
+    let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
+    let new = old.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+    if let Err(error) = xattr::set(directory, attribute, new.to_string().as_bytes()) {
+        tracing::debug!(%error, %path, "telling systemd of a kill");
+    }
+}

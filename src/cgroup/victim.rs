@@ -1,0 +1,209 @@
+//! Who could be killed, and which one of them. What is never chosen is not even looked at twice: what must not be
+//! killed (oom_score_adj -1000), ourselves, and PID 1.
+
+use std::path::Path;
+
+use super::knob::read_file;
+use super::mount::directory;
+use super::tree;
+use crate::names::CgroupPath;
+use crate::policy::action::Select;
+
+/// oom_score_adj of what must not be killed.
+const NEVER: i64 = -1000;
+
+/// A process, or a cgroup that holds processes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Candidate {
+    /// The process; `None`: the cgroup as a whole.
+    pub pid: Option<u32>,
+    /// Its name, as people know it.
+    pub name: String,
+    /// Its cgroup.
+    pub path: Option<CgroupPath>,
+    /// What it weighs in bytes: its memory, for processes with what oom_score_adj adds or takes away.
+    pub weight: i128,
+    /// The memory alone.
+    pub bytes: u64,
+    /// When it started; larger is later.
+    pub started: u64,
+    /// How much it waits for memory: time in which some of it stalled, in the last 10 s.
+    pub pressure: u64,
+}
+
+/// The candidate to kill, and how many others there were.
+pub fn choose(mut all: Vec<Candidate>, select: Select) -> Option<(Candidate, Vec<Candidate>)> {
+    // The last wins; of equals the one with more memory, then the younger one.
+    let memory = |c: &Candidate| (c.weight, c.started);
+    match select {
+        Select::Largest => all.sort_by_key(memory),
+        Select::Newest => all.sort_by_key(|c| (c.started, c.weight)),
+        Select::Pressure => all.sort_by_key(|c| (c.pressure, memory(c))),
+    }
+    let victim = all.pop()?;
+    all.reverse();
+    Some((victim, all))
+}
+
+/// The processes in a subtree that may be killed. `most`: the memory that oom_score_adj's thousandths are of.
+pub fn processes(top: &CgroupPath, most: u64) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for path in tree::all(top) {
+        let pressure = pressure(&path);
+        for pid in pids(&path) {
+            if let Some(candidate) = process(pid, &path, most) {
+                found.push(Candidate { pressure, ..candidate });
+            }
+        }
+    }
+    found
+}
+
+/// The cgroups in a subtree that hold processes, without those where something must not be killed.
+pub fn leaves(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for path in tree::all(top) {
+        let pids = pids(&path);
+        if pids.is_empty() || own.is_some_and(|own| own.is_within(&path)) || pids.iter().all(|p| exempt(*p)) {
+            continue;
+        }
+        let bytes = super::memory::usage(&path).unwrap_or(0);
+        found.push(Candidate {
+            pid: None,
+            name: path.file_name().to_owned(),
+            weight: bytes.into(),
+            bytes,
+            // A cgroup is as old as its oldest process.
+            started: pids.iter().filter_map(|pid| stat(*pid)).map(|s| s.started).min().unwrap_or(0),
+            pressure: pressure(&path),
+            path: Some(path),
+        });
+    }
+    found
+}
+
+/// The processes directly in a cgroup. Threaded cgroups have none of their own.
+pub fn pids(path: &CgroupPath) -> Vec<u32> {
+    let text = std::fs::read_to_string(directory(path).join("cgroup.procs")).unwrap_or_default();
+    // 0: a process of another pid namespace than ours.
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
+}
+
+/// Must this process not be killed?
+pub fn exempt(pid: u32) -> bool {
+    pid <= 1 || pid == std::process::id() || score_adjust(pid).is_none_or(|adjust| adjust <= NEVER)
+}
+
+fn process(pid: u32, path: &CgroupPath, most: u64) -> Option<Candidate> {
+    let adjust = score_adjust(pid).filter(|_| !exempt(pid))?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let bytes = memory_in(&status)?;
+    // As the kernel's own OOM killer weighs.
+    let added = i128::from(adjust).saturating_mul(most.into()).checked_div(1000)?;
+    let stat = stat(pid)?;
+    Some(Candidate {
+        pid: Some(pid),
+        name: stat.name,
+        path: Some(path.clone()),
+        weight: i128::from(bytes).saturating_add(added),
+        bytes,
+        started: stat.started,
+        pressure: 0,
+    })
+}
+
+fn score_adjust(pid: u32) -> Option<i64> {
+    std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
+}
+
+/// What ends with a process: its resident memory, its swap and its page tables. `None` for a kernel thread or a process
+/// that is ending, which have no memory.
+fn memory_in(status: &str) -> Option<u64> {
+    let field = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    let others = ["VmSwap:", "VmPTE:"].iter().filter_map(|name| field(name));
+    Some(others.fold(field("VmRSS:")?, u64::saturating_add))
+}
+
+struct Stat {
+    name: String,
+    started: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    stat_in(&std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?)
+}
+
+/// The name may contain spaces and brackets; field 22 is counted from behind it.
+fn stat_in(text: &str) -> Option<Stat> {
+    let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
+    Some(Stat { name: name.to_owned(), started: rest.split_whitespace().nth(19)?.parse().ok()? })
+}
+
+fn pressure(path: &CgroupPath) -> u64 {
+    let text = std::fs::read_to_string(directory(path).join("memory.pressure")).unwrap_or_default();
+    pressure_in(&text).unwrap_or(0)
+}
+
+/// `some avg10=12.34 …` in hundredths of a percent.
+fn pressure_in(text: &str) -> Option<u64> {
+    let (whole, part) = text.strip_prefix("some avg10=")?.split_whitespace().next()?.split_once('.')?;
+    whole.parse::<u64>().ok()?.checked_mul(100)?.checked_add(part.parse().ok()?)
+}
+
+/// The cgroup that is killed with a process in `path`: the highest one with memory.oom.group set, not above `top`.
+pub fn oom_group(path: &CgroupPath, top: &CgroupPath) -> Option<CgroupPath> {
+    let mut found = None;
+    let mut at = Some(path.clone());
+    while let Some(cgroup) = at.filter(|cgroup| cgroup.is_within(top)) {
+        if read_file(&cgroup, "memory.oom.group").is_ok_and(|set| set == 1) {
+            found = Some(cgroup.clone());
+        }
+        at = cgroup.parent();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, weight: i128, started: u64, pressure: u64) -> Candidate {
+        Candidate { name: name.to_owned(), weight, started, pressure, ..Candidate::default() }
+    }
+
+    #[test]
+    fn each_way_of_choosing_has_its_victim_and_names_the_others_in_order() {
+        let all =
+            vec![candidate("big", 90, 1, 5), candidate("young", 10, 9, 5), candidate("stalled", 20, 5, 80)];
+        let chosen = |select| {
+            let (victim, others) = choose(all.clone(), select).unwrap();
+            let others: Vec<String> = others.into_iter().map(|c| c.name).collect();
+            (victim.name, others.join(" "))
+        };
+        assert_eq!(chosen(Select::Largest), ("big".to_owned(), "stalled young".to_owned()));
+        assert_eq!(chosen(Select::Newest), ("young".to_owned(), "stalled big".to_owned()));
+        assert_eq!(chosen(Select::Pressure), ("stalled".to_owned(), "big young".to_owned()));
+        assert_eq!(choose(vec![], Select::Largest), None);
+    }
+
+    #[test]
+    fn the_kernels_texts_are_understood() {
+        let stat = stat_in("42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20").unwrap();
+        assert_eq!((stat.name.as_str(), stat.started), ("a) b (c)", 777));
+        assert!(stat_in("42 (short) S 1").is_none());
+        let status = "Name:\tx\nVmRSS:\t    100 kB\nVmPTE:\t      8 kB\nVmSwap:\t   20 kB\n";
+        assert_eq!(memory_in(status), Some(128 * 1024));
+        assert_eq!(memory_in("Name:\tkthreadd\n"), None);
+        assert_eq!(pressure_in("some avg10=12.34 avg60=0.00 avg300=0.00 total=5\nfull …"), Some(1234));
+        assert_eq!(pressure_in(""), None);
+    }
+
+    #[test]
+    fn we_and_pid_1_are_never_chosen() {
+        assert!(exempt(1) && exempt(0) && exempt(std::process::id()));
+        assert!(exempt(u32::MAX), "what is not there");
+    }
+}

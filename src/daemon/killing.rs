@@ -1,0 +1,226 @@
+//! One kill: choosing, ending, and telling the story of it. Blocks; runs on a thread of its own.
+
+use std::time::Duration;
+
+use crate::cgroup::victim::{self, Candidate};
+use crate::cgroup::{kill, memory, mount, tree};
+use crate::names::CgroupPath;
+use crate::policy::action::{Action, Scope, Select, human_duration};
+use crate::units::human_bytes;
+
+/// Others that a story names.
+const OTHERS: usize = 3;
+/// A victim that ends by itself before we get at it is no failure: the next one is tried, so often.
+const TRIES: usize = 5;
+
+/// What is to be killed.
+#[derive(Debug, Clone)]
+pub struct Killing {
+    /// Who asked, and why.
+    pub action: Action,
+    /// The governed cgroup.
+    pub path: CgroupPath,
+    /// How much.
+    pub scope: Scope,
+    /// Which.
+    pub select: Select,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Our own cgroup.
+    pub own: Option<CgroupPath>,
+    /// The governed cgroup's effective maximum.
+    pub most: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Story {
+    /// memory.current before.
+    pub before: u64,
+    /// memory.current after.
+    pub after: u64,
+    /// Who it was, how it ended, and who else was considered.
+    pub sentence: String,
+}
+
+/// The chosen victim: a process, or a cgroup with all in it.
+struct Victim {
+    candidate: Candidate,
+    /// The cgroup to be ended; `None`: the process alone.
+    cgroup: Option<CgroupPath>,
+    why_cgroup: &'static str,
+    others: Vec<Candidate>,
+}
+
+impl Killing {
+    /// Does it; in a dry run, only says what it would have been.
+    pub fn carry_out(&self) -> Result<Story, String> {
+        let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
+        for _ in 0..TRIES {
+            let Some(victim) = self.choose() else {
+                return Err("there is nothing in it that may be killed".to_owned());
+            };
+            if self.action.dry_run {
+                let sentence = format!("would have killed {}{}", self.who(&victim), others(&victim.others));
+                return Ok(Story { before, after: before, sentence });
+            }
+            if let Some(killed) = self.end(&victim).map_err(|e| format!("{}: {e}", self.who(&victim)))? {
+                let sentence =
+                    format!("killed {} {}{}", self.who(&victim), self.how(&killed), others(&victim.others));
+                let after = memory::usage(&self.path).unwrap_or(0);
+                return Ok(Story { before, after, sentence });
+            }
+        }
+        Err(format!("{TRIES} processes ended by themselves before they could be killed"))
+    }
+
+    fn choose(&self) -> Option<Victim> {
+        let whole = |cgroup: CgroupPath| Candidate {
+            name: cgroup.file_name().to_owned(),
+            bytes: memory::usage(&cgroup).unwrap_or(0),
+            path: Some(cgroup),
+            ..Candidate::default()
+        };
+        match self.scope {
+            Scope::Group => {
+                let alive =
+                    tree::all(&self.path).iter().flat_map(victim::pids).any(|pid| !victim::exempt(pid));
+                let (cgroup, candidate) = (Some(self.path.clone()), whole(self.path.clone()));
+                alive.then_some(Victim { candidate, cgroup, why_cgroup: "", others: Vec::new() })
+            }
+            Scope::Leaf => {
+                let all = victim::leaves(&self.path, self.own.as_ref());
+                let (candidate, others) = victim::choose(all, self.select)?;
+                let cgroup = candidate.path.clone();
+                Some(Victim { candidate, cgroup, why_cgroup: "", others })
+            }
+            Scope::Process => {
+                let all = victim::processes(&self.path, self.most);
+                let (candidate, others) = victim::choose(all, self.select)?;
+                let group = candidate.path.as_ref().and_then(|path| victim::oom_group(path, &self.path));
+                let group = group.filter(|group| !self.own.as_ref().is_some_and(|own| own.is_within(group)));
+                let why_cgroup = if group.is_some() { " and all in" } else { "" };
+                Some(Victim { candidate, cgroup: group, why_cgroup, others })
+            }
+        }
+    }
+
+    /// `None`: it had ended by itself.
+    fn end(&self, victim: &Victim) -> std::io::Result<Option<kill::Killed>> {
+        let gone = |e: &std::io::Error| {
+            e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
+        };
+        let came = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
+            (Some(cgroup), ..) => mount::id(cgroup).and_then(|id| {
+                let victims: Vec<u32> = tree::all(cgroup).iter().flat_map(victim::pids).collect();
+                told(&emptied(cgroup, &victims), || kill::cgroup(cgroup, id, self.grace))
+            }),
+            (None, Some(pid), Some(path)) => kill::Target::open(pid, path)
+                .and_then(|target| told(&emptied(path, &[pid]), || kill::process(&target, self.grace))),
+            _ => return Ok(None),
+        };
+        match came {
+            Ok(killed) if killed.processes == 0 => Ok(None),
+            Ok(killed) => Ok(Some(killed)),
+            Err(error) if gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn who(&self, victim: &Victim) -> String {
+        let who = one(&victim.candidate);
+        match (&victim.cgroup, victim.candidate.pid) {
+            // The victim's cgroup said that its processes end together.
+            (Some(cgroup), Some(_)) => format!("{who}{} {cgroup} (memory.oom.group)", victim.why_cgroup),
+            _ => who,
+        }
+    }
+
+    fn how(&self, killed: &kill::Killed) -> String {
+        let grace = human_duration(u64::try_from(self.grace.as_nanos()).unwrap_or(u64::MAX));
+        let signal = match (killed.forced, self.grace.is_zero()) {
+            (false, _) => "with SIGTERM".to_owned(),
+            (true, true) => "with SIGKILL".to_owned(),
+            (true, false) => format!("with SIGKILL, {grace} after SIGTERM"),
+        };
+        if killed.ended { signal } else { format!("{signal}; it has not ended yet") }
+    }
+}
+
+/// "process 4711 (eat, 210M, in /a/b)" or "all in /a/b (210M)".
+fn one(candidate: &Candidate) -> String {
+    let path = candidate.path.as_ref().map(ToString::to_string).unwrap_or_default();
+    let bytes = human_bytes(candidate.bytes);
+    match candidate.pid {
+        Some(pid) => {
+            format!("process {pid} ({}, {bytes}, in {path})", crate::names::shown(&candidate.name, 64))
+        }
+        None => format!("all in {path} ({bytes})"),
+    }
+}
+
+fn others(all: &[Candidate]) -> String {
+    if all.is_empty() {
+        return "; nothing else was considered".to_owned();
+    }
+    let named: Vec<String> = all.iter().take(OTHERS).map(one).collect();
+    let more = all.len().saturating_sub(OTHERS);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("; considered as well: {}{rest}", named.join(", "))
+}
+
+/// Units of systemd's, at, above and below a cgroup, in which nothing is left when these processes are gone.
+fn emptied(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
+    let is_unit =
+        |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
+    let mut around = tree::all(cgroup);
+    let mut at = cgroup.parent();
+    while let Some(path) = at {
+        at = path.parent();
+        around.push(path);
+    }
+    let ends = |path: &CgroupPath| {
+        let mut pids = tree::all(path).iter().flat_map(victim::pids).collect::<Vec<_>>();
+        let any = !pids.is_empty();
+        pids.retain(|pid| !victims.contains(pid));
+        any && pids.is_empty()
+    };
+    around.into_iter().filter(|path| is_unit(path) && ends(path)).collect()
+}
+
+/// systemd looks when a unit's last process is gone: it must have been told before.
+fn told(
+    units: &[CgroupPath],
+    kill: impl FnOnce() -> std::io::Result<kill::Killed>,
+) -> std::io::Result<kill::Killed> {
+    for unit in units {
+        let inside = tree::all(unit).iter().map(|path| victim::pids(path).len()).sum();
+        kill::tell_systemd(unit, "user.oomd_ooms", 1);
+        kill::tell_systemd(unit, "user.oomd_kill", inside);
+    }
+    kill()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_names_the_victim_and_the_first_of_the_others() {
+        let process = |pid, name: &str, bytes| Candidate {
+            pid: Some(pid),
+            name: name.to_owned(),
+            path: Some(CgroupPath::parse("/a/b").unwrap()),
+            bytes,
+            ..Candidate::default()
+        };
+        assert_eq!(one(&process(7, "e\u{1b}t", 210 << 20)), "process 7 (e\\u{1b}t, 210M, in /a/b)");
+        let all: Vec<Candidate> = (1..6).map(|pid| process(pid, "x", 4096)).collect();
+        assert_eq!(
+            others(&all),
+            "; considered as well: process 1 (x, 4K, in /a/b), process 2 (x, 4K, in /a/b), process 3 (x, 4K, in /a/b) \
+             and 2 more"
+        );
+        assert_eq!(others(&[]), "; nothing else was considered");
+    }
+}
