@@ -115,7 +115,7 @@ enum memcg_bpf_op {
 	MEMCG_BPF_BIND = 1,	/* value: cgroup id */
 	MEMCG_BPF_ANNOUNCE = 2, /* value: 1 = tell of every new cgroup */
 	MEMCG_BPF_MACHINE = 3,	/* value: the machine's memory in pages */
-	MEMCG_BPF_DAEMON = 4,	/* value: the daemon's process id */
+	MEMCG_BPF_DAEMON = 4,	/* value: id of the daemon's cgroup */
 };
 
 /*
@@ -189,6 +189,10 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	 * the end. */
 	bpf_probe_read_kernel_str(key->text, sizeof(key->text), path);
 	prepared = bpf_map_lookup_elem(&memcg_prepared, key);
+	if (prepared && prepared->flags & MEMCG_BPF_BINDING_DAEMON) {
+		memcg_world.daemon = id;
+		return 0;
+	}
 	if (prepared) {
 		binding = *prepared;
 		bind(id, &binding);

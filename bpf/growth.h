@@ -100,7 +100,7 @@ static __always_inline bool memcg_bpf_refusable(void)
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
 	/* The daemon must be able to let others go. */
-	if (bpf_get_current_pid_tgid() >> 32 == memcg_world.daemon)
+	if (memcg_bpf_task_cgroup(task)->kn->id == memcg_world.daemon)
 		return false;
 #if defined(__TARGET_ARCH_x86)
 	__u32 nr = regs->orig_ax;

@@ -74,7 +74,8 @@ struct memcg_bpf_binding {
 	__u32 slot;  /* index into every policy's params */
 	__u32 flags; /* MEMCG_BPF_BINDING_* */
 };
-#define MEMCG_BPF_BINDING_COUNT 1 /* keep the subtree's counters */
+#define MEMCG_BPF_BINDING_COUNT	 1 /* keep the subtree's counters */
+#define MEMCG_BPF_BINDING_DAEMON 2 /* no binding: registered for the next daemon's cgroup */
 
 struct memcg_bpf_counters {
 	__u64 growth_requests; /* requests for address space that must be backed */
@@ -99,9 +100,8 @@ struct memcg_bpf_world {
 	__u64 generation; /* of the bindings: what was seen under another number counts no more */
 	__u32 announce;	  /* tell of every cgroup that appears, not only of registered ones */
 	__u32 dropped;	  /* events that found the ring buffer full */
-	__u32 daemon;	  /* its process id: it needs memory to let others go */
-	__u32 unused;
-	__u64 zero;		    /* a number of which the verifier knows nothing */
+	__u64 daemon;	  /* id of its cgroup: it needs memory to let others go */
+	__u64 zero;	  /* a number of which the verifier knows nothing */
 	__u64 calm[MEMCG_BPF_CALM]; /* cgroups that nothing governs; see walk.h */
 };
 

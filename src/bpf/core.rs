@@ -8,6 +8,7 @@ use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, 
 use thiserror::Error;
 
 use super::attach::{self, Candidates};
+use super::pins::{self, Links, Pins};
 use super::policy::PolicyObject;
 use super::shared::{self, Op};
 use super::{actions, events, log};
@@ -37,6 +38,12 @@ pub enum BpfError {
     /// A policy that is not loaded.
     #[error("there is no policy object for '{0}'")]
     NoPolicy(String),
+    /// bpffs cannot be used.
+    #[error("verdicts will pause while memcg-bpfd is down, because nothing can be pinned: {0}")]
+    Bpffs(std::io::Error),
+    /// A link or map cannot be pinned.
+    #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0}")]
+    Pin(libbpf_rs::Error),
     /// A map operation failed.
     #[error("changing the map {map}: {why}")]
     Map { map: &'static str, why: libbpf_rs::Error },
@@ -50,6 +57,8 @@ pub enum BpfError {
     Refused { op: &'static str, id: u64, code: i32 },
 }
 
+/// The counters of governed subtrees, which outlive the daemon.
+const COUNTERS: &str = "memcg_counters";
 /// The programs that follow cgroups; attached while anything is bound or registered.
 const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 
@@ -60,8 +69,9 @@ pub struct Kernel {
     counter_names: Vec<String>,
     actions_dropped_at: Option<usize>,
     counting_hooks: BTreeMap<String, Candidates>,
-    life: Vec<Link>,
-    counting: Vec<Link>,
+    pins: Pins,
+    life: Links,
+    counting: Links,
     policies: BTreeMap<String, PolicyObject>,
     files: BTreeMap<String, PathBuf>,
     btf: Btf<'static>,
@@ -104,14 +114,14 @@ impl Kernel {
             counter_names,
             actions_dropped_at: actions::dropped_at(core),
             counting_hooks: hooks,
-            life: Vec::new(),
-            counting: Vec::new(),
+            pins: Pins::new(Path::new(pins::ROOT)),
+            life: Links::new("core"),
+            counting: Links::new("core"),
             policies: BTreeMap::new(),
             files,
             btf,
         };
         kernel.command(Op::Machine, "describe the machine of", machine / 4096, 0, 0)?;
-        kernel.command(Op::Daemon, "exempt the daemon in", u64::from(std::process::id()), 0, 0)?;
         Ok(kernel)
     }
 
@@ -169,11 +179,22 @@ impl Kernel {
         }
     }
 
+    /// Never refuses memory to who is in this cgroup: the daemon's, and that of the next one under the same path, which
+    /// starts while what we pinned is in force.
+    pub fn exempt(&self, cgroup: CgroupId, path: &CgroupPath) -> Result<(), BpfError> {
+        self.command(Op::Daemon, "exempt", cgroup.0, 0, 0)?;
+        self.prepare(path, 0, shared::BINDING_DAEMON)
+    }
+
     /// Registers a slot under the path a cgroup will have.
     pub fn register(&self, path: &CgroupPath, slot: u32, count: bool) -> Result<(), BpfError> {
+        self.prepare(path, slot, flags(count))
+    }
+
+    fn prepare(&self, path: &CgroupPath, slot: u32, flags: u32) -> Result<(), BpfError> {
         let key = shared::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
         self.map("memcg_prepared")?
-            .update(&key, &shared::binding(slot, flags(count)), MapFlags::ANY)
+            .update(&key, &shared::binding(slot, flags), MapFlags::ANY)
             .map_err(|why| BpfError::Map { map: "memcg_prepared", why })
     }
 
@@ -201,33 +222,67 @@ impl Kernel {
     ) -> BTreeMap<String, BpfError> {
         let mut failed = BTreeMap::new();
         // New things first: nothing that was in force has a gap.
-        if life && self.life.is_empty() {
-            match LIFE.iter().map(|name| self.attach(name)).collect() {
-                Ok(links) => self.life = links,
-                Err(error) => drop(failed.insert(String::new(), error)),
-            }
+        if life
+            && self.life.is_empty()
+            && let Err(error) = self.attach_life()
+        {
+            self.life.release();
+            failed.insert(String::new(), error);
         }
-        if !counting.is_empty() && self.counting.is_empty() {
-            let chosen: Vec<String> = chosen_programs(&self.counting_hooks).collect();
-            match chosen.iter().map(|name| self.attach(name)).collect() {
-                Ok(links) => self.counting = links,
-                Err(error) => drop(counting.first().map(|name| failed.insert(name.clone(), error))),
-            }
+        if let Some(first) = counting.first()
+            && self.counting.is_empty()
+            && let Err(error) = self.attach_counting()
+        {
+            self.counting.release();
+            failed.insert(first.clone(), error);
         }
         for (name, policy) in &mut self.policies {
             if !policies.contains(name) {
                 policy.detach();
-            } else if let Err(error) = policy.attach() {
+            } else if let Err(error) = policy.attach(&self.pins) {
                 failed.insert(name.clone(), error);
             }
         }
         if counting.is_empty() {
-            self.counting.clear();
+            self.counting.release();
         }
         if !life {
-            self.life.clear();
+            self.life.release();
         }
         failed
+    }
+
+    fn attach_life(&mut self) -> Result<(), BpfError> {
+        let links = LIFE.iter().map(|name| Ok(((*name).to_owned(), self.attach(name)?)));
+        let links = links.collect::<Result<_, BpfError>>()?;
+        self.life.hold(links, &self.pins);
+        Ok(())
+    }
+
+    fn attach_counting(&mut self) -> Result<(), BpfError> {
+        let chosen = chosen_programs(&self.counting_hooks);
+        let links = chosen.map(|name| self.attach(&name).map(|link| (name, link)));
+        let links = links.collect::<Result<_, BpfError>>()?;
+        self.counting.hold(links, &self.pins);
+        Ok(())
+    }
+
+    /// Everything that is to be in force is: pins it, so that it stays in force without us, and ends what earlier daemons
+    /// left. Says how many those were.
+    pub fn settle(&mut self) -> Result<usize, BpfError> {
+        self.pins.begin().map_err(BpfError::Bpffs)?;
+        let pins = &self.pins;
+        self.life.pin(pins).and_then(|()| self.counting.pin(pins)).map_err(BpfError::Pin)?;
+        self.policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
+        if let Some(counters) = self.shared.get_mut(COUNTERS) {
+            for earlier in pins::earlier_maps(pins, "core", COUNTERS) {
+                carry(&earlier, counters);
+            }
+            pins::pin_map(pins, "core", COUNTERS, counters).map_err(BpfError::Pin)?;
+        }
+        let earlier = pins.earlier().len();
+        pins.remove_earlier().map_err(BpfError::Bpffs)?;
+        Ok(earlier)
     }
 
     fn attach(&self, name: &str) -> Result<Link, BpfError> {
@@ -241,7 +296,7 @@ impl Kernel {
     /// The subtree's counters of a governed cgroup, by the names of `struct memcg_bpf_counters`.
     pub fn counters(&self, cgroup: CgroupId) -> BTreeMap<String, u64> {
         let value = self
-            .map("memcg_counters")
+            .map(COUNTERS)
             .ok()
             .and_then(|map| map.lookup(&cgroup.0.to_ne_bytes(), MapFlags::ANY).ok().flatten())
             .unwrap_or_default();
@@ -276,6 +331,23 @@ impl Kernel {
         let place = at.and_then(|at| Some(at..at.checked_add(4)?));
         let word = place.zip(world).and_then(|(place, world)| world.get(place)?.try_into().ok());
         u64::from(word.map_or(0, u32::from_ne_bytes))
+    }
+}
+
+/// The earlier daemon's programs have counted until now, ours only since they were attached.
+fn carry(earlier: &MapHandle, counters: &MapHandle) {
+    for cgroup in earlier.keys() {
+        let (Ok(Some(old)), Ok(Some(new))) =
+            (earlier.lookup(&cgroup, MapFlags::ANY), counters.lookup(&cgroup, MapFlags::ANY))
+        else {
+            continue;
+        };
+        // Another version may count other things.
+        if old.len() == new.len()
+            && let Err(error) = counters.update(&cgroup, &old, MapFlags::EXIST)
+        {
+            tracing::debug!(%error, "carrying counters over");
+        }
     }
 }
 

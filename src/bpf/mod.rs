@@ -8,6 +8,7 @@ mod core;
 mod events;
 pub mod kernel;
 mod log;
+pub mod pins;
 mod policy;
 pub mod profiles;
 mod schema;

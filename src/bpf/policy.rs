@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+use libbpf_rs::{Btf, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
 
 use super::attach::{self, Candidates};
 use super::core::{BpfError, chosen_programs};
+use super::pins::{Links, Pins};
 use super::{log, shared};
 
 /// Map that every policy object has (`MEMCG_BPF_POLICY`).
@@ -18,12 +19,14 @@ pub struct PolicyObject {
     params: MapHandle,
     slot_size: usize,
     hooks: BTreeMap<String, Candidates>,
-    links: Vec<Link>,
+    links: Links,
 }
 
 impl PolicyObject {
     /// Opens and loads the object with core's maps in place of its own of the same name.
     pub fn load(path: &Path, btf: &Btf<'_>, shared: &BTreeMap<String, MapHandle>) -> Result<Self, BpfError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.trim_end_matches(".bpf.o").to_owned();
         let open_error = |why: String| BpfError::Open { path: path.to_owned(), why };
         let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(path));
         let mut opened = opened.map_err(|e| open_error(format!("{e:#} {said}")))?;
@@ -43,7 +46,7 @@ impl PolicyObject {
             .ok_or_else(|| open_error("it has no map 'params': use MEMCG_BPF_POLICY()".to_owned()))?;
         let slot_size = usize::try_from(params.value_size()).map_err(|e| open_error(e.to_string()))?;
         let params = MapHandle::try_from(&params).map_err(|e| open_error(format!("{e:#}")))?;
-        Ok(PolicyObject { object, params, slot_size, hooks, links: Vec::new() })
+        Ok(PolicyObject { object, params, slot_size, hooks, links: Links::new(&name) })
     }
 
     /// Writes parameters into a slot and puts the policy in force there.
@@ -68,7 +71,7 @@ impl PolicyObject {
     }
 
     /// Attaches the chosen programs, once.
-    pub fn attach(&mut self) -> Result<(), BpfError> {
+    pub fn attach(&mut self, pins: &Pins) -> Result<(), BpfError> {
         if !self.links.is_empty() {
             return Ok(());
         }
@@ -76,14 +79,20 @@ impl PolicyObject {
         for name in chosen_programs(&self.hooks) {
             let program = self.object.progs_mut().find(|p| p.name() == name.as_str());
             let Some(program) = program else { continue };
-            links.push(program.attach().map_err(|why| BpfError::Attach { program: name, why })?);
+            let link = program.attach().map_err(|why| BpfError::Attach { program: name.clone(), why })?;
+            links.push((name, link));
         }
-        self.links = links;
+        self.links.hold(links, pins);
         Ok(())
+    }
+
+    /// Pins what is attached.
+    pub fn pin(&mut self, pins: &Pins) -> Result<(), BpfError> {
+        self.links.pin(pins).map_err(BpfError::Pin)
     }
 
     /// Detaches all programs.
     pub fn detach(&mut self) {
-        self.links.clear();
+        self.links.release();
     }
 }

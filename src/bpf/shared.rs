@@ -7,6 +7,8 @@ pub const MAX_LEVEL: usize = 32;
 pub const PATH_MAX: usize = 256;
 /// `MEMCG_BPF_BINDING_COUNT`: keep the subtree's counters.
 pub const BINDING_COUNT: u32 = 1;
+/// `MEMCG_BPF_BINDING_DAEMON`: registered for the cgroup of the daemon that follows.
+pub const BINDING_DAEMON: u32 = 2;
 /// The map behind the variable `memcg_world`: libbpf names it as the variable's section.
 pub const WORLD: &str = ".data.memcg";
 

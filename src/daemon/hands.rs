@@ -194,6 +194,15 @@ impl Hands {
         Ok(())
     }
 
+    /// All that is to be in force is: from here on it stays so without us, and what an earlier daemon left in force ends.
+    pub fn settle(&mut self) {
+        match self.kernel.settle() {
+            Ok(0) => {}
+            Ok(_) => tracing::info!("took over from the memcg-bpfd before; its programs are detached"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
     /// How many events of the kernel were lost so far.
     pub fn dropped(&self) -> u64 {
         self.kernel.dropped()

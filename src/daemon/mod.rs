@@ -12,6 +12,7 @@ mod killing;
 pub mod object;
 mod requests;
 mod state;
+mod stop;
 mod told;
 mod units;
 
@@ -28,18 +29,17 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::level_filters::LevelFilter;
 
 use crate::bpf::{BpfError, Kernel, catalog, kernel, profiles};
-use crate::cgroup::{memory, mount, record, tree};
-use crate::engine::{Input, Means, World};
+use crate::cgroup::{memory, mount};
+use crate::engine::{Means, World};
 use crate::ledger::guard::Limits;
-use crate::names::CgroupPath;
 use crate::policy::catalog::Catalog;
 use crate::policy::layer::Allow;
 use crate::report::KernelReport;
-use crate::source::record::Record;
-use crate::systemd::{Answer, Events, Inquiry, Systemd, SystemdError};
+use crate::systemd::{Answer, Events, Inquiry, SystemdError};
 use acting::Acting;
 use config::Config;
 use state::Daemon;
+pub use stop::{ended, forget};
 
 /// Exit code for "this machine cannot": systemd does not restart us then (sysexits.h: EX_CONFIG).
 const EXIT_CANNOT: u8 = 78;
@@ -148,6 +148,11 @@ fn prepare(level: &Level) -> Result<Prepared> {
     let report = kernel::probe(&objects)?;
     let machine = memory::machine().context("reading the machine's memory")?;
     let kernel = Kernel::open(core, objects.files.clone(), machine)?;
+    if let Some(own) = requests::own()
+        && let Ok(id) = mount::id(&own)
+    {
+        kernel.exempt(id, &own)?;
+    }
     // Only now: where core itself cannot be had, that is the one thing to say.
     objects.errors.iter().for_each(|error| tracing::error!("{error}"));
     let means = means(&objects, &report, &config);
@@ -269,6 +274,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
         }
         if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(Inquiry::is_idle) {
             ready = true;
+            daemon.hands.settle();
             say_ready(&daemon);
         }
     }
@@ -307,59 +313,4 @@ async fn next(units: &mut Option<Events>) -> Option<crate::systemd::Event> {
         Some(units) => units.next().await,
         None => std::future::pending().await,
     }
-}
-
-impl Daemon {
-    /// Detaches everything. The records stay when a successor follows.
-    async fn stop(&mut self) {
-        let restart = match &self.inquiry {
-            Some(inquiry) => restarting(inquiry.systemd()).await,
-            None => false,
-        };
-        if !restart {
-            let lost = self.world.describe().iter().filter(|b| b.container.is_some()).count();
-            if lost > 0 {
-                tracing::warn!(
-                    "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
-                );
-            }
-        }
-        self.acting.stop(!restart).await;
-        self.tell_acted().await;
-        self.apply(Input::Stop { keep_records: restart }).await;
-        tracing::info!(
-            "stopped; {}",
-            if restart { "the records stay for the next start" } else { "nothing is left" }
-        );
-    }
-}
-
-/// Does a successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
-/// us, the records stay.
-async fn restarting(systemd: &Systemd) -> bool {
-    let asked = systemd.own_job_type(std::process::id());
-    let answer = tokio::time::timeout(Duration::from_secs(2), asked).await;
-    !matches!(answer, Ok(Some(job)) if job == "stop")
-}
-
-/// `memcg-bpfd --forget`: puts back what is changed on cgroups and removes all records, for the package's removal.
-pub fn forget() -> ExitCode {
-    let (mut erased, mut failed) = (0u32, 0u32);
-    for path in tree::all(&CgroupPath::root()) {
-        let Ok(Some(bytes)) = record::read_record(&path) else { continue };
-        let knobs = Record::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
-        for sentence in acting::put_back(&path, &knobs) {
-            failed = failed.saturating_add(1);
-            eprintln!("memcg-bpfd: {sentence}");
-        }
-        match record::erase_record(&path) {
-            Ok(()) => erased = erased.saturating_add(1),
-            Err(error) => {
-                failed = failed.saturating_add(1);
-                eprintln!("memcg-bpfd: removing the record of {path}: {error}");
-            }
-        }
-    }
-    println!("memcg-bpfd: {erased} records removed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

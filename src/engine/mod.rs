@@ -69,11 +69,8 @@ pub enum Input {
     },
     /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
     Announce(bool),
-    /// We are about to end. `keep_records`: a successor follows and shall find everything again.
-    Stop {
-        /// Leave the records on the cgroups.
-        keep_records: bool,
-    },
+    /// We are about to end, and no successor follows.
+    Stop,
 }
 
 /// Why a cgroup is detached that does not exist any more.

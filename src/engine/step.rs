@@ -39,7 +39,7 @@ impl World {
             Input::Vanished(cgroup) => self.vanished(cgroup, &mut work),
             Input::Adopt { cgroup, path, requests } => self.ask(cgroup, path, requests, &mut work),
             Input::Announce(all) => self.announce = all,
-            Input::Stop { keep_records } => self.stop(keep_records, &mut work),
+            Input::Stop => self.stop(&mut work),
         }
         let mut effects = self.order(work);
         // What waited for a slot gets it as soon as there is one, which may free others.
@@ -314,7 +314,7 @@ impl World {
         self.drop_slot(cgroup.slot, work);
     }
 
-    fn stop(&mut self, keep_records: bool, work: &mut Work) {
+    fn stop(&mut self, work: &mut Work) {
         self.announce = false;
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
             self.forget_unit(&unit, work);
@@ -323,9 +323,7 @@ impl World {
             if cgroup.slot.is_some() {
                 work.then.push(Effect::Unbind { cgroup: id });
             }
-            if !keep_records {
-                work.then.push(Effect::Erase { path: cgroup.path });
-            }
+            work.then.push(Effect::Erase { path: cgroup.path });
             self.drop_slot(cgroup.slot, work);
         }
     }

@@ -234,17 +234,13 @@ fn a_lost_drop_in_ends_the_binding_and_the_registration() {
 }
 
 #[test]
-fn stopping_leaves_nothing_unless_a_successor_follows() {
-    for keep in [false, true] {
-        let (mut world, mut model) = (World::new(means()), Model::default());
-        run(&mut world, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));
-        run(&mut world, &mut model, ask(1, Origin::Annotation, "observe"));
-        run(&mut world, &mut model, Input::Announce(true));
-        run(&mut world, &mut model, Input::Stop { keep_records: keep });
-        assert_eq!(model.records.len(), if keep { 2 } else { 0 });
-        model.records.clear();
-        assert_eq!(model, Model::default());
-    }
+fn stopping_leaves_nothing() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));
+    run(&mut world, &mut model, ask(1, Origin::Annotation, "observe"));
+    run(&mut world, &mut model, Input::Announce(true));
+    run(&mut world, &mut model, Input::Stop);
+    assert_eq!(model, Model::default());
 }
 
 #[test]
@@ -312,7 +308,7 @@ proptest! {
                 world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
         }
-        run(&mut world, &mut model, Input::Stop { keep_records: false });
+        run(&mut world, &mut model, Input::Stop);
         (model.records, model.failed) = (BTreeMap::new(), 0);
         prop_assert_eq!(model, Model::default());
     }
@@ -333,7 +329,7 @@ proptest! {
                 world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
         }
-        run(&mut world, &mut model, Input::Stop { keep_records: false });
+        run(&mut world, &mut model, Input::Stop);
         model.records.clear(); // records vanish with cgroups that vanished
         prop_assert_eq!(model, Model::default());
     }

@@ -11,6 +11,7 @@
 mod container;
 mod exempt;
 mod first;
+mod gap;
 mod nesting;
 mod observe;
 mod restart;

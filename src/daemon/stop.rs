@@ -1,0 +1,98 @@
+//! The end of the daemon: for a successor everything stays in force; without one nothing is left.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::acting;
+use super::state::Daemon;
+use crate::bpf::pins;
+use crate::cgroup::{record, tree};
+use crate::engine::Input;
+use crate::names::CgroupPath;
+use crate::source::record::Record;
+use crate::systemd::Systemd;
+
+/// systemd answers in milliseconds, and kills us in 90 s.
+const JOB_ANSWER: Duration = Duration::from_secs(2);
+
+impl Daemon {
+    /// Detaches everything, unless a successor follows: it finds programs in force and records on cgroups.
+    pub async fn stop(&mut self) {
+        let ends = match &self.inquiry {
+            Some(inquiry) => asked_to_stop(inquiry.systemd()).await,
+            None => true,
+        };
+        self.acting.stop(ends).await;
+        self.tell_acted().await;
+        if !ends {
+            tracing::info!("stopped; everything stays in force for the next start");
+            return;
+        }
+        let lost = self.world.describe().iter().filter(|b| b.container.is_some()).count();
+        if lost > 0 {
+            tracing::warn!(
+                "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
+            );
+        }
+        self.apply(Input::Stop).await;
+        if let Err(error) = pins::remove_all(Path::new(pins::ROOT)) {
+            tracing::error!("removing {}: {error}", pins::ROOT);
+        }
+        tracing::info!("stopped; nothing is left");
+    }
+}
+
+/// Does no successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
+/// us, everything stays.
+async fn asked_to_stop(systemd: &Systemd) -> bool {
+    let asked = systemd.own_job_type(std::process::id());
+    matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
+}
+
+/// `memcg-bpfd --ended`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
+/// it stopped has left everything in force.
+pub fn ended() -> ExitCode {
+    if !Path::new(pins::ROOT).exists() {
+        return ExitCode::SUCCESS;
+    }
+    let asked = async {
+        let connection = zbus::Connection::system().await.ok()?;
+        let systemd = Systemd::connect(&connection).await.ok()?;
+        Some(asked_to_stop(&systemd).await)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(asked)) {
+        Ok(Some(true)) => forget(),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// `memcg-bpfd --forget`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
+/// all records, for the package's removal.
+pub fn forget() -> ExitCode {
+    let (mut erased, mut failed) = (0u32, 0u32);
+    let unpinned = pins::remove_all(Path::new(pins::ROOT)).unwrap_or_else(|error| {
+        failed = failed.saturating_add(1);
+        eprintln!("memcg-bpfd: removing {}: {error}", pins::ROOT);
+        0
+    });
+    for path in tree::all(&CgroupPath::root()) {
+        let Ok(Some(bytes)) = record::read_record(&path) else { continue };
+        let knobs = Record::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
+        for sentence in acting::put_back(&path, &knobs) {
+            failed = failed.saturating_add(1);
+            eprintln!("memcg-bpfd: {sentence}");
+        }
+        match record::erase_record(&path) {
+            Ok(()) => erased = erased.saturating_add(1),
+            Err(error) => {
+                failed = failed.saturating_add(1);
+                eprintln!("memcg-bpfd: removing the record of {path}: {error}");
+            }
+        }
+    }
+    let programs = if unpinned > 0 { ", and the programs of a daemon that is gone" } else { "" };
+    println!("memcg-bpfd: {erased} records removed{programs}");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
