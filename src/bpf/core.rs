@@ -1,5 +1,5 @@
 //! What is loaded and attached: `core.bpf.o`, the policy objects in use, and the doors through which the daemon
-//! changes their maps. Attached only while something is bound or registered; loaded when first needed.
+//! changes their maps. Attached only while something is bound or registered; loaded at the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -32,7 +32,12 @@ impl Daemon {
                 return;
             }
             Err(error) => {
-                tracing::warn!("{path}: its record cannot be used and is removed: {error}");
+                let why = match error {
+                    // Without the advice to remove it.
+                    RecordError::Malformed(why) => why,
+                    other => other.to_string(),
+                };
+                tracing::warn!("{path}: its record cannot be used and is removed: {why}");
                 drop(record::erase_record(path));
                 return;
             }

@@ -147,11 +147,18 @@ fn prepare(level: &Level) -> Result<Prepared> {
     let objects = catalog::load(core, &dirs);
     let report = kernel::probe(&objects)?;
     let machine = memory::machine().context("reading the machine's memory")?;
-    let kernel = Kernel::open(core, objects.files.clone(), machine)?;
+    let mut kernel = Kernel::open(core, objects.files.clone(), machine)?;
     if let Some(own) = requests::own()
         && let Ok(id) = mount::id(&own)
     {
         kernel.exempt(id, &own)?;
+    }
+    // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
+    for policy in objects.files.keys() {
+        if let Err(error) = kernel.load_policy(policy) {
+            // Whoever asks for it hears of it.
+            tracing::debug!("{error}");
+        }
     }
     // Only now: where core itself cannot be had, that is the one thing to say.
     objects.errors.iter().for_each(|error| tracing::error!("{error}"));

@@ -1,6 +1,6 @@
 //! In force before the first instruction: the very first act of these programs is to ask for 128 MiB.
 
-use crate::support::{PROGRAMS, Scene, sh, status, try_sh, unit_in_state, wait_for};
+use crate::support::{PROGRAMS, Scene, sh, try_sh, unit_in_state};
 
 const STARTS: usize = 100;
 
@@ -32,26 +32,26 @@ fn a_unit_started_in_one_breath_with_the_reload_that_brings_its_policy_is_told_n
         "[Service]\nType=oneshot\nExecStart={PROGRAMS}/first\nStandardOutput=append:{}\n",
         out.display()
     );
-    scene.unit("breath.service", &text).reload();
-    scene.at_end("rm -rf /run/systemd/system/breath-new.service /etc/systemd/system/breath*.d".to_owned());
+    // Every other unit is known to systemd, the rest are not there before.
+    for round in (0..ROUNDS).step_by(2) {
+        scene.unit(&format!("breath{round}.service"), &text);
+    }
+    scene.reload();
+    scene.at_end(
+        "rm -rf /run/systemd/system/breath*.service /etc/systemd/system/breath*.d; systemctl reset-failed"
+            .to_owned(),
+    );
     for round in 0..ROUNDS {
-        // A unit that systemd knows, and one that is not there before.
-        let (unit, write) = match round % 2 {
-            0 => ("breath.service", String::new()),
-            _ => {
-                ("breath-new.service", format!("printf '{text}' > /run/systemd/system/breath-new.service; "))
-            }
+        let unit = format!("breath{round}.service");
+        let write = match round % 2 {
+            0 => String::new(),
+            _ => format!("printf '{text}' > /run/systemd/system/{unit}; "),
         };
         let directory = format!("/etc/systemd/system/{unit}.d");
         try_sh(&format!(
             "{write}mkdir -p {directory}; printf '[Service]\nX-MemoryBPFPolicy=deny limit=64M\n' > {directory}/50-memory.conf; \
              systemctl daemon-reload && systemctl start {unit}"
         ));
-        // Each round begins with nothing.
-        sh(&format!(
-            "rm -rf {directory} /run/systemd/system/breath-new.service; systemctl daemon-reload; systemctl reset-failed"
-        ));
-        wait_for("nothing to be registered", || status().is_empty().then_some(()));
     }
     let out = std::fs::read_to_string(out).unwrap();
     let refused = out.lines().filter(|l| *l == "refused").count();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
-pub use containers::{PROGRAMS, cgroup_of};
+pub use containers::{HOOK, PROGRAMS, cgroup_of};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;
 
