@@ -221,14 +221,17 @@ async fn serve(prepared: Prepared) -> Result<()> {
     let mut meeting = Some(tokio::spawn(units::meet(connection)));
     let mut units: Option<Events> = None;
     let mut ready = false;
-    let mut again = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
-    let mut adopted_again = false;
+    let mut walk = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
 
     loop {
         let due = daemon.acting.due();
         tokio::select! {
             Some(call) = calls.recv() => {
+                let waiting = daemon.walks > 0;
                 let answer = daemon.command(call.command).await;
+                if daemon.walks > 0 && !waiting {
+                    walk.set(tokio::time::sleep(ADOPT_AGAIN));
+                }
                 // The caller may have given up meanwhile.
                 drop(call.reply.send(answer));
             }
@@ -271,9 +274,10 @@ async fn serve(prepared: Prepared) -> Result<()> {
                 // Without the bus nobody reaches us; the next daemon adopts what is recorded.
                 None => bail!("the connection to the system bus is lost"),
             },
-            // A hook that gave up on us while we started has left a record.
-            () = &mut again, if !adopted_again => {
-                adopted_again = true;
+            // A hook that gave up on us, while we started or later, has left a record.
+            () = &mut walk, if daemon.walks > 0 => {
+                daemon.walks = daemon.walks.saturating_sub(1);
+                walk.set(tokio::time::sleep(ADOPT_AGAIN));
                 daemon.adopt().await;
             }
             _ = term.recv() => break,

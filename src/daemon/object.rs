@@ -62,6 +62,9 @@ pub enum Command {
         /// Who asks.
         caller_uid: u32,
     },
+    /// Somebody who asked for a container's policy has gone before we came to it: what a hook could not tell us, it
+    /// records on the cgroup.
+    LookForRecords,
     /// All bindings.
     List,
     /// One binding, with what its policies see and wait for.
@@ -228,7 +231,15 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let caller_uid = administrator(connection, &header).await?;
+        let caller_uid = match administrator(connection, &header).await {
+            Ok(uid) => uid,
+            Err(refusal) => {
+                if refusal == unknown_caller() {
+                    drop(self.ask(Command::LookForRecords).await);
+                }
+                return Err(refusal);
+            }
+        };
         let id = container(id)?;
         let pid = process(pid)?;
         let line = bounded(line)?;

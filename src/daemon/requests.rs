@@ -14,6 +14,9 @@ use crate::source::container::governed_cgroup;
 /// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
 
+/// Walks of the cgroup tree for a hook's record, some seconds apart: it may still be writing during the first.
+pub const WALKS: u32 = 2;
+
 impl Daemon {
     /// Answers one command with a JSON text.
     pub async fn command(&mut self, command: Command) -> Result<String, Refusal> {
@@ -25,6 +28,10 @@ impl Daemon {
             }
             Command::Detach { cgroup, caller_uid: _ } => self.detach(cgroup).await,
             Command::DetachContainer { id, caller_uid: _ } => self.detach_container(id).await,
+            Command::LookForRecords => {
+                self.walks = WALKS;
+                Ok(String::new())
+            }
             Command::List => {
                 let mut all = self.world.describe();
                 all.iter_mut().for_each(|report| self.complete(report));

@@ -31,6 +31,8 @@ pub struct Daemon {
     /// Units that ran when systemd last told of them, since the last daemon-reload.
     pub seen_running: BTreeMap<UnitName, CgroupId>,
     pub specifiers: Specifiers,
+    /// So many walks of the cgroup tree for records are still to be made.
+    pub walks: u32,
     /// Lost events we know of.
     pub dropped: u64,
     /// Paths of transient units with a policy.
@@ -51,6 +53,7 @@ impl Daemon {
             unit_files: UnitFiles::default(),
             seen_running: BTreeMap::new(),
             specifiers: super::units::specifiers(),
+            walks: 1,
             dropped: 0,
             transient: BTreeSet::new(),
         }
