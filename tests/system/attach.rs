@@ -40,13 +40,32 @@ fn what_is_attached_counts_at_once_and_what_is_detached_no_more() {
     assert_eq!(active("/mpattach").counters["growth_dry_run"], 1);
     here.attach("deny limit=64M");
     assert_eq!(here.asks(), "refused");
-    sh("memcg-bpf detach /mpattach");
-    assert_eq!(here.asks(), "granted");
-    // And what another cgroup asked for meanwhile is not this one's.
+    // Another cgroup with the same line keeps it when this one's is taken back.
     let there = Here::new(&mut scene, "/mpattach2");
     there.attach("deny limit=64M");
+    sh("memcg-bpf detach /mpattach");
     assert_eq!((here.asks().as_str(), there.asks().as_str()), ("granted", "refused"));
     sh("memcg-bpf detach /mpattach2");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_policy_that_only_watches_does_not_shield_from_one_above_it() {
+    let mut scene = Scene::new("shield");
+    let above = Here::new(&mut scene, "/mpshield");
+    sh("echo +memory > /sys/fs/cgroup/mpshield/cgroup.subtree_control");
+    let below = Here::new(&mut scene, "/mpshield/below");
+    below.attach("deny limit=32M mode=dry-run");
+    assert_eq!(below.asks(), "granted");
+    above.attach("deny limit=64M");
+    assert_eq!(below.asks(), "refused");
+    let counted = |cgroup: &str| {
+        let counters = active(cgroup).counters;
+        (counters["growth_denied"], counters["growth_dry_run"])
+    };
+    assert_eq!((counted("/mpshield/below"), counted("/mpshield")), ((0, 2), (1, 0)));
+    sh("memcg-bpf detach /mpshield/below; memcg-bpf detach /mpshield");
     scene.end();
 }
 

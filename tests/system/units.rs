@@ -171,9 +171,11 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
     let mut scene = Scene::new("precedence");
     let go = scene.dir.join("go");
     let out = scene.dir.clone();
-    // %n: one text serves templates too. The wait lets policies of units nobody could know beforehand come first.
+    // %n: one text serves templates too. Opening the pipe waits, so that policies of units that nobody could know
+    // beforehand come first; twenty shells that look for a file would keep the machine busy.
+    sh(&format!("mkfifo {}", go.display()));
     let fragment = format!(
-        "[Service]\nType=exec\nStandardOutput=file:{}/%n.out\nExecStart=/bin/sh -c 'until [ -e {} ]; do sleep 0.2; done; exec {PROGRAMS}/eat 60 hold'\n",
+        "[Service]\nType=exec\nStandardOutput=file:{}/%n.out\nExecStart=/bin/sh -c ': < {}; exec {PROGRAMS}/eat 60 hold'\n",
         out.display(),
         go.display()
     );
@@ -222,7 +224,7 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
             assert_eq!((&told.cgroup, &told.policies), (&report.cgroup, &report.policies), "{unit}");
         }
     }
-    fs::write(&go, "").unwrap();
+    let open = fs::OpenOptions::new().write(true).open(&go).unwrap();
     for Case { unit, limit, .. } in &cases {
         let line = first_line(&scene.out(unit));
         match limit {
@@ -232,6 +234,7 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
     }
     let governed: Vec<String> =
         status().into_iter().filter(|r| !r.policies.is_empty()).filter_map(|r| r.unit).collect();
+    drop(open);
     assert_eq!(governed.len(), cases.iter().filter(|c| c.limit.is_some()).count(), "{governed:?}");
     scene.end();
 }
