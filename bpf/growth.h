@@ -58,18 +58,32 @@ static __always_inline __u64 memcg_bpf_file_cache(struct memcg_bpf_growth *ctx)
 	return a > 0 ? (__u64)a << MEMCG_BPF_PAGE_SHIFT : 0;
 }
 
-/* Out of line: where its loop counter is spilled, 6.1 takes the loop for an endless one. */
+struct memcg_bpf_least {
+	struct cgroup_subsys_state *css;
+	__u64 pages;
+};
+
+static long memcg_bpf_least_at(__u64 i, struct memcg_bpf_least *at)
+{
+	__u64 max = MEMCG_BPF_READ(at->css, memory.max);
+	struct cgroup_subsys_state *parent = at->css->parent;
+
+	if (max < at->pages)
+		at->pages = max;
+	if (!parent)
+		return 1;
+	at->css = parent;
+	return 0;
+}
+
+/* By bpf_loop(): in a loop within the loop over governed cgroups the verifier would follow every
+ * level of one at every level of the other. */
 static __noinline __u64 memcg_bpf_least_max(struct cgroup_subsys_state *css)
 {
-	__u64 least = memcg_world.machine_pages;
+	struct memcg_bpf_least at = {.css = css, .pages = memcg_world.machine_pages};
 
-	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && css; i++, css = css->parent) {
-		__u64 max = MEMCG_BPF_READ(css, memory.max);
-
-		if (max < least)
-			least = max;
-	}
-	return least;
+	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_least_at, &at, 0);
+	return at.pages;
 }
 
 /* The smallest memory.max from the governed cgroup up; what the machine has, where none is set. */
@@ -92,9 +106,10 @@ static __always_inline __u64 memcg_bpf_size_now(struct memcg_bpf_growth *ctx, me
 /*
  * Is the task in a system call in which -ENOMEM is an answer its caller expects? The same check of
  * the kernel also serves stack growth (refusal: SIGSEGV), fork, exec, swapoff and every single
- * tmpfs page (refusal: SIGBUS or ENOSPC); those never reach a policy.
+ * tmpfs page (refusal: SIGBUS or ENOSPC); those never reach a policy. Global, so that the verifier
+ * looks at it once and not at every level.
  */
-static __always_inline bool memcg_bpf_refusable(void)
+__noinline int memcg_bpf_refusable(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
@@ -123,7 +138,7 @@ static __always_inline bool memcg_bpf_refusable(void)
 }
 
 /* Counts a refusal (or what would have been one); true when it is to be carried out. */
-static __always_inline bool memcg_bpf_refuse(__u64 cgroup, enum memcg_bpf_mode mode)
+__noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
 {
 	struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
 

@@ -46,22 +46,35 @@ static __always_inline struct cgroup *memcg_bpf_parent(struct cgroup *cgroup)
 	return parent ? parent->cgroup : NULL;
 }
 
-#define MEMCG_BPF_SKIP_MAX \
-	1024 /* levels below MEMCG_BPF_MAX_LEVEL that we climb; bounds the verifier's work */
+#define MEMCG_BPF_SKIP_MAX 1024 /* levels below MEMCG_BPF_MAX_LEVEL that we climb */
+
+struct memcg_bpf_climber {
+	struct cgroup *cgroup;
+};
+
+static long memcg_bpf_climb_on(__u64 i, struct memcg_bpf_climber *at)
+{
+	struct cgroup *parent = memcg_bpf_parent(at->cgroup);
+
+	if (!parent) /* never, for the root is not deep; and for the verifier no pointer */
+		return 1;
+	at->cgroup = parent;
+	return parent->level <= MEMCG_BPF_MAX_LEVEL;
+}
 
 /*
  * Climbs to the deepest cgroup that can be governed. A container may nest its own cgroups as it
  * likes, and must not slip out from under its policy by doing so: NULL (deeper than anybody has use
- * for) is for the caller to treat as hostile.
+ * for) is for the caller to treat as hostile. By bpf_loop(), of which the verifier looks at one
+ * step; out of line, for nearly nobody nests as deep.
  */
-static __always_inline struct cgroup *memcg_bpf_climb(struct cgroup *cgroup)
+static __noinline struct cgroup *memcg_bpf_climb(struct cgroup *cgroup)
 {
-	for (int i = 0; i < MEMCG_BPF_SKIP_MAX; i++) {
-		cgroup = memcg_bpf_parent(cgroup);
-		if (!cgroup || cgroup->level <= MEMCG_BPF_MAX_LEVEL)
-			return cgroup;
-	}
-	return NULL;
+	struct memcg_bpf_climber at = {.cgroup = cgroup};
+
+	bpf_loop(MEMCG_BPF_SKIP_MAX, memcg_bpf_climb_on, &at, 0);
+	cgroup = at.cgroup;
+	return cgroup->level <= MEMCG_BPF_MAX_LEVEL ? cgroup : NULL;
 }
 
 /* Visits a cgroup and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_climb().
