@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -15,8 +15,10 @@ use super::discover::has_unit_suffix;
 
 /// Changes within this time are one: an editor or a package makes several.
 const GATHER: Duration = Duration::from_millis(10);
-/// Between two searches at least, however many files change.
+/// Between two searches, when files change all the time; the first few changes wait for nothing.
 const REST: Duration = Duration::from_millis(100);
+/// Searches without a rest, until files have been left alone for a second.
+const FRESH: u32 = 10;
 /// A machine has some tens of directories; each watch is memory of the kernel's.
 const WATCHES_MAX: usize = 4096;
 /// Directories that systemd itself writes, at each reload or start of a transient unit. What it writes, it tells.
@@ -69,8 +71,14 @@ fn is_about_units(directory: &Path, name: &OsStr) -> bool {
 
 impl Watcher {
     fn run(mut self, sender: &mpsc::Sender<()>) {
+        let mut searches = 0_u32;
         loop {
-            match self.inotify.read_events() {
+            let quiet = Instant::now();
+            let events = self.inotify.read_events();
+            if quiet.elapsed() > Duration::from_secs(1) {
+                searches = 0;
+            }
+            match events {
                 Ok(events) if !events.iter().any(|event| self.matters(event)) => continue,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => {
@@ -87,7 +95,10 @@ impl Watcher {
                 Ok(()) | Err(mpsc::error::TrySendError::Full(())) => {}
                 Err(mpsc::error::TrySendError::Closed(())) => return,
             }
-            std::thread::sleep(REST);
+            searches = searches.saturating_add(1);
+            if searches > FRESH {
+                std::thread::sleep(REST);
+            }
         }
     }
 

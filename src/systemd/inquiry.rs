@@ -34,31 +34,23 @@ enum Back {
     Unit(UnitName, bool, Result<Option<UnitInfo>, SystemdError>),
 }
 
-/// How far a survey has come: the search path first, then the list of what is loaded, then unit by unit.
+/// What a search is for. A survey is the search path first, then the list of what is loaded, then unit by unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Survey {
-    No,
-    /// With whether systemd is to be asked afterwards.
-    Searching {
-        all: bool,
-    },
-    Listing,
-}
-
-/// What is to be looked at once more when a survey is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Again {
-    No,
+enum Search {
     Files,
-    All,
+    Survey,
 }
 
 /// Questions on their way to PID 1, and those that wait for their turn. Ends them when dropped.
 pub struct Inquiry {
     systemd: Systemd,
     agenda: Agenda,
-    survey: Survey,
-    again: Again,
+    searching: Option<Search>,
+    /// PID 1 was asked what is loaded.
+    listing: bool,
+    /// To be done when that can be.
+    survey_due: bool,
+    files_due: bool,
     /// Asked for once: PID 1 does not answer while it reloads, which is when we want to know.
     unit_path: Option<Vec<PathBuf>>,
     /// Tells when files in the unit path change.
@@ -74,8 +66,10 @@ impl Inquiry {
         Inquiry {
             systemd,
             agenda: Agenda::default(),
-            survey: Survey::No,
-            again: Again::No,
+            searching: None,
+            listing: false,
+            survey_due: false,
+            files_due: false,
             unit_path: None,
             changes: None,
             late: BTreeSet::new(),
@@ -90,24 +84,34 @@ impl Inquiry {
 
     /// Looks at everything: [`Answer::Searched`] first, then one for every unit that may carry a policy.
     pub fn survey(&mut self) {
-        match self.survey {
-            Survey::No => self.search(true),
-            _ => self.again = Again::All,
-        }
+        self.survey_due = true;
+        self.search_again();
     }
 
     fn files_changed(&mut self) {
         // What is on its way tells of the files as they were.
         self.agenda.outdate();
         self.ask();
-        match self.survey {
-            Survey::No => self.search(false),
-            _ => self.again = self.again.max(Again::Files),
+        self.files_due = true;
+        self.search_again();
+    }
+
+    /// One search at a time, and one survey. Files are searched for while PID 1 is to list its units all the same: it
+    /// may be reading those files, and will then start units before it lists any.
+    fn search_again(&mut self) {
+        if self.searching.is_some() {
+            return;
+        }
+        if self.survey_due && !self.listing {
+            (self.survey_due, self.files_due) = (false, false);
+            self.search(Search::Survey);
+        } else if std::mem::take(&mut self.files_due) {
+            self.search(Search::Files);
         }
     }
 
-    fn search(&mut self, all: bool) {
-        self.survey = Survey::Searching { all };
+    fn search(&mut self, search: Search) {
+        self.searching = Some(search);
         let Some(path) = self.unit_path.clone() else {
             let systemd = self.systemd.clone();
             self.on_the_way.spawn(async move { Back::UnitPath(systemd.unit_path().await) });
@@ -125,11 +129,11 @@ impl Inquiry {
     /// What follows [`Answer::Searched`] in a survey: `also` are units to be asked about besides those discovered. When
     /// only files have changed, nothing does: systemd would tell of the files that it has read.
     pub fn ask_for_all(&mut self, discovery: &Discovery, also: BTreeSet<UnitName>) {
-        if self.survey != (Survey::Searching { all: true }) {
-            self.survey_is_over();
+        if self.searching.take() != Some(Search::Survey) {
+            self.search_again();
             return;
         }
-        self.survey = Survey::Listing;
+        self.listing = true;
         let (systemd, discovery) = (self.systemd.clone(), discovery.clone());
         self.on_the_way.spawn(async move {
             let listed = systemd.candidates(&discovery).await;
@@ -140,15 +144,6 @@ impl Inquiry {
         });
     }
 
-    fn survey_is_over(&mut self) {
-        self.survey = Survey::No;
-        match std::mem::replace(&mut self.again, Again::No) {
-            Again::No => {}
-            Again::Files => self.search(false),
-            Again::All => self.search(true),
-        }
-    }
-
     /// Asks about one unit that is loaded.
     pub fn look_at(&mut self, unit: &UnitName) {
         self.agenda.add(unit.clone(), Urgency::News, false);
@@ -157,7 +152,7 @@ impl Inquiry {
 
     /// True when nothing is to be asked and no answer is outstanding.
     pub fn is_idle(&self) -> bool {
-        self.survey == Survey::No && self.agenda.is_empty()
+        self.searching.is_none() && !self.listing && !self.survey_due && self.agenda.is_empty()
     }
 
     fn ask(&mut self) {
@@ -198,7 +193,7 @@ impl Inquiry {
                     }
                 }
                 self.unit_path = Some(path);
-                self.search(true);
+                self.search(Search::Survey);
                 None
             }
             Back::Searched(found) => Some(Answer::Searched(found)),
@@ -211,7 +206,8 @@ impl Inquiry {
                     }
                     Err(error) => Some(Answer::Failed(error)),
                 };
-                self.survey_is_over();
+                self.listing = false;
+                self.search_again();
                 failed
             }
             Back::Unit(unit, load, info) => {

@@ -20,7 +20,7 @@ async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
     let mut inquiry = Inquiry::new(systemd);
     let others: BTreeSet<UnitName> = (0..100).map(|n| unit(&format!("u{n}.service"))).collect();
     inquiry.agenda.add(unit("slow.service"), Urgency::News, true);
-    inquiry.survey = Survey::Searching { all: true };
+    inquiry.searching = Some(Search::Survey);
     inquiry.ask_for_all(&Discovery::default(), others);
     for n in 0..100 {
         assert!(matches!(inquiry.next().await, Answer::Unit(_)), "{n}");
@@ -63,7 +63,7 @@ async fn a_unit_that_is_not_loaded_is_no_news_unless_it_was_to_be_loaded() {
     let mut inquiry = Inquiry::new(systemd);
     inquiry.look_at(&unit("a.service"));
     assert!(soon(&mut inquiry).await.is_none() && inquiry.is_idle());
-    inquiry.survey = Survey::Searching { all: true };
+    inquiry.searching = Some(Search::Survey);
     inquiry.ask_for_all(&Discovery::default(), [unit("a.service")].into());
     assert!(matches!(inquiry.next().await, Answer::NoSuchUnit(name) if name == unit("a.service")));
 }
@@ -90,4 +90,28 @@ async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
     assert!(soon(&mut inquiry).await.is_none());
     patience.notify_one();
     assert!(matches!(inquiry.next().await, Answer::Unit(_)) && inquiry.is_idle());
+}
+
+#[tokio::test]
+async fn a_changed_file_is_searched_for_while_systemd_is_to_list_its_units() {
+    let (_server, systemd) = pair_with(false, Arc::default()).await;
+    let root = tempfile::tempdir().unwrap();
+    let mut inquiry = Inquiry::new(systemd);
+    inquiry.take(Back::UnitPath(vec![root.path().to_owned()]));
+    assert!(matches!(inquiry.next().await, Answer::Searched(_)));
+    inquiry.ask_for_all(&Discovery::default(), BTreeSet::new());
+    assert!(soon(&mut inquiry).await.is_none() && inquiry.is_idle());
+    // A list that does not come, and another survey that waits for it.
+    inquiry.listing = true;
+    inquiry.survey();
+    assert!(soon(&mut inquiry).await.is_none() && !inquiry.is_idle());
+    std::fs::write(root.path().join("x.service"), "[Service]\nX-MemoryBPFPolicy=observe\n").unwrap();
+    let Answer::Searched(found) = inquiry.next().await else { panic!() };
+    assert_eq!(found.discovery.units, [unit("x.service")].into());
+    inquiry.ask_for_all(&found.discovery, BTreeSet::new());
+    assert!(soon(&mut inquiry).await.is_none() && inquiry.survey_due);
+    inquiry.take(Back::Listed(Ok(BTreeSet::new())));
+    assert!(matches!(inquiry.next().await, Answer::Searched(_)));
+    inquiry.ask_for_all(&Discovery::default(), BTreeSet::new());
+    assert!(soon(&mut inquiry).await.is_none() && inquiry.is_idle());
 }
