@@ -10,10 +10,12 @@ mod hands;
 mod jobs;
 mod killing;
 pub mod object;
+mod outcome;
 mod requests;
 mod state;
 mod stop;
 mod told;
+mod undo;
 mod units;
 
 use std::collections::BTreeMap;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::acting;
 use super::state::Daemon;
+use super::undo::put_back;
 use crate::bpf::pins;
 use crate::cgroup::{record, tree};
 use crate::engine::Input;
@@ -80,9 +80,14 @@ pub fn forget() -> ExitCode {
     for path in tree::all(&CgroupPath::root()) {
         let Ok(Some(bytes)) = record::read_record(&path) else { continue };
         let knobs = Record::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
-        for sentence in acting::put_back(&path, &knobs) {
+        let stuck = put_back(&path, &knobs);
+        for sentence in &stuck {
             failed = failed.saturating_add(1);
             eprintln!("memcg-bpfd: {sentence}");
+        }
+        // The record alone says what was found.
+        if !stuck.is_empty() {
+            continue;
         }
         match record::erase_record(&path) {
             Ok(()) => erased = erased.saturating_add(1),

@@ -124,6 +124,10 @@ impl Account {
         self.wants.get(policy).filter(|want| !want.adopted).map(|want| want.asked)
     }
 
+    pub fn is_wanted_by(&self, policy: &str) -> bool {
+        self.wants.contains_key(policy)
+    }
+
     pub fn renew(&mut self, policy: &str, until: u64) {
         if let Some(want) = self.wants.get_mut(policy) {
             want.until = until;

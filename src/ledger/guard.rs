@@ -13,6 +13,8 @@ pub const HIGH_FLOOR: u64 = 4 << 20;
 pub const STALE_NS: u64 = 5_000_000_000;
 /// After a kill the memory comes back and the stall ends: so long, what is still told is about what was killed for.
 pub const KILL_SETTLES_NS: u64 = 1_000_000_000;
+/// The longest time between SIGTERM and SIGKILL: who has not ended by then will not.
+pub const GRACE_MOST_NS: u64 = 300_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
 
@@ -190,7 +192,9 @@ fn bound(verb: &Verb, facts: &Facts) -> Result<Verb, String> {
         Verb::Kill { scope: Scope::Group, .. } if facts.holds_us => {
             return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
         }
-        kill @ Verb::Kill { .. } => kill,
+        Verb::Kill { grace_ns, scope, select } => {
+            Verb::Kill { grace_ns: grace_ns.min(GRACE_MOST_NS), scope, select }
+        }
     })
 }
 

@@ -36,6 +36,8 @@ fn values_stay_within_bounds() {
     assert_eq!(bounded(high((64 << 20) + 5), facts()), Ok(high(64 << 20)), "whole pages");
     assert_eq!(bounded(high(MAX), facts()), Ok(Verb::Want(Knob::High, None)));
     assert_eq!(bounded(low(MAX), facts()), Ok(low(1 << 30)), "no more than there can be");
+    let kill = |grace_ns| Verb::Kill { grace_ns, scope: Scope::Process, select: Select::Newest };
+    assert_eq!(bounded(kill(MAX), facts()), Ok(kill(GRACE_MOST_NS)));
     let take = |bytes, swappiness| Verb::Reclaim { bytes, swappiness };
     assert_eq!(bounded(take(1 << 40, Some(201)), facts()), Ok(take(64 << 20, Some(200))));
     assert_eq!(bounded(take(0, None), facts()), Err("there is nothing to take: it uses 64M".to_owned()));

@@ -277,9 +277,10 @@ impl Ledger {
         self.books.get(&cgroup)?.knobs.get(&knob)?.asked(policy)
     }
 
-    /// Is everything as it was found, because somebody said so?
-    pub fn is_paused(&self) -> bool {
-        self.paused
+    /// Does a policy want anything of a knob?
+    pub fn wants(&self, cgroup: CgroupId, policy: &str, knob: Knob) -> bool {
+        let book = self.books.get(&cgroup);
+        book.and_then(|book| book.knobs.get(&knob)).is_some_and(|account| account.is_wanted_by(policy))
     }
 
     /// When [`Input::Time`] is due next; `None` while there is nothing to wait for.

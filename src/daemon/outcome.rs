@@ -1,0 +1,118 @@
+//! What came of jobs and of refusals: back into the ledger, and one account of each.
+
+use super::acting::{Acting, now};
+use super::jobs::Done;
+use super::told::{Acted, Outcome};
+use crate::cgroup::knob::Wrote;
+use crate::ledger::{Came, Input, Write};
+use crate::names::CgroupPath;
+use crate::policy::action::{Action, Verb};
+use crate::units::human_bytes;
+
+impl Acting {
+    /// A job is done.
+    pub fn done(&mut self, done: Done) {
+        match done {
+            Done::Wrote(write, wrote) => self.wrote(write, wrote),
+            Done::Reclaimed(action, path, came) => {
+                self.reclaiming.remove(&action.cgroup);
+                match came {
+                    Ok(r) => {
+                        let took = human_bytes(r.before.saturating_sub(r.after));
+                        let short = if r.short { ", less than asked for" } else { "" };
+                        let detail = format!("took {took}{short}");
+                        self.tell(Outcome::Done, &action, &path, (r.before, r.after), detail);
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        self.tallies.count_stale();
+                    }
+                    Err(error) => {
+                        self.tell(Outcome::Failed, &action, &path, (0, 0), error.to_string());
+                    }
+                }
+            }
+            Done::Killed(killing, came) => {
+                let (action, path) = (&killing.action, &killing.path);
+                self.guards.kill_over(now(), action.cgroup, action.dry_run);
+                match came {
+                    Ok(story) => {
+                        let outcome = if action.dry_run { Outcome::DryRun } else { Outcome::Done };
+                        self.tell(outcome, action, path, (story.before, story.after), story.sentence);
+                    }
+                    Err(why) => self.tell(Outcome::Failed, action, path, (0, 0), why),
+                }
+            }
+        }
+    }
+
+    pub(super) fn wrote(&mut self, write: Write, wrote: Wrote) {
+        let Write { cgroup, ref path, knob, value, .. } = write;
+        let came = match wrote {
+            // Somebody else had written just that.
+            Wrote::Done(before) if before == value => Came::Done,
+            Wrote::Done(before) => {
+                let detail = format!("{knob}: {} → {}", knob.show(before), knob.show(value));
+                self.note(Outcome::Done, &write, before, detail);
+                Came::Done
+            }
+            Wrote::Foreign(current) => {
+                tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.show(current));
+                Came::Foreign(current)
+            }
+            Wrote::Gone => Came::Gone,
+            Wrote::Failed(error) => {
+                self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
+                Came::Failed
+            }
+        };
+        self.step(Input::Wrote { cgroup, knob, came });
+    }
+
+    pub(super) fn refuse(&mut self, action: &Action, path: &CgroupPath, why: String) {
+        let to = match action.verb {
+            Verb::Want(_, value) => value.unwrap_or(0),
+            Verb::Reclaim { bytes, .. } => bytes,
+            Verb::Kill { .. } => 0,
+        };
+        self.tell(Outcome::Refused, action, path, (0, to), why);
+    }
+
+    pub(super) fn tell(
+        &mut self,
+        outcome: Outcome,
+        action: &Action,
+        path: &CgroupPath,
+        values: (u64, u64),
+        detail: String,
+    ) {
+        self.acted.extend(self.tallies.tell(Acted {
+            cgroup: action.cgroup,
+            path: path.clone(),
+            policy: action.policy.clone(),
+            verb: action.verb.name(),
+            outcome,
+            from: values.0,
+            to: values.1,
+            reason: action.reason(),
+            numbers: action.numbers,
+            detail,
+            time: now(),
+        }));
+    }
+
+    pub(super) fn note(&mut self, outcome: Outcome, write: &Write, before: u64, detail: String) {
+        self.acted.extend(self.tallies.tell(Acted {
+            cgroup: write.cgroup,
+            path: write.path.clone(),
+            policy: write.cause.policy.clone(),
+            verb: write.knob.file(),
+            outcome,
+            from: before,
+            to: write.value,
+            reason: write.cause.reason.clone(),
+            numbers: write.cause.numbers,
+            detail,
+            time: now(),
+        }));
+    }
+}
