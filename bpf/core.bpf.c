@@ -41,11 +41,7 @@ struct {
 	__uint(max_entries, 1 << 18); /* about 900 events between two turns of the daemon */
 } memcg_events SEC(".maps");
 
-/* Written by the policies' programs. Its type must be in core's BTF for the reader's test. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 18); /* about 1000 actions between two turns of the daemon */
-} memcg_actions SEC(".maps");
+/* What the policies write into memcg_actions must be in core's BTF: the reader's test compares. */
 static const struct memcg_bpf_action *const action_type __attribute__((used));
 
 /* One path at a time: cgroup_mkdir runs under cgroup_mutex, and 256 bytes twice are too much for
@@ -56,19 +52,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct memcg_bpf_path);
 } scratch SEC(".maps");
-
-struct memcg_bpf_started {
-	__u64 stall;
-	__u64 reclaim;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE); /* when a task's stall or reclaim began; dies with
-						    the task */
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct memcg_bpf_started);
-} started SEC(".maps");
 
 /* --- binding ------------------------------------------------------------------------------------
  */
@@ -91,14 +74,32 @@ static __noinline void changed(void)
 
 static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
 {
+	struct memcg_bpf_stalls stalls = {.born = bpf_ktime_get_ns()};
+	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
 	int err;
 
 	bpf_map_update_elem(&memcg_counters, &cgroup, &no_counters, BPF_NOEXIST);
+	/* Waits may have ended unseen while nobody counted. */
+	bpf_map_update_elem(&memcg_stalls, &cgroup, &stalls,
+			    before && before->flags & MEMCG_BPF_BINDING_COUNT ? BPF_NOEXIST
+									      : BPF_ANY);
 	err = bpf_map_update_elem(&memcg_bindings, &cgroup, binding, BPF_ANY);
-	if (err)
+	if (err) {
 		bpf_map_delete_elem(&memcg_counters, &cgroup);
+		bpf_map_delete_elem(&memcg_stalls, &cgroup);
+	}
 	changed();
 	return err;
+}
+
+/* Binds, or moves to another slot, a cgroup of which the daemon knows the id only. */
+static int rebind(__u64 cgroup, struct memcg_bpf_binding *binding)
+{
+	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
+
+	if (before)
+		binding->place = before->place;
+	return bind(cgroup, binding);
 }
 
 static int unbind(__u64 cgroup)
@@ -106,8 +107,32 @@ static int unbind(__u64 cgroup)
 	int err = bpf_map_delete_elem(&memcg_bindings, &cgroup);
 
 	bpf_map_delete_elem(&memcg_counters, &cgroup);
+	bpf_map_delete_elem(&memcg_stalls, &cgroup);
 	changed();
 	return err;
+}
+
+/*
+ * Shown a cgroup that the daemon has bound, notes where it is. Replaces the binding only if it
+ * still exists: cgroup_rmdir may have deleted it meanwhile, and its memory may be another's.
+ */
+SEC("?iter/cgroup")
+int place(struct bpf_iter__cgroup *ctx)
+{
+	struct memcg_bpf_binding binding, *bound;
+	struct cgroup *cgroup = ctx->cgroup;
+	__u64 id;
+
+	if (!cgroup)
+		return 0;
+	id = cgroup->kn->id;
+	bound = bpf_map_lookup_elem(&memcg_bindings, &id);
+	if (!bound)
+		return 0;
+	binding = *bound;
+	binding.place = (__u64)cgroup;
+	bpf_map_update_elem(&memcg_bindings, &id, &binding, BPF_EXIST);
+	return 0;
 }
 
 enum memcg_bpf_op {
@@ -139,12 +164,13 @@ int command(struct memcg_bpf_command *cmd)
 	case MEMCG_BPF_UNBIND:
 		return unbind(cmd->value);
 	case MEMCG_BPF_BIND:
-		return bind(cmd->value, &binding);
+		return rebind(cmd->value, &binding);
 	case MEMCG_BPF_ANNOUNCE:
 		memcg_world.announce = cmd->value;
 		return 0;
 	case MEMCG_BPF_MACHINE:
 		memcg_world.machine_pages = cmd->value;
+		memcg_world.host.born = bpf_ktime_get_ns();
 		return 0;
 	case MEMCG_BPF_DAEMON:
 		memcg_world.daemon = cmd->value;
@@ -195,6 +221,7 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	}
 	if (prepared) {
 		binding = *prepared;
+		binding.place = (__u64)cgroup;
 		bind(id, &binding);
 	}
 	if (prepared || memcg_world.announce)
@@ -228,15 +255,15 @@ static __always_inline struct memcg_bpf_counters *counters(struct cgroup *cgroup
 	return bpf_map_lookup_elem(&memcg_counters, &id);
 }
 
-/* Runs `body` with `c` set for each counted cgroup from `cgroup_` up. */
-#define COUNT(cgroup_, body)                                                   \
+/* Runs `body` with `c` set for each counted cgroup from `cgroup_` up. `seen`: see walk.h. */
+#define COUNT(cgroup_, seen, body)                                             \
 	do {                                                                   \
 		struct cgroup *cgroup = cgroup_;                               \
 		struct cgroup_subsys_state *self;                              \
 		__u64 above;                                                   \
 		if (memcg_bpf_calm(cgroup))                                    \
 			break;                                                 \
-		above = memcg_bpf_above(cgroup);                               \
+		above = memcg_bpf_above(cgroup, seen);                         \
 		if (above & MEMCG_BPF_DEEP)                                    \
 			cgroup = memcg_bpf_climb(cgroup);                      \
 		above &= MEMCG_BPF_ABOVE;                                      \
@@ -249,16 +276,12 @@ static __always_inline struct memcg_bpf_counters *counters(struct cgroup *cgroup
 		}                                                              \
 	} while (0)
 
-static __always_inline struct cgroup *current_cgroup(void)
-{
-	return memcg_bpf_task_cgroup(bpf_get_current_task_btf());
-}
-
 /* fexit, so that a refusal by any policy or by the kernel itself is seen. */
+MEMCG_BPF_REMEMBER(seen_growth, MEMCG_BPF_SEEN);
 SEC("?fexit/security_vm_enough_memory_mm")
 int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
 {
-	COUNT(current_cgroup(), {
+	COUNT(memcg_bpf_current(), &seen_growth, {
 		memcg_bpf_add(&c->growth_requests, 1);
 		memcg_bpf_add(&c->growth_pages, pages);
 		if (ret)
@@ -267,11 +290,8 @@ int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
 	return 0;
 }
 
-/*
- * try_charge_memcg() also runs for charges that the per-CPU stock satisfies; only the slow path
- * comes to the page counter. Counted when it is the counter of the task's own memcg: charges on
- * behalf of others are rare.
- */
+/* See MEMCG_BPF_CHARGE. */
+MEMCG_BPF_REMEMBER(seen_charge, MEMCG_BPF_SEEN);
 SEC("?fentry/page_counter_try_charge")
 int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
 {
@@ -279,7 +299,7 @@ int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
 
 	if ((__u64)counter != (__u64)own + bpf_core_field_offset(struct mem_cgroup, memory))
 		return 0;
-	COUNT(own->cgroup, {
+	COUNT(own->cgroup, &seen_charge, {
 		memcg_bpf_add(&c->charges, 1);
 		memcg_bpf_add(&c->charged_pages, pages);
 	});
@@ -288,32 +308,38 @@ int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
 
 static __always_inline struct memcg_bpf_started *started_of_current(void)
 {
-	return bpf_task_storage_get(&started, bpf_get_current_task_btf(), NULL,
+	return bpf_task_storage_get(&memcg_started, bpf_get_current_task_btf(), NULL,
 				    BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 SEC("?fentry/try_to_free_mem_cgroup_pages")
 int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg)
 {
-	struct memcg_bpf_started *s = started_of_current();
+	struct memcg_bpf_started *s;
 
+	if (memcg_bpf_calm(memcg->css.cgroup))
+		return 0;
+	s = started_of_current();
 	if (s)
 		s->reclaim = bpf_ktime_get_ns();
 	return 0;
 }
 
 /* The number of arguments grew with 6.12, so the result is asked for instead of counted off. */
+MEMCG_BPF_REMEMBER(seen_reclaim, MEMCG_BPF_SEEN_FEW);
 SEC("?fexit/try_to_free_mem_cgroup_pages")
 int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
 {
-	struct memcg_bpf_started *s = started_of_current();
+	struct memcg_bpf_started *s = memcg_bpf_started();
 	__u64 took = s && s->reclaim ? bpf_ktime_get_ns() - s->reclaim : 0;
 	__u64 pages = 0;
 
 	bpf_get_func_ret(ctx, &pages);
-	if (s)
+	if (s) {
 		s->reclaim = 0;
-	COUNT(memcg->css.cgroup, {
+		s->reclaim_took = took;
+	}
+	COUNT(memcg->css.cgroup, &seen_reclaim, {
 		memcg_bpf_add(&c->reclaim_runs, 1);
 		memcg_bpf_add(&c->reclaim_ns, took);
 		memcg_bpf_add(&c->reclaimed_pages, pages);
@@ -322,49 +348,242 @@ int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
 }
 
 /* By whom, not whose: the task that has to wait for the page again. */
+MEMCG_BPF_REMEMBER(seen_refault, MEMCG_BPF_SEEN_FEW);
 SEC("?fentry/workingset_refault")
 int BPF_PROG(count_refault__0, struct folio *folio, void *shadow)
 {
-	COUNT(current_cgroup(), memcg_bpf_add(&c->refaults, 1));
+	COUNT(memcg_bpf_current(), &seen_refault, memcg_bpf_add(&c->refaults, 1));
 	return 0;
 }
 
-/* `flags` is nonzero in a stall within a stall; only the outer one counts, as in PSI. */
+MEMCG_BPF_REMEMBER(seen_oom, MEMCG_BPF_SEEN_FEW);
+SEC("?fentry/mem_cgroup_out_of_memory")
+int BPF_PROG(count_oom__0, struct mem_cgroup *memcg)
+{
+	COUNT(memcg->css.cgroup, &seen_oom, memcg_bpf_add(&c->oom, 1));
+	return 0;
+}
+
+/* --- waiting for memory
+ * ------------------------------------------------------------------------------ */
+
+static __always_inline bool watched(__u64 until, __u64 now)
+{
+	return until > now;
+}
+
+/*
+ * Is the memory of the task's own cgroup protected, and is what it waits for not its own limit?
+ * With memory_recursiveprot, which systemd mounts, the effective values also tell of protection
+ * given further up.
+ */
+static __noinline bool is_protected(struct task_struct *task)
+{
+	struct cgroup_subsys_state *css = memcg_bpf_task_css(task);
+	__u64 usage, limit, high;
+
+	if (!(MEMCG_BPF_READ(css, memory.low) | MEMCG_BPF_READ(css, memory.min) |
+	      MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin)))
+		return false;
+	usage = MEMCG_BPF_READ(css, memory.usage.counter);
+	limit = MEMCG_BPF_READ(css, memory.max);
+	high = MEMCG_BPF_READ(css, memory.high);
+	if (high < limit)
+		limit = high;
+	return usage < limit - limit / 32;
+}
+
+/* Global, so that the verifier looks at it once and not for every way up to it. */
+__noinline int stall_begins_in(__u64 id, __u64 now)
+{
+	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
+	struct memcg_bpf_stalls *stalls = bpf_map_lookup_elem(&memcg_stalls, &id);
+
+	if (!binding || !(binding->flags & MEMCG_BPF_BINDING_COUNT) || !stalls)
+		return 0;
+	memcg_bpf_stall_begins(stalls, now);
+	return 1;
+}
+
+/* The stall is timed for the governed cgroups above the task now: its end is theirs, too. */
+static __noinline void stall_begins(struct memcg_bpf_started *s, struct cgroup *cgroup, __u64 above,
+				    __u64 now)
+{
+	volatile __u64 *zero = &memcg_world.zero; /* the verifier must not count levels either */
+	struct cgroup_subsys_state *self;
+	__u64 n = *zero;
+
+	if (above & MEMCG_BPF_DEEP)
+		cgroup = memcg_bpf_climb(cgroup);
+	above &= MEMCG_BPF_ABOVE;
+	self = cgroup ? &cgroup->self : NULL;
+	memcg_bpf_for_each_governed(self, above, i)
+	{
+		__u64 id = self->cgroup->kn->id;
+
+		if (n >= MEMCG_BPF_STALL_LEVELS || !stall_begins_in(id, now))
+			continue;
+		s->cgroup[n & (MEMCG_BPF_STALL_LEVELS - 1)] = id;
+		n = (n + 1) ^ *zero;
+	}
+	s->governed = n;
+}
+
+/* A protected cgroup suffers; see throttle. */
+static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
+{
+	struct memcg_bpf_suffering fresh = {.begin = now}, *it;
+	__u64 from;
+
+	it = bpf_map_lookup_elem(&memcg_suffering, &id);
+	if (!it) {
+		bpf_map_update_elem(&memcg_suffering, &id, &fresh, BPF_NOEXIST);
+		it = bpf_map_lookup_elem(&memcg_suffering, &id);
+		if (!it)
+			return;
+	}
+	if (now - it->begin >= MEMCG_BPF_SUFFERING_SPAN) {
+		it->before = now - it->begin < 2 * MEMCG_BPF_SUFFERING_SPAN ? it->stall : 0;
+		it->stall = 0;
+		it->begin = now;
+	}
+	/* Several tasks wait at once: time that was counted already is not counted again. */
+	from = s->stall > it->until ? s->stall : it->until;
+	if (now > from)
+		memcg_bpf_add(&it->stall, now - from);
+	it->until = now;
+	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS; i++)
+		it->above[i] = i < s->governed ? s->cgroup[i] : 0;
+}
+
+/* The current task waits no more. */
+static __noinline void stall_ends(struct memcg_bpf_started *s, __u64 id, __u64 now)
+{
+	__u64 took = now - s->stall;
+
+	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS && i < s->governed; i++) {
+		__u64 cgroup = s->cgroup[i];
+		struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
+		struct memcg_bpf_stalls *stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
+
+		if (stalls && stalls->born <= s->stall)
+			memcg_bpf_stall_ends(stalls, now);
+		if (c) {
+			memcg_bpf_add(&c->stalls, 1);
+			memcg_bpf_add(&c->stall_ns, took);
+		}
+	}
+	if (s->suffers)
+		suffers(s, id, now);
+	s->stall_took = took;
+	s->stall = 0;
+}
+
+/*
+ * A stall within a stall is part of it, as in PSI: its `flags` are further down the same stack. If
+ * the stall we know of is not around this one, we have missed its end.
+ */
+MEMCG_BPF_REMEMBER(seen_stall, MEMCG_BPF_SEEN_FEW);
 SEC("?fentry/psi_memstall_enter")
 int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 {
-	struct memcg_bpf_started *s = started_of_current();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cgroup *cgroup = memcg_bpf_task_cgroup(task);
+	struct memcg_bpf_started *s;
+	__u64 now = 0, above = 0;
+	bool suffers = false;
 
-	if (s && !s->stall)
-		s->stall = bpf_ktime_get_ns();
+	if (!memcg_bpf_calm(cgroup))
+		above = memcg_bpf_above(cgroup, &seen_stall);
+	if (memcg_world.watch_protected) {
+		now = bpf_ktime_get_ns();
+		suffers = watched(memcg_world.watch_protected, now) && is_protected(task);
+	}
+	if (!above && !suffers)
+		return 0;
+	s = started_of_current();
+	if (!s || (s->stall && (__u64)flags < s->frame))
+		return 0;
+	if (!now)
+		now = bpf_ktime_get_ns();
+	if (s->stall)
+		stall_ends(s, cgroup->kn->id, now);
+	s->stall = now;
+	s->frame = (__u64)flags;
+	s->suffers = suffers;
+	stall_begins(s, cgroup, above, now);
 	return 0;
+}
+
+static __always_inline void leaves(unsigned long *flags)
+{
+	struct memcg_bpf_started *s = memcg_bpf_started();
+
+	if (s && s->stall && s->frame == (__u64)flags)
+		stall_ends(s, memcg_bpf_current()->kn->id, bpf_ktime_get_ns());
 }
 
 SEC("?fentry/psi_memstall_leave")
 int BPF_PROG(count_stall_end__0, unsigned long *flags)
 {
-	struct memcg_bpf_started *s;
-	unsigned long nested = 0;
-	__u64 took;
-
-	bpf_probe_read_kernel(&nested, sizeof(nested), flags);
-	if (nested)
-		return 0;
-	s = started_of_current();
-	if (!s || !s->stall)
-		return 0; /* began before we were attached */
-	took = bpf_ktime_get_ns() - s->stall;
-	s->stall = 0;
-	COUNT(current_cgroup(), {
-		memcg_bpf_add(&c->stalls, 1);
-		memcg_bpf_add(&c->stall_ns, took);
-	});
+	leaves(flags);
 	return 0;
 }
 
-SEC("?fentry/mem_cgroup_out_of_memory")
-int BPF_PROG(count_oom__0, struct mem_cgroup *memcg)
+/*
+ * Once more: the kernel skips a program while the same program is interrupted on the same CPU, and
+ * a stall without an end would look like one that lasts for ever.
+ */
+SEC("?fexit/psi_memstall_leave")
+int BPF_PROG(count_stall_ended__0, unsigned long *flags)
 {
-	COUNT(memcg->css.cgroup, memcg_bpf_add(&c->oom, 1));
+	leaves(flags);
+	return 0;
+}
+
+/* --- the machine's own reclaim
+ * ----------------------------------------------------------------------- */
+
+SEC("?fentry/try_to_free_pages")
+int BPF_PROG(count_host_begin__0)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct memcg_bpf_started *s;
+
+	if (!watched(memcg_world.watch_host, now))
+		return 0;
+	s = started_of_current();
+	if (!s || s->host)
+		return 0;
+	s->host = now;
+	memcg_bpf_stall_begins(&memcg_world.host, now);
+	return 0;
+}
+
+static __always_inline void host_ends(void)
+{
+	struct memcg_bpf_started *s;
+
+	if (!memcg_world.watch_host)
+		return;
+	s = memcg_bpf_started();
+	if (!s || !s->host)
+		return;
+	s->host = 0;
+	memcg_bpf_stall_ends(&memcg_world.host, bpf_ktime_get_ns());
+}
+
+SEC("?fexit/try_to_free_pages")
+int BPF_PROG(count_host_end__0)
+{
+	host_ends();
+	return 0;
+}
+
+/* Once more, as for stalls. */
+SEC("?fexit/try_to_free_pages")
+int BPF_PROG(count_host_ended__0)
+{
+	host_ends();
 	return 0;
 }

@@ -6,103 +6,6 @@
 
 #define MEMCG_BPF_ENOMEM 12
 
-/* What a policy is told. Sizes in bytes. */
-struct memcg_bpf_growth {
-	__u64 request; /* what is asked for */
-};
-
-/* The policy's view with what the header keeps to itself behind it. */
-struct memcg_bpf_growth_at {
-	struct memcg_bpf_growth ctx;
-	struct cgroup_subsys_state *css;
-};
-
-#define memcg_bpf_at(ctx_) ((struct memcg_bpf_growth_at *)(ctx_))
-
-static __always_inline __u64 memcg_bpf_request(struct memcg_bpf_growth *ctx)
-{
-	return ctx->request;
-}
-
-/* Id of the governed cgroup, which is the task's own or one above it. */
-static __always_inline __u64 memcg_bpf_cgroup(struct memcg_bpf_growth *ctx)
-{
-	return memcg_bpf_at(ctx)->css->cgroup->kn->id;
-}
-
-/* memory.current of the governed cgroup. */
-static __always_inline __u64 memcg_bpf_usage(struct memcg_bpf_growth *ctx)
-{
-	return (__u64)MEMCG_BPF_READ(memcg_bpf_at(ctx)->css, memory.usage.counter)
-	       << MEMCG_BPF_PAGE_SHIFT;
-}
-
-/*
- * File cache of the governed subtree in bytes: what the kernel drops before anybody runs out. At
- * most 2 s old (the kernel folds statistics up that often). The places of the LRU sizes in the
- * statistics are those of enum node_stat_item on all kernels: 6.10's compaction of the others
- * begins after them.
- */
-static __always_inline __u64 memcg_bpf_file_cache(struct memcg_bpf_growth *ctx)
-{
-	struct memcg_vmstats *stats = MEMCG_BPF_READ(memcg_bpf_at(ctx)->css, vmstats);
-	int inactive = bpf_core_enum_value(enum node_stat_item, NR_INACTIVE_FILE);
-	int active = bpf_core_enum_value(enum node_stat_item, NR_ACTIVE_FILE);
-	long a = 0, b = 0;
-
-	if (!bpf_core_field_exists(stats->state))
-		return 0;
-	bpf_core_read(&a, sizeof(a), &stats->state[inactive & 63]);
-	bpf_core_read(&b, sizeof(b), &stats->state[active & 63]);
-	a += b;
-	return a > 0 ? (__u64)a << MEMCG_BPF_PAGE_SHIFT : 0;
-}
-
-struct memcg_bpf_least {
-	struct cgroup_subsys_state *css;
-	__u64 pages;
-};
-
-static long memcg_bpf_least_at(__u64 i, struct memcg_bpf_least *at)
-{
-	__u64 max = MEMCG_BPF_READ(at->css, memory.max);
-	struct cgroup_subsys_state *parent = at->css->parent;
-
-	if (max < at->pages)
-		at->pages = max;
-	if (!parent)
-		return 1;
-	at->css = parent;
-	return 0;
-}
-
-/* By bpf_loop(): in a loop within the loop over governed cgroups the verifier would follow every
- * level of one at every level of the other. */
-static __noinline __u64 memcg_bpf_least_max(struct cgroup_subsys_state *css)
-{
-	struct memcg_bpf_least at = {.css = css, .pages = memcg_world.machine_pages};
-
-	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_least_at, &at, 0);
-	return at.pages;
-}
-
-/* The smallest memory.max from the governed cgroup up; what the machine has, where none is set. */
-static __always_inline __u64 memcg_bpf_effective_max(struct memcg_bpf_growth *ctx)
-{
-	return memcg_bpf_least_max(memcg_bpf_at(ctx)->css) << MEMCG_BPF_PAGE_SHIFT;
-}
-
-/* A memcg_bpf_size as bytes now: percentages follow a memory.max that changes. */
-static __always_inline __u64 memcg_bpf_size_now(struct memcg_bpf_growth *ctx, memcg_bpf_size size)
-{
-	if (!(size & MEMCG_BPF_SIZE_IS_PPM))
-		return size;
-	/* Bytes / 4096 * ppm stays below 2^64 up to 2^56 bytes. */
-	return (memcg_bpf_effective_max(ctx) >> MEMCG_BPF_PAGE_SHIFT) *
-		       (size & ~MEMCG_BPF_SIZE_IS_PPM) / 1000000
-	       << MEMCG_BPF_PAGE_SHIFT;
-}
-
 /*
  * Is the task in a system call in which -ENOMEM is an answer its caller expects? The same check of
  * the kernel also serves stack growth (refusal: SIGSEGV), fork, exec, swapoff and every single
@@ -156,11 +59,12 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
  * nothing to undo.
  */
 #define MEMCG_BPF_GROWTH(policy, ctx, p)                                                      \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
+	MEMCG_BPF_REMEMBER(seen_growth, MEMCG_BPF_SEEN);                                      \
+	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                 \
 						   const struct policy##_params *p);          \
 	static __noinline int policy##_governed(struct cgroup *cgroup, __u64 pages)           \
 	{                                                                                     \
-		__u64 above = memcg_bpf_above(cgroup);                                        \
+		__u64 above = memcg_bpf_above(cgroup, &seen_growth);                          \
 		struct cgroup_subsys_state *self;                                             \
 		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;          \
                                                                                               \
@@ -172,7 +76,7 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
 		self = cgroup ? &cgroup->self : NULL;                                         \
 		memcg_bpf_for_each_governed(self, above, i)                                   \
 		{                                                                             \
-			struct memcg_bpf_growth_at at = {                                     \
+			struct memcg_bpf_at at = {                                            \
 				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},            \
 				.css = memcg_bpf_css(self->cgroup),                           \
 			};                                                                    \
@@ -205,7 +109,7 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
 			return args[2];                                                       \
 		return policy##_governed(cgroup, args[1]);                                    \
 	}                                                                                     \
-	static __always_inline int policy##_growth(struct memcg_bpf_growth *ctx,              \
+	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                 \
 						   const struct policy##_params *p)
 
 #endif

@@ -29,6 +29,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -36,9 +37,16 @@ enum bpf_map_type {
 enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
+	BPF_EXIST = 2,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	CLOCK_MONOTONIC = 1,
 };
+
+/* Known to the verifier by this name; not relocated. */
+struct bpf_timer {
+	__u64 opaque[2];
+} __attribute__((aligned(8)));
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -63,12 +71,30 @@ struct cgroup_root {
 	int hierarchy_id; /* 0: cgroup v2 */
 };
 
+enum psi_task_count {
+	NR_RUNNING = 2,
+	NR_PSI_TASK_COUNTS = 4,
+};
+
+struct psi_group_cpu {
+	__u32 tasks[NR_PSI_TASK_COUNTS];
+};
+
+struct psi_group {
+	struct psi_group_cpu *pcpu; /* an offset into the area of each CPU */
+};
+
 struct cgroup {
 	struct cgroup_subsys_state self; /* of no controller: the cgroup's own place in the tree */
 	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT]; /* NULL: controller not enabled */
 	struct cgroup_root *root;
 	int level;
 	struct kernfs_node *kn;
+	struct psi_group *psi; /* NULL without PSI */
+};
+
+struct bpf_iter__cgroup {
+	struct cgroup *cgroup;
 };
 
 struct css_set {
@@ -98,6 +124,7 @@ struct pt_regs {
 struct task_struct {
 	struct thread_info thread_info;
 	struct css_set *cgroups;
+	unsigned int memcg_nr_pages_over_high;
 };
 
 typedef struct {
@@ -106,6 +133,11 @@ typedef struct {
 
 struct page_counter {
 	atomic_long_t usage;
+	unsigned long emin; /* effective: computed at the last reclaim */
+	unsigned long elow;
+	unsigned long min;
+	unsigned long low;
+	unsigned long high;
 	unsigned long max;
 };
 

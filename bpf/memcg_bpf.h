@@ -25,6 +25,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 #include "action.h"
+#include "stall.h"
 
 #define MEMCG_BPF_ABI 1
 
@@ -57,6 +58,8 @@ enum memcg_bpf_mode {
 #define MEMCG_BPF_SELF_BINDING MEMCG_BPF_TAG("self-binding")
 /* The policy wants the subtree's counters kept (see struct memcg_bpf_counters). */
 #define MEMCG_BPF_COUNTERS MEMCG_BPF_TAG("counters")
+/* The policy wants only those of stalls, reclaim, refaults and OOM kept. */
+#define MEMCG_BPF_PRESSURE MEMCG_BPF_TAG("pressure")
 
 #define MEMCG_BPF_COMMON_PARAMS                                                                   \
 	enum memcg_bpf_mode mode MEMCG_BPF_DOC("dry-run decides and counts, but changes nothing") \
@@ -66,13 +69,15 @@ enum memcg_bpf_mode {
 #define MEMCG_BPF_MAX_BINDINGS 4096 /* ten times the containers of a full node */
 #define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be governed; tasks may be deeper */
 #define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered ahead */
-#define MEMCG_BPF_SEEN	       64   /* cgroups whose ancestry a CPU remembers; a power of two */
+#define MEMCG_BPF_SEEN	       64   /* cgroups a CPU remembers for a program that asks often */
+#define MEMCG_BPF_SEEN_FEW     16   /* for one that asks seldom; powers of two */
 #define MEMCG_BPF_CALM	       256  /* ungoverned cgroups that all remember; a power of two */
 
 /* What the shared maps of core.bpf.c hold. */
 struct memcg_bpf_binding {
 	__u32 slot;  /* index into every policy's params */
 	__u32 flags; /* MEMCG_BPF_BINDING_* */
+	__u64 place; /* address of its struct cgroup; 0: not known (docs/decisions/0011) */
 };
 #define MEMCG_BPF_BINDING_COUNT	 1 /* keep the subtree's counters */
 #define MEMCG_BPF_BINDING_DAEMON 2 /* no binding: registered for the next daemon's cgroup */
@@ -102,7 +107,12 @@ struct memcg_bpf_world {
 	__u32 dropped;	  /* events that found the ring buffer full */
 	__u64 daemon;	  /* id of its cgroup: it needs memory to let others go */
 	__u64 zero;	  /* a number of which the verifier knows nothing */
-	__u64 calm[MEMCG_BPF_CALM]; /* cgroups that nothing governs; see walk.h */
+	__u32 actions_dropped; /* actions that found their ring buffer full */
+	__u32 unused;
+	__u64 watch_protected;	      /* until then, memcg_suffering is kept */
+	__u64 watch_host;	      /* until then, `host` is kept */
+	struct memcg_bpf_stalls host; /* tasks that reclaim for the whole machine */
+	__u64 calm[MEMCG_BPF_CALM];   /* cgroups that nothing governs; see walk.h */
 };
 
 /* Shared with core.bpf.c: the loader puts core's maps in place of these by name. */
@@ -121,39 +131,86 @@ struct {
 	__type(value, struct memcg_bpf_counters);
 } memcg_counters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH); /* cgroup id → how long its tasks wait; one for each
+					    binding */
+	__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);
+	__type(key, __u64);
+	__type(value, struct memcg_bpf_stalls);
+} memcg_stalls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct memcg_bpf_started);
+} memcg_started SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* cgroup id → how it suffers; kept only while a policy
+						wants to know */
+	__uint(max_entries, MEMCG_BPF_SUFFERING_MAX);
+	__type(key, __u64);
+	__type(value, struct memcg_bpf_suffering);
+} memcg_suffering SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18); /* about 1000 actions between two turns of the daemon */
+} memcg_actions SEC(".maps");
+
 /* A variable, for its address is a constant in the program: no look-up. libbpf makes it the one
  * value of a map called as the section. */
 struct memcg_bpf_world memcg_world SEC(".data.memcg");
 
-/* Which cgroups above one are governed: the answer of the last look, for each object and CPU. */
+/* What is above a cgroup (walk.h), as a program last found it. */
 struct memcg_bpf_seen {
 	__u64 serial;
 	__u64 generation;
-	__u64 above; /* MEMCG_BPF_ABOVE and the other parts named in walk.h */
+	__u64 above;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, MEMCG_BPF_SEEN);
-	__type(key, __u32);
-	__type(value, struct memcg_bpf_seen);
-} seen SEC(".maps");
-
 /* Declares the policy's parameter map: slot → struct NAME_params. */
-#define MEMCG_BPF_POLICY(name)                                                 \
-	struct name##_slot {                                                   \
-		__u64 in_force; /* 0: this policy is not bound in this slot */ \
-		struct name##_params params;                                   \
-	};                                                                     \
-	struct {                                                               \
-		__uint(type, BPF_MAP_TYPE_ARRAY); /* inlined look-up */        \
-		__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);                   \
-		__type(key, __u32);                                            \
-		__type(value, struct name##_slot);                             \
-	} params SEC(".maps");                                                 \
+#define MEMCG_BPF_POLICY(name)                                                       \
+	struct name##_slot {                                                         \
+		__u64 in_force; /* 0: this policy is not bound in this slot */       \
+		struct name##_params params;                                         \
+	};                                                                           \
+	struct {                                                                     \
+		__uint(type, BPF_MAP_TYPE_ARRAY); /* inlined look-up */              \
+		__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);                         \
+		__type(key, __u32);                                                  \
+		__type(value, struct name##_slot);                                   \
+	} params SEC(".maps");                                                       \
+	static const char memcg_bpf_name[MEMCG_BPF_NAME_MAX] SEC(".rodata") = #name; \
 	char LICENSE[] SEC("license") = "GPL"
 
+/*
+ * Declares what the policy remembers of each governed cgroup: struct NAME_state, zero when the
+ * cgroup is bound, kept when its parameters change, gone with the binding.
+ */
+#define MEMCG_BPF_STATE(name)                                \
+	struct {                                             \
+		__uint(type, BPF_MAP_TYPE_HASH);             \
+		__uint(max_entries, MEMCG_BPF_MAX_BINDINGS); \
+		__type(key, __u64);                          \
+		__type(value, struct name##_state);          \
+	} state SEC(".maps")
+
+/* That of the cgroup the policy is asked about; NULL when it is not bound any more, or not quite.
+ */
+#define memcg_bpf_state(ctx)                                                      \
+	({                                                                        \
+		__u64 __cgroup = (ctx)->cgroup; /* 6.1 wants keys on the stack */ \
+		bpf_map_lookup_elem(&state, &__cgroup);                           \
+	})
+
 #include "walk.h"
+#include "context.h"
 #include "growth.h"
+#include "ask.h"
+#include "hooks.h"
+#include "tick.h"
+#include "window.h"
 
 #endif

@@ -4,21 +4,23 @@
 #ifndef MEMCG_BPF_WALK_H
 #define MEMCG_BPF_WALK_H
 
-/* Since 6.2; before, memcg fields are read through bpf_probe_read_kernel(). */
+/* Since 6.2; before, fields are read through bpf_probe_read_kernel(). */
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
-#define MEMCG_BPF_READ(css, field)                                                             \
-	({                                                                                     \
-		typeof(((struct mem_cgroup *)0)->field) __value;                               \
-		const void *__css = (css); /* only the kernel's structs are relocated */       \
-		if (bpf_rdonly_cast)                                                           \
-			__value = ((struct mem_cgroup *)bpf_rdonly_cast(                       \
-					   __css, bpf_core_type_id_kernel(struct mem_cgroup))) \
-					  ->field;                                             \
-		else                                                                           \
-			__value = BPF_CORE_READ((struct mem_cgroup *)__css, field);            \
-		__value;                                                                       \
+/* A field of a kernel struct of which only the address is known. */
+#define MEMCG_BPF_FIELD(type, pointer, field)                                                    \
+	({                                                                                       \
+		typeof(((type *)0)->field) __value;                                              \
+		const void *__at = (pointer); /* only the kernel's structs relocate */           \
+		if (bpf_rdonly_cast)                                                             \
+			__value = ((type *)bpf_rdonly_cast(__at, bpf_core_type_id_kernel(type))) \
+					  ->field;                                               \
+		else                                                                             \
+			__value = BPF_CORE_READ((type *)__at, field);                            \
+		__value;                                                                         \
 	})
+
+#define MEMCG_BPF_READ(css, field) MEMCG_BPF_FIELD(struct mem_cgroup, css, field)
 
 #define MEMCG_BPF_PAGE_SHIFT 12
 
@@ -166,11 +168,12 @@ static __always_inline bool memcg_bpf_calm(struct cgroup *cgroup)
 }
 
 /* Out of line, to leave the registers to those who know already. */
-static __noinline __u64 memcg_bpf_learn(struct cgroup *cgroup, __u64 generation)
+static __noinline __u64 memcg_bpf_learn(struct cgroup *cgroup, __u64 generation, void *seen,
+					__u32 places)
 {
 	__u64 serial = cgroup->self.serial_nr, above = memcg_bpf_look(cgroup);
-	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
-	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
+	__u32 place = serial & (places - 1);
+	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(seen, &place);
 
 	if (!above) {
 		*memcg_bpf_calm_place(serial) = memcg_bpf_calm_word(serial, generation);
@@ -187,15 +190,15 @@ static __noinline __u64 memcg_bpf_learn(struct cgroup *cgroup, __u64 generation)
 
 /*
  * Which cgroups from here up are governed. Nearly always nothing has changed since this CPU last
- * asked for the same cgroup: ancestry never changes, and bindings are counted. The entry is read
- * before what it is checked by and written the other way round, for a task that preempts us here
- * may use it too.
+ * asked for the same cgroup: ancestry never changes, and bindings are counted. `seen` is the asking
+ * program's own: the kernel never runs a program on a CPU on which it is running already, so no
+ * entry is half one cgroup's and half another's.
  */
-static __always_inline __u64 memcg_bpf_above(struct cgroup *cgroup)
+static __always_inline __u64 memcg_bpf_recall(struct cgroup *cgroup, void *seen, __u32 places)
 {
 	__u64 serial = cgroup->self.serial_nr, generation = memcg_bpf_generation();
-	__u32 place = serial & (MEMCG_BPF_SEEN - 1);
-	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(&seen, &place);
+	__u32 place = serial & (places - 1);
+	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(seen, &place);
 
 	if (known) {
 		__u64 above = known->above;
@@ -203,8 +206,20 @@ static __always_inline __u64 memcg_bpf_above(struct cgroup *cgroup)
 		if (known->serial == serial && known->generation == generation)
 			return above;
 	}
-	return memcg_bpf_learn(cgroup, generation);
+	return memcg_bpf_learn(cgroup, generation, seen, places);
 }
+
+/* The last answers of one program, on each CPU. `places`: a power of two. */
+#define MEMCG_BPF_REMEMBER(name, places)                 \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, places);             \
+		__type(key, __u32);                      \
+		__type(value, struct memcg_bpf_seen);    \
+	} name SEC(".maps")
+
+#define memcg_bpf_above(cgroup, seen) \
+	memcg_bpf_recall(cgroup, seen, sizeof(*(seen)->max_entries) / sizeof(int))
 
 /* The slot of a governed cgroup; false when it has been unbound meanwhile. */
 static __always_inline bool memcg_bpf_slot(struct cgroup *cgroup, __u32 *slot)

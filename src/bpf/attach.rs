@@ -15,6 +15,13 @@ pub struct Candidates {
     pub chosen: Option<usize>,
 }
 
+impl Candidates {
+    /// The chosen candidate's program.
+    pub fn program(&self) -> Option<&str> {
+        self.all.get(self.chosen?).map(|(program, _)| program.as_str())
+    }
+}
+
 /// Splits `growth__0` into the hook's name and the candidate's number.
 fn split(program: &str) -> Option<(&str, u32)> {
     let (hook, number) = program.rsplit_once("__")?;
@@ -25,6 +32,7 @@ fn split(program: &str) -> Option<(&str, u32)> {
 pub fn kernel_has(btf: &Btf<'_>, section: &str) -> bool {
     match section.trim_start_matches('?').split_once('/') {
         Some(("tp_btf", name)) => btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some(),
+        Some(("iter", name)) => btf.type_by_name::<Func<'_>>(&format!("bpf_iter_{name}")).is_some(),
         Some((_, name)) => btf.type_by_name::<Func<'_>>(name).is_some(),
         None => true,
     }
@@ -56,8 +64,6 @@ pub fn choose(object: &mut OpenObject, hooks: &BTreeMap<String, Candidates>) {
     for mut program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
         let Some((hook, _)) = split(&name) else { continue };
-        let wanted =
-            hooks.get(hook).and_then(|c| c.all.get(c.chosen?)).is_some_and(|(program, _)| *program == name);
-        program.set_autoload(wanted);
+        program.set_autoload(hooks.get(hook).and_then(Candidates::program) == Some(&name));
     }
 }

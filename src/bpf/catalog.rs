@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::{Btf, ObjectBuilder};
 
 use super::core::BpfError;
+use super::schema::Counts;
 use super::{attach, log, schema};
 use crate::policy::encode::check_schema;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
@@ -27,8 +28,8 @@ pub struct Objects {
     pub schemas: BTreeMap<String, PolicySchema>,
     /// Files by policy name.
     pub files: BTreeMap<String, PathBuf>,
-    /// Policies that want the subtree's counters.
-    pub counting: BTreeSet<String>,
+    /// Policies that want counters of the subtree, and which.
+    pub counts: BTreeMap<String, Counts>,
     /// Policy name → hook → candidate sections in the order of preference.
     pub hooks: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     /// The hooks by which core keeps counters, likewise.
@@ -90,13 +91,13 @@ fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
 
 fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     let (btf, hooks) = open(path)?;
-    let (schema, counting) = schema::read(&btf, name, hooks.keys().cloned().collect())
+    let (schema, counts) = schema::read(&btf, name, hooks.keys().cloned().collect())
         .map_err(|e| BpfError::Open { path: path.to_owned(), why: e.to_string() })?;
     if let Some(fault) = check_schema(&schema).first() {
         return Err(BpfError::Open { path: path.to_owned(), why: fault.to_string() });
     }
-    if counting {
-        objects.counting.insert(name.to_owned());
+    if counts > Counts::Nothing {
+        objects.counts.insert(name.to_owned(), counts);
     }
     objects.schemas.insert(name.to_owned(), schema);
     objects.files.insert(name.to_owned(), path.to_owned());
@@ -105,15 +106,24 @@ fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
 }
 
 impl Objects {
+    /// Policies that want counters of the subtree.
+    pub fn counting(&self) -> BTreeSet<String> {
+        self.counts.keys().cloned().collect()
+    }
+
+    /// The hooks a policy's own programs need, and those of core that count for it.
+    pub fn wanted(&self, policy: &str) -> Vec<String> {
+        let counts = self.counts.get(policy).copied().unwrap_or_default();
+        let own = self.hooks.get(policy).into_iter().flat_map(BTreeMap::keys);
+        own.chain(self.core_hooks.keys().filter(|hook| counts.needs(hook))).cloned().collect()
+    }
+
     /// Everything that can be used, for people and programs to read.
     pub fn reports(&self, kernel: &KernelReport) -> Vec<PolicyReport> {
         self.schemas
             .values()
             .map(|schema| {
-                let mut hooks = schema.hooks.clone();
-                if self.counting.contains(&schema.name) {
-                    hooks.extend(self.core_hooks.keys().cloned());
-                }
+                let hooks = self.wanted(&schema.name);
                 let lacking = |hook: &&String| !kernel.hooks.get(*hook).is_some_and(Option::is_some);
                 PolicyReport {
                     name: schema.name.clone(),

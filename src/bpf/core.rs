@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut};
 use thiserror::Error;
 
 use super::attach::{self, Candidates};
 use super::pins::{self, Links, Pins};
 use super::policy::PolicyObject;
+use super::schema::Counts;
 use super::shared::{self, Op};
-use super::{actions, events, log};
+use super::{actions, events, log, visit};
 use crate::names::{CgroupId, CgroupPath};
 
 /// What can go wrong between us and the kernel's BPF.
@@ -47,6 +48,9 @@ pub enum BpfError {
     /// A map operation failed.
     #[error("changing the map {map}: {why}")]
     Map { map: &'static str, why: libbpf_rs::Error },
+    /// A program could not be started, or run.
+    #[error("running {program}: {why}")]
+    Run { program: &'static str, why: std::io::Error },
     /// The path does not fit a registration.
     #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
     PathTooLong(CgroupPath),
@@ -61,6 +65,8 @@ pub enum BpfError {
 const COUNTERS: &str = "memcg_counters";
 /// The programs that follow cgroups; attached while anything is bound or registered.
 const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
+/// The program that is shown a cgroup to note where it is.
+const PLACE: &str = "place";
 
 /// Our hands on the kernel's BPF.
 pub struct Kernel {
@@ -72,6 +78,8 @@ pub struct Kernel {
     pins: Pins,
     life: Links,
     counting: Links,
+    /// Which policies each slot holds.
+    holds: BTreeMap<u32, BTreeSet<String>>,
     policies: BTreeMap<String, PolicyObject>,
     files: BTreeMap<String, PathBuf>,
     btf: Btf<'static>,
@@ -89,7 +97,9 @@ impl Kernel {
         let hooks = attach::candidates(&opened, Some(&btf));
         attach::choose(&mut opened, &hooks);
         for mut program in opened.progs_mut() {
-            if LIFE.iter().any(|life| program.name() == *life) {
+            let section = program.section().to_string_lossy().into_owned();
+            let ours = LIFE.iter().chain([&PLACE]).any(|name| program.name() == *name);
+            if ours && attach::kernel_has(&btf, &section) {
                 program.set_autoload(true);
             }
         }
@@ -117,6 +127,7 @@ impl Kernel {
             pins: Pins::new(Path::new(pins::ROOT)),
             life: Links::new("core"),
             counting: Links::new("core"),
+            holds: BTreeMap::new(),
             policies: BTreeMap::new(),
             files,
             btf,
@@ -132,9 +143,7 @@ impl Kernel {
     }
 
     fn command(&self, op: Op, verb: &'static str, value: u64, slot: u32, flags: u32) -> Result<(), BpfError> {
-        let program = self.core.progs_mut().find(|p| p.name() == "command").ok_or_else(|| {
-            BpfError::Missing { object: "core.bpf.o".into(), what: "program command".into() }
-        })?;
+        let program = self.program("command")?;
         let mut context = shared::command(op, value, slot, flags);
         let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
         let output = program.test_run(input).map_err(|why| BpfError::Map { map: "memcg_bindings", why })?;
@@ -150,7 +159,7 @@ impl Kernel {
             return Ok(());
         }
         let path = self.files.get(name).ok_or_else(|| BpfError::NoPolicy(name.to_owned()))?;
-        let object = PolicyObject::load(path, &self.btf, &self.shared)?;
+        let object = PolicyObject::load(name, path, &self.btf, &self.shared)?;
         self.policies.insert(name.to_owned(), object);
         Ok(())
     }
@@ -158,17 +167,29 @@ impl Kernel {
     /// Writes a policy's parameters into a slot that nobody is bound to yet.
     pub fn put(&mut self, policy: &str, slot: u32, params: &[u8]) -> Result<(), BpfError> {
         self.load_policy(policy)?;
+        self.holds.entry(slot).or_default().insert(policy.to_owned());
         self.policies.get(policy).ok_or_else(|| BpfError::NoPolicy(policy.to_owned()))?.put(slot, params)
     }
 
     /// Empties a slot in every loaded policy.
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
+        self.holds.remove(&slot);
         self.policies.values().try_for_each(|policy| policy.clear(slot))
     }
 
-    /// Binds a cgroup to a slot, or moves it to another.
+    /// Binds a cgroup to a slot, or moves it to another. What policies remember of it stays, if they stay.
     pub fn bind(&self, cgroup: CgroupId, slot: u32, count: bool) -> Result<(), BpfError> {
-        self.command(Op::Bind, "bind", cgroup.0, slot, flags(count))
+        let none = BTreeSet::new();
+        let held = self.holds.get(&slot).unwrap_or(&none);
+        let (stay, go): (Vec<_>, Vec<_>) = self.policies.iter().partition(|(name, _)| held.contains(*name));
+        // Memory first: a policy that is asked before it has any is asked in vain.
+        stay.iter().try_for_each(|(_, policy)| policy.remember(cgroup))?;
+        self.command(Op::Bind, "bind", cgroup.0, slot, flags(count))?;
+        go.iter().for_each(|(_, policy)| policy.forget(cgroup));
+        if stay.iter().any(|(_, policy)| policy.ticks()) {
+            visit::show(&self.program(PLACE)?, cgroup)?;
+        }
+        stay.iter().try_for_each(|(_, policy)| policy.tick(cgroup))
     }
 
     /// Ends a cgroup's binding; one that does not exist is no error.
@@ -177,6 +198,7 @@ impl Kernel {
         if let Err(error) = self.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
             tracing::debug!(%error, "unbind");
         }
+        self.policies.values().for_each(|policy| policy.forget(cgroup));
     }
 
     /// Never refuses memory to who is in this cgroup: the daemon's, and that of the next one under the same path, which
@@ -229,11 +251,11 @@ impl Kernel {
             self.life.release();
             failed.insert(String::new(), error);
         }
+        let counts = self.counts(counting);
+        let wanted: Vec<String> = self.counters_of(counts).collect();
         if let Some(first) = counting.first()
-            && self.counting.is_empty()
-            && let Err(error) = self.attach_counting()
+            && let Err(error) = self.attach_counting(&wanted)
         {
-            self.counting.release();
             failed.insert(first.clone(), error);
         }
         for (name, policy) in &mut self.policies {
@@ -243,9 +265,7 @@ impl Kernel {
                 failed.insert(name.clone(), error);
             }
         }
-        if counting.is_empty() {
-            self.counting.release();
-        }
+        self.counting.keep(&wanted);
         if !life {
             self.life.release();
         }
@@ -259,9 +279,9 @@ impl Kernel {
         Ok(())
     }
 
-    fn attach_counting(&mut self) -> Result<(), BpfError> {
-        let chosen = chosen_programs(&self.counting_hooks);
-        let links = chosen.map(|name| self.attach(&name).map(|link| (name, link)));
+    fn attach_counting(&mut self, wanted: &[String]) -> Result<(), BpfError> {
+        let new = wanted.iter().filter(|name| !self.counting.has(name));
+        let links = new.map(|name| Ok((name.clone(), self.attach(name)?)));
         let links = links.collect::<Result<_, BpfError>>()?;
         self.counting.hold(links, &self.pins);
         Ok(())
@@ -286,11 +306,26 @@ impl Kernel {
     }
 
     fn attach(&self, name: &str) -> Result<Link, BpfError> {
-        let program = self.core.progs_mut().find(|p| p.name() == name).ok_or_else(|| BpfError::Missing {
-            object: "core.bpf.o".into(),
-            what: format!("program {name}"),
-        })?;
-        program.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
+        self.program(name)?.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
+    }
+
+    fn program(&self, name: &str) -> Result<ProgramMut<'_>, BpfError> {
+        self.core
+            .progs_mut()
+            .find(|p| p.name() == name)
+            .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("program {name}") })
+    }
+
+    /// What must be counted for these policies.
+    fn counts(&self, policies: &BTreeSet<String>) -> Counts {
+        let of = |name| self.policies.get(name).map_or(Counts::Nothing, PolicyObject::counts);
+        policies.iter().map(of).max().unwrap_or_default()
+    }
+
+    /// The programs that count it.
+    fn counters_of(&self, counts: Counts) -> impl Iterator<Item = String> {
+        let hooks = self.counting_hooks.iter().filter(move |(hook, _)| counts.needs(hook));
+        hooks.filter_map(|(_, c)| c.program().map(str::to_owned))
     }
 
     /// The subtree's counters of a governed cgroup, by the names of `struct memcg_bpf_counters`.
@@ -353,9 +388,4 @@ fn carry(earlier: &MapHandle, counters: &MapHandle) {
 
 fn flags(count: bool) -> u32 {
     if count { shared::BINDING_COUNT } else { 0 }
-}
-
-/// The names of the chosen candidates' programs.
-pub(super) fn chosen_programs(hooks: &BTreeMap<String, Candidates>) -> impl Iterator<Item = String> {
-    hooks.values().filter_map(|c| c.all.get(c.chosen?).map(|(program, _)| program.clone()))
 }

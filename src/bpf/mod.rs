@@ -15,6 +15,7 @@ mod schema;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 pub use actions::Actions;
 pub use core::{BpfError, Kernel};

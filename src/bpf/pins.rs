@@ -92,6 +92,11 @@ impl Links {
         self.held.is_empty()
     }
 
+    /// Is this program attached?
+    pub fn has(&self, program: &str) -> bool {
+        self.held.iter().any(|(held, _)| held == program)
+    }
+
     /// Holds links, by the names of their programs.
     pub fn hold(&mut self, links: Vec<(String, Link)>, pins: &Pins) {
         self.held.extend(links);
@@ -115,7 +120,12 @@ impl Links {
 
     /// Detaches all.
     pub fn release(&mut self) {
-        for (program, mut link) in self.held.drain(..) {
+        self.keep(&[]);
+    }
+
+    /// Detaches all but these programs.
+    pub fn keep(&mut self, programs: &[String]) {
+        for (program, mut link) in self.held.extract_if(.., |(held, _)| !programs.contains(held)) {
             if link.pin_path().is_some()
                 && let Err(error) = link.unpin()
             {

@@ -1,36 +1,54 @@
 //! One policy's object in the kernel: its parameters by slot, its programs attached while somebody is bound.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use libbpf_rs::{Btf, MapCore, MapFlags, MapHandle, Object, ObjectBuilder};
+use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
 use super::attach::{self, Candidates};
-use super::core::{BpfError, chosen_programs};
+use super::core::BpfError;
 use super::pins::{Links, Pins};
-use super::{log, shared};
+use super::schema::Counts;
+use super::{log, schema, shared};
+use crate::names::CgroupId;
 
 /// Map that every policy object has (`MEMCG_BPF_POLICY`).
 const PARAMS: &str = "params";
+/// What a policy remembers of each governed cgroup (`MEMCG_BPF_STATE`).
+const STATE: &str = "state";
+/// The timers of the hook `tick` (`MEMCG_BPF_TICK`), and the program that starts one.
+const TICKING: &str = "ticking";
+const TICK: &str = "tick";
 
 pub struct PolicyObject {
     object: Object,
     params: MapHandle,
     slot_size: usize,
+    /// Both keyed by cgroup.
+    state: Option<MapHandle>,
+    ticking: Option<MapHandle>,
+    counts: Counts,
     hooks: BTreeMap<String, Candidates>,
     links: Links,
 }
 
 impl PolicyObject {
     /// Opens and loads the object with core's maps in place of its own of the same name.
-    pub fn load(path: &Path, btf: &Btf<'_>, shared: &BTreeMap<String, MapHandle>) -> Result<Self, BpfError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.trim_end_matches(".bpf.o").to_owned();
+    pub fn load(
+        name: &str,
+        path: &Path,
+        btf: &Btf<'_>,
+        shared: &BTreeMap<String, MapHandle>,
+    ) -> Result<Self, BpfError> {
         let open_error = |why: String| BpfError::Open { path: path.to_owned(), why };
         let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(path));
         let mut opened = opened.map_err(|e| open_error(format!("{e:#} {said}")))?;
         let hooks = attach::candidates(&opened, Some(btf));
+        let own = Btf::from_path(path).map_err(|e| open_error(format!("{e:#}")))?;
+        let (_, counts) = schema::read(&own, name, hooks.keys().cloned().collect())
+            .map_err(|e| open_error(e.to_string()))?;
         attach::choose(&mut opened, &hooks);
         for mut map in opened.maps_mut() {
             if let Some(core) = shared.get(map.name().to_string_lossy().as_ref()) {
@@ -40,13 +58,16 @@ impl PolicyObject {
         let (object, said) = log::quietly(|| opened.load());
         let object =
             object.map_err(|e| BpfError::Load { path: path.to_owned(), why: format!("{e:#}"), log: said })?;
-        let params = object
-            .maps()
-            .find(|m| m.name() == PARAMS)
+        let map = |name: &str| {
+            let found = object.maps().find(|m| m.name() == name);
+            found.map(|m| MapHandle::try_from(&m)).transpose().map_err(|e| open_error(format!("{e:#}")))
+        };
+        let params = map(PARAMS)?
             .ok_or_else(|| open_error("it has no map 'params': use MEMCG_BPF_POLICY()".to_owned()))?;
         let slot_size = usize::try_from(params.value_size()).map_err(|e| open_error(e.to_string()))?;
-        let params = MapHandle::try_from(&params).map_err(|e| open_error(format!("{e:#}")))?;
-        Ok(PolicyObject { object, params, slot_size, hooks, links: Links::new(&name) })
+        let (state, ticking) = (map(STATE)?, map(TICKING)?);
+        let links = Links::new(name);
+        Ok(PolicyObject { object, params, slot_size, state, ticking, counts, hooks, links })
     }
 
     /// Writes parameters into a slot and puts the policy in force there.
@@ -70,17 +91,74 @@ impl PolicyObject {
             .map_err(|why| BpfError::Map { map: PARAMS, why })
     }
 
+    /// Which of the subtree's counters it wants kept.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Does it want to be asked again and again?
+    pub fn ticks(&self) -> bool {
+        self.ticking.is_some() && self.hooks.get(TICK).is_some_and(|c| c.chosen.is_some())
+    }
+
+    /// Gives it memory for a cgroup, empty unless it has some already.
+    pub fn remember(&self, cgroup: CgroupId) -> Result<(), BpfError> {
+        for map in self.state.iter().chain(&self.ticking) {
+            let empty = vec![0; usize::try_from(map.value_size()).unwrap_or_default()];
+            match map.update(&cgroup.0.to_ne_bytes(), &empty, MapFlags::NO_EXIST) {
+                Err(why) if why.kind() != ErrorKind::AlreadyExists => {
+                    return Err(BpfError::Map { map: STATE, why });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes its memory of a cgroup away, and with it the timer.
+    pub fn forget(&self, cgroup: CgroupId) {
+        for map in self.state.iter().chain(&self.ticking) {
+            match map.delete(&cgroup.0.to_ne_bytes()) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(%error, "forgetting a cgroup")
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts the cgroup's timer; one that runs goes on.
+    pub fn tick(&self, cgroup: CgroupId) -> Result<(), BpfError> {
+        let program = self.hooks.get(TICK).and_then(Candidates::program);
+        let Some(program) = self.object.progs_mut().find(|p| Some(p.name()) == program.map(OsStr::new))
+        else {
+            return Ok(());
+        };
+        let mut context = cgroup.0.to_ne_bytes();
+        let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
+        let output = program.test_run(input).map_err(|why| BpfError::Map { map: TICKING, why })?;
+        match output.return_value as i32 {
+            0 => Ok(()),
+            code => {
+                let why = std::io::Error::from_raw_os_error(code.saturating_neg());
+                Err(BpfError::Run { program: TICK, why })
+            }
+        }
+    }
+
     /// Attaches the chosen programs, once.
     pub fn attach(&mut self, pins: &Pins) -> Result<(), BpfError> {
         if !self.links.is_empty() {
             return Ok(());
         }
         let mut links = Vec::new();
-        for name in chosen_programs(&self.hooks) {
-            let program = self.object.progs_mut().find(|p| p.name() == name.as_str());
+        let chosen = self.hooks.iter().filter(|(hook, _)| *hook != TICK);
+        for name in chosen.filter_map(|(_, c)| c.program()) {
+            let program = self.object.progs_mut().find(|p| p.name() == name);
             let Some(program) = program else { continue };
-            let link = program.attach().map_err(|why| BpfError::Attach { program: name.clone(), why })?;
-            links.push((name, link));
+            let link = program.attach();
+            let link = link.map_err(|why| BpfError::Attach { program: name.to_owned(), why })?;
+            links.push((name.to_owned(), link));
         }
         self.links.hold(links, pins);
         Ok(())

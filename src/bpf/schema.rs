@@ -32,7 +32,30 @@ struct Tags {
     default: Option<String>,
     range: Option<String>,
     self_binding: bool,
-    counters: bool,
+    counts: Counts,
+}
+
+/// Which counters of the subtree a policy wants kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counts {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those of stalls, reclaim, refaults and OOM, which cost nothing while there is memory.
+    Pressure,
+    /// All.
+    Everything,
+}
+
+impl Counts {
+    /// Is this one of core's hooks needed?
+    pub fn needs(self, hook: &str) -> bool {
+        match self {
+            Counts::Nothing => false,
+            Counts::Pressure => hook != "count_growth" && hook != "count_charge",
+            Counts::Everything => true,
+        }
+    }
 }
 
 fn text(name: Option<&OsStr>) -> String {
@@ -53,7 +76,8 @@ fn tags_of(btf: &Btf<'_>, target: TypeId) -> BTreeMap<Option<u32>, Tags> {
             Some(("default", rest)) => entry.default = Some(rest.to_owned()),
             Some(("range", rest)) => entry.range = Some(rest.to_owned()),
             _ if words == "self-binding" => entry.self_binding = true,
-            _ if words == "counters" => entry.counters = true,
+            _ if words == "counters" => entry.counts = Counts::Everything,
+            _ if words == "pressure" => entry.counts = entry.counts.max(Counts::Pressure),
             // A tag of a later version: not ours to judge.
             _ => {}
         }
@@ -97,9 +121,13 @@ fn kind_of(member: &str, ty: BtfType<'_>) -> Result<(ParamKind, usize), SchemaEr
     Ok((kind, 8))
 }
 
-/// Reads the schema of the policy `name`; `hooks` come from the object's programs. Also says whether it wants the
-/// subtree's counters.
-pub fn read(btf: &btf::Btf<'_>, name: &str, hooks: Vec<String>) -> Result<(PolicySchema, bool), SchemaError> {
+/// Reads the schema of the policy `name`; `hooks` come from the object's programs. Also says which of the subtree's
+/// counters it wants.
+pub fn read(
+    btf: &btf::Btf<'_>,
+    name: &str,
+    hooks: Vec<String>,
+) -> Result<(PolicySchema, Counts), SchemaError> {
     let params = btf
         .type_by_name::<Struct<'_>>(&format!("{name}_params"))
         .ok_or_else(|| SchemaError::NoParams(name.to_owned()))?;
@@ -107,7 +135,8 @@ pub fn read(btf: &btf::Btf<'_>, name: &str, hooks: Vec<String>) -> Result<(Polic
     let own = tags.remove(&None).unwrap_or_default();
     let mut members = Vec::new();
     for (index, member) in params.iter().enumerate() {
-        let member_name = text(member.name);
+        // `for` is a word of C's: the parameter is the member `for_`.
+        let member_name = text(member.name).trim_end_matches('_').to_owned();
         let MemberAttr::Normal { offset } = member.attr else {
             return Err(SchemaError::Member(member_name));
         };
@@ -127,6 +156,9 @@ pub fn read(btf: &btf::Btf<'_>, name: &str, hooks: Vec<String>) -> Result<(Polic
             range: tag.range,
         });
     }
+    // The times that these hooks are told are core's to keep.
+    let told = hooks.iter().any(|hook| hook == "stall" || hook == "reclaim");
+    let counts = if told { own.counts.max(Counts::Pressure) } else { own.counts };
     let schema = PolicySchema {
         name: name.to_owned(),
         doc: own.doc,
@@ -135,5 +167,5 @@ pub fn read(btf: &btf::Btf<'_>, name: &str, hooks: Vec<String>) -> Result<(Polic
         params: members,
         size: params.size(),
     };
-    Ok((schema, own.counters))
+    Ok((schema, counts))
 }

@@ -41,11 +41,12 @@ pub fn command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
     bytes
 }
 
-/// `struct memcg_bpf_binding`.
-pub fn binding(slot: u32, flags: u32) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    let (low, high) = bytes.split_at_mut(4);
+/// `struct memcg_bpf_binding`; its last member, the cgroup's place, is the kernel's to fill in.
+pub fn binding(slot: u32, flags: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let (low, rest) = bytes.split_at_mut(4);
     low.copy_from_slice(&slot.to_ne_bytes());
+    let (high, _) = rest.split_at_mut(4);
     high.copy_from_slice(&flags.to_ne_bytes());
     bytes
 }

@@ -172,15 +172,11 @@ fn prepare(level: &Level) -> Result<Prepared> {
 fn means(objects: &catalog::Objects, report: &KernelReport, config: &Config) -> Means {
     let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (policy, hooks) in &objects.hooks {
-        let mut wanted: Vec<&String> = hooks.keys().collect();
-        if objects.counting.contains(policy) {
-            wanted.extend(objects.core_hooks.keys());
-        }
-        for hook in wanted {
-            let has = report.hooks.get(hook).is_some_and(Option::is_some);
+    for policy in objects.hooks.keys() {
+        for hook in objects.wanted(policy) {
+            let has = report.hooks.get(&hook).is_some_and(Option::is_some);
             let list = if has { &mut offered } else { &mut missing };
-            list.entry(policy.clone()).or_default().push(hook.clone());
+            list.entry(policy.clone()).or_default().push(hook);
         }
     }
     let (profiles, faults) = profiles::load(Path::new("/"));
@@ -188,7 +184,7 @@ fn means(objects: &catalog::Objects, report: &KernelReport, config: &Config) -> 
     Means {
         catalog: Catalog { policies: objects.schemas.clone(), profiles },
         allow: Allow { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
-        counting: objects.counting.clone(),
+        counting: objects.counting(),
         offered,
         missing,
     }
