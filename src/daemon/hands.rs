@@ -85,6 +85,11 @@ impl Hands {
         outcome
     }
 
+    /// Is a policy in force on the cgroup? Counters are kept for none but the bound.
+    pub fn governs(&self, cgroup: CgroupId) -> bool {
+        !self.kernel.counters(cgroup).is_empty()
+    }
+
     fn one(&mut self, effect: Effect, outcome: &mut Outcome) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {

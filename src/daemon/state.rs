@@ -28,6 +28,8 @@ pub struct Daemon {
     pub discovery: Discovery,
     /// Unit files as the last search found them; systemd may not have read them yet.
     pub unit_files: UnitFiles,
+    /// Units with other files than before since the last daemon-reload: what systemd says of theirs may be older.
+    pub unread: BTreeSet<UnitName>,
     /// Units that ran when systemd last told of them, since the last daemon-reload.
     pub seen_running: BTreeMap<UnitName, CgroupId>,
     pub specifiers: Specifiers,
@@ -51,6 +53,7 @@ impl Daemon {
             inquiry: None,
             discovery: Discovery::default(),
             unit_files: UnitFiles::default(),
+            unread: BTreeSet::new(),
             seen_running: BTreeMap::new(),
             specifiers: super::units::specifiers(),
             walks: 1,

@@ -12,7 +12,7 @@ use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::source::specifier::Specifiers;
 use crate::source::unit::{policy_of, slice_of};
-use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitInfo, read_unit_files};
+use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitFiles, UnitInfo, read_unit_files};
 
 /// What specifiers stand for on this machine.
 pub fn specifiers() -> Specifiers {
@@ -49,8 +49,8 @@ impl Daemon {
                 // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
                 self.apply(Input::Announce(found.discovery.wants_announcements())).await;
                 self.discovery = found.discovery;
-                self.unit_files = found.files;
-                self.foresee().await;
+                let before = std::mem::replace(&mut self.unit_files, found.files);
+                self.foresee(&before).await;
                 // Units that had a policy and may have lost it.
                 let known = self.world.units();
                 if let Some(inquiry) = &mut self.inquiry {
@@ -58,17 +58,25 @@ impl Daemon {
                 }
             }
             Answer::Unit(info) => self.read(&info).await,
-            Answer::NoSuchUnit(unit) => drop(self.apply(Input::UnitForgotten(unit)).await),
+            Answer::NoSuchUnit(unit) if self.unread.contains(&unit) => {}
+            Answer::NoSuchUnit(unit) => {
+                tracing::debug!("{unit}: systemd knows of none");
+                self.apply(Input::UnitForgotten(unit)).await;
+            }
             Answer::Failed(error) => tracing::warn!("{error}"),
         }
     }
 
     /// Registers for the next start of units what their files say now: systemd may read them, and start a unit, in one
     /// breath. What runs is left alone until systemd has read them.
-    async fn foresee(&mut self) {
+    async fn foresee(&mut self, before: &UnitFiles) {
         let units: Vec<UnitName> = self.discovery.units.union(&self.world.units()).cloned().collect();
         for unit in units {
-            let Some(info) = self.unit_files.forecast(&unit) else { continue };
+            let forecast = self.unit_files.forecast(&unit);
+            if !before.is_empty() && forecast != before.forecast(&unit) {
+                self.unread.insert(unit.clone());
+            }
+            let Some(info) = forecast else { continue };
             // What is wrong in them is told when systemd has read them.
             let (files, _) = read_unit_files(&info);
             let (request, _) = policy_of(&unit, &files, &self.specifiers);
@@ -78,12 +86,14 @@ impl Daemon {
             };
             let Some(path) = path else { continue };
             let request = request.filter(|_| forbidden(&path).is_none());
+            tracing::debug!("{unit} by its files as they are now: a policy: {}", request.is_some());
             self.apply(Input::Unit { unit, path, cgroup: None, request }).await;
         }
     }
 
     /// One of systemd's events.
     pub async fn systemd_event(&mut self, event: Event) {
+        tracing::debug!("systemd: {event:?}");
         self.sweep().await;
         match event {
             Event::UnitChanged(unit) | Event::JobDone(unit) => {
@@ -102,6 +112,7 @@ impl Daemon {
             }
             Event::Reloaded => {
                 self.seen_running.clear();
+                self.unread.clear();
                 self.rescan().await;
             }
             Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
@@ -135,7 +146,9 @@ impl Daemon {
     /// unit's next start.
     async fn read(&mut self, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
-        let forecast = if info.stale { self.unit_files.forecast(&info.name) } else { None };
+        // It says so of files that it knows; a drop-in directory that is new it may not have noticed.
+        let stale = info.stale || self.unread.contains(&info.name);
+        let forecast = if stale { self.unit_files.forecast(&info.name) } else { None };
         let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
         let (request, said) = policy_of(&info.name, &files, &self.specifiers);
         warnings.extend(said);
@@ -146,6 +159,12 @@ impl Daemon {
             info.control_group_id.filter(|id| *id != 0).map(CgroupId).or_else(|| mount::id(&path).ok());
         // systemd may answer with a cgroup that is gone by now.
         let cgroup = cgroup.filter(|id| mount::id(&path).ok() == Some(*id));
+        tracing::debug!(
+            "{} by systemd: {:?}, cgroup {cgroup:?}, a policy: {}, files not read yet: {stale}",
+            info.name,
+            info.active,
+            request.is_some()
+        );
         let request = request.filter(|_| {
             let why = forbidden(&path).or_else(|| cgroup.and_then(|_| uncontrolled(&path)));
             if let Some(sentence) = &why {
@@ -157,11 +176,20 @@ impl Daemon {
             Some(id) => self.seen_running.insert(info.name.clone(), id),
             None => self.seen_running.remove(&info.name),
         };
-        let cgroup = cgroup.filter(|id| !info.stale || before != Some(*id));
+        let cgroup = cgroup.filter(|id| !stale || before != Some(*id));
         if info.transient && request.is_some() {
             self.transient.insert(path.clone());
         }
+        let ahead = !info.transient && request.is_some();
+        let late = cgroup.filter(|id| ahead && !self.hands.governs(*id));
         self.apply(Input::Unit { unit: info.name.clone(), path, cgroup, request }).await;
+        if late.is_some_and(|id| self.hands.governs(id)) {
+            tracing::info!(
+                OBJECT_SYSTEMD_UNIT = info.name.as_str(),
+                "{} was running already when its policy came into force",
+                info.name
+            );
+        }
     }
 
     fn runs(&self, unit: &UnitName) -> bool {

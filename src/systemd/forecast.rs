@@ -42,6 +42,11 @@ impl UnitFiles {
         UnitFiles { transient: root.join(TRANSIENT), ..UnitFiles::default() }
     }
 
+    /// True before the first search.
+    pub fn is_empty(&self) -> bool {
+        self.directories == 0
+    }
+
     /// From here on what is added is in the next directory of the search path.
     pub(super) fn next_directory(&mut self) {
         self.directories = self.directories.saturating_add(1);
