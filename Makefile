@@ -24,6 +24,13 @@ BPF_ARCH = $(or $(BPF_ARCH_$(MACHINE)),$(error The BPF objects know the register
 # Without block placement: Linux 6.1 refuses loops that are entered in the middle.
 BPF_FLAGS = -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ibpf -Wall -Werror -mllvm -disable-block-placement
 
+# The same commit gives the same files: times come from SOURCE_DATE_EPOCH, by default the commit's.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+export SOURCE_DATE_EPOCH
+# The command that writes manual pages and completions; for a cross build, one that runs here.
+COMMAND ?= $(RELEASE)/memcg-bpf
+ZSH_FUNCTIONS ?= $(PREFIX)/share/zsh/vendor-completions
+
 INSTALL := install -D -m 644
 INSTALL_PROGRAM := install -D -m 755
 # What names our programs, with their place written in: $(call INSTALL_NAMING,from,to).
@@ -92,6 +99,18 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 		$(INSTALL) $$object $(DESTDIR)/usr/lib/memcg-bpf/$${object#target/bpf/}; done
 	set -e; for hook in oci-hooks/*.json; do \
 		$(call INSTALL_NAMING,$$hook,$(DESTDIR)/usr/share/containers/oci/hooks.d/$${hook#oci-hooks/}); done
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
+		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8
+	rm -rf target/man
+	$(COMMAND) manual --prose packaging/man --objects target/bpf \
+		--date "$$(date -u -d @$(SOURCE_DATE_EPOCH) +%F)" target/man
+	set -e; for page in target/man/*; do \
+		$(INSTALL) $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+	$(COMMAND) completion bash | \
+		$(INSTALL) /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/memcg-bpf
+	$(COMMAND) completion zsh | $(INSTALL) /dev/stdin $(DESTDIR)$(ZSH_FUNCTIONS)/_memcg-bpf
+	$(COMMAND) completion fish | \
+		$(INSTALL) /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/memcg-bpf.fish
 	$(call INSTALL_NAMING,systemd/memcg-bpfd.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpfd.service)
 	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
 	$(INSTALL) systemd/org.memcg.Bpf1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.memcg.Bpf1.service

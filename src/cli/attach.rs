@@ -1,11 +1,12 @@
 //! `memcg-bpf attach`: a policy line on a cgroup, as operator, until it is detached or the cgroup goes.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
 use super::client::Client;
 use super::explain::describe;
 use super::screen::{Screen, json};
-use super::{Answer, Which, target};
+use super::{Answer, Which, completion, target};
 use crate::report::BindingReport;
 
 /// Put a policy on a running unit, container or cgroup
@@ -21,7 +22,7 @@ pub(super) struct Attach {
     #[command(flatten)]
     which: Which,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
-    #[arg(value_name = "LINE", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "LINE", required = true, trailing_var_arg = true, add = ArgValueCandidates::new(completion::line_words))]
     line: Vec<String>,
 }
 

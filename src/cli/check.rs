@@ -5,11 +5,12 @@ mod files;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use serde::Serialize;
 
-use super::Answer;
 use super::policies::ObjectDir;
 use super::screen::{json, one_line};
+use super::{Answer, completion};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
 use crate::policy::fault::Fault;
@@ -27,7 +28,7 @@ const AROUND: usize = 40;
 The exit status is 0 when all is in order, and 1 when something is wrong.")]
 pub(super) struct Check {
     /// The policy line
-    #[arg(value_name = "LINE", required_unless_present = "unit", conflicts_with = "unit")]
+    #[arg(value_name = "LINE", required_unless_present = "unit", conflicts_with = "unit", add = ArgValueCandidates::new(completion::line_words))]
     line: Vec<String>,
     /// Unit files and drop-ins instead of a line
     #[arg(long, value_name = "FILE", num_args = 1..)]

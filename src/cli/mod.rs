@@ -4,9 +4,11 @@
 mod attach;
 mod check;
 mod client;
+mod completion;
 mod detach;
 mod doctor;
 mod explain;
+mod manual;
 mod pause;
 mod policies;
 mod screen;
@@ -17,6 +19,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 
 use screen::Screen;
 
@@ -67,19 +70,30 @@ enum Command {
     Policies(policies::Policies),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Completion(completion::Completion),
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 /// The cgroup that a person means.
 #[derive(Debug, Args)]
 struct Which {
     /// Cgroup path, unit name, container id (or its beginning), or process id
-    #[arg(value_name = "CGROUP")]
+    #[arg(value_name = "CGROUP", add = ArgValueCandidates::new(completion::cgroups))]
     cgroup: String,
 }
 
 /// The whole program: arguments, standard output, exit status (0 good, 1 not, 2 wrong usage).
 pub fn main() -> ExitCode {
-    run(std::env::args_os())
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match completion::answered(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => run(args),
+        Err(error) => {
+            screen::complain(&format!("memcg-bpf: {error}\n"));
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -108,6 +122,8 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policies(it) => it.run(&screen, cli.json),
         Command::Check(it) => it.run(cli.json),
         Command::Doctor(it) => it.run(&screen, cli.json),
+        Command::Completion(it) => it.run(),
+        Command::Manual(it) => it.run(),
     };
     match answer {
         Ok(answer) => {

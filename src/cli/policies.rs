@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
-use super::Answer;
 use super::screen::{Screen, complain, json, one_line, wrapped};
+use super::{Answer, completion};
 use crate::bpf::catalog::{CORE_OBJECT, Objects, POLICY_DIRS, load};
 use crate::bpf::kernel;
 use crate::policy::schema::PolicySchema;
@@ -19,7 +20,7 @@ use crate::report::{KernelReport, PolicyInForce, PolicyReport};
   memcg-bpf policies deny")]
 pub(super) struct Policies {
     /// Only this policy
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(completion::policy_names))]
     name: Option<String>,
     #[command(flatten)]
     objects: ObjectDir,
@@ -34,6 +35,11 @@ pub(super) struct ObjectDir {
 }
 
 impl ObjectDir {
+    /// Where packages put them.
+    pub fn installed() -> Self {
+        ObjectDir { objects: None }
+    }
+
     /// Reads all objects; bad ones are errors inside.
     pub fn read(&self) -> Objects {
         match &self.objects {
@@ -53,7 +59,7 @@ impl Defaults {
         let of = |schema: PolicySchema| {
             schema.params.into_iter().map(|param| (param.name, param.default)).collect()
         };
-        let objects = load(Path::new(CORE_OBJECT), &POLICY_DIRS.map(PathBuf::from));
+        let objects = ObjectDir::installed().read();
         Defaults(objects.schemas.into_iter().map(|(name, schema)| (name, of(schema))).collect())
     }
 

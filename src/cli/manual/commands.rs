@@ -1,0 +1,103 @@
+//! The pages of the command and its subcommands, from their definition.
+
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use super::super::Cli;
+
+/// What the pages of section 1 have at their foot.
+const MANUAL: &str = "memcg-bpf";
+
+/// File names and texts.
+pub(super) fn pages(date: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let mut cli = Cli::command();
+    cli.build();
+    let mut pages = vec![page(&cli, date)?];
+    for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
+        pages.push(page(command, date)?);
+    }
+    Ok(pages)
+}
+
+fn page(command: &Command, date: &str) -> anyhow::Result<(String, String)> {
+    let version = env!("CARGO_PKG_VERSION");
+    let man = Man::new(command.clone()).date(date).manual(MANUAL).source(format!("memcg-bpf {version}"));
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    let top = command.has_subcommands();
+    if top {
+        man.render_subcommands_section(&mut text)?;
+    }
+    let mut foot = Roff::new();
+    if let Some(help) = command.get_after_help() {
+        after_help(&mut foot, &help.to_string());
+    }
+    foot.control("SH", ["EXIT STATUS"]);
+    foot.text([roman("0 when all is well, 1 when not, 2 when the command was not understood.")]);
+    see_also(&mut foot, top);
+    text.extend(foot.to_roff().bytes());
+    Ok((man.get_filename(), String::from_utf8(text)?))
+}
+
+/// What stands below a command's help: lines that are set in are examples, the others paragraphs.
+fn after_help(roff: &mut Roff, help: &str) {
+    let mut verbatim = false;
+    for line in help.lines() {
+        let example = line.starts_with("  ");
+        if example != verbatim {
+            roff.control(if example { "EX" } else { "EE" }, []);
+            verbatim = example;
+        }
+        match line {
+            "Example:" | "Examples:" => {
+                roff.control("SH", ["EXAMPLES"]);
+            }
+            "" => {
+                roff.control("PP", []);
+            }
+            _ => {
+                roff.text([roman(line)]);
+            }
+        }
+    }
+    if verbatim {
+        roff.control("EE", []);
+    }
+}
+
+fn see_also(roff: &mut Roff, top: bool) {
+    roff.control("SH", ["SEE ALSO"]);
+    let mut words = Vec::new();
+    let first = if top { ("memcg-bpfd", "(8)") } else { ("memcg-bpf", "(1)") };
+    for (name, section) in [first, ("memcg-bpf.policy", "(7)"), ("memcg-bpf.conf", "(5)")] {
+        if !words.is_empty() {
+            words.push(roman(", "));
+        }
+        words.extend([bold(name), roman(section)]);
+    }
+    roff.text(words);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_with_its_options_and_examples() {
+        let pages = pages("2026-01-01").unwrap();
+        let text = |name: &str| &pages.iter().find(|(file, _)| file == name).unwrap().1;
+        assert!(text("memcg-bpf.1").contains(r"memcg\-bpf\-status(1)"), "{}", text("memcg-bpf.1"));
+        assert!(text("memcg-bpf-check.1").contains(r"\fB\-\-unit\fR"), "{}", text("memcg-bpf-check.1"));
+        let shown = Cli::command().get_subcommands().filter(|c| !c.is_hide_set()).count();
+        assert_eq!(pages.len(), shown + 1);
+        for (name, text) in &pages {
+            assert!(text.contains(".SH EXAMPLES\n.EX\n"), "{name}: {text}");
+            assert_eq!(text.matches(".EX\n").count(), text.matches(".EE\n").count(), "{name}");
+        }
+    }
+}
