@@ -30,6 +30,11 @@ export SOURCE_DATE_EPOCH
 # The command that writes manual pages and completions; for a cross build, one that runs here.
 COMMAND ?= $(RELEASE)/memcg-bpf
 ZSH_FUNCTIONS ?= $(PREFIX)/share/zsh/vendor-completions
+DOCS ?= $(PREFIX)/share/doc/memcg-bpf
+
+# Where the build stands is nobody's business: panics name files, and the same commit gives the same bytes anywhere.
+CARGO_HOME ?= $(HOME)/.cargo
+PATHS = "--remap-path-prefix=$(CARGO_HOME)=/cargo","--remap-path-prefix=$(CURDIR)=/memcg-bpf"
 
 INSTALL := install -D -m 644
 INSTALL_PROGRAM := install -D -m 755
@@ -37,14 +42,14 @@ INSTALL_PROGRAM := install -D -m 755
 INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check demo bench vm deb install clean
+.PHONY: help build bpf quick format lint test check packages demo bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
 build: bpf ## the three programs and the BPF objects
-	cargo build --release --locked
+	cargo build --release --locked --config 'build.rustflags=[$(PATHS)]'
 
 bpf: $(BPF_OBJECTS) ## the BPF objects alone, under target/bpf/
 
@@ -70,6 +75,10 @@ test: bpf
 check: ## everything: quick, and the system tests on each kernel of the matrix
 	@tests/vm/all
 
+packages: ## builds both kinds of packages, and tests them on this machine
+	@tests/vm/setup
+	@tests/packaging/check
+
 demo: ## shows in an emulated machine what the project does
 	@tests/vm/setup
 	@tests/vm/demo
@@ -83,8 +92,15 @@ vm: ## a root shell in a fresh machine; CMD='...' runs one command
 	@tests/vm/data target/vm/data
 	@tests/vm/run --kernel $(KERNEL) --data target/vm/data $(if $(CMD),-- "$$CMD",--interactive)
 
-deb: ## the Debian package, under target/deb/
+deb: ## the Debian packages, under target/deb/
 	packaging/deb/build
+
+rpm: ## the RPM packages, under target/rpm/
+	packaging/rpm/build
+
+vendor: ## puts the crates into vendor/, and has cargo use them: builds need no network from then on
+	mkdir -p .cargo
+	cargo vendor --locked --versioned-dirs vendor >.cargo/config.toml
 
 # PREFIX moves programs and headers. What the daemon, systemd, D-Bus and container engines look for stays where they
 # look.
@@ -99,6 +115,10 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 		$(INSTALL) $$object $(DESTDIR)/usr/lib/memcg-bpf/$${object#target/bpf/}; done
 	set -e; for hook in oci-hooks/*.json; do \
 		$(call INSTALL_NAMING,$$hook,$(DESTDIR)/usr/share/containers/oci/hooks.d/$${hook#oci-hooks/}); done
+	set -e; for example in examples/policies/*.bpf.c examples/policies/Makefile; do \
+		$(INSTALL) $$example $(DESTDIR)$(PREFIX)/share/memcg-bpf/$$example; done
+	set -e; for text in README.md CHANGELOG.md $$(find docs -type f | LC_ALL=C sort); do \
+		$(INSTALL) $$text $(DESTDIR)$(DOCS)/$$text; done
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
 		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8
 	rm -rf target/man
