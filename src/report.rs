@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// MESSAGE_ID of the journal line for each action.
+pub const ACTED: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
+/// MESSAGE_ID of the journal line for policies that come into force.
+pub const ATTACHED: &str = "f05c8906e26f4043bfde054bed3d12c0";
+/// MESSAGE_ID of the journal line for a cgroup whose policies end.
+pub const DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
+
 /// One governed cgroup, or one registered for a cgroup to come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BindingReport {
@@ -18,6 +25,9 @@ pub struct BindingReport {
     /// The container's id, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The container's name with its engine; `memcg-bpf` looks it up, the daemon does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
     /// `active`, `registered` (the cgroup does not exist yet), `none` (the highest origin asked for none), `refused`
     /// (what was asked for is not valid) or `failed` (the kernel did not go along): see `faults`.
     pub state: String,

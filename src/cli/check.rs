@@ -81,7 +81,7 @@ impl Check {
         }
         let good = !found.iter().any(|finding| finding.wrong);
         let text = if as_json { json(&found)? } else { in_words(&found, good) };
-        Ok(Answer { text, good })
+        Ok(Answer { good, ..Answer::good(text) })
     }
 }
 

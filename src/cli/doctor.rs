@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Answer;
 use super::policies::ObjectDir;
-use super::screen::{Screen, json, one_line, wrapped};
+use super::screen::{Paint, Screen, json, one_line, wrapped};
 
 /// Look at this machine and say what memcg-bpf needs that is missing
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ impl Doctor {
         found.extend(engines::engines(&self.root));
         let good = found.iter().all(|finding| finding.verdict != Verdict::Fail);
         let text = if as_json { json(&found)? } else { in_words(&found, screen) };
-        Ok(Answer { text, good })
+        Ok(Answer { good, paint, ..Answer::good(text) })
     }
 }
 
@@ -112,6 +112,22 @@ fn in_words(found: &[Finding], screen: &Screen) -> String {
         (failed, _) => format!("\nIt cannot work yet: see the {failed} marked FAIL.\n"),
     });
     out
+}
+
+/// What keeps the OCI hook from running, if anything.
+pub(super) fn hook_trouble(root: &Path) -> Vec<String> {
+    let bad = engines::hook(root).into_iter().filter(|finding| finding.verdict != Verdict::Ok);
+    bad.map(|f| format!("{}; {}.", f.says, f.advice.unwrap_or_default())).collect()
+}
+
+/// Good, odd and bad findings by colour.
+fn paint(line: &str) -> Option<Paint> {
+    match line.get(..5)? {
+        "ok   " => Some(Paint::Green),
+        "warn " => Some(Paint::Yellow),
+        "FAIL " => Some(Paint::Red),
+        _ => None,
+    }
 }
 
 /// A path below the root, for sentences: as it would be on that machine.

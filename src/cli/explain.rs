@@ -1,18 +1,29 @@
 //! `memcg-bpf explain`: one cgroup in words: what is in force, who asked, what it saw, how far off it is.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::client::Client;
+use super::pause::paused;
 use super::policies::Defaults;
-use super::screen::{Screen, json, one_line, wrapped};
-use super::{Answer, Which, target};
+use super::screen::{Paint, Screen, json, one_line, wrapped};
+use super::target::TargetError;
+use super::{Answer, Which, container, target, why};
+use crate::cgroup::memory;
+use crate::names::{CgroupPath, UnitName};
 use crate::report::{BindingReport, KnobReport, PolicyInForce};
 use crate::units::human_bytes;
+
+/// `state` of what has no policy and never had: only `explain` reports it.
+const UNGOVERNED: &str = "ungoverned";
 
 /// Say in words what governs a cgroup, what it saw and what it waits for
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  memcg-bpf explain demo.service")]
+  memcg-bpf explain demo.service
+
+For a unit or container that has no policy: why not, and the way to one. The exit status is then 1.")]
 pub(super) struct Explain {
     #[command(flatten)]
     which: Which,
@@ -21,16 +32,95 @@ pub(super) struct Explain {
 impl Explain {
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let client = Client::connect()?;
-        let reports: Vec<BindingReport> = client.list()?;
-        let cgroup = target::find(&self.which.cgroup, &reports)?;
-        let report: BindingReport = client.explain(cgroup.as_str())?;
-        Ok(Answer::good(if as_json { json(&report)? } else { describe(&report, screen) }))
+        let mut reports: Vec<BindingReport> = client.list()?;
+        container::name_all(&mut reports);
+        let mut report = match target::find(&self.which.cgroup, &reports) {
+            Ok(cgroup) => known(&client, &cgroup, &reports)?,
+            Err(TargetError::NoUnit(unit)) => absent(&UnitName::parse(&unit)?),
+            Err(other) => return Err(other.into()),
+        };
+        if let Some(text) = client.actions().ok().as_ref().and_then(paused) {
+            report.explanation.insert(0, text.trim_end().to_owned());
+        }
+        let good = report.state != UNGOVERNED;
+        let text = if as_json { json(&report)? } else { describe(&report, screen) };
+        Ok(Answer { good, paint, ..Answer::good(text) })
     }
+}
+
+/// What the daemon knows, and what it was never told.
+fn known(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> anyhow::Result<BindingReport> {
+    let listed = reports.iter().find(|report| report.cgroup == cgroup.as_str());
+    let mut report: BindingReport = match listed {
+        Some(listed) => {
+            let report: BindingReport = client.explain(cgroup.as_str())?;
+            BindingReport { container_name: listed.container_name.clone(), ..report }
+        }
+        None => ungoverned(cgroup, reports),
+    };
+    let root = Path::new("/");
+    let unit =
+        report.unit.as_deref().or(unit_in(cgroup.as_str())).and_then(|unit| UnitName::parse(unit).ok());
+    if let Some(unit) = unit.filter(|_| report.container.is_none()) {
+        report.explanation.extend(why::of_unit(root, &unit, Some(&report)));
+    }
+    if let Some(id) = report.container.clone() {
+        report.explanation.extend(why::of_container(root, cgroup, &id, listed.is_some()));
+    }
+    Ok(report)
+}
+
+/// A cgroup that nobody asked a policy for, as far as the daemon knows.
+fn ungoverned(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
+    let id = container::id_in(cgroup).map(str::to_owned);
+    let mut explanation = vec!["memcg-bpfd knows of no policy for it.".to_owned()];
+    let above = |report: &&BindingReport| {
+        let rest = cgroup.as_str().strip_prefix(report.cgroup.as_str());
+        !report.policies.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    for report in reports.iter().filter(above) {
+        let names: Vec<&str> = report.policies.iter().map(|policy| policy.name.as_str()).collect();
+        explanation.push(format!("It lies within {}, which has {}.", report.cgroup, names.join(", ")));
+    }
+    let machine = memory::machine().unwrap_or(u64::MAX);
+    BindingReport {
+        cgroup: cgroup.as_str().to_owned(),
+        state: UNGOVERNED.to_owned(),
+        container_name: id.as_deref().and_then(|id| container::look(cgroup, id).name),
+        container: id,
+        usage: memory::usage(cgroup).ok(),
+        effective_max: memory::usage(cgroup).ok().map(|_| memory::effective_max(cgroup, machine)),
+        explanation,
+        ..BindingReport::default()
+    }
+}
+
+/// A unit that does not run and that the daemon does not wait for.
+fn absent(unit: &UnitName) -> BindingReport {
+    let mut explanation =
+        vec!["It does not run, or is a user's unit, and memcg-bpfd does not wait for it.".to_owned()];
+    explanation.extend(why::of_unit(Path::new("/"), unit, None));
+    BindingReport {
+        unit: Some(unit.as_str().to_owned()),
+        state: UNGOVERNED.to_owned(),
+        explanation,
+        ..BindingReport::default()
+    }
+}
+
+/// Headings stand out.
+fn paint(line: &str) -> Option<Paint> {
+    let heading = !line.starts_with(' ') && !line.is_empty();
+    (heading || (line.starts_with("  ") && !line.starts_with("   ") && line.ends_with(':')))
+        .then_some(Paint::Bold)
 }
 
 /// Who it is: the unit or container, with the path where that says more.
 pub(super) fn name_of(report: &BindingReport) -> String {
     match (&report.container, &report.unit) {
+        (Some(_), _) if report.container_name.is_some() => {
+            format!("container {}", one_line(report.container_name.as_deref().unwrap_or("")))
+        }
         (Some(id), _) => format!("container {}", one_line(&id.chars().take(12).collect::<String>())),
         (None, Some(unit)) => one_line(unit),
         (None, None) => one_line(unit_in(&report.cgroup).unwrap_or(&report.cgroup)),
@@ -53,7 +143,7 @@ pub(super) fn describe(report: &BindingReport, screen: &Screen) -> String {
 fn describe_with(report: &BindingReport, screen: &Screen, defaults: &Defaults) -> String {
     let width = screen.text_width();
     let name = name_of(report);
-    let mut out = if name == report.cgroup {
+    let mut out = if name == report.cgroup || report.cgroup.is_empty() {
         format!("{name}\n")
     } else {
         format!("{name}  {}\n", one_line(&report.cgroup))

@@ -5,15 +5,24 @@ mod attach;
 mod check;
 mod client;
 mod completion;
+mod container;
 mod detach;
 mod doctor;
+mod events;
 mod explain;
+mod history;
 mod manual;
+mod metrics;
 mod pause;
 mod policies;
+mod record;
+mod report;
 mod screen;
 mod status;
 mod target;
+mod time;
+mod top;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -21,20 +30,22 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
-use screen::Screen;
+use screen::{Paint, Screen};
 
 /// What a subcommand has to say and how it ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Answer {
     /// For standard output.
     text: String,
     /// False when the exit status is to be 1 although everything could be said.
     good: bool,
+    /// The colour of a line, where colours may be used.
+    paint: fn(&str) -> Option<Paint>,
 }
 
 impl Answer {
     fn good(text: String) -> Self {
-        Answer { text, good: true }
+        Answer { text, good: true, paint: |_| None }
     }
 }
 
@@ -65,6 +76,11 @@ enum Command {
     Attach(attach::Attach),
     Detach(detach::Detach),
     Explain(explain::Explain),
+    Events(events::Events),
+    Top(top::Top),
+    Metrics(metrics::Metrics),
+    Record(record::Record),
+    Report(report::Report),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Policies(policies::Policies),
@@ -78,7 +94,7 @@ enum Command {
 /// The cgroup that a person means.
 #[derive(Debug, Args)]
 struct Which {
-    /// Cgroup path, unit name, container id (or its beginning), or process id
+    /// Cgroup path, unit name, container id (or its beginning) or name, or process id
     #[arg(value_name = "CGROUP", add = ArgValueCandidates::new(completion::cgroups))]
     cgroup: String,
 }
@@ -117,6 +133,11 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Attach(it) => it.run(&screen, cli.json),
         Command::Detach(it) => it.run(&screen, cli.json),
         Command::Explain(it) => it.run(&screen, cli.json),
+        Command::Events(it) => it.run(&screen, cli.json),
+        Command::Top(it) => it.run(cli.json),
+        Command::Metrics(it) => it.run(cli.json),
+        Command::Record(it) => it.run(cli.json),
+        Command::Report(it) => it.run(cli.json),
         Command::Pause(it) => it.run(cli.json),
         Command::Resume(it) => it.run(cli.json),
         Command::Policies(it) => it.run(&screen, cli.json),
@@ -127,7 +148,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match answer {
         Ok(answer) => {
-            screen::print(&answer.text);
+            screen::print_painted(&answer.text, &screen, answer.paint);
             if answer.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {

@@ -105,7 +105,7 @@ impl Policies {
                 reports.iter().map(|report| in_words(report, screen)).collect::<Vec<_>>().join("\n")
             }
         };
-        Ok(Answer { text, good: objects.errors.is_empty() })
+        Ok(Answer { good: objects.errors.is_empty(), ..Answer::good(text) })
     }
 }
 

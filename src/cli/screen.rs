@@ -14,12 +14,37 @@ const GAP: usize = 2;
 pub(super) struct Screen {
     /// Columns of the terminal; `None` when the output goes to a file or a program.
     pub width: Option<usize>,
+    /// May colours be used?
+    pub colour: bool,
+}
+
+/// How a whole line looks where colours may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paint {
+    Bold,
+    Green,
+    Yellow,
+    Red,
+}
+
+impl Paint {
+    fn code(self) -> &'static str {
+        match self {
+            Paint::Bold => "1",
+            Paint::Green => "32",
+            Paint::Yellow => "33",
+            Paint::Red => "31",
+        }
+    }
 }
 
 impl Screen {
     pub fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
-        Screen { width: terminal.then(columns).flatten() }
+        // https://no-color.org: whatever it is set to, if it is not empty.
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|value| value != "dumb");
+        Screen { width: terminal.then(columns).flatten(), colour: terminal && wanted }
     }
 
     /// Room for text; people read no longer lines than 100 characters with pleasure.
@@ -38,6 +63,22 @@ fn columns() -> Option<usize> {
 /// Writes to standard output; a reader that went away is no error.
 pub(super) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(harmless(text).as_bytes());
+}
+
+/// As [`print`], with lines in colour where that may be. Colours are added last: the text itself cannot bring any.
+pub(super) fn print_painted(text: &str, screen: &Screen, paint: fn(&str) -> Option<Paint>) {
+    if !screen.colour {
+        return print(text);
+    }
+    let _ = io::stdout().lock().write_all(painted(text, paint).as_bytes());
+}
+
+fn painted(text: &str, paint: fn(&str) -> Option<Paint>) -> String {
+    let one = |line: &str| match paint(line) {
+        Some(paint) => format!("\u{1b}[{}m{line}\u{1b}[0m\n", paint.code()),
+        None => format!("{line}\n"),
+    };
+    harmless(text).lines().map(one).collect()
 }
 
 /// Writes to standard error.
@@ -75,7 +116,15 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// A JSON document, indented, with a line end. What JSON leaves unescaped but a terminal obeys is escaped as well.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
-    let text = serde_json::to_string_pretty(value)?;
+    Ok(harmless_json(&serde_json::to_string_pretty(value)?))
+}
+
+/// A JSON document on one line.
+pub(super) fn json_line<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
+    Ok(harmless_json(&serde_json::to_string(value)?))
+}
+
+fn harmless_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // All such characters are in the basic plane, so that four digits are enough.
@@ -86,7 +135,7 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
         }
     }
     out.push('\n');
-    Ok(out)
+    out
 }
 
 /// Words broken into lines of at most `width` characters, each after `indent` spaces. A long word stays whole.
@@ -141,6 +190,24 @@ pub(super) fn table(rows: &[Vec<String>], screen: &Screen) -> String {
     out
 }
 
+/// A table whose columns named in `spare` are left out, the first of them first, while the terminal is too narrow.
+pub(super) fn fitted(rows: &[Vec<String>], spare: &[&str], screen: &Screen) -> String {
+    let mut rows = rows.to_vec();
+    for name in spare {
+        let text = table(&rows, screen);
+        let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        let cut = text.lines().any(|line| line.contains('…'));
+        if screen.width.is_none_or(|width| widest <= width && !cut) {
+            return text;
+        }
+        let at = rows.first().and_then(|head| head.iter().position(|cell| cell == name));
+        if let Some(at) = at {
+            rows.iter_mut().filter(|row| at < row.len()).for_each(|row| drop(row.remove(at)));
+        }
+    }
+    table(&rows, screen)
+}
+
 /// At most `room` characters: the middle makes way for `…`.
 pub(super) fn cut(text: &str, room: usize) -> String {
     let length = text.chars().count();
@@ -179,9 +246,27 @@ mod tests {
             vec!["WHAT".to_owned(), "CGROUP".to_owned()],
             vec!["x".to_owned(), "/machine.slice/libpod-0123456789abcdef.scope".to_owned()],
         ];
-        let narrow = table(&rows, &Screen { width: Some(40) });
+        let narrow = table(&rows, &Screen { width: Some(40), colour: false });
         assert_eq!(narrow, "WHAT  CGROUP\nx     /machine.slice/l…56789abcdef.scope\n");
-        assert!(table(&rows, &Screen { width: None }).contains("libpod-0123456789abcdef.scope"));
+        assert!(table(&rows, &Screen::default()).contains("libpod-0123456789abcdef.scope"));
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_fewer_columns() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows =
+            [row(["NAME", "FROM", "CGROUP"]), row(["a.service", "drop-in", "/system.slice/a.service"])];
+        let at = |width| fitted(&rows, &["CGROUP", "FROM"], &Screen { width: Some(width), colour: false });
+        assert!(at(80).contains("/system.slice/a.service"));
+        assert_eq!(at(24), "NAME       FROM\na.service  drop-in\n");
+        assert_eq!(at(12), "NAME\na.service\n");
+    }
+
+    #[test]
+    fn colours_come_from_us_alone() {
+        let paint = |line: &str| line.starts_with('a').then_some(Paint::Red);
+        let text = painted("ab\u{1b}[2J\nb\n", paint);
+        assert_eq!(text, "\u{1b}[31mab\\u{1b}[2J\u{1b}[0m\nb\n");
     }
 
     #[test]

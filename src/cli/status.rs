@@ -6,10 +6,13 @@ use super::client::Client;
 use super::explain::{changed, describe, name_of};
 use super::pause::paused;
 use super::policies::Defaults;
-use super::screen::{Screen, json, one_line, table, wrapped};
-use super::{Answer, target};
+use super::screen::{Paint, Screen, fitted, json, one_line, wrapped};
+use super::{Answer, container, target};
 use crate::report::{ActionsReport, BindingReport};
 use crate::units::human_bytes;
+
+/// The table's head.
+const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "REFUSED", "LAST ACTION", "CGROUP"];
 
 /// Show what is under a memory policy, and how it goes
 #[derive(Debug, Args)]
@@ -18,7 +21,7 @@ use crate::units::human_bytes;
   memcg-bpf status demo.service       one of them, in full
   memcg-bpf status --json | jq '.[] | select(.counters.growth_denied > 0) | .cgroup'")]
 pub(super) struct Status {
-    /// Only this one: cgroup path, unit name, container id (or its beginning), or process id
+    /// Only this one: cgroup path, unit name, container id (or its beginning) or name, or process id
     #[arg(value_name = "CGROUP")]
     cgroup: Option<String>,
 }
@@ -26,23 +29,27 @@ pub(super) struct Status {
 impl Status {
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let client = Client::connect()?;
-        let reports: Vec<BindingReport> = client.list()?;
+        let mut reports: Vec<BindingReport> = client.list()?;
+        container::name_all(&mut reports);
         // A daemon that is older than this command knows no actions.
         let actions: ActionsReport = client.actions().unwrap_or_default();
         let Some(text) = &self.cgroup else {
-            return Ok(Answer::good(if as_json {
+            let text = if as_json {
                 json(&reports)?
             } else {
                 let table = all(&reports, screen, &Defaults::installed());
                 format!("{}{table}{}", paused(&actions).unwrap_or_default(), uncounted(&actions))
-            }));
+            };
+            return Ok(Answer { paint, ..Answer::good(text) });
         };
         let cgroup = target::find(text, &reports)?;
         let found = reports.iter().find(|report| report.cgroup == cgroup.as_str());
         match (found, as_json) {
-            (found, true) => Ok(Answer { text: json(&found)?, good: found.is_some() }),
+            (found, true) => Ok(Answer { good: found.is_some(), ..Answer::good(json(&found)?) }),
             (Some(report), false) => Ok(Answer::good(describe(report, screen))),
-            (None, false) => Ok(Answer { text: not_governed(cgroup.as_str(), &reports), good: false }),
+            (None, false) => {
+                Ok(Answer { good: false, ..Answer::good(not_governed(cgroup.as_str(), &reports)) })
+            }
         }
     }
 }
@@ -67,14 +74,26 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
                 For a container:            podman run --annotation memcg.bpf/policy=\"deny limit=90%\" IMAGE\n"
             .to_owned();
     }
-    let mut rows =
-        vec![["NAME", "POLICY", "FROM", "MEMORY", "REFUSED", "CGROUP"].map(str::to_owned).to_vec()];
     let mut sorted: Vec<&BindingReport> = reports.iter().collect();
-    sorted.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
+    // By component: what lies within a cgroup comes right after it.
+    sorted.sort_by(|a, b| a.cgroup.split('/').cmp(b.cgroup.split('/')));
+    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
+    let mut above: Vec<&str> = Vec::new();
     for report in &sorted {
-        rows.extend(rows_of(report, defaults));
+        while above
+            .last()
+            .is_some_and(|top| !report.cgroup.strip_prefix(*top).is_some_and(|r| r.starts_with('/')))
+        {
+            above.pop();
+        }
+        rows.extend(rows_of(report, above.len(), defaults));
+        above.push(&report.cgroup);
     }
-    let mut text = table(&rows, screen);
+    // The column of last actions only where there is one.
+    if sorted.iter().all(|report| report.last_action.is_none()) {
+        rows.iter_mut().for_each(|row| drop(row.remove(5)));
+    }
+    let mut text = fitted(&rows, &["CGROUP", "FROM", "REFUSED"], screen);
     for report in sorted.iter().filter(|report| !changed(report).is_empty()) {
         text.push_str(&format!("\n{}:\n", name_of(report)));
         for line in changed(report) {
@@ -99,11 +118,12 @@ fn uncounted(actions: &ActionsReport) -> String {
     format!("\n{lost} actions that policies asked for were lost, because too many came at once.\n")
 }
 
-fn rows_of(report: &BindingReport, defaults: &Defaults) -> Vec<Vec<String>> {
-    let memory = match (report.usage, report.state.as_str()) {
-        (Some(usage), _) => human_bytes(usage),
-        (None, "registered") => "not started".to_owned(),
-        (None, _) => "-".to_owned(),
+fn rows_of(report: &BindingReport, depth: usize, defaults: &Defaults) -> Vec<Vec<String>> {
+    let memory = match (report.usage, report.effective_max, report.state.as_str()) {
+        (Some(usage), Some(max), _) => format!("{} of {}", human_bytes(usage), human_bytes(max)),
+        (Some(usage), None, _) => human_bytes(usage),
+        (None, _, "registered") => "not started".to_owned(),
+        (None, ..) => "-".to_owned(),
     };
     // A policy in dry-run refuses nothing; what it would have refused is what its user wants to see.
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or(0);
@@ -111,30 +131,43 @@ fn rows_of(report: &BindingReport, defaults: &Defaults) -> Vec<Vec<String>> {
         (denied, 0) => denied.to_string(),
         (denied, dry) => format!("{denied} (+{dry} dry-run)"),
     };
-    let row = |name: &str, policy: String, from: &str, memory: &str, refused: &str, cgroup: &str| {
-        vec![
-            name.to_owned(),
-            policy,
-            from.to_owned(),
-            memory.to_owned(),
-            refused.to_owned(),
-            cgroup.to_owned(),
-        ]
+    let last = report.last_action.as_ref().map(|last| format!("{} {}", last.verb, last.outcome));
+    let branch = match depth {
+        0 => String::new(),
+        depth => format!("{}└ ", "  ".repeat(depth.saturating_sub(1))),
     };
+    let name = format!("{branch}{}", name_of(report));
+    let cgroup = report.cgroup.clone();
     let Some((first, rest)) = report.policies.split_first() else {
         let policy = if report.faults.is_empty() { "none" } else { "none: refused, see below" };
-        return vec![row(&name_of(report), policy.to_owned(), "", &memory, &refused, &report.cgroup)];
+        return vec![vec![
+            name,
+            policy.to_owned(),
+            String::new(),
+            memory,
+            refused,
+            last.unwrap_or_default(),
+            cgroup,
+        ]];
     };
-    let mut rows = vec![row(
-        &name_of(report),
-        defaults.apart_from(first),
-        &first.origin,
-        &memory,
-        &refused,
-        &report.cgroup,
-    )];
-    rows.extend(rest.iter().map(|policy| row("", defaults.apart_from(policy), &policy.origin, "", "", "")));
+    let (policy, from) = (defaults.apart_from(first), first.origin.clone());
+    let mut rows = vec![vec![name, policy, from, memory, refused, last.unwrap_or_default(), cgroup]];
+    rows.extend(rest.iter().map(|policy| {
+        let mut row = vec![String::new(); COLUMNS.len()];
+        row.splice(1..3, [defaults.apart_from(policy), policy.origin.clone()]);
+        row
+    }));
     rows
+}
+
+/// What wants a look stands out.
+fn paint(line: &str) -> Option<Paint> {
+    match line {
+        line if line.starts_with("NAME ") => Some(Paint::Bold),
+        line if line.starts_with("Actions are paused") => Some(Paint::Yellow),
+        line if line.contains("none: refused, see below") => Some(Paint::Red),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +221,29 @@ bad\\u{1b}.service:
   unknown policy 'dney'; did you mean 'deny'?
 "
         );
+    }
+
+    #[test]
+    fn what_lies_within_stands_below_what_it_lies_within() {
+        let mut within = report("/a.slice/a-b.slice/x.service", "x.service");
+        (within.usage, within.effective_max) = (Some(3 << 20), Some(1 << 30));
+        within.last_action = Some(crate::report::ActionReport {
+            verb: "kill".into(),
+            outcome: "done".into(),
+            ..Default::default()
+        });
+        let reports = [within, report("/a.slice", "a.slice"), report("/a.slice-b", "/a.slice-b")];
+        let text = all(&reports, &Screen::default(), &Defaults::default());
+        let starts: Vec<&str> =
+            text.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
+        assert_eq!(starts, ["NAME", "a.slice", "└", "/a.slice-b"], "{text}");
+        assert!(
+            text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3        kill done"),
+            "{text}"
+        );
+        let narrow = all(&reports, &Screen { width: Some(70), colour: false }, &Defaults::default());
+        assert!(narrow.lines().all(|line| line.chars().count() <= 70), "{narrow}");
+        assert!(narrow.contains("kill done") && !narrow.contains("CGROUP"), "{narrow}");
     }
 
     #[test]

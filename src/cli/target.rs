@@ -5,6 +5,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::container;
 use super::screen::one_line;
 use crate::cgroup::mount::MOUNT;
 use crate::cgroup::{process, tree};
@@ -45,7 +46,7 @@ pub(super) enum TargetError {
     #[error("'{0}' is a template; name an instance of it")]
     Template(String),
     #[error(
-        "no container's id begins with '{0}' and no unit or path is called so; find the id with: podman inspect --format {{{{.Id}}}} {0}"
+        "no container is called '{0}' or has an id that begins so, and no unit or path is called so; what runs: podman ps, systemctl status"
     )]
     NoContainer(String),
     #[error("'{0}' may mean {1}; write more of it, or the path")]
@@ -65,6 +66,11 @@ pub(super) fn find(text: &str, reports: &[BindingReport]) -> Result<CgroupPath, 
             let text = process::cgroup_text(pid).map_err(|e| TargetError::NoProcess(pid, e))?;
             let path = process_cgroup(&text).map_err(|e| TargetError::Process(pid, e))?;
             Ok(around(&path, reports))
+        }
+        Target::Container(text) => {
+            let mut all = None;
+            let all = || all.get_or_insert_with(|| tree::all(&CgroupPath::root())).clone();
+            by_id_or_name(&text, reports, all, |path, id| container::look(path, id).name)
         }
         target => search(&target, reports, || tree::all(&CgroupPath::root())),
     }
@@ -134,6 +140,23 @@ fn search(
         Target::Path(path) => Ok(path.clone()),
         Target::Pid(pid) => Err(TargetError::NoContainer(pid.to_string())),
     }
+}
+
+/// A container by the beginning of its id; where nothing begins so, by its name.
+fn by_id_or_name(
+    text: &str,
+    reports: &[BindingReport],
+    mut tree: impl FnMut() -> Vec<CgroupPath>,
+    name: impl Fn(&CgroupPath, &str) -> Option<String>,
+) -> Result<CgroupPath, TargetError> {
+    match search(&Target::Container(text.to_owned()), reports, &mut tree) {
+        Err(TargetError::NoContainer(_)) => {}
+        found => return found,
+    }
+    let called_so = |path: &CgroupPath| {
+        container::id_in(path).and_then(|id| name(path, id)).is_some_and(|name| name == text)
+    };
+    only(text, outermost(tree().into_iter().filter(called_so).collect()))
 }
 
 /// A unit of the system manager lies below slices only. What else has its name is some container's or user's cgroup.

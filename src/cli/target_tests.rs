@@ -85,7 +85,9 @@ fn a_container_is_found_by_the_beginning_of_its_id() {
             "'1f2e' may mean /kubepods.slice/pod1/{OTHER}, /machine.slice/libpod-{ID}.scope; write more of it, or the path"
         )
     );
-    assert!(found("1f2").unwrap_err().starts_with("no container's id begins with '1f2'"));
+    assert!(
+        found("1f2").unwrap_err().starts_with("no container is called '1f2' or has an id that begins so")
+    );
     assert!(found("we\u{1b}b").unwrap_err().contains("'we\\u{1b}b'"));
 }
 
@@ -110,4 +112,15 @@ fn a_process_stands_for_what_governs_it_else_for_its_unit() {
     let slice = BindingReport { cgroup: "/a.slice".to_owned(), ..BindingReport::default() };
     assert_eq!(around(&at, &[slice]), path("/a.slice"));
     assert_eq!(around(&path("/a.slice"), &[]), path("/a.slice"));
+}
+
+#[test]
+fn a_container_is_found_by_its_name_where_no_id_begins_so() {
+    let path = CgroupPath::parse(&format!("/machine.slice/libpod-{}.scope", "ab".repeat(32))).unwrap();
+    let tree = || vec![CgroupPath::root(), path.clone()];
+    let name = |_: &CgroupPath, id: &str| Some(format!("web-{}", id.get(..2).unwrap_or("")));
+    assert_eq!(by_id_or_name("web-ab", &[], tree, name).unwrap(), path);
+    assert_eq!(by_id_or_name("abab", &[], tree, name).unwrap(), path);
+    let error = by_id_or_name("web", &[], tree, name).unwrap_err().to_string();
+    assert!(error.starts_with("no container is called 'web' or has an id"), "{error}");
 }

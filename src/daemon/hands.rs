@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::told;
 use crate::bpf::Kernel;
 use crate::cgroup::{memory, mount, record};
 use crate::engine::{Effect, Need};
@@ -148,12 +149,12 @@ impl Hands {
             // Bound to nothing: said already.
             Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
-                tracing::info!("{path}: {} in force", policies.join(", "));
+                told::attached(&path, &policies.join(", "));
                 outcome.news.push(News::Attached(path, cgroup, policies));
                 Ok(())
             }
             Effect::Detached { cgroup, path, reason } => {
-                tracing::info!("{path}: no policy in force any more: {reason}");
+                told::detached(&path, reason);
                 outcome.news.push(News::Detached(path, cgroup, reason));
                 Ok(())
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
-use crate::report::{ActionReport, BindingReport};
+use crate::report::{ACTED, ATTACHED, ActionReport, BindingReport, DETACHED};
 
 /// What a policy asks for over and over without getting it is said once in this time; it is counted every time.
 const REPEAT_NS: u64 = 60_000_000_000;
@@ -159,10 +159,38 @@ fn words(counts: &BTreeMap<Outcome, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(outcome, count)| (outcome.word().to_owned(), *count)).collect()
 }
 
+/// The journal line for policies that are in force from now on.
+pub fn attached(path: &CgroupPath, policies: &str) {
+    let cgroup = path.as_str();
+    tracing::info!(
+        MESSAGE_ID = ATTACHED,
+        OBJECT_SYSTEMD_UNIT = unit_of(path),
+        MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_POLICIES = policies,
+        "{path}: {policies} in force"
+    );
+}
+
+/// The journal line for a cgroup that has no policy any more.
+pub fn detached(path: &CgroupPath, reason: &str) {
+    let cgroup = path.as_str();
+    tracing::info!(
+        MESSAGE_ID = DETACHED,
+        OBJECT_SYSTEMD_UNIT = unit_of(path),
+        MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_REASON = reason,
+        "{path}: no policy in force any more: {reason}"
+    );
+}
+
+/// The innermost part of the path that is called like a unit; empty when none is.
+fn unit_of(path: &CgroupPath) -> &str {
+    path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
+}
+
 /// journald shows the line with the unit as well (`journalctl -u UNIT`), for we are root.
 fn journal(acted: &Acted) {
-    let unit = acted.path.components().rev().find_map(|name| UnitName::parse(name).ok());
-    let unit = unit.as_ref().map_or("", UnitName::as_str);
+    let unit = unit_of(&acted.path);
     let who = if acted.policy.is_empty() { "memcg-bpfd" } else { &acted.policy };
     let sentence = match acted.outcome {
         Outcome::Done => format!("{}: {who}: {}: {}", acted.path, acted.detail, acted.reason),
@@ -182,7 +210,7 @@ fn journal(acted: &Acted) {
         ($level:ident) => {
             tracing::$level!(
                 // Finds all of these lines: journalctl MESSAGE_ID=…
-                MESSAGE_ID = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60",
+                MESSAGE_ID = ACTED,
                 OBJECT_SYSTEMD_UNIT = unit,
                 MEMCG_BPF_CGROUP = path,
                 MEMCG_BPF_POLICY = policy,

@@ -1,0 +1,265 @@
+//! Why nothing happened: what a person wrote that is not in force, found where it was written. Looks at the files of
+//! a unit and at the annotations of a container, as far as root can read them; changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::container;
+use super::doctor::hook_trouble;
+use super::screen::one_line;
+use crate::names::{CgroupPath, ContainerId, UnitName};
+use crate::report::BindingReport;
+use crate::source::directive::{self, Directive};
+use crate::source::oci::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, REQUIRED, Status};
+
+/// Where system units are, in systemd's order. A name in an earlier one hides the same name in a later one.
+const SEARCH_PATH: [&str; 11] = [
+    "etc/systemd/system.control",
+    "run/systemd/system.control",
+    "run/systemd/transient",
+    "run/systemd/generator.early",
+    "etc/systemd/system",
+    "etc/systemd/system.attached",
+    "run/systemd/system",
+    "run/systemd/generator",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "run/systemd/generator.late",
+];
+/// Longer files are not about a unit.
+const UNIT_FILE_MAX: u64 = 1 << 20;
+/// Other annotations with so many letters wrong are still taken for ours.
+const WRONG_LETTERS: usize = 3;
+
+/// What the files of a unit say, and why that is not in force.
+pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingReport>) -> Vec<String> {
+    let files = files(root, unit);
+    let mut said = Vec::new();
+    let mut last: BTreeMap<String, (String, Directive)> = BTreeMap::new();
+    let mut waiting = Vec::new();
+    for file in &files {
+        let Some(text) = text(&file.path) else { continue };
+        let name = shown(root, &file.path);
+        let reading = directive::read(unit.kind(), &name, &text);
+        if let Some(by) = &file.hidden_by {
+            let by = shown(root, by);
+            said.extend(reading.directives.iter().map(|it| {
+                format!("{name}:{} says '{}', but {by} has the same name and hides it.", it.line, it.value)
+            }));
+            continue;
+        }
+        // The daemon has told these where there is a binding.
+        said.extend(reading.warnings.iter().map(|warning| format!("{warning}.")));
+        for it in reading.directives {
+            let place = format!("{name}:{}", it.line);
+            let policy = it.value.split_whitespace().next().unwrap_or("").to_owned();
+            if let Some((before, it)) = last.insert(policy, (place.clone(), it.clone())) {
+                said.push(format!("'{}' of {before} is replaced by {place}.", it.value));
+            }
+            waiting.push((place, it));
+        }
+    }
+    let known = |place: &str| {
+        let is_it = |of: &str| of.split(", ").any(|part| part == place);
+        report.is_some_and(|report| report.requests.iter().any(|request| is_it(&request.place)))
+    };
+    for (place, it) in waiting {
+        let stands = last.values().any(|(at, _)| *at == place);
+        if stands && !it.value.is_empty() && it.value != "none" && !known(&place) {
+            said.push(format!(
+                "'{}' of {place} is not known to memcg-bpfd: if the file is new, run systemctl daemon-reload; if \
+                 the unit's name is new, start it.",
+                it.value
+            ));
+        }
+    }
+    if said.is_empty() && report.is_none_or(|report| report.requests.is_empty()) {
+        said.push(format!(
+            "No file of {unit} has a line X-MemoryBPFPolicy=; write one with: systemctl edit {unit}",
+            unit = unit.as_str()
+        ));
+    }
+    said
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UnitFile {
+    path: PathBuf,
+    hidden_by: Option<PathBuf>,
+}
+
+/// The unit's file and its drop-ins in the order in which they count, and those that are hidden.
+fn files(root: &Path, unit: &UnitName) -> Vec<UnitFile> {
+    let mut fragments: Vec<UnitFile> = Vec::new();
+    let mut drop_ins: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for dir in SEARCH_PATH {
+        let dir = root.join(dir);
+        for name in std::iter::once(unit.as_str().to_owned()).chain(unit.template()) {
+            let path = dir.join(name);
+            if path.exists() {
+                let hidden_by = fragments.first().map(|first| first.path.clone());
+                fragments.push(UnitFile { path, hidden_by });
+            }
+        }
+        for name in unit.drop_in_dirs() {
+            let Ok(entries) = std::fs::read_dir(dir.join(name)) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();
+                if name.ends_with(".conf") {
+                    drop_ins.entry(name).or_default().push(path);
+                }
+            }
+        }
+    }
+    let of_a_name = |paths: Vec<PathBuf>| {
+        let first = paths.first().cloned();
+        let hidden_by = move |i: usize| first.clone().filter(|_| i > 0);
+        paths.into_iter().enumerate().map(move |(i, path)| UnitFile { path, hidden_by: hidden_by(i) })
+    };
+    fragments.into_iter().chain(drop_ins.into_values().flat_map(of_a_name)).collect()
+}
+
+fn text(path: &Path) -> Option<String> {
+    let known = std::fs::metadata(path).ok().filter(|it| it.is_file() && it.len() <= UNIT_FILE_MAX);
+    known.and_then(|_| std::fs::read_to_string(path).ok())
+}
+
+fn shown(root: &Path, path: &Path) -> String {
+    one_line(&format!("/{}", path.strip_prefix(root).unwrap_or(path).display()))
+}
+
+/// What the annotations of a container say, and why that is not in force.
+pub(super) fn of_container(root: &Path, cgroup: &CgroupPath, id: &str, governed: bool) -> Vec<String> {
+    let Some(bundle) = container::look(cgroup, id).bundle else { return Vec::new() };
+    let file = bundle.join("config.json");
+    let known = std::fs::metadata(&file).ok();
+    let known = known.filter(|it| it.is_file() && it.len() <= u64::try_from(CONFIG_MAX).unwrap_or(0));
+    let json = known.and_then(|_| std::fs::read(&file).ok());
+    let Some(config) = json.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()) else {
+        return vec![format!("{} cannot be read, so its annotations are not known.", file.display())];
+    };
+    let annotations = config.get("annotations").and_then(|all| serde_json::from_value(all.clone()).ok());
+    annotated(root, id, annotations.unwrap_or_default(), governed)
+}
+
+fn annotated(
+    root: &Path,
+    id: &str,
+    annotations: std::collections::HashMap<String, String>,
+    governed: bool,
+) -> Vec<String> {
+    let Ok(id) = ContainerId::parse(id) else { return Vec::new() };
+    let mut said: Vec<String> = annotations
+        .keys()
+        .filter(|key| is_nearly_ours(key))
+        .map(|key| format!("annotation '{}' is none of ours; did you mean {POLICY}?", one_line(key)))
+        .collect();
+    said.sort();
+    let state =
+        ContainerState { id, pid: None, bundle: PathBuf::new(), status: Status::Running, annotations };
+    let request = state.request();
+    said.extend(request.warnings);
+    match request.line {
+        Some(line) if !governed => {
+            said.push(format!(
+                "Its annotation asks for '{}', but memcg-bpfd was never told: the OCI hook did not run, or gave up.",
+                one_line(&line)
+            ));
+            said.extend(hook_trouble(root));
+        }
+        None if !governed && said.is_empty() => said.push(format!(
+            "It has no annotation {POLICY}. It belongs on the container itself: podman run --annotation \
+             {POLICY}=\"deny limit=90%\"; labels, environment and annotations of an image do not count."
+        )),
+        _ => {}
+    }
+    said
+}
+
+fn is_nearly_ours(key: &str) -> bool {
+    let ours =
+        key == POLICY || key == REQUIRED || key.starts_with(POLICY_OF) || key.starts_with("memcg.bpf/");
+    !ours && (strsim::levenshtein(&key.to_lowercase(), POLICY) <= WRONG_LETTERS || key.ends_with(POLICY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::RequestReport;
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn unit() -> UnitName {
+        UnitName::parse("a.service").unwrap()
+    }
+
+    #[test]
+    fn a_hidden_drop_in_is_named_with_the_one_that_hides_it() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "etc/systemd/system/a.service.d/50-m.conf", "[Service]\n");
+        let line = "[Service]\nX-MemoryBPFPolicy=deny limit=1G\n";
+        put(root.path(), "run/systemd/system/a.service.d/50-m.conf", line);
+        assert_eq!(
+            of_unit(root.path(), &unit(), None),
+            ["/run/systemd/system/a.service.d/50-m.conf:2 says 'deny limit=1G', but \
+              /etc/systemd/system/a.service.d/50-m.conf has the same name and hides it."]
+        );
+    }
+
+    #[test]
+    fn what_a_later_drop_in_replaces_and_what_systemd_has_not_read_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        put(
+            root.path(),
+            "etc/systemd/system/a.service.d/10.conf",
+            "[Service]\nX-MemoryBPFPolicy=deny limit=1G\n",
+        );
+        put(
+            root.path(),
+            "etc/systemd/system/a.service.d/20.conf",
+            "[Service]\nX-MemoryBPFPolicy=deny limit=2G\n",
+        );
+        put(root.path(), "etc/systemd/system/a.service.d/30.conf", "[Unit]\nX-MemoryBPFPolicy=observe\n");
+        let place = "/etc/systemd/system/a.service.d/20.conf:2";
+        let said = of_unit(root.path(), &unit(), None);
+        assert_eq!(said.len(), 3, "{said:?}");
+        let replaced = "'deny limit=1G' of /etc/systemd/system/a.service.d/10.conf:2 is replaced by";
+        assert!(said[0].starts_with(replaced), "{said:?}");
+        assert!(said[1].contains("ignoring 'X-MemoryBPFPolicy=' in [Unit]"), "{said:?}");
+        assert!(said[2].contains(place) && said[2].contains("systemctl daemon-reload"), "{said:?}");
+        let requests = vec![RequestReport { place: place.to_owned(), ..RequestReport::default() }];
+        let report = BindingReport { requests, ..BindingReport::default() };
+        assert_eq!(of_unit(root.path(), &unit(), Some(&report)).len(), 2);
+    }
+
+    #[test]
+    fn a_unit_without_a_line_is_told_how_to_get_one() {
+        let root = tempfile::tempdir().unwrap();
+        let said = of_unit(root.path(), &unit(), None);
+        assert_eq!(
+            said,
+            ["No file of a.service has a line X-MemoryBPFPolicy=; write one with: systemctl edit a.service"]
+        );
+    }
+
+    #[test]
+    fn annotations_that_are_nearly_ours_and_a_hook_that_is_not_there_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let with = |key: &str| [(key.to_owned(), "deny limit=1G".to_owned())].into_iter().collect();
+        let said = |key: &str| annotated(root.path(), "abc", with(key), false);
+        assert_eq!(
+            said("memcg-bpf/policy"),
+            ["annotation 'memcg-bpf/policy' is none of ours; did you mean memcg.bpf/policy?"]
+        );
+        assert!(said("memcg.bpf/polcy")[0].starts_with("ignoring annotation 'memcg.bpf/polcy'"));
+        assert!(said("org.example")[0].starts_with("It has no annotation memcg.bpf/policy."));
+        let told = said(POLICY);
+        assert!(told[0].starts_with("Its annotation asks for 'deny limit=1G', but"), "{told:?}");
+        assert!(told[1].contains("90-memcg-bpf.json is missing"), "{told:?}");
+        assert!(annotated(root.path(), "abc", with(POLICY), true).is_empty());
+    }
+}
