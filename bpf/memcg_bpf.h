@@ -27,6 +27,7 @@
 #include "action.h"
 #include "stall.h"
 
+/* Of what an object and the daemon agree on; every object carries the one it was built for. */
 #define MEMCG_BPF_ABI 1
 
 /* Verdicts. */
@@ -50,6 +51,8 @@ enum memcg_bpf_mode {
 	MEMCG_BPF_MODE_DRY_RUN = 1,
 };
 
+#define MEMCG_BPF_TEXT_OF(text) #text
+#define MEMCG_BPF_TEXT(macro)	MEMCG_BPF_TEXT_OF(macro)
 #define MEMCG_BPF_TAG(text)	__attribute__((btf_decl_tag(text)))
 #define MEMCG_BPF_DOC(text)	MEMCG_BPF_TAG("doc:" text)
 #define MEMCG_BPF_DEFAULT(text) MEMCG_BPF_TAG("default:" text)
@@ -173,7 +176,8 @@ struct memcg_bpf_seen {
 /* Declares the policy's parameter map: slot → struct NAME_params. */
 #define MEMCG_BPF_POLICY(name)                                                       \
 	struct name##_slot {                                                         \
-		__u64 in_force; /* 0: this policy is not bound in this slot */       \
+		/* 0: this policy is not bound in this slot */                       \
+		__u64 in_force MEMCG_BPF_TAG("abi:" MEMCG_BPF_TEXT(MEMCG_BPF_ABI));  \
 		struct name##_params params;                                         \
 	};                                                                           \
 	struct {                                                                     \

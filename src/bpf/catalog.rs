@@ -118,13 +118,20 @@ impl Objects {
         own.chain(self.core_hooks.keys().filter(|hook| counts.needs(hook))).cloned().collect()
     }
 
+    /// Does this kernel have a hook, by a candidate that the policy knows?
+    pub fn offered(&self, policy: &str, hook: &str, kernel: &KernelReport) -> bool {
+        let Some(Some(section)) = kernel.hooks.get(hook) else { return false };
+        let own = self.hooks.get(policy).and_then(|hooks| hooks.get(hook));
+        own.is_none_or(|candidates| candidates.contains(section))
+    }
+
     /// Everything that can be used, for people and programs to read.
     pub fn reports(&self, kernel: &KernelReport) -> Vec<PolicyReport> {
         self.schemas
             .values()
             .map(|schema| {
                 let hooks = self.wanted(&schema.name);
-                let lacking = |hook: &&String| !kernel.hooks.get(*hook).is_some_and(Option::is_some);
+                let lacking = |hook: &&String| !self.offered(&schema.name, hook, kernel);
                 PolicyReport {
                     name: schema.name.clone(),
                     doc: schema.doc.clone(),

@@ -21,10 +21,12 @@ pub fn btf() -> Result<Btf<'static>, BpfError> {
 /// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.
 pub fn probe(objects: &Objects) -> Result<KernelReport, BpfError> {
     let btf = btf()?;
-    let mut hooks = BTreeMap::new();
+    let mut hooks: BTreeMap<String, Option<String>> = BTreeMap::new();
     for (hook, list) in objects.hooks.values().flatten().chain(&objects.core_hooks) {
         let chosen = list.iter().find(|section| super::attach::kernel_has(&btf, section));
-        hooks.insert(hook.clone(), chosen.cloned());
+        // A policy of one's own with other candidates takes no hook from the rest.
+        let known = hooks.entry(hook.clone()).or_default();
+        *known = known.take().or_else(|| chosen.cloned());
     }
     let native = NATIVE
         .iter()

@@ -11,6 +11,9 @@ use thiserror::Error;
 
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 
+/// `MEMCG_BPF_ABI`: what objects and we agree on.
+const ABI: &str = "1";
+
 /// Why an object's BTF is not a policy's.
 #[derive(Debug, Error)]
 pub enum SchemaError {
@@ -20,6 +23,11 @@ pub enum SchemaError {
     /// A member of a type that has no text form.
     #[error("parameter '{0}' has type '{1}', which is none of the memcg_bpf_* types nor an enum")]
     Type(String, String),
+    /// `MEMCG_BPF_ABI` of the header it was built with is not ours.
+    #[error(
+        "it was built for version {0} of memcg_bpf.h and this is version {ABI}; build it with the installed headers"
+    )]
+    Abi(String),
     /// A bit field, or something else that is not a plain member.
     #[error("parameter '{0}' is not a plain member of its struct")]
     Member(String),
@@ -33,6 +41,7 @@ struct Tags {
     range: Option<String>,
     self_binding: bool,
     counts: Counts,
+    abi: Option<String>,
 }
 
 /// Which counters of the subtree a policy wants kept.
@@ -75,6 +84,7 @@ fn tags_of(btf: &Btf<'_>, target: TypeId) -> BTreeMap<Option<u32>, Tags> {
             Some(("doc", rest)) => entry.doc = rest.to_owned(),
             Some(("default", rest)) => entry.default = Some(rest.to_owned()),
             Some(("range", rest)) => entry.range = Some(rest.to_owned()),
+            Some(("abi", rest)) => entry.abi = Some(rest.to_owned()),
             _ if words == "self-binding" => entry.self_binding = true,
             _ if words == "counters" => entry.counts = Counts::Everything,
             _ if words == "pressure" => entry.counts = entry.counts.max(Counts::Pressure),
@@ -131,6 +141,12 @@ pub fn read(
     let params = btf
         .type_by_name::<Struct<'_>>(&format!("{name}_params"))
         .ok_or_else(|| SchemaError::NoParams(name.to_owned()))?;
+    if let Some(slot) = btf.type_by_name::<Struct<'_>>(&format!("{name}_slot"))
+        && let Some(abi) = tags_of(btf, slot.type_id()).into_values().find_map(|tags| tags.abi)
+        && abi != ABI
+    {
+        return Err(SchemaError::Abi(abi));
+    }
     let mut tags = tags_of(btf, params.type_id());
     let own = tags.remove(&None).unwrap_or_default();
     let mut members = Vec::new();

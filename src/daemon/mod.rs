@@ -174,8 +174,7 @@ fn means(objects: &catalog::Objects, report: &KernelReport, config: &Config) -> 
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for policy in objects.hooks.keys() {
         for hook in objects.wanted(policy) {
-            let has = report.hooks.get(&hook).is_some_and(Option::is_some);
-            let list = if has { &mut offered } else { &mut missing };
+            let list = if objects.offered(policy, &hook, report) { &mut offered } else { &mut missing };
             list.entry(policy.clone()).or_default().push(hook);
         }
     }

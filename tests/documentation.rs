@@ -1,0 +1,113 @@
+//! What the README and docs/ say, as far as it can be held against the tree: every block says by its tag what it is, and
+//! is that; every link leads somewhere. The commands themselves are run by tests/system/documentation.rs.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "documentation/pages.rs"]
+mod pages;
+
+use std::fs;
+use std::path::Path;
+
+use pages::{Block, Page};
+
+fn tree() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a tag promises. `sh`: run in the machine. `sh elsewhere`: needs a build tree, a network or another engine.
+/// `KIND FILE`: the content of a file, of this tree or of the machine. `text`: output, grammar, drawings.
+fn fault(block: &Block) -> Option<String> {
+    let (kind, rest) = block.tag.split_once(' ').unwrap_or((&block.tag, ""));
+    match (kind, rest) {
+        ("sh", "") | ("text", "") => None,
+        ("sh", "elsewhere") => block.text.lines().find_map(|line| {
+            let target = line.trim().strip_prefix("make ")?.split_whitespace().next()?.to_owned();
+            // In a directory of the reader's own.
+            if target == "-C" {
+                return None;
+            }
+            let makefile = fs::read_to_string(tree().join("Makefile")).unwrap();
+            let known = target.contains('=') || makefile.contains(&format!("\n{target}: "));
+            (!known).then(|| format!("the Makefile has no target '{target}'"))
+        }),
+        ("json", _) => {
+            serde_json::from_str::<serde_json::Value>(&block.text).err().map(|error| error.to_string())
+        }
+        ("ini" | "toml" | "yaml", file) if file.starts_with('/') => None,
+        ("c" | "make" | "ini" | "xml", file) if !file.is_empty() => {
+            let shipped = fs::read_to_string(tree().join(file)).unwrap_or_default();
+            (!shipped.contains(&block.text)).then(|| format!("{file} says otherwise"))
+        }
+        _ => Some(format!("no test knows what to do with the tag '{}'", block.tag)),
+    }
+}
+
+#[test]
+fn every_block_is_what_its_tag_says() {
+    let mut faults = Vec::new();
+    let mut blocks = 0;
+    for page in Page::all(tree()) {
+        for block in &page.blocks {
+            blocks += 1;
+            faults.extend(fault(block).map(|fault| format!("{}:{}: {fault}", page.name, block.line)));
+        }
+        // Blocks that are set in carry no tag; pages of policies write policy lines so, decisions what they like.
+        if !page.name.contains('/') || page.name.matches('/').count() == 1 {
+            faults.extend(
+                page.set_in.iter().map(|line| format!("{}:{line}: a block without a tag", page.name)),
+            );
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(blocks > 20, "only {blocks} blocks");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut faults = Vec::new();
+    for page in Page::all(tree()) {
+        let dir = tree().join(&page.name).parent().unwrap().to_owned();
+        for link in
+            page.text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
+        {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() { tree().join(&page.name) } else { dir.join(file) };
+            let Ok(text) =
+                fs::read_to_string(&target).or_else(|_| fs::read_dir(&target).map(|_| String::new()))
+            else {
+                faults.push(format!("{}: no {link}", page.name));
+                continue;
+            };
+            if !anchor.is_empty() && !text.lines().any(|line| line.starts_with('#') && slug(line) == anchor) {
+                faults.push(format!("{}: no heading for {link}", page.name));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A heading's anchor.
+fn slug(heading: &str) -> String {
+    let title = heading.trim_start_matches('#').trim().to_lowercase();
+    title
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn blocks_are_found_with_their_tags_and_lines() {
+    let text = "# T\n\n```sh\na\nb\n```\n\n    c\n\n- x\n\n      no block\n\n```ini /etc/x\n[A]\n```\n";
+    let page = Page::parse("x.md", text);
+    assert_eq!(page.blocks.len(), 2);
+    assert_eq!(
+        (page.blocks[0].tag.as_str(), page.blocks[0].line, page.blocks[0].text.as_str()),
+        ("sh", 4, "a\nb\n")
+    );
+    assert_eq!(page.blocks[1].tag, "ini /etc/x");
+    assert_eq!(page.set_in, [8]);
+}
