@@ -90,6 +90,7 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
 			slot = bpf_map_lookup_elem(&params, &at_slot);                        \
 			if (!slot || !slot->in_force || !at.css)                              \
 				continue;                                                     \
+			at.mode = slot->params.mode; /* for memcg_bpf_ask() */                \
 			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)        \
 				continue;                                                     \
 			if (!memcg_bpf_refusable())                                           \
