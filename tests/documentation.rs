@@ -1,5 +1,5 @@
 //! What the README and docs/ say, as far as it can be held against the tree: every block says by its tag what it is, and
-//! is that; every link leads somewhere. The commands themselves are run by tests/system/documentation.rs.
+//! is that; every link leads somewhere.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 #[path = "documentation/pages.rs"]
@@ -14,7 +14,7 @@ fn tree() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a tag promises. `sh`: run in the machine. `sh elsewhere`: needs a build tree, a network or another engine.
+/// What a tag promises. `sh`: for a machine with the package. `sh elsewhere`: needs a build tree, a network or another engine.
 /// `KIND FILE`: the content of a file, of this tree or of the machine. `text`: output, grammar, drawings.
 fn fault(block: &Block) -> Option<String> {
     let (kind, rest) = block.tag.split_once(' ').unwrap_or((&block.tag, ""));
