@@ -41,7 +41,7 @@ pub(super) struct Events {
     #[arg(short, long)]
     follow: bool,
     /// Begin at this time: today, '10 min ago', '2026-05-01 12:00'
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
 }
 
