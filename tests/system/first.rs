@@ -4,6 +4,18 @@ use crate::support::{PROGRAMS, Scene, sh, try_sh, unit_in_state};
 
 const STARTS: usize = 100;
 
+/// How often the kernel has passed over a program that matters here, because the task in it was interrupted by another
+/// on its CPU (docs/policies/deny.md): each time one request may have been let through.
+fn passed_over() -> usize {
+    let all: serde_json::Value = serde_json::from_str(&sh("bpftool -j prog show")).unwrap();
+    let counts = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|program| ["growth__0", "cgroup_mkdir"].iter().any(|name| program["name"] == **name));
+    counts.filter_map(|program| program["recursion_misses"].as_u64()).sum::<u64>().try_into().unwrap()
+}
+
 /// One shell loop: a hundred test set-ups would take minutes.
 #[test]
 #[ignore = "needs root in the test machine: make check"]
@@ -14,10 +26,12 @@ fn a_unit_that_asks_at_once_is_told_no_a_hundred_times_in_a_hundred() {
         .policy("first.service", "deny limit=64M")
         .reload();
     unit_in_state("first.service", "registered");
+    let before = passed_over();
     sh(&format!("for i in $(seq {STARTS}); do systemctl start first.service || exit 1; done"));
     let out = std::fs::read_to_string(scene.out("first.service")).unwrap();
-    let refused = out.lines().filter(|l| *l == "refused").count();
-    assert_eq!((refused, out.lines().count()), (STARTS, STARTS), "{out}");
+    assert_eq!(out.lines().count(), STARTS, "{out}");
+    let granted = out.lines().filter(|l| *l != "refused").count();
+    assert!(granted <= passed_over() - before, "{out}");
     scene.end();
 }
 
@@ -42,6 +56,7 @@ fn a_unit_started_in_one_breath_with_the_reload_that_brings_its_policy_is_told_n
         "rm -rf /run/systemd/system/breath*.service /etc/systemd/system/breath*.d; systemctl reset-failed"
             .to_owned(),
     );
+    let before = passed_over();
     for round in 0..ROUNDS {
         let unit = format!("breath{round}.service");
         let write = match round % 2 {
@@ -58,7 +73,7 @@ fn a_unit_started_in_one_breath_with_the_reload_that_brings_its_policy_is_told_n
     let rounds: Vec<&str> = out.lines().collect();
     assert_eq!(rounds.len(), ROUNDS, "{out}");
     let late = rounds.iter().filter(|answer| **answer != "refused").count();
-    assert!(late <= 1, "{out}");
+    assert!(late <= 1 + passed_over() - before, "{out}");
     scene.end();
 }
 
@@ -73,6 +88,7 @@ fn a_container_that_asks_at_once_is_told_no_a_hundred_times_in_a_hundred() {
     let bundle = bundle.cgroup("/bundles/first");
     bundle.write(&first);
     // Without -d: the container is over when crun returns, and its name free.
+    let before = passed_over();
     let foreground = bundle.command("crun").replace("run -d", "run");
     sh(&format!("for i in $(seq {}); do {foreground}; done", STARTS - BY_PODMAN));
     for i in 0..BY_PODMAN {
@@ -81,8 +97,9 @@ fn a_container_that_asks_at_once_is_told_no_a_hundred_times_in_a_hundred() {
         sh(&format!("podman wait {name}"));
     }
     let out = std::fs::read_to_string(scene.dir.join("first")).unwrap();
-    let refused = out.lines().filter(|l| *l == "refused").count();
-    assert_eq!((refused, out.lines().count()), (STARTS, STARTS), "{out}");
+    assert_eq!(out.lines().count(), STARTS, "{out}");
+    let granted = out.lines().filter(|l| *l != "refused").count();
+    assert!(granted <= passed_over() - before, "{out}");
     scene.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
     scene.end();
 }
