@@ -51,7 +51,11 @@ help: ## this list
 build: bpf ## the three programs and the BPF objects
 	cargo build --release --locked --config 'build.rustflags=[$(PATHS)]'
 
+# An object whose source is gone would go on being tested and installed.
+BPF_STALE = $(filter-out $(BPF_OBJECTS),$(wildcard target/bpf/*.bpf.o target/bpf/policies/*.bpf.o))
+
 bpf: $(BPF_OBJECTS) ## the BPF objects alone, under target/bpf/
+	$(if $(BPF_STALE),rm -f $(BPF_STALE))
 
 # Stripped of DWARF only: the loader and the schema reader live on the BTF.
 target/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
