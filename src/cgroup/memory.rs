@@ -20,9 +20,10 @@ pub fn usage(path: &CgroupPath) -> io::Result<u64> {
         .map_err(|_| io::Error::other(format!("memory.current of {path} says '{}'", text.trim())))
 }
 
-/// Does the cgroup have the memory controller, so that it can be governed?
-pub fn is_controlled(path: &CgroupPath) -> bool {
-    directory(path).join("memory.current").exists()
+/// Does the cgroup lack the memory controller, so that it cannot be governed? One that is gone lacks nothing: it may go,
+/// and come back, at any moment, so this is one look at one file.
+pub fn is_uncontrolled(path: &CgroupPath) -> bool {
+    read(path, "cgroup.controllers").is_ok_and(|all| !all.split_whitespace().any(|one| one == "memory"))
 }
 
 /// The smallest memory.max from the cgroup up; `machine` where none is set.

@@ -209,7 +209,7 @@ pub fn forbidden(path: &CgroupPath) -> Option<String> {
 
 /// What a cgroup that exists must have besides.
 pub fn uncontrolled(path: &CgroupPath) -> Option<String> {
-    (!memory::is_controlled(path)).then(|| {
+    memory::is_uncontrolled(path).then(|| {
         format!(
             "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or set \
              MemoryAccounting=yes on the unit"
