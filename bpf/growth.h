@@ -95,7 +95,7 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
 				continue;                                                     \
 			if (!memcg_bpf_refusable())                                           \
 				return 0; /* the same for every cgroup above */               \
-			if (memcg_bpf_refuse(memcg_bpf_cgroup(&at.ctx), slot->params.mode))   \
+			if (memcg_bpf_refuse(self->cgroup->kn->id, slot->params.mode))        \
 				return -MEMCG_BPF_ENOMEM;                                     \
 		}                                                                             \
 		return 0;                                                                     \

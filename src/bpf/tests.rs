@@ -36,7 +36,10 @@ fn layout_is_that_of_the_object() {
 fn every_shipped_policy_has_a_schema_that_parses() {
     let objects = objects();
     assert_eq!(objects.errors, Vec::<String>::new());
-    assert_eq!(objects.schemas.keys().collect::<Vec<_>>(), ["deny", "observe"]);
+    assert_eq!(
+        objects.schemas.keys().collect::<Vec<_>>(),
+        ["deny", "observe", "oom", "protect", "reclaim", "throttle"]
+    );
     for schema in objects.schemas.values() {
         assert!(!schema.doc.is_empty(), "{} has no documentation", schema.name);
         assert!(schema.params.iter().all(|p| !p.doc.is_empty()), "{}", schema.name);
@@ -45,8 +48,23 @@ fn every_shipped_policy_has_a_schema_that_parses() {
 }
 
 #[test]
-fn only_who_wants_counters_has_them_kept() {
+fn the_policies_that_act_say_what_they_need() {
     let objects = objects();
+    let hooks = |name: &str| objects.schemas[name].hooks.join(" ");
+    assert_eq!(hooks("oom"), "oom stall tick");
+    assert_eq!(hooks("protect"), "refault stall tick");
+    assert_eq!(hooks("reclaim"), "tick");
+    assert_eq!(hooks("throttle"), "charge tick");
+    for name in ["oom", "protect", "reclaim", "throttle"] {
+        // What `protect` gets it takes from others.
+        assert_eq!(objects.schemas[name].self_binding, name != "protect", "{name}");
+        assert_eq!(objects.counts[name], Counts::Pressure, "{name}");
+        let wanted = objects.wanted(name);
+        assert!(wanted.iter().any(|hook| hook == "count_stall_begin"), "{wanted:?}");
+        assert!(!wanted.iter().any(|hook| hook == "count_growth" || hook == "count_charge"), "{wanted:?}");
+    }
+    // `for` is a word of C's.
+    assert_eq!(objects.schemas["oom"].params[1].name, "for");
     assert_eq!(objects.counts["observe"], Counts::Everything);
     assert!(!objects.counts.contains_key("deny"));
 }

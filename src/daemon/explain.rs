@@ -55,6 +55,9 @@ fn distance(report: &BindingReport, policy: &PolicyInForce, param: &str) -> Opti
         }
         Err(_) => parse_bytes(text).ok()?,
     };
+    if now == 0 {
+        return None; // as a default it stands for no limit
+    }
     let usage_words = human_bytes(usage);
     Some(match now.checked_sub(usage) {
         Some(room) => format!(

@@ -1,5 +1,6 @@
 //! What the tests share: running things, waiting for things, asking the daemon, and leaving nothing behind.
 
+mod acts;
 mod containers;
 mod residue;
 mod scene;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
+pub use acts::{acted, bytes, knob, knob_becomes, last_action};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;

@@ -1,0 +1,108 @@
+//! `oom` ends what only waits, once, and nothing else.
+
+use std::fs;
+
+use crate::support::{PROGRAMS, Scene, acted, active, events, first_line, last_action, sh, try_sh, wait_for};
+
+/// Above memory.high, and with nothing that could be reclaimed, a program that asks for more is made to wait nearly all
+/// the time.
+const CRAMPED: &str = "MemoryHigh=16M\nMemorySwapMax=0\nOOMPolicy=continue";
+
+fn service(scene: &mut Scene, unit: &str, script: &str, more: &str, line: &str) -> String {
+    let out = scene.out(unit);
+    let text = format!(
+        "[Service]\nType=exec\nExecStart=/bin/sh -c '{script}'\nStandardOutput=append:{}\nStandardError=null\n{more}\n",
+        out.display()
+    );
+    scene.unit(unit, &text).policy(unit, line);
+    format!("/system.slice/{unit}")
+}
+
+fn alive(unit: &str, program: &str) -> usize {
+    let pids = try_sh(&format!("pgrep -f -x '{PROGRAMS}/{program}'")).out;
+    let inside = sh(&format!("cat /sys/fs/cgroup/system.slice/{unit}/cgroup.procs"));
+    pids.lines().filter(|pid| inside.lines().any(|line| line == *pid)).count()
+}
+
+/// Until its tasks have waited for so long, counted from now and summed over them.
+fn has_waited(cgroup: &str, seconds: u64) {
+    let stalled = || active(cgroup).counters["stall_ns"];
+    let before = stalled();
+    wait_for("tasks to wait", || (stalled() - before > seconds * 1_000_000_000).then_some(()));
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn one_process_that_waits_ends_and_no_second_for_the_same_event() {
+    let mut scene = Scene::new("oom");
+    let eat = format!("({PROGRAMS}/eat 400 hold; echo over) &");
+    let line = "oom pressure=40% for=1s cooldown=1h";
+    let cgroup = service(&mut scene, "mpkill.service", &format!("{eat} {eat} wait"), CRAMPED, line);
+    scene.reload();
+    sh("systemctl start mpkill.service");
+    assert_eq!(first_line(&scene.out("mpkill.service")), "over");
+    let action = last_action(&cgroup, "done");
+    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("oom", "kill"), "{action:?}");
+    // At least 40 % of the second, and no more than all of it.
+    assert!((400_000_000..=1_000_000_000).contains(&action.numbers[0]), "{action:?}");
+    assert_eq!(action.numbers[1..3], [1_000_000_000, 400_000], "{action:?}");
+    assert_eq!(events(&cgroup)["oom_kill"], 0, "the kernel had no reason to");
+    has_waited(&cgroup, 4);
+    assert_eq!(alive("mpkill.service", "eat 400 hold"), 1);
+    assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "refused")), (1, 0));
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn nobody_ends_who_is_only_busy_or_small_or_in_a_dry_run_or_while_paused() {
+    let mut scene = Scene::new("oom-not");
+    let (eat, often) =
+        (format!("{PROGRAMS}/eat 400 hold; echo over"), "oom pressure=40% for=500ms cooldown=1s");
+    let dry = service(&mut scene, "mpdry.service", &eat, CRAMPED, &format!("{often} mode=dry-run"));
+    let small = service(&mut scene, "mpsmall.service", &eat, CRAMPED, &format!("{often} usage=256M"));
+    let paused = service(&mut scene, "mppaused.service", &eat, CRAMPED, often);
+    let busy = scene.dir.join("busy");
+    fs::write(&busy, "").unwrap();
+    let work = format!("work 32 {}", busy.display());
+    let working = service(&mut scene, "mpbusy.service", &format!("exec {PROGRAMS}/{work}"), "", often);
+    scene.reload().at_end("memcg-bpf resume".to_owned());
+    sh("memcg-bpf pause; systemctl start mpdry.service mpsmall.service mppaused.service mpbusy.service");
+    last_action(&paused, "refused");
+    assert_eq!((alive("mppaused.service", "eat 400 hold"), acted(&paused, "done")), (1, 0));
+    sh("memcg-bpf resume");
+    assert_eq!(first_line(&scene.out("mppaused.service")), "over");
+    // Once more, after the cooldown: it is the policy that decides, as if it were acted upon.
+    let before = acted(&dry, "dry-run");
+    wait_for("dry runs", || (acted(&dry, "dry-run") >= before + 2).then_some(()));
+    has_waited(&small, 2);
+    for (unit, cgroup, program) in [
+        ("mpdry.service", &dry, "eat 400 hold"),
+        ("mpsmall.service", &small, "eat 400 hold"),
+        ("mpbusy.service", &working, work.as_str()),
+    ] {
+        assert_eq!((alive(unit, program), acted(cgroup, "done")), (1, 0), "{unit}");
+    }
+    for cgroup in [&small, &working] {
+        assert!(active(cgroup).actions.is_empty(), "{cgroup}");
+    }
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_group_ends_together_also_when_the_kernel_was_first() {
+    let mut scene = Scene::new("oom-group");
+    let more = "MemoryMax=32M\nMemorySwapMax=0\nOOMPolicy=continue";
+    let script = format!("sleep 1000 & {PROGRAMS}/eat 200 hold; echo over; sleep 1000");
+    let line = "oom kill=group pressure=100% for=10min";
+    let cgroup = service(&mut scene, "mpgroup.service", &script, more, line);
+    scene.reload();
+    sh("systemctl start mpgroup.service");
+    wait_for("the unit to end", || {
+        let state = sh("systemctl show -P ActiveState mpgroup.service");
+        matches!(state.as_str(), "failed" | "inactive").then_some(())
+    });
+    assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{cgroup}/cgroup.procs")).exists());
+    scene.end();
+}

@@ -1,0 +1,68 @@
+//! `protect` keeps memory.low up while its cgroup is active, and takes it back while it is idle.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::{
+    PROGRAMS, Scene, acted, active, first_line, knob, knob_becomes, last_action, sh, unit_in_state,
+};
+
+const LOW: &str = "20971520";
+
+fn cgroup(unit: &str) -> String {
+    format!("/system.slice/{unit}")
+}
+
+/// `work` under this line; the file that makes it busy.
+fn work(scene: &mut Scene, unit: &str, line: &str) -> PathBuf {
+    let (out, busy) = (scene.out(unit), scene.dir.join(format!("{unit}.busy")));
+    let run = format!("{PROGRAMS}/work 24 {}", busy.display());
+    scene.unit(
+        unit,
+        &format!("[Service]\nType=exec\nExecStart={run}\nStandardOutput=append:{}\n", out.display()),
+    );
+    scene.policy(unit, line);
+    busy
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
+    let mut scene = Scene::new("protect");
+    let busy = work(&mut scene, "mpwork.service", "protect low=20M hold=1s");
+    let dry = work(&mut scene, "mpdry.service", "protect low=20M hold=1s mode=dry-run");
+    // It waits more than it runs: `running=100%` is never reached by one task that sleeps in between.
+    scene.unit(
+        "mpwait.service",
+        &format!("[Service]\nExecStart={PROGRAMS}/eat 400 hold\nMemoryHigh=16M\nMemorySwapMax=0\n"),
+    );
+    scene.policy("mpwait.service", "protect low=8M running=100% refaults=1000000 stall=20%").reload();
+    unit_in_state("mpwork.service", "registered");
+    sh("systemctl start mpwork.service mpdry.service mpwait.service");
+    knob_becomes(&cgroup("mpwait.service"), "memory.low", "8388608");
+    sh("systemctl stop mpwait.service");
+
+    let work = cgroup("mpwork.service");
+    assert_eq!(first_line(&scene.out("mpwork.service")), "ready");
+    active(&work);
+    fs::write(&dry, "").unwrap();
+    for _ in 0..2 {
+        knob_becomes(&work, "memory.low", "0");
+        fs::write(&busy, "").unwrap();
+        knob_becomes(&work, "memory.low", LOW);
+        fs::remove_file(&busy).unwrap();
+    }
+    knob_becomes(&work, "memory.low", "0");
+    let action = last_action(&work, "done");
+    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("protect", "memory.low"), "{action:?}");
+    fs::write(&busy, "").unwrap();
+    knob_becomes(&work, "memory.low", LOW);
+    // Taken out of force while it is active: as it was found.
+    sh("rm /etc/systemd/system/mpwork.service.d/50-memory.conf; systemctl daemon-reload");
+    knob_becomes(&work, "memory.low", "0");
+
+    let dry = cgroup("mpdry.service");
+    last_action(&dry, "dry-run");
+    assert_eq!((knob(&dry, "memory.low").as_str(), acted(&dry, "done")), ("0", 0));
+    scene.end();
+}

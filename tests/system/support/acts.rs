@@ -1,0 +1,36 @@
+//! What policies that act have done: the knobs themselves, and what the daemon says of it.
+
+use std::fs;
+
+use memcg_bpf::report::ActionReport;
+
+use super::{find, wait_for};
+
+/// What stands in a file of a cgroup.
+pub fn knob(cgroup: &str, file: &str) -> String {
+    let path = format!("/sys/fs/cgroup{cgroup}/{file}");
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}")).trim_end().to_owned()
+}
+
+/// A file of a cgroup that holds bytes; "max" is the largest number.
+pub fn bytes(cgroup: &str, file: &str) -> u64 {
+    let text = knob(cgroup, file);
+    if text == "max" { u64::MAX } else { text.parse().unwrap() }
+}
+
+/// Waits until a file holds this.
+pub fn knob_becomes(cgroup: &str, file: &str, value: &str) {
+    wait_for(&format!("{file} of {cgroup} to be {value}"), || (knob(cgroup, file) == value).then_some(()));
+}
+
+/// How many actions ended so (`done`, `dry-run`, …), as the daemon counts them.
+pub fn acted(cgroup: &str, outcome: &str) -> u64 {
+    find(cgroup).and_then(|report| report.actions.get(outcome).copied()).unwrap_or_default()
+}
+
+/// The last action on a cgroup, once there is one that ended so.
+pub fn last_action(cgroup: &str, outcome: &str) -> ActionReport {
+    wait_for(&format!("an action on {cgroup} that is {outcome}"), || {
+        find(cgroup)?.last_action.filter(|action| action.outcome == outcome)
+    })
+}

@@ -1,0 +1,98 @@
+//! `throttle` gives way while others suffer, and comes back.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::{
+    Scene, acted, active, bytes, knob, knob_becomes, last_action, sh, unit_in_state, wait_for,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// A service that reads a file of so many MiB again and again, in a slice of its own.
+fn reader(scene: &mut Scene, unit: &str, mib: u32, more: &str) -> String {
+    let file = format!("/root/{unit}.file");
+    sh(&format!("dd if=/dev/zero of={file} bs=1M count={mib} status=none; sync {file}"));
+    scene.at_end(format!("rm -f {file}"));
+    let loop_ = format!("/bin/sh -c 'while :; do cat {file} >/dev/null; done'");
+    scene
+        .unit(unit, &format!("[Service]\nExecStart={loop_}\nSlice=mpshare.slice\nMemorySwapMax=0\n{more}\n"));
+    format!("/mpshare.slice/{unit}")
+}
+
+fn share(name: &str) -> Scene {
+    let mut scene = Scene::new(name);
+    scene.unit("mpshare.slice", "[Slice]\nMemoryMax=64M\n");
+    scene
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn it_gives_way_while_a_protected_cgroup_waits_and_comes_back() {
+    let mut scene = share("throttle");
+    let low = reader(&mut scene, "mplow.service", 40, "");
+    reader(&mut scene, "mphigh.service", 56, "MemoryLow=16M");
+    scene.policy("mplow.service", "throttle interval=100ms hold=1s floor=12M").reload();
+    sh("echo 1 > /proc/sys/vm/drop_caches; systemctl start mplow.service");
+    active(&low);
+    sleep(Duration::from_secs(2));
+    assert_eq!(knob(&low, "memory.high"), "max", "nobody suffers");
+    assert!(active(&low).actions.is_empty());
+    sh("systemctl start mphigh.service");
+    wait_for("memory.high to go down", || (bytes(&low, "memory.high") < 48 * MIB).then_some(()));
+    let action = last_action(&low, "done");
+    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("throttle", "memory.high"), "{action:?}");
+    for _ in 0..20 {
+        assert!(bytes(&low, "memory.high") >= 12 * MIB, "below its floor");
+        sleep(Duration::from_millis(100));
+    }
+    sh("systemctl stop mphigh.service");
+    knob_becomes(&low, "memory.high", "max");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn it_does_not_give_way_to_itself_nor_to_who_is_not_protected() {
+    let mut scene = share("throttle-self");
+    let own = reader(&mut scene, "mpown.service", 96, "MemoryLow=8M");
+    reader(&mut scene, "mpother.service", 96, "");
+    scene.policy("mpown.service", "throttle interval=100ms").reload();
+    sh("echo 1 > /proc/sys/vm/drop_caches; systemctl start mpown.service mpother.service");
+    active(&own);
+    wait_for("it to wait", || (active(&own).counters["stalls"] > 200).then_some(()));
+    assert_eq!(knob(&own, "memory.high"), "max");
+    assert_eq!(acted(&own, "done"), 0);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_is_always_wanted_is_never_more_than_the_administrator_gives_and_pauses_with_all() {
+    let mut scene = Scene::new("throttle-always");
+    let always = "throttle when=always high=64M";
+    scene.unit("mpdry.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    scene.policy("mpdry.service", &format!("{always} mode=dry-run"));
+    scene.unit("mpstrict.service", "[Service]\nExecStart=/bin/sleep 1000\nMemoryHigh=32M\n");
+    scene.policy("mpstrict.service", always);
+    scene.unit("mpalways.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    scene.policy("mpalways.service", always).reload().at_end("memcg-bpf resume".to_owned());
+    unit_in_state("mpalways.service", "registered");
+    sh("systemctl start mpdry.service mpstrict.service mpalways.service");
+    let [dry, strict, always] =
+        ["mpdry", "mpstrict", "mpalways"].map(|unit| format!("/system.slice/{unit}.service"));
+
+    last_action(&dry, "dry-run");
+    assert_eq!(knob(&dry, "memory.high"), "max");
+    wait_for("the want to be known", || active(&strict).knobs.first().map(|_| ()));
+    assert_eq!(bytes(&strict, "memory.high"), 32 * MIB);
+
+    knob_becomes(&always, "memory.high", "67108864");
+    sh("memcg-bpf pause");
+    knob_becomes(&always, "memory.high", "max");
+    sh("memcg-bpf resume");
+    knob_becomes(&always, "memory.high", "67108864");
+    sh("rm /etc/systemd/system/mpalways.service.d/50-memory.conf; systemctl daemon-reload");
+    knob_becomes(&always, "memory.high", "max");
+    scene.end();
+}
