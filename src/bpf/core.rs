@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut};
 use thiserror::Error;
 
+use super::ahead::{Loaded, Loading};
 use super::attach::{self, Candidates};
 use super::pins::{self, Links, Pins};
 use super::policy::PolicyObject;
@@ -153,7 +154,7 @@ impl Kernel {
         }
     }
 
-    /// Loads the policy's object if it is not yet; returns the hooks it wants and those this kernel lacks.
+    /// Loads the policy's object if it is not yet.
     pub fn load_policy(&mut self, name: &str) -> Result<(), BpfError> {
         if self.policies.contains_key(name) {
             return Ok(());
@@ -162,6 +163,18 @@ impl Kernel {
         let object = PolicyObject::load(name, path, &self.btf, &self.shared)?;
         self.policies.insert(name.to_owned(), object);
         Ok(())
+    }
+
+    /// What loads the policy on another thread, for [`Kernel::loaded`]; `None` when it is loaded.
+    pub fn loading(&self, name: &str) -> Option<Loading> {
+        let path = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
+        let shared = self.shared.iter().map(|(name, map)| Some((name.clone(), MapHandle::try_from(map).ok()?)));
+        Some(Loading { name: name.to_owned(), path, shared: shared.collect::<Option<_>>()? })
+    }
+
+    /// Takes what another thread has loaded, unless somebody could not wait for it.
+    pub fn loaded(&mut self, policy: Loaded) {
+        self.policies.entry(policy.name).or_insert(policy.object);
     }
 
     /// Writes a policy's parameters into a slot that nobody is bound to yet.

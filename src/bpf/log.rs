@@ -1,35 +1,38 @@
 //! libbpf's words: kept back, so that they can be shown when something fails, instead of flooding stderr.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
+use std::sync::Once;
 
 use libbpf_rs::PrintLevel;
 
 /// Enough for the verifier's last page; its log comes as one message.
 const KEEP: usize = 16 * 1024;
 
-static LAST: Mutex<String> = Mutex::new(String::new());
+thread_local! {
+    // libbpf speaks on the thread that called it, and policies are loaded on two.
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 fn keep(_level: PrintLevel, message: String) {
-    if let Ok(mut last) = LAST.lock() {
-        last.push_str(&message);
-        if last.len() > KEEP {
-            let mut cut = last.len().saturating_sub(KEEP);
-            while !last.is_char_boundary(cut) {
+    SAID.with_borrow_mut(|said| {
+        said.push_str(&message);
+        if said.len() > KEEP {
+            let mut cut = said.len().saturating_sub(KEEP);
+            while !said.is_char_boundary(cut) {
                 cut = cut.saturating_add(1);
             }
-            last.drain(..cut);
+            said.drain(..cut);
         }
-    }
+    });
 }
 
 /// Runs `work` with libbpf's warnings collected; returns them with the result.
 pub fn quietly<T>(work: impl FnOnce() -> T) -> (T, String) {
-    if let Ok(mut last) = LAST.lock() {
-        last.clear();
-    }
-    let before = libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+    static LISTEN: Once = Once::new();
+    LISTEN.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+    });
+    SAID.with_borrow_mut(String::clear);
     let result = work();
-    libbpf_rs::set_print(before);
-    let said = LAST.lock().map(|last| last.clone()).unwrap_or_default();
-    (result, said)
+    (result, SAID.with_borrow_mut(std::mem::take))
 }

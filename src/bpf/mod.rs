@@ -2,6 +2,7 @@
 //! events, and what this kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
 
 mod actions;
+mod ahead;
 mod attach;
 pub mod catalog;
 mod core;
@@ -18,6 +19,7 @@ mod tests;
 mod visit;
 
 pub use actions::Actions;
+pub use ahead::{Loaded, Loading};
 pub use core::{BpfError, Kernel};
 pub use events::Event;
 pub use shared::{MAX_LEVEL, PATH_MAX};

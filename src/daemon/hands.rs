@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::told;
-use crate::bpf::Kernel;
+use crate::bpf::{Kernel, Loaded, Loading};
 use crate::cgroup::{memory, mount, record};
 use crate::engine::{Effect, Need};
 use crate::names::{CgroupId, CgroupPath};
@@ -207,6 +207,16 @@ impl Hands {
             Ok(_) => tracing::info!("took over from the memcg-bpfd before; its programs are detached"),
             Err(error) => tracing::warn!("{error}"),
         }
+    }
+
+    /// What loads this policy beside the loop; `None` when it is loaded.
+    pub fn loading(&self, policy: &str) -> Option<Loading> {
+        self.kernel.loading(policy)
+    }
+
+    /// Takes what was loaded beside the loop.
+    pub fn loaded(&mut self, policy: Loaded) {
+        self.kernel.loaded(policy);
     }
 
     /// How many events of the kernel were lost so far.

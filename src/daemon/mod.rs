@@ -3,6 +3,7 @@
 
 mod acting;
 mod adopt;
+mod ahead;
 pub mod arguments;
 pub mod config;
 mod explain;
@@ -39,6 +40,7 @@ use crate::policy::layer::Allow;
 use crate::report::KernelReport;
 use crate::systemd::{Answer, Events, Inquiry, SystemdError};
 use acting::Acting;
+use ahead::Ahead;
 use config::Config;
 use state::Daemon;
 pub use stop::{ended, forget};
@@ -47,6 +49,9 @@ pub use stop::{ended, forget};
 const EXIT_CANNOT: u8 = 78;
 /// D-Bus calls that wait for their turn; more are refused, so that a flood of callers cannot fill our memory.
 const CALLS_MAX: usize = 256;
+
+/// The hook whose verdict holds from the first instruction.
+const GROWTH: &str = "growth";
 
 /// A hook waits 2 s for us, then records its request on the cgroup: by this time it has.
 const ADOPT_AGAIN: Duration = Duration::from_secs(5);
@@ -156,7 +161,8 @@ fn prepare(level: &Level) -> Result<Prepared> {
         kernel.exempt(id, &own)?;
     }
     // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
-    for policy in objects.files.keys() {
+    // What only looks and asks may come some moments late (ahead.rs); what refuses may not.
+    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH)) {
         if let Err(error) = kernel.load_policy(policy) {
             // Whoever asks for it hears of it.
             tracing::debug!("{error}");
@@ -218,6 +224,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
     let mut meeting = Some(tokio::spawn(units::meet(connection)));
     let mut units: Option<Events> = None;
     let mut ready = false;
+    let mut ahead = Ahead::new(daemon.objects.files.keys().cloned());
     let mut walk = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
 
     loop {
@@ -277,12 +284,17 @@ async fn serve(prepared: Prepared) -> Result<()> {
                 walk.set(tokio::time::sleep(ADOPT_AGAIN));
                 daemon.adopt().await;
             }
+            loaded = ahead.turn(), if ready => {
+                loaded.into_iter().for_each(|policy| daemon.hands.loaded(policy));
+                ahead.go_on(|policy| daemon.hands.loading(policy));
+            }
             _ = term.recv() => break,
             _ = int.recv() => break,
         }
         if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(Inquiry::is_idle) {
             ready = true;
             daemon.hands.settle();
+            ahead.wait();
             say_ready(&daemon);
         }
     }

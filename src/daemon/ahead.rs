@@ -1,0 +1,65 @@
+//! Policies that nobody has asked for yet are loaded when the start is over, one after the other and beside the loop, so
+//! that the first who asks need not wait for the verifier.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::bpf::{BpfError, Loaded, Loading};
+
+/// A start of the machine has better things to do at first.
+const AFTER: Duration = Duration::from_secs(10);
+
+pub struct Ahead {
+    /// Still to be loaded, the next one last.
+    policies: Vec<String>,
+    due: Instant,
+    work: Option<JoinHandle<Result<Loaded, BpfError>>>,
+}
+
+impl Ahead {
+    pub fn new(policies: impl DoubleEndedIterator<Item = String>) -> Self {
+        Ahead { policies: policies.rev().collect(), due: Instant::now(), work: None }
+    }
+
+    /// Begins some time from now.
+    pub fn wait(&mut self) {
+        self.due = Instant::now().checked_add(AFTER).unwrap_or(self.due);
+    }
+
+    /// Comes back when there is something to go on with: what was loaded, if anything. Never, when all are.
+    pub async fn turn(&mut self) -> Option<Loaded> {
+        let Some(work) = &mut self.work else {
+            if self.policies.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            sleep_until(self.due).await;
+            return None;
+        };
+        let done = work.await;
+        self.work = None;
+        match done {
+            Ok(Ok(loaded)) => Some(loaded),
+            // Whoever asks for it hears of it.
+            Ok(Err(error)) => {
+                tracing::debug!("{error}");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%error, "loading ahead");
+                None
+            }
+        }
+    }
+
+    /// Begins with the next one. `loading`: how, or `None` when it is loaded.
+    pub fn go_on(&mut self, loading: impl Fn(&str) -> Option<Loading>) {
+        while let Some(policy) = self.policies.pop() {
+            if let Some(loading) = loading(&policy) {
+                self.work = Some(tokio::task::spawn_blocking(|| loading.load()));
+                return;
+            }
+        }
+    }
+}
