@@ -64,6 +64,16 @@ target/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
 	$(LLVM_STRIP) -g $@.tmp
 	mv $@.tmp $@
 
+# Policies that only the system tests use.
+.PHONY: test-policies
+test-policies: $(patsubst tests/policies/%.c,target/policies/%.o,$(wildcard tests/policies/*.bpf.c))
+
+target/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/puppet.h $(BPF_HEADERS)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
+	$(LLVM_STRIP) -g $@.tmp
+	mv $@.tmp $@
+
 quick: format lint test ## format, lint and the tests that need no kernel (a minute)
 
 format:

@@ -8,6 +8,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod acting;
 mod attach;
 mod container;
 mod exempt;

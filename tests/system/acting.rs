@@ -1,0 +1,457 @@
+//! What policies ask for is done by the real daemon on real cgroups, and undone. The policy is a puppet
+//! (`tests/policies`): a program in the cgroup pulls the string by asking for address space.
+
+use std::fs;
+
+use crate::support::{
+    PROGRAMS, Scene, daemon_runs, find, governed_records, nothing_is_left, sh, try_sh, wait_for,
+};
+
+const MIB: u64 = 1 << 20;
+/// A request of this size makes the puppet let go.
+const OFF: &str = "1024";
+
+/// A scene with the puppets installed.
+fn stage(name: &str) -> Scene {
+    let mut scene = Scene::new(name);
+    sh(
+        "mkdir -p /etc/memcg-bpf/policies; cp /data/policies/*.bpf.o /etc/memcg-bpf/policies/; systemctl restart memcg-bpfd",
+    );
+    scene.at_end(
+        "rm -f /etc/memcg-bpf/policies/{puppet,marionette}.bpf.o; rmdir /etc/memcg-bpf/policies; memcg-bpf resume; systemctl restart memcg-bpfd".to_owned(),
+    );
+    scene
+}
+
+/// A cgroup of our own, which systemd does not know.
+fn cgroup(scene: &mut Scene, name: &str) -> String {
+    cgroup_at(scene, format!("/mpact-{name}"))
+}
+
+fn cgroup_at(scene: &mut Scene, path: String) -> String {
+    let dir = format!("/sys/fs/cgroup{path}");
+    sh(&format!("mkdir {dir}"));
+    scene.at_end(format!(
+        "echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.1; [ -d {dir} ] || break; done"
+    ));
+    path
+}
+
+fn attach(cgroup: &str, line: &str) {
+    sh(&format!("memcg-bpf attach {cgroup} '{line}'"));
+}
+
+/// Requests of so many MiB, one after the other, from within the cgroup; 'x' waits.
+fn ask(cgroup: &str, sizes: &str) {
+    sh(&format!("{PROGRAMS}/ask {cgroup} {sizes}"));
+}
+
+fn knob(cgroup: &str, file: &str) -> String {
+    fs::read_to_string(format!("/sys/fs/cgroup{cgroup}/{file}")).unwrap().trim().to_owned()
+}
+
+fn write(cgroup: &str, file: &str, value: &str) {
+    fs::write(format!("/sys/fs/cgroup{cgroup}/{file}"), value).unwrap();
+}
+
+#[track_caller]
+fn becomes(cgroup: &str, file: &str, value: u64) {
+    let value = if value == u64::MAX { "max".to_owned() } else { value.to_string() };
+    wait_for(&format!("{file} of {cgroup} to be {value}"), || (knob(cgroup, file) == value).then_some(()));
+}
+
+fn count(cgroup: &str, outcome: &str) -> u64 {
+    find(cgroup).and_then(|r| r.actions.get(outcome).copied()).unwrap_or(0)
+}
+
+/// The last action of a cgroup, once there is one with this outcome.
+fn last(cgroup: &str, outcome: &str) -> memcg_bpf::report::ActionReport {
+    wait_for(&format!("an action on {cgroup} that is {outcome}"), || {
+        find(cgroup)?.last_action.filter(|last| last.outcome == outcome)
+    })
+}
+
+/// Journal lines about actions on a cgroup, as `FIELD=…` text without the MEMCG_BPF_.
+fn lines(cgroup: &str) -> Vec<serde_json::Value> {
+    let json = sh(&format!(
+        "journalctl --sync; journalctl -q -o json MESSAGE_ID=5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60 MEMCG_BPF_CGROUP={cgroup}"
+    ));
+    json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_a_policy_wants_is_in_force_until_it_lets_go_and_each_action_is_told_once() {
+    let mut scene = stage("acting");
+    let at = cgroup(&mut scene, "told");
+    write(&at, "memory.high", "900M");
+    attach(&at, "puppet verb=high");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    last(&at, "done");
+    let report = find(&at).unwrap();
+    assert_eq!(report.knobs.len(), 1);
+    let high = &report.knobs[0];
+    assert_eq!(
+        (high.knob.as_str(), high.found.as_str(), high.in_force.as_str()),
+        ("memory.high", "900M", "64M")
+    );
+    assert_eq!(high.wants["puppet"], "64M");
+    assert!(governed_records().contains(&at));
+    // Asked for again, it is the same want: nothing is done and nothing is told.
+    ask(&at, "64 x 64 x 64");
+    let said = lines(&at);
+    assert_eq!(said.len(), 1, "{said:?}");
+    for (field, value) in [
+        ("MEMCG_BPF_POLICY", "puppet"),
+        ("MEMCG_BPF_VERB", "memory.high"),
+        ("MEMCG_BPF_OUTCOME", "done"),
+        ("MEMCG_BPF_FROM", "943718400"),
+        ("MEMCG_BPF_TO", "67108864"),
+        ("MEMCG_BPF_REASON", "a request of 64M was seen"),
+        ("MESSAGE", "/mpact-told: puppet: memory.high: 900M → 64M: a request of 64M was seen"),
+    ] {
+        assert_eq!(said[0][field], value, "{said:?}");
+    }
+    let text = sh(&format!("memcg-bpf explain {at}"));
+    assert!(text.contains("memory.high is 64M, was found at 900M; wanted by puppet: 64M"), "{text}");
+    assert!(text.contains("puppet: memory.high done: memory.high: 900M → 64M"), "{text}");
+
+    ask(&at, OFF);
+    becomes(&at, "memory.high", 900 * MIB);
+    wait_for("nothing to be changed any more", || find(&at)?.knobs.is_empty().then_some(()));
+    assert_eq!(lines(&at).len(), 2);
+    // What is too strict to live with, and what is no stricter than what was found.
+    ask(&at, "8 x");
+    becomes(&at, "memory.high", 8 * MIB);
+    ask(&at, "1000");
+    becomes(&at, "memory.high", 900 * MIB);
+    ask(&at, OFF);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_somebody_else_writes_is_what_was_found() {
+    let mut scene = stage("foreign");
+    let at = cgroup(&mut scene, "foreign");
+    attach(&at, "puppet verb=high");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    write(&at, "memory.high", "32M");
+    ask(&at, "64 x x");
+    wait_for("the foreign value to be noticed", || (find(&at)?.knobs[0].found == "32M").then_some(()));
+    assert_eq!(knob(&at, "memory.high"), (32 * MIB).to_string(), "theirs is stricter");
+    write(&at, "memory.high", "128M");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    // And one that is noticed only in the moment of writing.
+    write(&at, "memory.high", "256M");
+    sh(&format!("memcg-bpf detach {at}"));
+    wait_for("nothing to be recorded", || (!governed_records().contains(&at)).then_some(()));
+    assert_eq!(knob(&at, "memory.high"), (256 * MIB).to_string());
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn of_two_policies_the_stricter_wins_and_each_lets_go_for_itself() {
+    let mut scene = stage("two");
+    let at = cgroup(&mut scene, "two");
+    let m48 = 48 * MIB;
+    attach(&at, &format!("puppet verb=high; marionette verb=high value={m48} off=512M"));
+    ask(&at, "64");
+    becomes(&at, "memory.high", m48);
+    ask(&at, "512");
+    becomes(&at, "memory.high", 512 * MIB);
+    ask(&at, OFF);
+    becomes(&at, "memory.high", m48);
+    attach(&at, "puppet verb=high");
+    becomes(&at, "memory.high", u64::MAX);
+    // memory.low: the higher one.
+    attach(&at, &format!("puppet verb=low; marionette verb=low value={m48}"));
+    write(&at, "memory.low", "16M");
+    ask(&at, "32");
+    becomes(&at, "memory.low", m48);
+    sh(&format!("memcg-bpf detach {at}"));
+    becomes(&at, "memory.low", 16 * MIB);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_hundred_cycles_end_where_they_began() {
+    let mut scene = stage("cycles");
+    let at = cgroup(&mut scene, "cycles");
+    write(&at, "memory.high", "200M");
+    attach(&at, "puppet verb=high");
+    for _ in 0..20 {
+        ask(&at, &format!("64 x {OFF} x 32 x {OFF} x 16 x {OFF} x 64 x {OFF} x 32 x {OFF} x"));
+    }
+    becomes(&at, "memory.high", 200 * MIB);
+    wait_for("nothing to be changed any more", || find(&at)?.knobs.is_empty().then_some(()));
+    // On a machine that is too slow to follow, what was let go of before it was written is never written.
+    let done = count(&at, "done");
+    assert!((100..=200).contains(&done), "{done} writes");
+    assert!(
+        !sh(&format!("getfattr -n trusted.memcg_bpf --only-values /sys/fs/cgroup{at}")).contains("knobs")
+    );
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_dry_run_tells_and_does_nothing() {
+    let mut scene = stage("dry");
+    let at = cgroup(&mut scene, "dry");
+    sh(&format!("(echo $BASHPID > /sys/fs/cgroup{at}/cgroup.procs && exec sleep 1000) >/dev/null 2>&1 &"));
+    attach(&at, "puppet verb=high mode=dry-run");
+    ask(&at, "64 x 64");
+    let high = last(&at, "dry-run");
+    assert_eq!(high.detail, "would have written 64M");
+    attach(&at, "puppet verb=kill detail=2 mode=dry-run");
+    ask(&at, "64");
+    wait_for("the kill to be told", || (last(&at, "dry-run").verb == "kill").then_some(()));
+    assert!(last(&at, "dry-run").detail.starts_with("would have killed all in /mpact-dry ("));
+    assert_eq!(knob(&at, "memory.high"), "max");
+    assert_eq!(sh(&format!("wc -l < /sys/fs/cgroup{at}/cgroup.procs")), "1");
+    assert_eq!((count(&at, "done"), find(&at).unwrap().knobs.len()), (0, 0));
+    // What was in force before it was told to run dry is taken back.
+    attach(&at, "puppet verb=high");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    attach(&at, "puppet verb=high mode=dry-run");
+    ask(&at, "64");
+    becomes(&at, "memory.high", u64::MAX);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_pause_puts_everything_back_and_outlives_a_restart() {
+    let mut scene = stage("pause");
+    let at = cgroup(&mut scene, "pause");
+    attach(&at, "puppet verb=high");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    let said = sh("memcg-bpf pause");
+    assert_eq!(said, "Actions are paused: everything is as it was found. Go on with: memcg-bpf resume");
+    becomes(&at, "memory.high", u64::MAX);
+    ask(&at, "32 x x");
+    assert_eq!(knob(&at, "memory.high"), "max");
+    assert!(sh("memcg-bpf status").starts_with("Actions are paused: "));
+    assert!(try_sh("memcg-bpf doctor").out.contains("are paused: policies change nothing"));
+    // What was wanted meanwhile is in force when it ends.
+    sh("memcg-bpf resume");
+    becomes(&at, "memory.high", 32 * MIB);
+
+    sh("memcg-bpf pause; systemctl restart memcg-bpfd");
+    becomes(&at, "memory.high", u64::MAX);
+    assert!(sh("memcg-bpf status").starts_with("Actions are paused: "));
+    sh("memcg-bpf pause --for 3s");
+    wait_for("the pause to end by itself", || {
+        (!sh("memcg-bpf status").contains("Actions are paused")).then_some(())
+    });
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_stopped_daemon_leaves_every_knob_as_found() {
+    let mut scene = stage("stop");
+    let at = cgroup(&mut scene, "stop");
+    write(&at, "memory.high", "300M");
+    attach(&at, "puppet verb=high; marionette verb=low");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    becomes(&at, "memory.low", 64 * MIB);
+    sh("systemctl stop memcg-bpfd");
+    assert_eq!(knob(&at, "memory.high"), (300 * MIB).to_string());
+    assert_eq!(knob(&at, "memory.low"), "0");
+    nothing_is_left();
+    daemon_runs();
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_killed_daemon_keeps_what_is_in_force_and_the_next_one_puts_it_back() {
+    let mut scene = stage("killed");
+    let at = cgroup(&mut scene, "killed");
+    write(&at, "memory.high", "300M");
+    attach(&at, "puppet verb=high");
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    let restarted = |how: &str| {
+        let pid = sh("systemctl show -P MainPID memcg-bpfd");
+        sh(how);
+        wait_for("systemd to start the daemon again", || {
+            let state = try_sh("systemctl show -P MainPID memcg-bpfd; systemctl is-active memcg-bpfd").out;
+            (state.ends_with("\nactive") && !state.starts_with(&format!("{pid}\n"))).then_some(())
+        });
+        let found = wait_for("what was changed to be found again", || {
+            find(&at)?.knobs.first().map(|high| (high.found.clone(), high.in_force.clone()))
+        });
+        assert_eq!(found, ("300M".to_owned(), "64M".to_owned()));
+        assert_eq!(knob(&at, "memory.high"), (64 * MIB).to_string());
+    };
+    restarted("systemctl kill -s KILL memcg-bpfd");
+    ask(&at, "64");
+    restarted("systemctl restart memcg-bpfd");
+    // Nobody asks for it any more.
+    becomes(&at, "memory.high", 300 * MIB);
+    let lapsed = last(&at, "done");
+    assert_eq!(
+        (lapsed.policy.as_str(), lapsed.reason.as_str()),
+        ("puppet", "the policy has not asked for it for 30s")
+    );
+    // Without a daemon, and without a next one.
+    ask(&at, "64");
+    becomes(&at, "memory.high", 64 * MIB);
+    sh("systemctl mask --runtime memcg-bpfd; systemctl kill -s KILL memcg-bpfd");
+    scene.at_end("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd".to_owned());
+    wait_for("the daemon to be gone", || (try_sh("pidof memcg-bpfd").status != 0).then_some(()));
+    assert_eq!(knob(&at, "memory.high"), (64 * MIB).to_string());
+    sh("memcg-bpfd --forget");
+    assert_eq!(knob(&at, "memory.high"), (300 * MIB).to_string());
+    nothing_is_left();
+    sh("systemctl unmask --runtime memcg-bpfd");
+    daemon_runs();
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_frozen_cgroup_thaws_when_nobody_wants_it_frozen_any_more() {
+    let mut scene = stage("freeze");
+    let at = cgroup(&mut scene, "freeze");
+    attach(&at, "puppet verb=freeze value=1");
+    ask(&at, "64");
+    becomes(&at, "cgroup.freeze", 1);
+    becomes(&at, "cgroup.freeze", 0);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn memory_is_taken() {
+    let mut scene = stage("take");
+    let at = cgroup(&mut scene, "take");
+    // 48 MiB of file cache, written out, are easy to give back.
+    scene.at_end("rm -f /root/cache".to_owned());
+    sh(&format!(
+        "(echo $BASHPID > /sys/fs/cgroup{at}/cgroup.procs; exec dd if=/dev/zero of=/root/cache bs=1M count=48 conv=fsync status=none)"
+    ));
+    // With a swappiness: where the kernel does not know it, it is left out.
+    attach(&at, "puppet verb=reclaim value=16777216 detail=10");
+    ask(&at, "64");
+    let taken = last(&at, "done");
+    assert_eq!(taken.verb, "memory.reclaim");
+    assert!(taken.from >= taken.to + 12 * MIB, "{taken:?}");
+    assert!(taken.detail.starts_with("took "), "{taken:?}");
+    scene.end();
+}
+
+/// Starts `eat` in a cgroup and returns its pid when it has what it wants.
+fn eat(scene: &Scene, at: &str, mib: u64, prefix: &str) -> String {
+    let out = scene.dir.join(format!("eat{mib}"));
+    let out = out.display();
+    sh(&format!(
+        "(echo $BASHPID > /sys/fs/cgroup{at}/cgroup.procs; echo $BASHPID > {out}.pid; {prefix} exec {PROGRAMS}/eat {mib} hold) > {out} 2>&1 &"
+    ));
+    wait_for("eat to have eaten", || {
+        (fs::read_to_string(format!("{out}")).ok()?.contains('\n')).then_some(())
+    });
+    fs::read_to_string(format!("{out}.pid")).unwrap().trim().to_owned()
+}
+
+fn lives(pid: &str) -> bool {
+    try_sh(&format!("grep -q '^State:.[^ZX]' /proc/{pid}/status")).status == 0
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn the_largest_process_ends_once_for_one_event() {
+    let mut scene = stage("kill");
+    let at = cgroup(&mut scene, "kill");
+    let (big, small, exempt) = (
+        eat(&scene, &at, 60, ""),
+        eat(&scene, &at, 20, ""),
+        eat(&scene, &at, 70, "echo -1000 > /proc/self/oom_score_adj;"),
+    );
+    // A grace of half a minute: SIGTERM is enough.
+    attach(&at, "puppet verb=kill detail=0 least=64M value=30000000000");
+    // Twice in one breath.
+    ask(&at, "64 64");
+    wait_for("the largest to be gone", || (!lives(&big)).then_some(()));
+    let killed =
+        wait_for("the kill to be told", || lines(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "done"));
+    assert!(lives(&small) && lives(&exempt));
+    let detail = killed["MEMCG_BPF_DETAIL"].as_str().unwrap();
+    assert!(detail.starts_with(&format!("killed process {big} (eat, ")), "{detail}");
+    assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
+    assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
+    assert_eq!((count(&at, "done"), count(&at, "refused")), (1, 1));
+    assert!(lines(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "refused"));
+    // Everything that may be killed.
+    attach(&at, "puppet verb=kill detail=2 least=64M value=1000000");
+    wait_for("the next event to be another one", || {
+        try_sh(&format!("{PROGRAMS}/ask {at} 64 x"));
+        (!lives(&small)).then_some(())
+    });
+    assert!(lives(&exempt));
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_killed_unit_ends_as_systemd_expects() {
+    let mut scene = stage("unit");
+    scene
+        .unit("mpend.service", &format!("[Service]\nType=exec\nExecStart={PROGRAMS}/eat 20 hold\n"))
+        .reload();
+    sh("systemctl start mpend.service");
+    let at = "/system.slice/mpend.service";
+    attach(at, "puppet verb=kill detail=2 least=64M value=1000000");
+    // Dies with it, or not.
+    try_sh(&format!("{PROGRAMS}/ask {at} 64"));
+    wait_for("the unit to end", || {
+        (try_sh("systemctl is-active mpend.service").out == "failed").then_some(())
+    });
+    assert_eq!(sh("systemctl show -P Result mpend.service"), "oom-kill");
+    let said = sh("journalctl --sync; journalctl -q -o cat -u mpend.service");
+    assert!(said.contains("puppet: killed all in /system.slice/mpend.service ("), "{said}");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn the_guards_stand_before_the_daemon_itself_and_before_a_flood() {
+    let mut scene = stage("guards");
+    let inner = cgroup_at(&mut scene, "/system.slice/mpact-guards".to_owned());
+    for (line, why) in [
+        ("puppet verb=kill detail=2 value=1 least=64M", "memcg-bpfd runs in it and would be killed with it"),
+        ("puppet verb=freeze value=1 least=64M", "memcg-bpfd runs in it and would stand still with it"),
+    ] {
+        attach("/system.slice", line);
+        ask(&inner, "64");
+        wait_for("the refusal", || (last("/system.slice", "refused").detail == why).then_some(()));
+    }
+    sh("memcg-bpf detach /system.slice");
+    // More in a breath than is allowed in a second.
+    let at = cgroup(&mut scene, "flood");
+    attach(&at, "puppet verb=high");
+    ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
+    let refused = wait_for("the flood to be refused", || {
+        lines(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "refused")
+    });
+    assert_eq!(refused["MEMCG_BPF_DETAIL"], "more than 10 actions in a second (PerSecond=10)");
+    // The last want that was let through is in force; a quieter one is heard again.
+    wait_for("a later want to be heard", || {
+        ask(&at, "100 x");
+        (knob(&at, "memory.high") == (100 * MIB).to_string()).then_some(())
+    });
+    scene.end();
+}
