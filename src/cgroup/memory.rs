@@ -49,6 +49,19 @@ pub fn events(path: &CgroupPath) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// For how much of the last ten seconds some task waited for memory, and all of them did, in percent as the kernel
+/// writes it. An error where the kernel does not measure it (psi=0).
+pub fn pressure(path: &CgroupPath) -> io::Result<(String, String)> {
+    let text = read(path, "memory.pressure")?;
+    let of = |kind: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        line.split_whitespace().find_map(|word| word.strip_prefix("avg10=")).map(str::to_owned)
+    };
+    of("some")
+        .zip(of("full"))
+        .ok_or_else(|| io::Error::other(format!("memory.pressure of {path} says '{text}'")))
+}
+
 /// The machine's memory in bytes (MemTotal).
 pub fn machine() -> io::Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;

@@ -58,6 +58,7 @@ fn known(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         }
         None => ungoverned(cgroup, reports),
     };
+    report.explanation.extend(waits(cgroup));
     let root = Path::new("/");
     let unit =
         report.unit.as_deref().or(unit_in(cgroup.as_str())).and_then(|unit| UnitName::parse(unit).ok());
@@ -68,6 +69,14 @@ fn known(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         report.explanation.extend(why::of_container(root, cgroup, &id, listed.is_some()));
     }
     Ok(report)
+}
+
+/// What policies with a pressure or a stall in their parameters look at, as the kernel measures it.
+fn waits(cgroup: &CgroupPath) -> Option<String> {
+    let (some, full) = memory::pressure(cgroup).ok()?;
+    Some(format!(
+        "Its tasks waited for memory for {some}% of the last 10 seconds, all at once for {full}% (memory.pressure)."
+    ))
 }
 
 /// A cgroup that nobody asked a policy for, as far as the daemon knows.
