@@ -10,6 +10,7 @@
 
 mod acting;
 mod attach;
+mod cli;
 mod container;
 mod exempt;
 mod first;

@@ -1,0 +1,169 @@
+//! What administrators see: status, events, explain and doctor, on real units and containers.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{PROGRAMS, Scene, active, first_line, refused_at, sh, try_sh, unit_in_state, wait_for};
+
+/// The words of a command's output, however it was wrapped.
+fn words(command: &str) -> String {
+    let said = try_sh(command);
+    let text = format!("{}\n{}", said.out, said.err);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn status_and_events_show_who_is_governed_by_what_and_what_happened() {
+    let mut scene = Scene::new("cli");
+    scene.unit("mpcli.slice", "[Slice]\nX-MemoryBPFPolicy=observe\n");
+    let out = scene.out("mpcli.service");
+    scene.unit(
+        "mpcli.service",
+        &format!(
+            "[Service]\nSlice=mpcli.slice\nMemoryMax=256M\nExecStart={PROGRAMS}/eat 200 hold\n\
+             StandardOutput=append:{}\nX-MemoryBPFPolicy=deny limit=64M\n",
+            out.display()
+        ),
+    );
+    scene.reload();
+    unit_in_state("mpcli.service", "registered");
+    let follow = scene.dir.join("followed");
+    scene.at_end(format!("kill $(cat {}.pid)", follow.display()));
+    sh(&format!("memcg-bpf events --follow --json >{0} 2>&1 & echo $! >{0}.pid", follow.display()));
+    sh("systemctl start mpcli.service");
+    refused_at(&first_line(&out), 64);
+    let id = scene.podman_id("mpweb", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
+
+    // A tree, with limits and the name that a person gave the container.
+    let text = sh("memcg-bpf status");
+    let line = |what: &str| text.lines().find(|line| line.contains(what)).unwrap_or_default().to_owned();
+    assert!(line(" /mpcli.slice/mpcli.service").starts_with("└ mpcli.service "), "{text}");
+    assert!(line("mpcli.service ").contains("deny limit=64M") && text.contains(" of 256M "), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("mpcli.slice ")), "{text}");
+    assert!(line("container mpweb").contains("observe"), "{text}");
+
+    // On a terminal it fits and is coloured, unless NO_COLOR is set; piped, it is plain.
+    let terminal = |before: &str| {
+        sh(&format!("{before} TERM=xterm COLUMNS=60 script -qec 'memcg-bpf status' /dev/null </dev/null"))
+    };
+    let (colour, plain) = (terminal("NO_COLOR="), terminal("NO_COLOR=1"));
+    assert!(colour.contains("\u{1b}[1mNAME"), "{colour}");
+    assert!(!plain.contains('\u{1b}') && !text.contains('\u{1b}'), "{plain}");
+    assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 60), "{plain}");
+
+    // By name, by the beginning of the id, by pid: the same container.
+    let pid = sh("podman inspect -f '{{.State.Pid}}' mpweb");
+    for which in ["mpweb", &id[..8], &pid] {
+        let one: Value = serde_json::from_str(&sh(&format!("memcg-bpf status {which} --json"))).unwrap();
+        assert_eq!(one["container"], *id, "{which}");
+        assert_eq!(one["container_name"], "mpweb", "{which}");
+    }
+
+    // What happened, live and afterwards.
+    sh("memcg-bpf attach mpweb 'deny limit=1G'; podman rm -f -t 0 mpweb; systemctl stop mpcli.service");
+    let told = wait_for("the events to be followed", || {
+        let text = fs::read_to_string(&follow).ok()?;
+        let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ended = |name: &str| {
+            all.iter()
+                .any(|e| e["event"] == "detached" && e["cgroup"].as_str().is_some_and(|c| c.contains(name)))
+        };
+        (ended("mpcli.service") && ended(&id)).then_some(all)
+    });
+    let of_id: Vec<&Value> =
+        told.iter().filter(|e| e["cgroup"].as_str().is_some_and(|c| c.contains(&id))).collect();
+    assert_eq!(of_id[0]["policies"], serde_json::json!(["observe"]), "{of_id:?}");
+    assert!(of_id.iter().any(|e| e["policies"] == serde_json::json!(["deny", "observe"])), "{of_id:?}");
+    sh("systemctl stop mpcli.slice");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn why_did_nothing_happen() {
+    let mut scene = Scene::new("why");
+    let sleep = "[Service]\nExecStart=/bin/sleep 1000\n";
+    // A word of the line is wrong; the line is in the wrong place; two files have the same name.
+    scene.unit("mpname.service", sleep).policy("mpname.service", "dney limit=64M");
+    scene.unit("mpparam.service", sleep).policy("mpparam.service", "deny limt=64M");
+    scene
+        .unit("mpplace.service", "[Unit]\nX-MemoryBPFPolicy=observe\n[Service]\nExecStart=/bin/sleep 1000\n");
+    scene.unit("mphidden.service", sleep);
+    scene.file(
+        "/run/systemd/system/mphidden.service.d/50-memory.conf",
+        "[Service]\nX-MemoryBPFPolicy=deny limit=64M\n",
+    );
+    scene.file("/etc/systemd/system/mphidden.service.d/50-memory.conf", "[Service]\nNice=1\n");
+    // Nothing is wrong with these.
+    scene.unit("mpdry.service", sleep).policy("mpdry.service", "deny limit=1M mode=dry-run");
+    scene.unit("mpfar.service", sleep).policy("mpfar.service", "deny limit=512M");
+    scene.reload();
+    unit_in_state("mpfar.service", "registered");
+    unit_in_state("mpdry.service", "registered");
+    sh(
+        "systemctl start mpname.service mpparam.service mpplace.service mphidden.service mpdry.service mpfar.service",
+    );
+    active("/system.slice/mpfar.service");
+    active("/system.slice/mpdry.service");
+    sh("memcg-bpf attach mpdry.service deny limit=2G");
+    let told = |what: &str, sentences: &[&str]| {
+        let said = words(&format!("memcg-bpf explain {what}"));
+        for sentence in sentences {
+            assert!(said.contains(sentence), "{what} is not told that '{sentence}':\n{said}");
+        }
+    };
+    wait_for("both mistakes to be known", || {
+        let text = words("memcg-bpf status");
+        (text.contains("'dney'") && text.contains("'limt'")).then_some(())
+    });
+    let conf = |unit: &str| format!("/etc/systemd/system/{unit}.service.d/50-memory.conf:2");
+    told("mpname.service", &["unknown policy 'dney'; did you mean 'deny'?", &conf("mpname")]);
+    told("mpparam.service", &["unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"]);
+    told(
+        "mpplace.service",
+        &[
+            "/run/systemd/system/mpplace.service:2: ignoring 'X-MemoryBPFPolicy=' in [Unit]; for a service it belongs in [Service]",
+        ],
+    );
+    told(
+        "mphidden.service",
+        &["/run/systemd/system/mphidden.service.d/50-memory.conf:2 says 'deny limit=64M', but \
+         /etc/systemd/system/mphidden.service.d/50-memory.conf has the same name and hides it."],
+    );
+    told(
+        "mpfar.service",
+        &[
+            "limit=512M of deny is 512M now; memory.current is",
+            "below it.",
+            "(memory.pressure)",
+            &conf("mpfar"),
+        ],
+    );
+    told("mpdry.service", &["is overridden by a higher origin", "limit=2G", &conf("mpdry")]);
+    sh("memcg-bpf detach mpdry.service");
+    told("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
+    sh("memcg-bpf pause --for 10min");
+    scene.at_end("memcg-bpf resume".to_owned());
+    told("mpfar.service", &["Actions are paused, for"]);
+    assert!(words("memcg-bpf doctor").contains("are paused: policies change nothing"));
+    sh("memcg-bpf resume");
+
+    // A container whose annotation is misspelt, and one that nobody heard of since the hook is not there.
+    scene.podman_id("mpkey", "--annotation memcg-bpf/policy=observe", "exec sleep 1000");
+    told("mpkey", &["annotation 'memcg-bpf/policy' is none of ours; did you mean memcg.bpf/policy?"]);
+    let hook = "/usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
+    scene.at_end(format!("test -e {hook} || mv /run/90-memcg-bpf.json {hook}"));
+    sh(&format!("mv {hook} /run/"));
+    scene.podman_id("mphook", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
+    told(
+        "mphook",
+        &[
+            "Its annotation asks for 'observe', but memcg-bpfd was never told",
+            "90-memcg-bpf.json is missing: annotations on containers do nothing",
+        ],
+    );
+    assert!(words("memcg-bpf doctor").contains("90-memcg-bpf.json is missing"));
+    scene.end();
+}
