@@ -76,6 +76,12 @@ fn status_and_events_show_who_is_governed_by_what_and_what_happened() {
         told.iter().filter(|e| e["cgroup"].as_str().is_some_and(|c| c.contains(&id))).collect();
     assert_eq!(of_id[0]["policies"], serde_json::json!(["observe"]), "{of_id:?}");
     assert!(of_id.iter().any(|e| e["policies"] == serde_json::json!(["deny", "observe"])), "{of_id:?}");
+    let text = words("memcg-bpf events mpcli.service --since=-1h");
+    assert!(text.contains("/mpcli.slice/mpcli.service in force: deny"), "{text}");
+    assert!(text.contains("no policy in force any more") && !text.contains(&id), "{text}");
+    let wrong = try_sh("memcg-bpf events --since whenever");
+    assert_eq!(wrong.status, 1);
+    assert!(wrong.err.contains("journalctl: Failed to parse timestamp: whenever"), "{}", wrong.err);
     sh("systemctl stop mpcli.slice");
     scene.end();
 }

@@ -11,6 +11,7 @@
 mod acting;
 mod attach;
 mod cli;
+mod cli_watch;
 mod container;
 mod exempt;
 mod first;

@@ -1,0 +1,134 @@
+//! What watches over time: metrics, a history with its page, and the live view.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{PROGRAMS, Scene, active, first_line, sh, try_sh, unit_in_state, wait_for};
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn metrics_a_history_and_a_live_view_tell_of_what_is_governed() {
+    let mut scene = Scene::new("watch");
+    let (unit, out) = ("mpwatch.service", scene.out("mpwatch.service"));
+    scene.unit(
+        unit,
+        &format!(
+            "[Service]\nMemoryHigh=500M\nExecStart={PROGRAMS}/eat 200 hold\nStandardOutput=append:{}\n\
+             X-MemoryBPFPolicy=deny limit=64M; observe\n",
+            out.display()
+        ),
+    );
+    scene.reload();
+    unit_in_state(unit, "registered");
+    let history = scene.dir.join("history");
+    let at = |path: &Path| path.display().to_string();
+    scene.at_end(format!("kill $(cat {}.pid)", at(&history)));
+    sh(&format!(
+        "memcg-bpf record {0} --interval 200ms >{0}.said 2>&1 </dev/null & echo $! >{0}.pid",
+        at(&history)
+    ));
+    wait_for("the first sample", || fs::read_to_string(&history).ok().filter(|text| text.contains('\n')));
+    sh(&format!("systemctl start {unit}"));
+    first_line(&out);
+    active("/system.slice/mpwatch.service");
+    wait_for("the start to be recorded", || {
+        let text = fs::read_to_string(&history).ok()?;
+        (text.contains("\"kind\":\"event\"") && text.matches("mpwatch.service\",\"usage\"").count() > 2)
+            .then_some(())
+    });
+    metrics(&scene.dir);
+    live(&scene.dir);
+
+    // The page.
+    sh(&format!("memcg-bpf report {} --output {}/page.html", at(&history), at(&scene.dir)));
+    let page = fs::read_to_string(scene.dir.join("page.html")).unwrap();
+    for text in
+        ["<h2>mpwatch.service</h2>", "class=\"area usage\"", "class=\"mark\"><title>in force: deny, observe"]
+    {
+        assert!(page.contains(text), "{text}\n{page}");
+    }
+    let entries: Vec<Value> =
+        serde_json::from_str(&sh(&format!("memcg-bpf report {} --json", at(&history)))).unwrap();
+    let last = entries.iter().rev().find(|entry| entry["kind"] == "sample").unwrap();
+    let ours = &last["cgroups"][0];
+    assert_eq!((&ours["name"], &ours["high"]), (&Value::from(unit), &Value::from(500_u64 << 20)), "{last}");
+    assert!(ours["denied"].as_u64().unwrap() > 0 && ours["usage"].as_u64().unwrap() > 32 << 20, "{last}");
+    scene.end();
+}
+
+/// Printed, in a file, and from a socket: the same metrics.
+fn metrics(dir: &Path) {
+    let printed = sh("memcg-bpf metrics");
+    let line = |text: &str, what: &str| {
+        text.lines()
+            .find(|line| line.starts_with(what))
+            .unwrap_or_else(|| panic!("{what}\n{text}"))
+            .to_owned()
+    };
+    let of = "{cgroup=\"/system.slice/mpwatch.service\",name=\"mpwatch.service\"}";
+    let value = |text: &str, name: &str| -> f64 {
+        line(text, &format!("{name}{of}")).rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(value(&printed, "memcg_bpf_cgroup_memory_usage_bytes") > 32.0 * 1048576.0, "{printed}");
+    assert!(value(&printed, "memcg_bpf_cgroup_growth_denied_total") > 0.0, "{printed}");
+    assert_eq!(
+        line(&printed, "memcg_bpf_cgroups{state=\"active\"}"),
+        "memcg_bpf_cgroups{state=\"active\"} 1"
+    );
+    let file = dir.join("memcg_bpf.prom");
+    sh(&format!("memcg-bpf metrics --textfile {}", file.display()));
+    let written = fs::read_to_string(&file).unwrap();
+    let names =
+        |text: &str| text.lines().filter(|l| l.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(names(&written), names(&printed));
+
+    let socket = dir.join("metrics.sock");
+    let mut server = Command::new("memcg-bpf")
+        .args(["metrics", "--listen"])
+        .arg(&socket)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let served = wait_for("an answer at the socket", || {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
+        std::io::read_to_string(stream).ok()
+    });
+    server.kill().unwrap();
+    assert!(server.wait().unwrap().signal().is_some());
+    let (head, body) = served.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK") && names(body) == names(&printed), "{served}");
+    let wrong = try_sh("memcg-bpf metrics --listen 0.0.0.0:9719");
+    assert!(wrong.status == 2 && wrong.err.contains("it is not a loopback address"), "{}", wrong.err);
+}
+
+/// `top` on terminals of two sizes: what it shows, a key, and that the terminal is given back.
+fn live(dir: &Path) {
+    for (rows, columns, trend) in [(24, 80, false), (50, 200, true)] {
+        let (keys, seen) = (dir.join(format!("keys{rows}")), dir.join(format!("seen{rows}")));
+        sh(&format!("mkfifo {}", keys.display()));
+        let top = format!("stty rows {rows} cols {columns}; exec memcg-bpf top --interval 250ms");
+        let mut child = Command::new("bash")
+            .args(["-c", "TERM=xterm exec script -qfec \"$1\" \"$2\" <\"$3\" >/dev/null", "-", &top])
+            .args([&seen, &keys])
+            .spawn()
+            .unwrap();
+        let mut keys = fs::File::options().write(true).open(&keys).unwrap();
+        let text = || String::from_utf8_lossy(&fs::read(&seen).unwrap_or_default()).into_owned();
+        // What does not change is not written again, and neither is space: words stand alone.
+        let shows =
+            |word: &str| wait_for(&format!("top to show {word}"), || text().contains(word).then_some(()));
+        ["mpwatch.service", "REFAULTS", "refaults", "quit"].iter().for_each(|word| shows(word));
+        assert_eq!(text().contains("LATELY"), trend, "{}", text());
+        keys.write_all(b"p").unwrap();
+        shows("paused,");
+        keys.write_all(b"q").unwrap();
+        assert!(child.wait().unwrap().success(), "{}", text());
+        assert!(text().contains("\u{1b}[?1049h") && text().contains("\u{1b}[?1049l"), "{}", text());
+    }
+}
