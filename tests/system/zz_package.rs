@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::support::{
-    PROGRAMS, Scene, active, daemon_runs, first_line, nothing_is_left, sh, try_sh, unit_in_state,
+    PROGRAMS, Scene, active, daemon_runs, first_line, nothing_is_left, sh, try_sh, unit_in_state, wait_for,
 };
 
 #[test]
@@ -38,7 +38,53 @@ fn b_systemd_is_silent_about_the_recommended_spellings() {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn c_purged_it_leaves_nothing() {
+fn c_upgraded_and_downgraded_it_leaves_no_gap_and_keeps_what_was_configured() {
+    let mut scene = Scene::new("upgrade");
+    let dir = scene.dir.display().to_string();
+    // The same programs as an older and a newer package, with another configuration file each.
+    sh(&format!(
+        "cd {dir}; for version in 0.0.9 9.9; do
+            dpkg-deb -R /data/memcg-bpf_*.deb tree
+            sed -i \"s/^Version:.*/Version: $version/\" tree/DEBIAN/control
+            echo \"# $version\" >>tree/etc/memcg-bpf/memcg-bpf.conf
+            dpkg-deb -Znone -b tree $version.deb && rm -r tree || exit 1
+        done"
+    ));
+    let conf = "/etc/memcg-bpf/memcg-bpf.conf";
+    sh(&format!(
+        "cp -p {conf} {dir}/conf; sed -i s/^#PerSecond=.*/PerSecond=7/ {conf}; systemctl disable -q memcg-bpfd"
+    ));
+    scene.at_end(format!(
+        "cp -p {dir}/conf {conf}; systemctl enable -q memcg-bpfd; dpkg -i /data/memcg-bpf_*.deb"
+    ));
+    scene.at_end("podman rm -f -t 0 upgraded".to_owned());
+    // It asks for too much all the time.
+    let id = scene.podman_id(
+        "upgraded",
+        "--annotation memcg.bpf/policy=\"deny limit=64M\"",
+        &format!("while :; do {PROGRAMS}/eat 100 >> /out/asked; done"),
+    );
+    first_line(&scene.dir.join("asked"));
+    let asked = || sh(&format!("wc -l <{dir}/asked")).parse::<usize>().unwrap();
+    for (file, version) in [("0.0.9.deb", "0.0.9"), ("9.9.deb", "9.9"), ("/data/memcg-bpf_*.deb", "0.1.0")] {
+        sh(&format!("cd {dir}; dpkg -i --force-confold {file} 2>&1"));
+        assert_eq!(sh("dpkg-query -W -f '${Version}' memcg-bpf"), version);
+        assert_eq!(sh(&format!("grep -x PerSecond=7 {conf}")), "PerSecond=7");
+        assert_eq!(try_sh("systemctl is-enabled memcg-bpfd").out, "disabled", "after {version}");
+        sh("systemctl start memcg-bpfd");
+        active(&format!("/machine.slice/libpod-{id}.scope"));
+        let before = asked();
+        wait_for("the container to ask on", || (asked() > before).then_some(()));
+    }
+    let answers = sh(&format!("cut -d ' ' -f 1-3 {dir}/asked | sort -u"));
+    assert_eq!(answers, "malloc returned NULL", "there was a gap");
+    sh(&format!("rm -f {conf}.dpkg-*"));
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn d_purged_it_leaves_nothing() {
     let mut scene = Scene::new("purge");
     // Something is governed, something registered, and a container is running.
     for unit in ["mppurge1.service", "mppurge2.service"] {
