@@ -13,6 +13,7 @@ mod attach;
 mod cli;
 mod cli_watch;
 mod container;
+mod documentation;
 mod exempt;
 mod first;
 mod gap;
@@ -20,6 +21,8 @@ mod hooks;
 mod nesting;
 mod observe;
 mod oom;
+#[path = "../documentation/pages.rs"]
+mod pages;
 mod protect;
 mod reclaim;
 mod restart;

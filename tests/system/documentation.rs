@@ -1,0 +1,79 @@
+//! Every command that the documentation shows is run, page by page, in the order of the page.
+
+use std::path::Path;
+
+use crate::pages::{Block, Page};
+use crate::support::{Scene, residue, sh, try_sh};
+
+/// The pages, where the test bench puts them.
+const TREE: &str = "/data/tree";
+
+/// What the reader has that the test machine lacks: sudo, and policies built in a directory of their own.
+const BEFORE: &str = r#"
+set -euo pipefail
+sudo() { "$@"; }
+cd "$(mktemp -d)"
+cp -r /data/tree/examples/policies mine
+export SYSTEMD_PAGER= PAGER=cat
+trap 'echo "failed in the block at line $line: $BASH_COMMAND"' ERR
+"#;
+
+/// One block as a piece of a shell script.
+fn step(block: &Block) -> Option<String> {
+    let (kind, rest) = block.tag.split_once(' ').unwrap_or((&block.tag, ""));
+    let line = format!("line={}\n", block.line);
+    match (kind, rest) {
+        ("sh", "") => Some(format!("{line}{}", block.text)),
+        ("ini", file) if file.starts_with('/') => {
+            Some(format!("{line}mkdir -p \"$(dirname {file})\"\ncat >{file} <<'EOF'\n{}EOF\n", block.text))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn every_command_of_the_documentation_works() {
+    let mut scene = Scene::new("documentation");
+    scene.file(
+        "/etc/containers/containers.conf.d/test.conf",
+        "[containers]\nnetns=\"none\"\nlog_driver=\"none\"\n",
+    );
+    scene.at_end("podman rm -af -t 0; podman rmi -af".to_owned());
+    sh("tar -C /srv/busybox -c . | podman import -q - docker.io/library/busybox:latest");
+    let mut wrong = String::new();
+    let mut run = 0;
+    for page in Page::all(Path::new(TREE)) {
+        let steps: Vec<String> = page.blocks.iter().filter_map(step).collect();
+        if steps.is_empty() {
+            continue;
+        }
+        run += steps.len();
+        let said = try_sh(&format!("{BEFORE}{}", steps.join("")));
+        if said.status != 0 {
+            wrong += &format!("--- {}: exit status {}\n{}\n{}\n", page.name, said.status, said.out, said.err);
+        }
+    }
+    for page in Page::all(Path::new(TREE)) {
+        let name = Path::new(&page.name).file_stem().unwrap().to_string_lossy().into_owned();
+        // A page about a policy shows lines that ask for it.
+        for line in page.text.lines().filter_map(|line| line.strip_prefix("    ")) {
+            if page.name.starts_with("docs/policies/") && line.split(' ').next() == Some(&name) {
+                run += 1;
+                let said = try_sh(&format!("memcg-bpf check '{line}'"));
+                if said.status != 0 {
+                    wrong += &format!("--- {}: {line}\n{}\n{}\n", page.name, said.out, said.err);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(run > 20, "only {run} blocks");
+    let left = sh(
+        "find /etc/systemd/system /etc/containers/systemd /etc/memcg-bpf /run/systemd/transient -newer /data/system -type f \
+         -not -name memcg-bpf.conf 2>/dev/null || true",
+    );
+    assert_eq!(left, "", "the pages end with how to undo what they did");
+    scene.end();
+    assert_eq!(residue().matches("record ").count(), 0);
+}
