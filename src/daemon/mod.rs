@@ -12,6 +12,7 @@ mod jobs;
 mod killing;
 pub mod object;
 mod outcome;
+mod privilege;
 mod requests;
 mod state;
 mod stop;
@@ -59,6 +60,18 @@ const ADOPT_AGAIN: Duration = Duration::from_secs(5);
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
     let level = log();
+    match privilege::lay_down().and_then(|()| privilege::missing()) {
+        Ok(missing) if missing.is_empty() => {}
+        // Not the end: some kernels ask for less.
+        Ok(missing) => {
+            let names: Vec<String> = missing.into_iter().collect();
+            tracing::warn!("memcg-bpfd runs without {}", names.join(", "));
+        }
+        Err(error) => {
+            tracing::error!("laying down capabilities: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
