@@ -168,7 +168,8 @@ impl Kernel {
     /// What loads the policy on another thread, for [`Kernel::loaded`]; `None` when it is loaded.
     pub fn loading(&self, name: &str) -> Option<Loading> {
         let path = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
-        let shared = self.shared.iter().map(|(name, map)| Some((name.clone(), MapHandle::try_from(map).ok()?)));
+        let shared =
+            self.shared.iter().map(|(name, map)| Some((name.clone(), MapHandle::try_from(map).ok()?)));
         Some(Loading { name: name.to_owned(), path, shared: shared.collect::<Option<_>>()? })
     }
 

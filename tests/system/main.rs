@@ -10,12 +10,9 @@
 
 mod acting;
 mod attach;
-<<<<<<< HEAD
+mod attacks;
 mod cli;
 mod cli_watch;
-=======
-mod attacks;
->>>>>>> bed6e53 (The daemon keeps five capabilities, its unit's exposure is 1.8, and fifty attempts by those without privilege are refused)
 mod container;
 mod documentation;
 mod exempt;

@@ -38,7 +38,33 @@ fn b_systemd_is_silent_about_the_recommended_spellings() {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-<<<<<<< HEAD
+fn b_the_daemon_has_what_it_needs_and_no_more_and_the_other_programs_carry_nothing() {
+    daemon_runs();
+    // In tenths: 2.0 is the promise.
+    sh("systemd-analyze security --no-pager --threshold=20 memcg-bpfd.service");
+    let pid = sh("systemctl show -P MainPID memcg-bpfd");
+    // CAP_DAC_OVERRIDE 1, CAP_KILL 5, CAP_SYS_ADMIN 21, CAP_PERFMON 38, CAP_BPF 39; of every thread.
+    let needed = format!("{:016x}", 1u64 << 1 | 1 << 5 | 1 << 21 | 1 << 38 | 1 << 39);
+    let none = "0".repeat(16);
+    for (set, wanted) in
+        [("CapPrm", &needed), ("CapEff", &needed), ("CapBnd", &needed), ("CapInh", &none), ("CapAmb", &none)]
+    {
+        let said = sh(&format!("sed -n 's/^{set}:\t//p' /proc/{pid}/task/*/status | sort -u"));
+        assert_eq!(&said, wanted, "{set}");
+    }
+    assert_eq!(sh(&format!("sed -n 's/^NoNewPrivs:\t//p; s/^Seccomp:\t//p' /proc/{pid}/status")), "1\n2");
+    let programs = "/usr/sbin/memcg-bpfd /usr/bin/memcg-bpf /usr/libexec/oci/hooks.d/memcg-bpf-hook";
+    assert_eq!(sh(&format!("stat -c '%a %u %g' {programs} | sort -u")), "755 0 0", "no setuid, no setgid");
+    assert_eq!(sh(&format!("getfattr -m security.capability {programs}")), "", "no file capabilities");
+    // /sys is closed to it, but for cgroups and its pins.
+    let mounts = sh(&format!(
+        "grep -E ' /sys(/fs/(cgroup|bpf))? ' /proc/{pid}/mountinfo | cut -d' ' -f5,6 | cut -d, -f1 | sort -u"
+    ));
+    assert!(mounts.contains("/sys ro") && !mounts.contains("/sys rw"), "{mounts}");
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
 fn c_upgraded_and_downgraded_it_leaves_no_gap_and_keeps_what_was_configured() {
     let mut scene = Scene::new("upgrade");
     let dir = scene.dir.display().to_string();
@@ -81,40 +107,11 @@ fn c_upgraded_and_downgraded_it_leaves_no_gap_and_keeps_what_was_configured() {
     assert_eq!(answers, "malloc returned NULL", "there was a gap");
     sh(&format!("rm -f {conf}.dpkg-*"));
     scene.end();
-=======
-fn b_the_daemon_has_what_it_needs_and_no_more_and_the_other_programs_carry_nothing() {
-    daemon_runs();
-    // In tenths: 2.0 is the promise.
-    sh("systemd-analyze security --no-pager --threshold=20 memcg-bpfd.service");
-    let pid = sh("systemctl show -P MainPID memcg-bpfd");
-    // CAP_DAC_OVERRIDE 1, CAP_KILL 5, CAP_SYS_ADMIN 21, CAP_PERFMON 38, CAP_BPF 39; of every thread.
-    let needed = format!("{:016x}", 1u64 << 1 | 1 << 5 | 1 << 21 | 1 << 38 | 1 << 39);
-    let none = "0".repeat(16);
-    for (set, wanted) in
-        [("CapPrm", &needed), ("CapEff", &needed), ("CapBnd", &needed), ("CapInh", &none), ("CapAmb", &none)]
-    {
-        let said = sh(&format!("sed -n 's/^{set}:\t//p' /proc/{pid}/task/*/status | sort -u"));
-        assert_eq!(&said, wanted, "{set}");
-    }
-    assert_eq!(sh(&format!("sed -n 's/^NoNewPrivs:\t//p; s/^Seccomp:\t//p' /proc/{pid}/status")), "1\n2");
-    let programs = "/usr/sbin/memcg-bpfd /usr/bin/memcg-bpf /usr/libexec/oci/hooks.d/memcg-bpf-hook";
-    assert_eq!(sh(&format!("stat -c '%a %u %g' {programs} | sort -u")), "755 0 0", "no setuid, no setgid");
-    assert_eq!(sh(&format!("getfattr -m security.capability {programs}")), "", "no file capabilities");
-    // /sys is closed to it, but for cgroups and its pins.
-    let mounts = sh(&format!(
-        "grep -E ' /sys(/fs/(cgroup|bpf))? ' /proc/{pid}/mountinfo | cut -d' ' -f5,6 | cut -d, -f1 | sort -u"
-    ));
-    assert!(mounts.contains("/sys ro") && !mounts.contains("/sys rw"), "{mounts}");
->>>>>>> bed6e53 (The daemon keeps five capabilities, its unit's exposure is 1.8, and fifty attempts by those without privilege are refused)
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-<<<<<<< HEAD
 fn d_purged_it_leaves_nothing() {
-=======
-fn c_purged_it_leaves_nothing() {
->>>>>>> bed6e53 (The daemon keeps five capabilities, its unit's exposure is 1.8, and fifty attempts by those without privilege are refused)
     let mut scene = Scene::new("purge");
     // Something is governed, something registered, and a container is running.
     for unit in ["mppurge1.service", "mppurge2.service"] {
