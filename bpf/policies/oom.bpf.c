@@ -30,7 +30,7 @@ struct oom_params {
 		"which process or cgroup: the one with most memory, the one started last, or the "
 		"one whose cgroup waits most") MEMCG_BPF_DEFAULT("largest");
 	memcg_bpf_ns grace MEMCG_BPF_DOC("time between SIGTERM and SIGKILL; 0: SIGKILL at once")
-		MEMCG_BPF_DEFAULT("0s") MEMCG_BPF_RANGE("0s..1h");
+		MEMCG_BPF_DEFAULT("0s") MEMCG_BPF_RANGE("0s..5min");
 	memcg_bpf_ns cooldown
 		MEMCG_BPF_DOC("after a kill, by us or by the kernel, none follows for this time")
 			MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("100ms..1h");

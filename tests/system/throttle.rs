@@ -4,7 +4,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::{
-    Scene, acted, active, bytes, knob, knob_becomes, last_action, sh, unit_in_state, wait_for,
+    PROGRAMS, Scene, acted, active, bytes, first_line, knob, knob_becomes, last_action, sh, unit_in_state,
+    wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -63,6 +64,32 @@ fn it_does_not_give_way_to_itself_nor_to_who_is_not_protected() {
     wait_for("it to wait", || (active(&own).counters["stalls"] > 200).then_some(()));
     assert_eq!(knob(&own, "memory.high"), "max");
     assert_eq!(acted(&own, "done"), 0);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_burst_is_held_up_and_then_let_through() {
+    let mut scene = Scene::new("throttle-growth");
+    // It waits to be governed: what is taken before that is not held up.
+    let go = scene.dir.join("go");
+    let script = format!("while ! [ -e {} ]; do sleep 0.1; done; exec {PROGRAMS}/eat 96 hold", go.display());
+    let out = scene.out("mpburst.service");
+    let text = format!(
+        "[Service]\nExecStart=/bin/sh -c '{script}'\nStandardOutput=append:{}\nMemorySwapMax=0\n",
+        out.display()
+    );
+    scene.unit("mpburst.service", &text);
+    scene.policy("mpburst.service", "throttle when=growth rate=8M floor=8M interval=100ms hold=1s").reload();
+    sh("systemctl start mpburst.service");
+    let burst = "/system.slice/mpburst.service";
+    active(burst);
+    std::fs::write(go, "").unwrap();
+    wait_for("memory.high to be set", || (bytes(burst, "memory.high") < 128 * MIB).then_some(()));
+    let action = last_action(burst, "done");
+    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("throttle", "memory.high"), "{action:?}");
+    assert_eq!(first_line(&out), "reached 96 MiB");
+    knob_becomes(burst, "memory.high", "max");
     scene.end();
 }
 
