@@ -45,7 +45,12 @@ td, th { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; 
 
 /// The whole page.
 pub(super) fn page(stories: &[Story<'_>]) -> String {
-    let times = || stories.iter().flat_map(|story| story.samples.iter().map(|(at, _)| *at));
+    // What came into force before the first sample has its mark, too.
+    let of = |story: &Story<'_>| -> Vec<u64> {
+        let samples = story.samples.iter().map(|(at, _)| *at);
+        samples.chain(story.events.iter().map(|event| event.time_us)).collect()
+    };
+    let times = || stories.iter().flat_map(of);
     let (first, last) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
     let mut out = HEAD.to_owned();
     let _ = write!(
