@@ -146,6 +146,7 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 	$(COMMAND) completion fish | \
 		$(INSTALL) /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/memcg-bpf.fish
 	$(call INSTALL_NAMING,systemd/memcg-bpfd.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpfd.service)
+	$(INSTALL) systemd/memcg-bpf.catalog $(DESTDIR)/usr/lib/systemd/catalog/memcg-bpf.catalog
 	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
 	$(INSTALL) systemd/org.memcg.Bpf1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.memcg.Bpf1.service
 	$(INSTALL) systemd/org.memcg.Bpf1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.memcg.Bpf1.xml

@@ -235,6 +235,19 @@ fn journal(acted: &Acted) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn every_line_is_explained_in_the_catalog_by_fields_that_it_has() {
+        let catalog = include_str!("../../systemd/memcg-bpf.catalog");
+        let source = include_str!("told.rs");
+        let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        assert_eq!(ids, [ATTACHED, DETACHED, ACTED]);
+        let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
+        assert!(fields.len() > ids.len());
+        for field in fields {
+            assert!(source.contains(&format!("{field} = ")), "no line has the field {field}");
+        }
+    }
+
     fn acted(outcome: Outcome, to: u64, time: u64) -> Acted {
         Acted {
             cgroup: CgroupId(7),

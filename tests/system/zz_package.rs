@@ -17,6 +17,8 @@ fn a_installed_it_runs_and_the_doctor_has_no_complaint() {
     assert_eq!(said.status, 0, "{}\n{}", said.out, said.err);
     assert!(sh("memcg-bpf policies").contains("deny"));
     sh("memcg-bpf policies --json | grep -q observe");
+    let explained = sh("journalctl --list-catalog | grep -c 'memcg-bpf: .*memory policy'");
+    assert_eq!(explained, "3", "journalctl -x");
 }
 
 #[test]
