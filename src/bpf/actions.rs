@@ -8,7 +8,7 @@ use libbpf_rs::btf::types::Struct;
 use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
 use tokio::io::unix::AsyncFd;
 
-use super::core::BpfError;
+use super::error::BpfError;
 use super::events::readiness;
 use crate::names::CgroupId;
 use crate::policy::action::{Action, Knob, Scope, Select, Verb};

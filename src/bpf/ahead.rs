@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use libbpf_rs::{Btf, MapHandle};
 
-use super::core::BpfError;
+use super::error::BpfError;
 use super::log;
 use super::policy::PolicyObject;
 

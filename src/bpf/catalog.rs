@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Btf, ObjectBuilder};
 
-use super::core::BpfError;
+use super::error::BpfError;
 use super::schema::Counts;
 use super::{attach, log, schema};
 use crate::policy::encode::check_schema;

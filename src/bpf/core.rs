@@ -1,87 +1,40 @@
-//! What is loaded and attached: `core.bpf.o`, the policy objects in use, and the doors through which the daemon
-//! changes their maps. Attached only while something is bound or registered; loaded at the start.
+//! What is loaded: `core.bpf.o`, the policy objects, and the doors through which the daemon changes their maps. What of
+//! it is attached: force.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{Btf, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut};
-use thiserror::Error;
+use libbpf_rs::{Btf, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut};
 
 use super::ahead::{Loaded, Loading};
 use super::attach::{self, Candidates};
+use super::error::BpfError;
 use super::pins::{self, Links, Pins};
 use super::policy::PolicyObject;
-use super::schema::Counts;
 use super::shared::{self, Op};
 use super::{actions, events, log, visit};
 use crate::names::{CgroupId, CgroupPath};
 
-/// What can go wrong between us and the kernel's BPF.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the messages name the fields")]
-pub enum BpfError {
-    /// The kernel has no BTF.
-    #[error(
-        "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y ({0})"
-    )]
-    NoBtf(libbpf_rs::Error),
-    /// An object file cannot be read as BPF.
-    #[error("{path} is not a BPF object that can be used: {why}")]
-    Open { path: PathBuf, why: String },
-    /// The kernel refused to load it.
-    #[error("the kernel refused {path}: {why}")]
-    Load { path: PathBuf, why: String, log: String },
-    /// The kernel refused to attach a program.
-    #[error("program {program} cannot be attached: {why}")]
-    Attach { program: String, why: libbpf_rs::Error },
-    /// A map or program that must be in the object is not.
-    #[error("{object} lacks {what}: the installed files are of different versions; reinstall memcg-bpf")]
-    Missing { object: String, what: String },
-    /// A policy that is not loaded.
-    #[error("there is no policy object for '{0}'")]
-    NoPolicy(String),
-    /// bpffs cannot be used.
-    #[error("verdicts will pause while memcg-bpfd is down, because nothing can be pinned: {0}")]
-    Bpffs(std::io::Error),
-    /// A link or map cannot be pinned.
-    #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0}")]
-    Pin(libbpf_rs::Error),
-    /// A map operation failed.
-    #[error("changing the map {map}: {why}")]
-    Map { map: &'static str, why: libbpf_rs::Error },
-    /// A program could not be started, or run.
-    #[error("running {program}: {why}")]
-    Run { program: &'static str, why: std::io::Error },
-    /// The path does not fit a registration.
-    #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
-    PathTooLong(CgroupPath),
-    /// The `command` program refused.
-    #[error(
-        "the kernel refused to {op} cgroup {id} (error {code}): at most 4096 cgroups can be governed at once"
-    )]
-    Refused { op: &'static str, id: u64, code: i32 },
-}
-
 /// The counters of governed subtrees, which outlive the daemon.
-const COUNTERS: &str = "memcg_counters";
+pub(super) const COUNTERS: &str = "memcg_counters";
 /// The programs that follow cgroups; attached while anything is bound or registered.
-const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
+pub(super) const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// The program that is shown a cgroup to note where it is.
 const PLACE: &str = "place";
 
 /// Our hands on the kernel's BPF.
 pub struct Kernel {
     core: Object,
-    shared: BTreeMap<String, MapHandle>,
+    pub(super) shared: BTreeMap<String, MapHandle>,
     counter_names: Vec<String>,
     actions_dropped_at: Option<usize>,
-    counting_hooks: BTreeMap<String, Candidates>,
-    pins: Pins,
-    life: Links,
-    counting: Links,
+    pub(super) counting_hooks: BTreeMap<String, Candidates>,
+    pub(super) pins: Pins,
+    pub(super) life: Links,
+    pub(super) counting: Links,
     /// Which policies each slot holds.
     holds: BTreeMap<u32, BTreeSet<String>>,
-    policies: BTreeMap<String, PolicyObject>,
+    pub(super) policies: BTreeMap<String, PolicyObject>,
     files: BTreeMap<String, PathBuf>,
     btf: Btf<'static>,
 }
@@ -248,98 +201,11 @@ impl Kernel {
         self.command(Op::Announce, "announce", u64::from(all), 0, 0)
     }
 
-    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life. What fails is
-    /// returned by policy; "" stands for cgroup life, without which nothing is in force. Tries again when called again.
-    pub fn need(
-        &mut self,
-        policies: &BTreeSet<String>,
-        counting: &BTreeSet<String>,
-        life: bool,
-    ) -> BTreeMap<String, BpfError> {
-        let mut failed = BTreeMap::new();
-        // New things first: nothing that was in force has a gap.
-        if life
-            && self.life.is_empty()
-            && let Err(error) = self.attach_life()
-        {
-            self.life.release();
-            failed.insert(String::new(), error);
-        }
-        let counts = self.counts(counting);
-        let wanted: Vec<String> = self.counters_of(counts).collect();
-        if let Some(first) = counting.first()
-            && let Err(error) = self.attach_counting(&wanted)
-        {
-            failed.insert(first.clone(), error);
-        }
-        for (name, policy) in &mut self.policies {
-            if !policies.contains(name) {
-                policy.detach();
-            } else if let Err(error) = policy.attach(&self.pins) {
-                failed.insert(name.clone(), error);
-            }
-        }
-        self.counting.keep(&wanted);
-        if !life {
-            self.life.release();
-        }
-        failed
-    }
-
-    fn attach_life(&mut self) -> Result<(), BpfError> {
-        let links = LIFE.iter().map(|name| Ok(((*name).to_owned(), self.attach(name)?)));
-        let links = links.collect::<Result<_, BpfError>>()?;
-        self.life.hold(links, &self.pins);
-        Ok(())
-    }
-
-    fn attach_counting(&mut self, wanted: &[String]) -> Result<(), BpfError> {
-        let new = wanted.iter().filter(|name| !self.counting.has(name));
-        let links = new.map(|name| Ok((name.clone(), self.attach(name)?)));
-        let links = links.collect::<Result<_, BpfError>>()?;
-        self.counting.hold(links, &self.pins);
-        Ok(())
-    }
-
-    /// Everything that is to be in force is: pins it, so that it stays in force without us, and ends what earlier daemons
-    /// left. Says how many those were.
-    pub fn settle(&mut self) -> Result<usize, BpfError> {
-        self.pins.begin().map_err(BpfError::Bpffs)?;
-        let pins = &self.pins;
-        self.life.pin(pins).and_then(|()| self.counting.pin(pins)).map_err(BpfError::Pin)?;
-        self.policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
-        if let Some(counters) = self.shared.get_mut(COUNTERS) {
-            for earlier in pins::earlier_maps(pins, "core", COUNTERS) {
-                carry(&earlier, counters);
-            }
-            pins::pin_map(pins, "core", COUNTERS, counters).map_err(BpfError::Pin)?;
-        }
-        let earlier = pins.earlier().len();
-        pins.remove_earlier().map_err(BpfError::Bpffs)?;
-        Ok(earlier)
-    }
-
-    fn attach(&self, name: &str) -> Result<Link, BpfError> {
-        self.program(name)?.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
-    }
-
-    fn program(&self, name: &str) -> Result<ProgramMut<'_>, BpfError> {
+    pub(super) fn program(&self, name: &str) -> Result<ProgramMut<'_>, BpfError> {
         self.core
             .progs_mut()
             .find(|p| p.name() == name)
             .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("program {name}") })
-    }
-
-    /// What must be counted for these policies.
-    fn counts(&self, policies: &BTreeSet<String>) -> Counts {
-        let of = |name| self.policies.get(name).map_or(Counts::Nothing, PolicyObject::counts);
-        policies.iter().map(of).max().unwrap_or_default()
-    }
-
-    /// The programs that count it.
-    fn counters_of(&self, counts: Counts) -> impl Iterator<Item = String> {
-        let hooks = self.counting_hooks.iter().filter(move |(hook, _)| counts.needs(hook));
-        hooks.filter_map(|(_, c)| c.program().map(str::to_owned))
     }
 
     /// The subtree's counters of a governed cgroup, by the names of `struct memcg_bpf_counters`.
@@ -380,23 +246,6 @@ impl Kernel {
         let place = at.and_then(|at| Some(at..at.checked_add(4)?));
         let word = place.zip(world).and_then(|(place, world)| world.get(place)?.try_into().ok());
         u64::from(word.map_or(0, u32::from_ne_bytes))
-    }
-}
-
-/// The earlier daemon's programs have counted until now, ours only since they were attached.
-fn carry(earlier: &MapHandle, counters: &MapHandle) {
-    for cgroup in earlier.keys() {
-        let (Ok(Some(old)), Ok(Some(new))) =
-            (earlier.lookup(&cgroup, MapFlags::ANY), counters.lookup(&cgroup, MapFlags::ANY))
-        else {
-            continue;
-        };
-        // Another version may count other things.
-        if old.len() == new.len()
-            && let Err(error) = counters.update(&cgroup, &old, MapFlags::EXIST)
-        {
-            tracing::debug!(%error, "carrying counters over");
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::core::BpfError;
+use super::error::BpfError;
 use super::shared::PATH_MAX;
 use crate::names::CgroupId;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use libbpf_rs::Btf;
 
 use super::catalog::Objects;
-use super::core::BpfError;
+use super::error::BpfError;
 use super::log;
 use crate::report::KernelReport;
 

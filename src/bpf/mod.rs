@@ -6,7 +6,9 @@ mod ahead;
 mod attach;
 pub mod catalog;
 mod core;
+mod error;
 mod events;
+mod force;
 pub mod kernel;
 mod log;
 pub mod pins;
@@ -20,6 +22,7 @@ mod visit;
 
 pub use actions::Actions;
 pub use ahead::{Loaded, Loading};
-pub use core::{BpfError, Kernel};
+pub use core::Kernel;
+pub use error::BpfError;
 pub use events::Event;
 pub use shared::{MAX_LEVEL, PATH_MAX};

@@ -8,7 +8,7 @@ use std::path::Path;
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
 use super::attach::{self, Candidates};
-use super::core::BpfError;
+use super::error::BpfError;
 use super::pins::{Links, Pins};
 use super::schema::Counts;
 use super::{log, schema, shared};

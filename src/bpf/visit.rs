@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use libbpf_rs::libbpf_sys;
 use libbpf_rs::{AsRawLibbpf, Iter, Link, ProgramMut};
 
-use super::core::BpfError;
+use super::error::BpfError;
 use crate::names::CgroupId;
 
 /// Runs the program once, for this cgroup. One that is gone is no error: nobody needs to know where it was.

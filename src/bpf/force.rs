@@ -1,0 +1,117 @@
+//! What is attached: as little as is needed, the new before the old, and pinned so that it outlives the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+
+use super::core::{COUNTERS, Kernel, LIFE};
+use super::error::BpfError;
+use super::pins;
+use super::policy::PolicyObject;
+use super::schema::Counts;
+
+impl Kernel {
+    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life. What fails is
+    /// returned by policy; "" stands for cgroup life, without which nothing is in force. Tries again when called again.
+    pub fn need(
+        &mut self,
+        policies: &BTreeSet<String>,
+        counting: &BTreeSet<String>,
+        life: bool,
+    ) -> BTreeMap<String, BpfError> {
+        let mut failed = BTreeMap::new();
+        // New things first: nothing that was in force has a gap.
+        if life
+            && self.life.is_empty()
+            && let Err(error) = self.attach_life()
+        {
+            self.life.release();
+            failed.insert(String::new(), error);
+        }
+        let counts = self.counts(counting);
+        let wanted: Vec<String> = self.counters_of(counts).collect();
+        if let Some(first) = counting.first()
+            && let Err(error) = self.attach_counting(&wanted)
+        {
+            failed.insert(first.clone(), error);
+        }
+        for (name, policy) in &mut self.policies {
+            if !policies.contains(name) {
+                policy.detach();
+            } else if let Err(error) = policy.attach(&self.pins) {
+                failed.insert(name.clone(), error);
+            }
+        }
+        self.counting.keep(&wanted);
+        if !life {
+            self.life.release();
+        }
+        failed
+    }
+
+    fn attach_life(&mut self) -> Result<(), BpfError> {
+        let links = LIFE.iter().map(|name| Ok(((*name).to_owned(), self.attach(name)?)));
+        let links = links.collect::<Result<_, BpfError>>()?;
+        self.life.hold(links, &self.pins);
+        Ok(())
+    }
+
+    fn attach_counting(&mut self, wanted: &[String]) -> Result<(), BpfError> {
+        let new = wanted.iter().filter(|name| !self.counting.has(name));
+        let links = new.map(|name| Ok((name.clone(), self.attach(name)?)));
+        let links = links.collect::<Result<_, BpfError>>()?;
+        self.counting.hold(links, &self.pins);
+        Ok(())
+    }
+
+    /// Everything that is to be in force is: pins it, so that it stays in force without us, and ends what earlier daemons
+    /// left. Says how many those were.
+    pub fn settle(&mut self) -> Result<usize, BpfError> {
+        self.pins.begin().map_err(BpfError::Bpffs)?;
+        let pins = &self.pins;
+        self.life.pin(pins).and_then(|()| self.counting.pin(pins)).map_err(BpfError::Pin)?;
+        self.policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
+        if let Some(counters) = self.shared.get_mut(COUNTERS) {
+            for earlier in pins::earlier_maps(pins, "core", COUNTERS) {
+                carry(&earlier, counters);
+            }
+            pins::pin_map(pins, "core", COUNTERS, counters).map_err(BpfError::Pin)?;
+        }
+        let earlier = pins.earlier().len();
+        pins.remove_earlier().map_err(BpfError::Bpffs)?;
+        Ok(earlier)
+    }
+
+    fn attach(&self, name: &str) -> Result<Link, BpfError> {
+        self.program(name)?.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
+    }
+
+    /// What must be counted for these policies.
+    fn counts(&self, policies: &BTreeSet<String>) -> Counts {
+        let of = |name| self.policies.get(name).map_or(Counts::Nothing, PolicyObject::counts);
+        policies.iter().map(of).max().unwrap_or_default()
+    }
+
+    /// The programs that count it.
+    fn counters_of(&self, counts: Counts) -> impl Iterator<Item = String> {
+        let hooks = self.counting_hooks.iter().filter(move |(hook, _)| counts.needs(hook));
+        hooks.filter_map(|(_, c)| c.program().map(str::to_owned))
+    }
+}
+
+/// The earlier daemon's programs have counted until now, ours only since they were attached.
+fn carry(earlier: &MapHandle, counters: &MapHandle) {
+    for cgroup in earlier.keys() {
+        let (Ok(Some(old)), Ok(Some(new))) =
+            (earlier.lookup(&cgroup, MapFlags::ANY), counters.lookup(&cgroup, MapFlags::ANY))
+        else {
+            continue;
+        };
+        // Another version may count other things.
+        if old.len() == new.len()
+            && let Err(error) = counters.update(&cgroup, &old, MapFlags::EXIST)
+        {
+            tracing::debug!(%error, "carrying counters over");
+        }
+    }
+}
