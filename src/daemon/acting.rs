@@ -23,7 +23,8 @@ pub struct Acting {
     machine: u64,
     page: u64,
     own: Option<CgroupPath>,
-    pub(super) reclaiming: BTreeSet<CgroupId>,
+    /// When taking memory from a cgroup ended; [`MAX`] while it goes on.
+    pub(super) reclaimed: BTreeMap<CgroupId, u64>,
     /// While paused: until when; [`MAX`]: until it is resumed.
     pub(super) paused_until: Option<u64>,
     /// What was done since the last look.
@@ -48,7 +49,7 @@ impl Acting {
             machine,
             page: page.and_then(|page| u64::try_from(page).ok()).unwrap_or(4096),
             own,
-            reclaiming: BTreeSet::new(),
+            reclaimed: BTreeMap::new(),
             paused_until: None,
             acted: Vec::new(),
         }
@@ -64,6 +65,7 @@ impl Acting {
         self.step(Input::Gone(cgroup));
         self.guards.forget(cgroup);
         self.tallies.forget(cgroup);
+        self.reclaimed.remove(&cgroup);
     }
 
     /// What an earlier daemon recorded on a cgroup.
@@ -133,10 +135,15 @@ impl Acting {
                 let detail = format!("would have taken {}", crate::units::human_bytes(bytes));
                 self.tell(Outcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
-            Verb::Reclaim { .. } if !self.reclaiming.insert(cgroup) => {
+            Verb::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {
                 self.refuse(&action, &path, "memory is being taken from it already".to_owned());
             }
+            // It was decided by what the cgroup had before the last helping: together they would be too much.
+            Verb::Reclaim { .. } if self.reclaimed.get(&cgroup).is_some_and(|end| action.time < *end) => {
+                self.tallies.count_stale();
+            }
             Verb::Reclaim { bytes, swappiness } => {
+                self.reclaimed.insert(cgroup, MAX);
                 self.jobs.start(Job::Reclaim { action, path, bytes, swappiness });
             }
             Verb::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(Killing {

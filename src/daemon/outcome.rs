@@ -15,7 +15,9 @@ impl Acting {
         match done {
             Done::Wrote(write, wrote) => self.wrote(write, wrote),
             Done::Reclaimed(action, path, came) => {
-                self.reclaiming.remove(&action.cgroup);
+                if let Some(end) = self.reclaimed.get_mut(&action.cgroup) {
+                    *end = now();
+                }
                 match came {
                     Ok(r) => {
                         let took = human_bytes(r.before.saturating_sub(r.after));

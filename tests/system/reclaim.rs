@@ -40,8 +40,8 @@ fn what_is_cold_is_given_back_down_to_the_floor_but_not_in_a_dry_run() {
     // Somebody else's helpings, for comparison: it has had its turns meanwhile.
     last_action(DRY, "dry-run");
     let (left, dry) = (bytes(COLD, "memory.current"), bytes(DRY, "memory.current"));
-    // The kernel may take a batch more than it is asked for.
-    assert!(left >= 18 * MIB, "{left} bytes are left of a floor of 20M");
+    // The kernel may take more than it is asked for, in batches; without a floor nearly nothing would be left.
+    assert!(left >= 14 * MIB, "{left} bytes are left of a floor of 20M");
     assert!(dry >= 60 * MIB && !active(DRY).actions.contains_key("done"), "{dry}");
     scene.end();
 }
