@@ -127,6 +127,8 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 		$(INSTALL) $$header $(DESTDIR)$(PREFIX)/include/memcg-bpf/$${header#bpf/}; done
 	set -e; for object in $(BPF_OBJECTS); do \
 		$(INSTALL) $$object $(DESTDIR)/usr/lib/memcg-bpf/$${object#target/bpf/}; done
+	set -e; for profile in profiles/*.profile; do \
+		$(INSTALL) $$profile $(DESTDIR)/usr/lib/memcg-bpf/profiles.d/$${profile#profiles/}; done
 	set -e; for hook in oci-hooks/*.json; do \
 		$(call INSTALL_NAMING,$$hook,$(DESTDIR)/usr/share/containers/oci/hooks.d/$${hook#oci-hooks/}); done
 	set -e; for example in examples/policies/*.bpf.c examples/policies/Makefile; do \
@@ -148,6 +150,7 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 	$(call INSTALL_NAMING,systemd/memcg-bpfd.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpfd.service)
 	$(INSTALL) systemd/memcg-bpf.catalog $(DESTDIR)/usr/lib/systemd/catalog/memcg-bpf.catalog
 	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
+	$(INSTALL) systemd/org.memcg.Bpf1.policy $(DESTDIR)/usr/share/polkit-1/actions/org.memcg.Bpf1.policy
 	$(INSTALL) systemd/org.memcg.Bpf1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.memcg.Bpf1.service
 	$(INSTALL) systemd/org.memcg.Bpf1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.memcg.Bpf1.xml
 	$(INSTALL) systemd/memcg-bpf.conf $(DESTDIR)/etc/memcg-bpf/memcg-bpf.conf

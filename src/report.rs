@@ -138,6 +138,21 @@ pub struct RequestReport {
     pub line: String,
 }
 
+/// One profile that can be used, as its file describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ProfileReport {
+    /// The name used in policy lines.
+    pub name: String,
+    /// One sentence; may be empty.
+    pub doc: String,
+    /// The file it comes from.
+    pub file: String,
+    /// The policy line it stands for.
+    pub line: String,
+    /// Why it cannot be used, one sentence each.
+    pub faults: Vec<String>,
+}
+
 /// One policy that can be used, as its object file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PolicyReport {

@@ -5,6 +5,7 @@ pub mod kill;
 pub mod knob;
 pub mod memory;
 pub mod mount;
+pub mod owner;
 pub mod process;
 pub mod reclaim;
 pub mod record;

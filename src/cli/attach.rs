@@ -1,13 +1,21 @@
 //! `memcg-bpf attach`: a policy line on a cgroup, as operator, until it is detached or the cgroup goes.
 
+use std::path::Path;
+
+use anyhow::bail;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::client::Client;
 use super::explain::describe;
+use super::policies::ObjectDir;
 use super::screen::{Screen, json};
 use super::{Answer, Which, completion, target};
-use crate::report::BindingReport;
+use crate::bpf::profiles;
+use crate::policy::catalog::Catalog;
+use crate::policy::layer::{Allow, resolve};
+use crate::policy::request::{Origin, Request};
+use crate::report::{BindingReport, PolicyInForce};
 
 /// Put a policy on a running unit, container or cgroup
 #[derive(Debug, Args)]
@@ -15,12 +23,18 @@ use crate::report::BindingReport;
   memcg-bpf attach demo.service deny limit=64M
   memcg-bpf attach 1f2e3d4c 'deny limit=90%; observe'
   memcg-bpf attach demo.service none          discard what drop-ins and annotations say
+  memcg-bpf attach --dry-run demo.service oom show what would be in force, and change nothing
+
+To see what a policy would do without its doing it, give it mode=dry-run.
 
 It holds until `memcg-bpf detach` or until the cgroup ends. To keep it over restarts of a unit,
 write X-MemoryBPFPolicy= into a drop-in: systemctl edit demo.service")]
 pub(super) struct Attach {
     #[command(flatten)]
     which: Which,
+    /// Show what would be in force, and change nothing
+    #[arg(long)]
+    dry_run: bool,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
     #[arg(value_name = "LINE", required = true, trailing_var_arg = true, add = ArgValueCandidates::new(completion::line_words))]
     line: Vec<String>,
@@ -33,9 +47,110 @@ impl Attach {
 
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let client = Client::connect()?;
-        let reports: Vec<BindingReport> = client.list()?;
+        let reports: Vec<BindingReport> = client.list_if_allowed()?.unwrap_or_default();
         let cgroup = target::find(&self.which.cgroup, &reports)?;
+        if self.dry_run {
+            let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
+            if known.is_none() && crate::cgroup::mount::id(&cgroup).is_err() {
+                bail!("there is no cgroup {cgroup}");
+            }
+            let now = known.unwrap_or_else(|| BindingReport {
+                cgroup: cgroup.as_str().to_owned(),
+                ..BindingReport::default()
+            });
+            let report = would_be(now, self.line(), &catalog())?;
+            let text = if as_json {
+                json(&report)?
+            } else {
+                format!("{}\nNothing was changed (--dry-run).\n", describe(&report, screen))
+            };
+            return Ok(Answer::good(text));
+        }
         let report: BindingReport = client.attach(cgroup.as_str(), &self.line())?;
         Ok(Answer::good(if as_json { json(&report)? } else { describe(&report, screen) }))
+    }
+}
+
+/// What can be asked for, as the installed files say.
+fn catalog() -> Catalog {
+    let (profiles, _) = profiles::load(Path::new("/"));
+    Catalog { policies: ObjectDir::installed().read().schemas, profiles }
+}
+
+/// A binding as it would be with one line more from the operator; the line's mistakes, if there are any.
+fn would_be(now: BindingReport, line: String, catalog: &Catalog) -> anyhow::Result<BindingReport> {
+    let mut requests: Vec<Request> = now
+        .requests
+        .iter()
+        .filter_map(|asked| {
+            let origin = [Origin::DropIn, Origin::Xattr, Origin::Annotation]
+                .into_iter()
+                .find(|origin| origin.to_string() == asked.origin)?;
+            let (place, line) = (asked.place.clone(), asked.line.clone());
+            Some(Request { origin, place, line, container: None, unit: None })
+        })
+        .collect();
+    let place = format!("uid {}", nix::unistd::getuid());
+    let ours = Request { origin: Origin::Operator, place, line, container: None, unit: None };
+    // By itself first: what is wrong with the others is not this command's business.
+    let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &Allow::default())
+        .faults
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n  "));
+    }
+    requests.push(ours);
+    // What is in force already was allowed to be.
+    let allow = Allow::only(catalog.policies.keys());
+    let policies = resolve(&requests, catalog, &allow)
+        .policies
+        .into_iter()
+        .map(|bound| PolicyInForce {
+            origin: bound.origin.to_string(),
+            place: bound.place,
+            settings: bound.params.settings,
+            name: bound.name,
+            ..PolicyInForce::default()
+        })
+        .collect();
+    Ok(BindingReport { policies, explanation: Vec::new(), ..now })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixture;
+    use crate::report::RequestReport;
+
+    fn now(line: &str) -> BindingReport {
+        let request = RequestReport {
+            origin: "drop-in".to_owned(),
+            place: "x.conf:2".to_owned(),
+            line: line.to_owned(),
+        };
+        BindingReport { requests: vec![request], ..BindingReport::default() }
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_win_and_what_would_stay() {
+        let catalog = fixture::catalog();
+        let after = |line: &str| {
+            let report = would_be(now("deny limit=64M; observe"), line.to_owned(), &catalog).unwrap();
+            let shown = |p: &PolicyInForce| {
+                format!("{} {} {}", p.name, p.origin, p.settings.get("limit").map_or("", String::as_str))
+            };
+            report.policies.iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(after("deny limit=1G"), ["deny operator 1G", "observe drop-in "]);
+        assert_eq!(after("none"), [""; 0]);
+    }
+
+    #[test]
+    fn a_dry_run_of_a_wrong_line_tells_its_mistakes_only() {
+        let said =
+            would_be(now("dney"), "deny limt=1M".to_owned(), &fixture::catalog()).unwrap_err().to_string();
+        assert!(said.contains("'limt'") && !said.contains("dney"), "{said}");
     }
 }

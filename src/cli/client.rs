@@ -13,6 +13,8 @@ use super::screen::one_line;
 
 /// What D-Bus itself waits for an answer, so that nobody is surprised.
 const DEADLINE: Duration = Duration::from_secs(25);
+/// The same where polkit may first ask for a password.
+const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
 /// After this long a person wants to know that something is going on.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Where the system bus listens unless the environment says otherwise.
@@ -28,11 +30,19 @@ const REASON_MAX: usize = 20_000;
     default_path = "/org/memcg/Bpf1"
 )]
 trait Daemon {
+    #[zbus(allow_interactive_auth)]
     fn attach(&self, cgroup: &str, line: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn detach(&self, cgroup: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn list(&self) -> zbus::Result<String>;
+    #[zbus(name = "List")]
+    fn list_unasked(&self) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn explain(&self, cgroup: &str) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn pause(&self, nanoseconds: u64) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
     fn resume(&self) -> zbus::Result<String>;
     fn actions(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
@@ -50,10 +60,12 @@ pub(super) enum ClientError {
         "memcg-bpfd is not installed: /{ACTIVATION} is missing; install the package memcg-bpf, then: systemctl start memcg-bpfd"
     )]
     NotInstalled,
-    #[error("only root may ask memcg-bpfd: use sudo")]
+    #[error("this user may not ask memcg-bpfd: use sudo")]
     Denied,
-    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", DEADLINE.as_secs())]
+    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", deadline().as_secs())]
     Late,
+    #[error("{0}")]
+    NotAllowed(String),
     #[error("{0}")]
     Refused(String),
     #[error(
@@ -106,6 +118,16 @@ impl Client {
         document(waiting(&self.runtime, self.proxy.list()))
     }
 
+    /// List, where it serves to find what a name means: `None` for who may not see it, and nobody is asked for a
+    /// password. Owners of a cgroup may name it by its path.
+    pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
+        match document(waiting(&self.runtime, self.proxy.list_unasked())) {
+            Ok(list) => Ok(Some(list)),
+            Err(ClientError::NotAllowed(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
         document(waiting(&self.runtime, self.proxy.explain(cgroup)))
@@ -136,6 +158,10 @@ fn document<T: DeserializeOwned>(answer: Result<String, ClientError>) -> Result<
     serde_json::from_str(&answer?).map_err(|e| ClientError::Strange(e.to_string()))
 }
 
+fn deadline() -> Duration {
+    if nix::unistd::geteuid().is_root() { DEADLINE } else { DEADLINE_WITH_PASSWORD }
+}
+
 /// Runs one call to its end or the deadline, with a note on the terminal when it takes long.
 fn waiting<T>(
     runtime: &tokio::runtime::Runtime,
@@ -150,7 +176,7 @@ fn waiting<T>(
         if terminal {
             let _ = write!(std::io::stderr(), "waiting for memcg-bpfd…");
         }
-        let answer = tokio::time::timeout(DEADLINE.saturating_sub(PATIENCE), &mut call).await;
+        let answer = tokio::time::timeout(deadline().saturating_sub(PATIENCE), &mut call).await;
         if terminal {
             let _ = write!(std::io::stderr(), "\r\u{1b}[K");
         }
@@ -167,11 +193,11 @@ fn translate(error: &zbus::Error, root: &Path) -> ClientError {
         zbus::Error::Handshake(why) => ClientError::NoBus(one_line(why)),
         zbus::Error::MethodError(name, text, _) => {
             let text = reason(text.as_deref().unwrap_or(name.as_str()));
-            if name.starts_with("org.memcg.Bpf1.Error.") {
-                ClientError::Refused(text)
-            } else {
+            match name.strip_prefix("org.memcg.Bpf1.Error.") {
+                Some("AccessDenied") => ClientError::NotAllowed(text),
+                Some(_) => ClientError::Refused(text),
                 // systemd's own error names arrive here when the activated unit fails.
-                ClientError::NotRunning(text)
+                None => ClientError::NotRunning(text),
             }
         }
         zbus::Error::FDO(error) => match &**error {
@@ -217,7 +243,7 @@ mod tests {
             "memcg-bpfd is not installed: /usr/share/dbus-1/system-services/org.memcg.Bpf1.service is missing; \
              install the package memcg-bpf, then: systemctl start memcg-bpfd"
         );
-        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "only root may ask memcg-bpfd: use sudo");
+        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "this user may not ask memcg-bpfd: use sudo");
         assert_eq!(
             say(fdo(Bus::NoReply("x".into()))),
             "memcg-bpfd did not answer within 25 seconds; what it does: journalctl -u memcg-bpfd"

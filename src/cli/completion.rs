@@ -71,10 +71,15 @@ pub(super) fn answered(args: &[OsString]) -> io::Result<bool> {
 /// What may stand in a policy line: policies and profiles, and the parameters of all policies.
 pub(super) fn line_words() -> Vec<CompletionCandidate> {
     let mut words = policy_names();
-    let (profiles, _) = profiles::load(Path::new("/"));
-    words.extend(profiles.values().map(|profile| candidate(&profile.name, &profile.doc)));
+    words.extend(profile_names());
     words.extend(parameters(&ObjectDir::installed().read()));
     words
+}
+
+/// The profiles there are.
+pub(super) fn profile_names() -> Vec<CompletionCandidate> {
+    let (profiles, _) = profiles::load(Path::new("/"));
+    profiles.values().map(|profile| candidate(&profile.name, &profile.doc)).collect()
 }
 
 /// The policies there are.

@@ -23,7 +23,7 @@ pub(super) struct Detach {
 impl Detach {
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let client = Client::connect()?;
-        let reports: Vec<BindingReport> = client.list()?;
+        let reports: Vec<BindingReport> = client.list_if_allowed()?.unwrap_or_default();
         let cgroup = target::find(&self.which.cgroup, &reports)?;
         let remaining: Option<BindingReport> = client.detach(cgroup.as_str())?;
         if as_json {

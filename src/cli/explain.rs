@@ -32,9 +32,12 @@ pub(super) struct Explain {
 impl Explain {
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let client = Client::connect()?;
-        let mut reports: Vec<BindingReport> = client.list()?;
+        let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
+        let sees_all = list.is_some();
+        let mut reports = list.unwrap_or_default();
         container::name_all(&mut reports);
         let mut report = match target::find(&self.which.cgroup, &reports) {
+            Ok(cgroup) if !sees_all => client.explain(cgroup.as_str())?,
             Ok(cgroup) => known(&client, &cgroup, &reports)?,
             Err(TargetError::NoUnit(unit)) => absent(&UnitName::parse(&unit)?),
             Err(other) => return Err(other.into()),

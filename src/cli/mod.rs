@@ -15,6 +15,7 @@ mod manual;
 mod metrics;
 mod pause;
 mod policies;
+mod profiles;
 mod record;
 mod report;
 mod screen;
@@ -84,6 +85,7 @@ enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Policies(policies::Policies),
+    Profiles(profiles::Profiles),
     Check(check::Check),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
@@ -141,6 +143,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pause(it) => it.run(cli.json),
         Command::Resume(it) => it.run(cli.json),
         Command::Policies(it) => it.run(&screen, cli.json),
+        Command::Profiles(it) => it.run(&screen, cli.json),
         Command::Check(it) => it.run(cli.json),
         Command::Doctor(it) => it.run(&screen, cli.json),
         Command::Completion(it) => it.run(),

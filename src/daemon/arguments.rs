@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zbus::{OwnedVariant, Variant};
 
-use super::object::Refusal;
+use super::command::Refusal;
 use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, shown};
 use crate::policy::line::LINE_BYTES_MAX;
 

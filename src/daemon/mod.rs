@@ -5,6 +5,8 @@ mod acting;
 mod adopt;
 mod ahead;
 pub mod arguments;
+pub mod authority;
+pub mod command;
 pub mod config;
 mod explain;
 mod hands;

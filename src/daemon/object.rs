@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use zbus::fdo::{DBusProxy, RequestNameFlags};
+use zbus::fdo::RequestNameFlags;
 use zbus::message::Header;
-use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, DBusError, OwnedVariant, interface};
+use zbus::{Connection, OwnedVariant, interface};
 
 use super::arguments::{Options, bounded, container, governable, path, process};
+use super::authority::{Authority, Deed, Permit, unknown_caller};
+use super::command::{Call, Command, Refusal};
 use super::told::Acted;
-use crate::names::{CgroupId, CgroupPath, ContainerId};
+use crate::names::{CgroupId, CgroupPath};
 
 /// Our name on the bus.
 pub const BUS_NAME: &str = "org.memcg.Bpf1";
@@ -21,111 +22,6 @@ pub const BUS_NAME: &str = "org.memcg.Bpf1";
 pub const OBJECT_PATH: &str = "/org/memcg/Bpf1";
 /// How long a call waits for room in the daemon's queue before it is told to come back.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
-/// What a caller wants, its arguments checked. Uids are the bus driver's word, not the caller's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Put a policy line on a cgroup, as operator.
-    Attach {
-        /// The cgroup, never the root.
-        cgroup: CgroupPath,
-        /// The policy line, bounded in length, otherwise unchecked.
-        line: String,
-        /// Who asks.
-        caller_uid: u32,
-    },
-    /// Put a policy line on the cgroup of a container that is being started.
-    AttachContainer {
-        /// The container's id.
-        id: ContainerId,
-        /// A process in the container, in the host's numbering.
-        pid: u32,
-        /// The policy line, bounded in length, otherwise unchecked.
-        line: String,
-        /// `linux.cgroupsPath` of the bundle, when the hook could read it.
-        cgroups_path: Option<String>,
-        /// True when the container must not start without its policy.
-        required: bool,
-        /// Who asks.
-        caller_uid: u32,
-    },
-    /// Withdraw the operator's request for a cgroup.
-    Detach {
-        /// The cgroup, never the root.
-        cgroup: CgroupPath,
-        /// Who asks.
-        caller_uid: u32,
-    },
-    /// Withdraw the request of a container that has stopped.
-    DetachContainer {
-        /// The container's id.
-        id: ContainerId,
-        /// Who asks.
-        caller_uid: u32,
-    },
-    /// Somebody who asked for a container's policy has gone before we came to it: what a hook could not tell us, it
-    /// records on the cgroup.
-    LookForRecords,
-    /// All bindings.
-    List,
-    /// One binding, with what its policies see and wait for.
-    Explain {
-        /// The cgroup.
-        cgroup: CgroupPath,
-    },
-    /// All policies that can be used.
-    Policies,
-    /// Put everything back and do nothing more.
-    Pause {
-        /// For so many nanoseconds; 0: until it is resumed.
-        for_ns: u64,
-        /// Who asks.
-        caller_uid: u32,
-    },
-    /// Act again.
-    Resume {
-        /// Who asks.
-        caller_uid: u32,
-    },
-    /// Acting as a whole: paused or not, and the counts.
-    Actions,
-}
-
-/// A command on its way to the daemon's loop.
-#[derive(Debug)]
-pub struct Call {
-    /// What is wanted.
-    pub command: Command,
-    /// Takes the answer: a JSON document (empty for `DetachContainer`), or why not.
-    pub reply: oneshot::Sender<Result<String, Refusal>>,
-}
-
-/// Why a call was refused: the D-Bus error and one sentence for the caller.
-#[derive(Debug, Clone, PartialEq, Eq, DBusError)]
-#[zbus(prefix = "org.memcg.Bpf1.Error", impl_display = false)]
-pub enum Refusal {
-    /// An argument is not what it should be.
-    InvalidArgument(String),
-    /// The policy line is wrong; the sentence lists all faults.
-    InvalidPolicy(String),
-    /// The cgroup does not exist.
-    NoSuchCgroup(String),
-    /// The container does not exist, or its cgroup cannot be found.
-    NoSuchContainer(String),
-    /// The cgroup has no policy.
-    NotGoverned(String),
-    /// This kernel or set-up cannot do it.
-    NotSupported(String),
-    /// Too much to do; ask again.
-    Busy(String),
-    /// Anything else.
-    Failed(String),
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.description().unwrap_or("refused"))
-    }
-}
 
 /// Puts our object on the bus and takes our name, in this order, so that no call finds nobody. `kernel` is the JSON
 /// text of a `KernelReport`. Fails with `NameTaken` when another daemon runs.
@@ -134,7 +30,10 @@ pub async fn serve(
     calls: mpsc::Sender<Call>,
     kernel: String,
 ) -> zbus::Result<Published> {
-    connection.object_server().at(OBJECT_PATH, Object { calls, kernel }).await?;
+    connection
+        .object_server()
+        .at(OBJECT_PATH, Object { calls, kernel, authority: Authority::default() })
+        .await?;
     let flags = RequestNameFlags::DO_NOT_QUEUE;
     if let Err(error) = connection.request_name_with_flags(BUS_NAME, flags).await {
         connection.object_server().remove::<Object, _>(OBJECT_PATH).await?;
@@ -187,6 +86,7 @@ impl Published {
 struct Object {
     calls: mpsc::Sender<Call>,
     kernel: String,
+    authority: Authority,
 }
 
 impl Object {
@@ -200,6 +100,15 @@ impl Object {
             Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(stopping()),
         }
         answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    async fn look(
+        &self,
+        cgroup: Option<&CgroupPath>,
+        connection: &Connection,
+        header: &Header<'_>,
+    ) -> Result<Permit, Refusal> {
+        self.authority.permit(Deed::Look, cgroup, connection, header).await
     }
 }
 
@@ -217,8 +126,9 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let caller_uid = administrator(connection, &header).await?;
-        self.ask(Command::Attach { cgroup: governable(cgroup)?, line: bounded(line)?, caller_uid }).await
+        let (cgroup, line) = (governable(cgroup)?, bounded(line)?);
+        let permit = self.authority.permit(Deed::Manage, Some(&cgroup), connection, &header).await?;
+        self.ask(Command::Attach { cgroup, line, caller: permit.caller }).await
     }
 
     #[zbus(out_args("binding"))]
@@ -231,8 +141,8 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let caller_uid = match administrator(connection, &header).await {
-            Ok(uid) => uid,
+        let permit = match self.authority.engine(connection, &header).await {
+            Ok(permit) => permit,
             Err(refusal) => {
                 if refusal == unknown_caller() {
                     drop(self.ask(Command::LookForRecords).await);
@@ -244,7 +154,8 @@ impl Object {
         let pid = process(pid)?;
         let line = bounded(line)?;
         let Options { cgroups_path, required } = Options::parse(&options)?;
-        self.ask(Command::AttachContainer { id, pid, line, cgroups_path, required, caller_uid }).await
+        let caller = permit.caller;
+        self.ask(Command::AttachContainer { id, pid, line, cgroups_path, required, caller }).await
     }
 
     #[zbus(out_args("remaining"))]
@@ -254,8 +165,9 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let caller_uid = administrator(connection, &header).await?;
-        self.ask(Command::Detach { cgroup: governable(cgroup)?, caller_uid }).await
+        let cgroup = governable(cgroup)?;
+        let permit = self.authority.permit(Deed::Manage, Some(&cgroup), connection, &header).await?;
+        self.ask(Command::Detach { cgroup, caller: permit.caller }).await
     }
 
     async fn detach_container(
@@ -264,22 +176,39 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), Refusal> {
-        let caller_uid = administrator(connection, &header).await?;
-        self.ask(Command::DetachContainer { id: container(id)?, caller_uid }).await.map(drop)
+        let permit = self.authority.engine(connection, &header).await?;
+        self.ask(Command::DetachContainer { id: container(id)?, caller: permit.caller }).await.map(drop)
     }
 
     #[zbus(out_args("bindings"))]
-    async fn list(&self) -> Result<String, Refusal> {
+    async fn list(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let _permit = self.look(None, connection, &header).await?;
         self.ask(Command::List).await
     }
 
     #[zbus(out_args("binding"))]
-    async fn explain(&self, cgroup: &str) -> Result<String, Refusal> {
-        self.ask(Command::Explain { cgroup: path(cgroup)? }).await
+    async fn explain(
+        &self,
+        cgroup: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let cgroup = path(cgroup)?;
+        let _permit = self.look(Some(&cgroup), connection, &header).await?;
+        self.ask(Command::Explain { cgroup }).await
     }
 
     #[zbus(out_args("policies"))]
-    async fn policies(&self) -> Result<String, Refusal> {
+    async fn policies(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let _permit = self.look(None, connection, &header).await?;
         self.ask(Command::Policies).await
     }
 
@@ -290,8 +219,8 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let caller_uid = administrator(connection, &header).await?;
-        self.ask(Command::Pause { for_ns: nanoseconds, caller_uid }).await
+        let permit = self.authority.permit(Deed::Manage, None, connection, &header).await?;
+        self.ask(Command::Pause { for_ns: nanoseconds, caller: permit.caller }).await
     }
 
     #[zbus(out_args("actions"))]
@@ -300,12 +229,17 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let caller_uid = administrator(connection, &header).await?;
-        self.ask(Command::Resume { caller_uid }).await
+        let permit = self.authority.permit(Deed::Manage, None, connection, &header).await?;
+        self.ask(Command::Resume { caller: permit.caller }).await
     }
 
     #[zbus(out_args("actions"))]
-    async fn actions(&self) -> Result<String, Refusal> {
+    async fn actions(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let _permit = self.look(None, connection, &header).await?;
         self.ask(Command::Actions).await
     }
 
@@ -345,30 +279,6 @@ impl Object {
         outcome: &str,
         action: &str,
     ) -> zbus::Result<()>;
-}
-
-/// The caller's uid, if it may change anything: root or our own. The bus policy says so already; a bus whose policy
-/// file is missing or edited must not open the door.
-async fn administrator(connection: &Connection, header: &Header<'_>) -> Result<u32, Refusal> {
-    let uid = match header.sender() {
-        Some(sender) => {
-            let bus = DBusProxy::new(connection).await.map_err(|_| unknown_caller())?;
-            let sender = BusName::from(sender.clone());
-            bus.get_connection_unix_user(sender).await.map_err(|_| unknown_caller())?
-        }
-        // Without a bus the kernel tells who is at the other end of the socket.
-        None => {
-            connection.peer_creds().await.ok().and_then(|c| c.unix_user_id()).ok_or_else(unknown_caller)?
-        }
-    };
-    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        return Ok(uid);
-    }
-    Err(Refusal::Failed(format!("uid {uid} may not change memory policies; only root may")))
-}
-
-fn unknown_caller() -> Refusal {
-    Refusal::Failed("the bus does not say who is calling; nothing was changed".to_owned())
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
 use zbus::object_server::Interface;
-use zbus::{Guid, Variant, connection};
+use zbus::{DBusError, Guid, Variant, connection};
 
 use super::*;
 use crate::daemon::arguments::{CGROUPS_PATH, REQUIRED};
+use crate::daemon::authority::Caller;
+use crate::names::ContainerId;
 
 const SHIPPED: &str = include_str!("../../systemd/org.memcg.Bpf1.xml");
 const MANAGER: &str = "org.memcg.Bpf1.Manager";
@@ -41,7 +43,7 @@ fn outline(xml: &str) -> Vec<String> {
 
 fn object() -> (Object, mpsc::Receiver<Call>) {
     let (calls, receiver) = mpsc::channel(8);
-    (Object { calls, kernel: "{}".to_owned() }, receiver)
+    (Object { calls, kernel: "{}".to_owned(), authority: Authority::default() }, receiver)
 }
 
 /// Our object at one end of a socket, a caller at the other.
@@ -111,27 +113,27 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
     assert_eq!(call(&client, "Resume", &()).await.unwrap(), "answer 8");
     assert_eq!(call(&client, "Actions", &()).await.unwrap(), "answer 9");
     assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 10");
-    let caller_uid = nix::unistd::geteuid().as_raw();
+    let caller = Caller::Administrator(nix::unistd::geteuid().as_raw());
     let cgroup = CgroupPath::parse("/a.slice").unwrap();
     let id = ContainerId::parse("1f2e").unwrap();
     assert_eq!(
         seen.await.unwrap(),
         [
-            Command::Attach { cgroup: cgroup.clone(), line: "deny limit=64M".to_owned(), caller_uid },
+            Command::Attach { cgroup: cgroup.clone(), line: "deny limit=64M".to_owned(), caller },
             Command::AttachContainer {
                 id: id.clone(),
                 pid: 42,
                 line: "none".to_owned(),
                 cgroups_path: Some("machine.slice:libpod:1f2e".to_owned()),
                 required: true,
-                caller_uid
+                caller
             },
-            Command::Detach { cgroup: cgroup.clone(), caller_uid },
-            Command::DetachContainer { id, caller_uid },
+            Command::Detach { cgroup: cgroup.clone(), caller },
+            Command::DetachContainer { id, caller },
             Command::List,
             Command::Explain { cgroup },
-            Command::Pause { for_ns: 5_000_000_000, caller_uid },
-            Command::Resume { caller_uid },
+            Command::Pause { for_ns: 5_000_000_000, caller },
+            Command::Resume { caller },
             Command::Actions,
             Command::Policies,
         ]
@@ -244,6 +246,7 @@ async fn a_refusal_arrives_under_its_own_error_name() {
     let (_server, _published, client, mut calls) = pair().await;
     let refusals = [
         Refusal::InvalidPolicy("p".to_owned()),
+        Refusal::AccessDenied("a".to_owned()),
         Refusal::NoSuchCgroup("c".to_owned()),
         Refusal::NoSuchContainer("k".to_owned()),
         Refusal::NotGoverned("g".to_owned()),

@@ -1,10 +1,11 @@
 //! What callers ask for on D-Bus. Nobody is believed: paths and pids are looked up in the kernel's own files.
 
+use super::authority::Caller;
+use super::command::{Command, Refusal};
 use super::explain::explain;
-use super::object::{Command, Refusal};
 use super::state::Daemon;
 use crate::bpf::MAX_LEVEL;
-use crate::cgroup::{memory, mount, process};
+use crate::cgroup::{memory, mount, owner, process};
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 use crate::policy::request::{Origin, Request};
@@ -17,17 +18,30 @@ const INIT_SCOPE: &str = "/init.scope";
 /// Walks of the cgroup tree for a hook's record, some seconds apart: it may still be writing during the first.
 pub const WALKS: u32 = 2;
 
+/// The most cgroups of one user without privilege that are governed at that user's wish: places for parameters are 4,096,
+/// and everybody's.
+const BINDINGS_PER_USER: usize = 256;
+
+/// A container that is being started, as its hook describes it.
+struct Container {
+    id: ContainerId,
+    pid: u32,
+    cgroups_path: Option<String>,
+    required: bool,
+}
+
 impl Daemon {
     /// Answers one command with a JSON text.
     pub async fn command(&mut self, command: Command) -> Result<String, Refusal> {
         self.sweep().await;
         match command {
-            Command::Attach { cgroup, line, caller_uid } => self.attach(cgroup, line, caller_uid).await,
-            Command::AttachContainer { id, pid, line, cgroups_path, required, caller_uid: _ } => {
-                self.attach_container(id, pid, line, cgroups_path, required).await
+            Command::Attach { cgroup, line, caller } => self.attach(cgroup, line, caller).await,
+            Command::AttachContainer { id, pid, line, cgroups_path, required, caller } => {
+                let container = Container { id, pid, cgroups_path, required };
+                self.attach_container(container, line, caller).await
             }
-            Command::Detach { cgroup, caller_uid: _ } => self.detach(cgroup).await,
-            Command::DetachContainer { id, caller_uid: _ } => self.detach_container(id).await,
+            Command::Detach { cgroup, caller } => self.detach(cgroup, caller).await,
+            Command::DetachContainer { id, caller } => self.detach_container(id, caller).await,
             Command::LookForRecords => {
                 self.walks = WALKS;
                 Ok(String::new())
@@ -42,11 +56,11 @@ impl Daemon {
                 let all: Vec<PolicyReport> = self.objects.reports(&self.report);
                 json(&all)
             }
-            Command::Pause { for_ns, caller_uid: _ } => {
+            Command::Pause { for_ns, caller: _ } => {
                 self.acting.pause(for_ns);
                 json(&self.actions_report())
             }
-            Command::Resume { caller_uid: _ } => {
+            Command::Resume { caller: _ } => {
                 self.acting.resume();
                 json(&self.actions_report())
             }
@@ -54,10 +68,14 @@ impl Daemon {
         }
     }
 
-    async fn attach(&mut self, path: CgroupPath, line: String, caller_uid: u32) -> Result<String, Refusal> {
-        let cgroup = governable(&path)?;
-        let place = format!("uid {caller_uid}");
-        let request = Request { origin: Origin::Operator, place, line, container: None, unit: None };
+    async fn attach(&mut self, path: CgroupPath, line: String, caller: Caller) -> Result<String, Refusal> {
+        let cgroup = self.target(&path, caller)?;
+        let origin = match caller {
+            Caller::Administrator(_) => Origin::Operator,
+            Caller::Owner(_) => Origin::Xattr,
+        };
+        let place = format!("uid {}", caller.uid());
+        let request = Request { origin, place, line, container: None, unit: None };
         let faults = self.world.try_line(&request);
         if !faults.is_empty() {
             return Err(Refusal::InvalidPolicy(faults.join("\n")));
@@ -67,18 +85,17 @@ impl Daemon {
 
     async fn attach_container(
         &mut self,
-        id: ContainerId,
-        pid: u32,
+        container: Container,
         line: String,
-        cgroups_path: Option<String>,
-        required: bool,
+        caller: Caller,
     ) -> Result<String, Refusal> {
+        let Container { id, pid, cgroups_path, required } = container;
         let text = process::cgroup_text(pid).map_err(|e| {
             Refusal::NoSuchContainer(format!("container {id}: process {pid} cannot be examined: {e}"))
         })?;
         let path = governed_cgroup(&text, cgroups_path.as_deref(), &id)
             .map_err(|e| Refusal::NoSuchCgroup(format!("container {id}: {e}")))?;
-        let cgroup = governable(&path)?;
+        let cgroup = self.target(&path, caller)?;
         let request = Request {
             origin: Origin::Annotation,
             place: format!("container {id}"),
@@ -101,6 +118,23 @@ impl Daemon {
             return Err(Refusal::NotSupported(lacking.join("; ")));
         }
         Ok(answer)
+    }
+
+    /// The cgroup that has this path, if this caller may have it governed.
+    fn target(&self, path: &CgroupPath, caller: Caller) -> Result<CgroupId, Refusal> {
+        let cgroup = governable(path)?;
+        let Caller::Owner(uid) = caller else { return Ok(cgroup) };
+        let owned = owned(path, uid)?;
+        let below = format!("{}/", owner::manager(uid));
+        let others = |report: &BindingReport| {
+            report.cgroup.starts_with(&below) && report.cgroup_id != owned.0 && report.state != "none"
+        };
+        if self.world.describe().iter().filter(|report| others(report)).count() >= BINDINGS_PER_USER {
+            return Err(Refusal::AccessDenied(format!(
+                "uid {uid} has {BINDINGS_PER_USER} cgroups under policies, the most that one user may have"
+            )));
+        }
+        Ok(owned)
     }
 
     /// Asks the engine, and takes the request back when the kernel did not go along.
@@ -130,20 +164,37 @@ impl Daemon {
         json(&report)
     }
 
-    async fn detach(&mut self, path: CgroupPath) -> Result<String, Refusal> {
-        let cgroup = mount::id(&path).map_err(|e| no_such_cgroup(&path, &e))?;
+    async fn detach(&mut self, path: CgroupPath, caller: Caller) -> Result<String, Refusal> {
+        let (cgroup, origins) = match caller {
+            Caller::Administrator(_) => (
+                mount::id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
+                vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
+            ),
+            // What an administrator asked for stays.
+            Caller::Owner(uid) => (owned(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
+        };
         if self.world.describe_path(&path).is_none() {
             return Err(Refusal::NotGoverned(format!("no policy was asked for on {path}")));
         }
-        for origin in [Origin::Operator, Origin::Annotation, Origin::Xattr] {
+        for origin in origins {
             self.apply(Input::Withdraw { cgroup, origin }).await;
         }
         self.report(&path)
     }
 
-    async fn detach_container(&mut self, id: ContainerId) -> Result<String, Refusal> {
+    async fn detach_container(&mut self, id: ContainerId, caller: Caller) -> Result<String, Refusal> {
         // poststop may come twice, and usually after the cgroup is gone: nothing to do is no error.
-        for cgroup in self.world.container(&id.to_string()) {
+        let mut cgroups = self.world.container(&id.to_string());
+        if let Caller::Owner(uid) = caller {
+            // Ids can be chosen: another user's container may have the same.
+            let had = cgroups.len();
+            let owns = |path: &CgroupPath, cgroup| owner::owned(path, uid).is_ok_and(|owned| owned == cgroup);
+            cgroups.retain(|cgroup| self.world.path_of(*cgroup).is_some_and(|path| owns(&path, *cgroup)));
+            if cgroups.len() < had && cgroups.is_empty() {
+                return Err(Refusal::AccessDenied(format!("container {id} is not one of uid {uid}'s")));
+            }
+        }
+        for cgroup in cgroups {
             self.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
         }
         Ok(String::new())
@@ -226,6 +277,10 @@ fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
         Some(sentence) => Err(Refusal::InvalidArgument(sentence)),
         None => Ok(cgroup),
     }
+}
+
+fn owned(path: &CgroupPath, uid: u32) -> Result<CgroupId, Refusal> {
+    owner::owned(path, uid).map_err(|e| Refusal::AccessDenied(format!("uid {uid} may not do that: {e}")))
 }
 
 /// Our own cgroup.

@@ -155,7 +155,7 @@ fn from_bus(error: fdo::Error) -> CallError {
             CallError::Unreachable("memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd".to_owned())
         }
         fdo::Error::AccessDenied(_) | fdo::Error::AuthFailed(_) | fdo::Error::InteractiveAuthorizationRequired(_) => {
-            CallError::Denied("memcg-bpfd takes policies from root only, and this engine does not run as root".to_owned())
+            CallError::Denied("the system bus does not let this user ask memcg-bpfd".to_owned())
         }
         fdo::Error::InvalidArgs(text) | fdo::Error::InvalidSignature(text) => {
             CallError::Refused(one_line(&format!("memcg-bpfd does not understand this hook; are they of the same version? ({text})")))

@@ -212,7 +212,7 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
         ),
         (
             Mood::NotForThisUser,
-            "memcg-bpfd takes policies from root only, and this engine does not run as root",
+            "the system bus does not let this user ask memcg-bpfd",
             "; it starts without a policy",
         ),
         (

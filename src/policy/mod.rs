@@ -7,7 +7,7 @@ mod check;
 pub mod encode;
 pub mod fault;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod layer;
 pub mod line;
 pub mod lint;

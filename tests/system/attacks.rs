@@ -6,7 +6,13 @@ use std::collections::BTreeMap;
 use crate::support::{HOOK, PROGRAMS, Scene, active, governed_records, sh, status, try_sh};
 
 /// What a refusal says, by whoever refuses: the bus, systemd, the kernel, our programs.
-const REFUSALS: [&str; 11] = [
+const REFUSALS: [&str; 17] = [
+    "is not a cgroup path",
+    "at most 4096 are allowed",
+    "no part of which is named",
+    "is neither a path nor",
+    "uid 65534 may not ",
+    "is not one of uid 65534's",
     "ccess denied",
     "ermission denied",
     "not permitted",

@@ -11,6 +11,7 @@
 mod acting;
 mod attach;
 mod attacks;
+mod authority;
 mod cli;
 mod cli_watch;
 mod container;

@@ -54,7 +54,7 @@ pub(super) fn bus(root: &Path) -> Finding {
 
 /// The daemon, its unit, and the files that let it own its name on the bus.
 pub(super) fn installed(root: &Path) -> Vec<Finding> {
-    let files: [(&str, &[&str]); 4] = [
+    let files: [(&str, &[&str]); 5] = [
         ("daemon program", &["usr/sbin/memcg-bpfd", "usr/local/sbin/memcg-bpfd"]),
         (
             "daemon unit",
@@ -69,6 +69,7 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
             "bus policy",
             &["usr/share/dbus-1/system.d/org.memcg.Bpf1.conf", "etc/dbus-1/system.d/org.memcg.Bpf1.conf"],
         ),
+        ("polkit actions", &["usr/share/polkit-1/actions/org.memcg.Bpf1.policy"]),
         ("bus activation", &["usr/share/dbus-1/system-services/org.memcg.Bpf1.service"]),
     ];
     let mut found = Vec::new();
@@ -127,7 +128,7 @@ fn judge(answer: Result<String, ClientError>) -> Finding {
             "systemctl restart memcg-bpfd",
         ),
         Err(ClientError::Denied) => {
-            Finding::warn("daemon", "memcg-bpfd answers root only", "use sudo memcg-bpf doctor")
+            Finding::warn("daemon", "this user may not ask memcg-bpfd", "use sudo memcg-bpf doctor")
         }
         Err(error) => {
             Finding::fail("daemon", error.to_string(), "what it said last: journalctl -u memcg-bpfd -n 20")

@@ -1,0 +1,74 @@
+//! Whether a cgroup was delegated to a user: it lies below that user's own service manager, and is the user's.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use thiserror::Error;
+
+use super::mount;
+use crate::names::{CgroupId, CgroupPath};
+
+/// Why a cgroup is not a user's to have governed.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages name the fields")]
+pub enum NotOwned {
+    #[error("{path} is not below {manager}, where the cgroups of uid {uid} are")]
+    Elsewhere { path: CgroupPath, manager: String, uid: u32 },
+    #[error("{path} belongs to uid {owner}, not to uid {uid}")]
+    Another { path: CgroupPath, owner: u32, uid: u32 },
+    #[error("{path} cannot be examined: {error}")]
+    Examine { path: CgroupPath, error: io::Error },
+}
+
+/// The cgroup of a user's service manager, which systemd delegates. What is asked for on it itself is the administrator's
+/// business: a drop-in for `user@.service` must not be overruled by the user.
+pub fn manager(uid: u32) -> String {
+    format!("/user.slice/user-{uid}.slice/user@{uid}.service")
+}
+
+/// The id of a cgroup that is this user's. Owner and id are of one look at the directory.
+pub fn owned(path: &CgroupPath, uid: u32) -> Result<CgroupId, NotOwned> {
+    let metadata = examine(path, uid)?;
+    if metadata.uid() == uid {
+        Ok(CgroupId(metadata.ino()))
+    } else {
+        Err(NotOwned::Another { path: path.clone(), owner: metadata.uid(), uid })
+    }
+}
+
+fn examine(path: &CgroupPath, uid: u32) -> Result<std::fs::Metadata, NotOwned> {
+    let manager = manager(uid);
+    // The slash: neither the manager itself, nor what merely begins like it.
+    if !path.as_str().starts_with(&format!("{manager}/")) {
+        return Err(NotOwned::Elsewhere { path: path.clone(), manager, uid });
+    }
+    let examine = |error| NotOwned::Examine { path: path.clone(), error };
+    let metadata = std::fs::symlink_metadata(mount::directory(path)).map_err(examine)?;
+    if metadata.is_dir() { Ok(metadata) } else { Err(examine(io::ErrorKind::NotADirectory.into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_the_users_own_manager_can_be_the_users() {
+        let said = |path: &str| owned(&CgroupPath::parse(path).unwrap(), 1000).unwrap_err().to_string();
+        let manager = "/user.slice/user-1000.slice/user@1000.service";
+        for path in [
+            "/system.slice/x.service",
+            "/user.slice/user-1000.slice",
+            manager,
+            "/user.slice/user-1000.slice/user@1000.service.d",
+            "/user.slice/user-1000.slice/session-2.scope",
+            "/user.slice/user-1001.slice/user@1001.service/app.slice",
+        ] {
+            assert_eq!(
+                said(path),
+                format!("{path} is not below {manager}, where the cgroups of uid 1000 are")
+            );
+        }
+        let inside = format!("{manager}/nonexistent.slice");
+        assert!(said(&inside).starts_with(&format!("{inside} cannot be examined: ")));
+    }
+}

@@ -1,0 +1,191 @@
+//! Who may do what: what polkit lets a user do, what a user may do with cgroups of its own, and rootless podman.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{PROGRAMS, Said, Scene, active, first_line, refused_at, sh, status, try_sh, wait_for};
+
+/// A user with a service manager of its own, as after a login.
+const USER: &str = "mpuser";
+/// Another one.
+const OTHER: &str = "mpother";
+
+/// Puts up both users with their managers; gives the uid of the first.
+fn users(scene: &mut Scene) -> u32 {
+    for user in [USER, OTHER] {
+        scene.at_end(format!("loginctl disable-linger {user}; loginctl terminate-user {user}; systemctl stop user@$(id -u {user}); userdel -rf {user}"));
+        sh(&format!("useradd --create-home --shell /bin/bash {user} && loginctl enable-linger {user}"));
+        wait_for("the user's manager", || {
+            let bus = format!(
+                "test -S /run/user/$(id -u {user})/bus && systemctl is-active -q user@$(id -u {user})"
+            );
+            (try_sh(&bus).status == 0).then_some(())
+        });
+    }
+    sh(&format!("id -u {USER}")).parse().unwrap()
+}
+
+fn by(user: &str, script: &str) -> Said {
+    let script = script.replace('\'', r"'\''");
+    try_sh(&format!(
+        "cd / && exec runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) HOME=/home/{user} bash -c '{script}'"
+    ))
+}
+
+/// That a user was told no, in these words.
+fn refused(said: &Said, why: &str) {
+    assert!(said.status != 0 && said.err.contains(why), "{said:?}");
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_polkit_lets_a_user_do_it_may_and_no_more() {
+    let mut scene = Scene::new("polkit");
+    let uid = users(&mut scene);
+    scene.unit("mppolkit.service", "[Service]\nType=exec\nExecStart=sleep 10000\n").reload();
+    sh("systemctl start mppolkit.service");
+    let attach = "memcg-bpf attach mppolkit.service deny limit=64M";
+    let manage = format!(
+        "uid {uid} may not change memory policies without a password (polkit action org.memcg.Bpf1.manage); use sudo"
+    );
+    let look = format!(
+        "uid {uid} may not see memory policies without a password (polkit action org.memcg.Bpf1.look); use sudo"
+    );
+    refused(&by(USER, attach), &manage);
+    refused(&by(USER, "memcg-bpf status"), &look);
+    assert_eq!(status(), []);
+
+    scene.file(
+        "/etc/polkit-1/rules.d/50-memcg-bpf-test.rules",
+        &format!(
+            "polkit.addRule(function(action, subject) {{\n\
+             if (action.id == \"org.memcg.Bpf1.manage\" && subject.user == \"{USER}\") return polkit.Result.YES;\n}});\n"
+        ),
+    );
+    let said = wait_for("polkit to have read the rule", || {
+        let said = by(USER, attach);
+        (said.status == 0).then_some(said)
+    });
+    assert!(said.err.is_empty(), "{said:?}");
+    let report = active("/system.slice/mppolkit.service");
+    assert_eq!(report.policies[0].origin, "operator");
+    assert_eq!(report.policies[0].place, format!("uid {uid}"));
+    // Who may change may see.
+    assert_eq!(by(USER, "memcg-bpf status").status, 0);
+    refused(&by(OTHER, "memcg-bpf detach mppolkit.service"), "may not change memory policies");
+    assert_eq!(by(USER, "memcg-bpf pause --for 1min && memcg-bpf resume").status, 0);
+    assert_eq!(by(USER, "memcg-bpf detach mppolkit.service").status, 0);
+
+    // Without polkit, there is nobody who could let it.
+    sh("systemctl mask --now --runtime polkit.service");
+    scene.at_end("systemctl unmask --runtime polkit.service".to_owned());
+    refused(&by(USER, attach), "and polkit, which could let it, cannot be asked; use sudo");
+    sh("systemctl stop mppolkit.service");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn owners_may_bind_what_was_delegated_to_them_and_nothing_above_or_beside_it() {
+    let mut scene = Scene::new("owner");
+    let uid = users(&mut scene);
+    let manager = format!("/user.slice/user-{uid}.slice/user@{uid}.service");
+    let own = format!("{manager}/app.slice/mpown.service");
+    for user in [USER, OTHER] {
+        let said = by(user, "systemd-run --user --quiet --unit mpown sleep 10000");
+        assert_eq!(said.status, 0, "{said:?}");
+    }
+    let attach = |path: &str, line: &str| by(USER, &format!("memcg-bpf attach {path} {line}"));
+
+    assert_eq!(attach(&own, "deny limit=64M").status, 0, "{:?}", attach(&own, "deny limit=64M"));
+    assert_eq!(active(&own).policies[0].origin, "xattr");
+    let seen: Value =
+        serde_json::from_str(&by(USER, &format!("memcg-bpf explain {own} --json")).out).unwrap();
+    assert_eq!(seen["policies"][0]["name"], "deny", "{seen}");
+
+    // Above, beside, and what takes from others.
+    let other = own.replace(&uid.to_string(), &sh(&format!("id -u {OTHER}")));
+    for path in [&manager, &format!("/user.slice/user-{uid}.slice"), "/system.slice", &other] {
+        refused(&attach(path, "deny limit=64M"), "may not change memory policies");
+        refused(&attach(path, "none"), "may not change memory policies");
+    }
+    refused(&attach(&own, "protect low=100M"), "policy 'protect' may not be asked for by xattrs");
+    refused(&by(OTHER, &format!("memcg-bpf detach {own}")), "may not change memory policies");
+
+    // What an administrator asked for stays, and what the owner asked for is the owner's to take back.
+    sh(&format!("memcg-bpf attach {own} deny limit=32M"));
+    assert_eq!(by(USER, &format!("memcg-bpf detach {own}")).status, 0);
+    let report = active(&own);
+    assert_eq!((report.policies.len(), report.policies[0].origin.as_str()), (1, "operator"), "{report:?}");
+    sh(&format!("memcg-bpf detach {own}"));
+
+    // Nobody has all places for parameters: the limit holds whatever the cgroups are called.
+    let many = by(
+        USER,
+        &format!(
+            "cd /sys/fs/cgroup{manager}/app.slice && for i in $(seq 0 260); do mkdir mp$i; \
+             busctl call -q org.memcg.Bpf1 /org/memcg/Bpf1 org.memcg.Bpf1.Manager Attach ss {manager}/app.slice/mp$i observe || break; \
+             done; echo $i; rmdir mp*[0-9]"
+        ),
+    );
+    assert_eq!(many.out.trim(), "256", "{many:?}");
+    assert!(many.err.contains("has 256 cgroups under policies, the most that one user may have"), "{many:?}");
+    for user in [USER, OTHER] {
+        by(user, "systemctl --user stop mpown");
+    }
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn rootless_podman_has_its_containers_governed() {
+    let mut scene = Scene::new("rootless");
+    let uid = users(&mut scene);
+    fs::set_permissions(&scene.dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    // Rootless engines must own their root file system.
+    let said = by(USER, "mkdir -p ~/root/{bin,dev,proc,sys,tmp,etc,run} && cp -a /srv/busybox/bin ~/root/");
+    assert_eq!(said.status, 0, "{said:?}");
+    let run = |name: &str, annotations: &str, script: &str| {
+        by(
+            USER,
+            &format!(
+                "podman run -d --name {name} --network=none --log-driver=none -v {PROGRAMS}:{PROGRAMS}:ro -v {}:/out {annotations} \
+                 --rootfs ~/root sh -c \"{script}\"",
+                scene.dir.display()
+            ),
+        )
+    };
+    let eat = |name: &str| format!("{PROGRAMS}/eat 200 hold >/out/{name}");
+    let said = run(
+        "mpmine",
+        "--annotation memcg.bpf/required=true --annotation memcg.bpf/policy=\"deny limit=64M\"",
+        &eat("mpmine"),
+    );
+    assert_eq!(said.status, 0, "{said:?}");
+    refused_at(&first_line(&scene.dir.join("mpmine")), 64);
+    let id = said.out.trim().to_owned();
+    let ours = status();
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    assert!(
+        ours[0].cgroup.starts_with(&format!("/user.slice/user-{uid}.slice/user@{uid}.service/")),
+        "{ours:?}"
+    );
+    assert_eq!(
+        (ours[0].container.as_deref(), ours[0].policies[0].origin.as_str()),
+        (Some(id.as_str()), "annotation")
+    );
+
+    // What takes memory from others is not for annotations; the container starts, and its owner is told.
+    let said = run("mpgreedy", "--annotation memcg.bpf/policy=\"protect low=100M\"", "sleep 1000");
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(
+        sh("journalctl -t memcg-bpf-hook -o cat --no-pager")
+            .contains("policy 'protect' may not be asked for by annotations"),
+    );
+    // Gone with its container.
+    let said = by(USER, "podman rm -af -t 0");
+    assert_eq!(said.status, 0, "{said:?}");
+    wait_for("the bindings to go", || status().is_empty().then_some(()));
+    scene.end();
+}
