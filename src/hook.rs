@@ -68,6 +68,8 @@ enum Invocation {
 pub(crate) trait Records {
     fn read(&self, cgroup: &CgroupPath) -> io::Result<Option<Vec<u8>>>;
     fn write(&self, cgroup: &CgroupPath, record: &[u8]) -> io::Result<()>;
+    /// What the owner of a cgroup may write there without being root.
+    fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()>;
 }
 
 /// What the hook finds around it.

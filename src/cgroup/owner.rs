@@ -26,6 +26,12 @@ pub fn manager(uid: u32) -> String {
     format!("/user.slice/user-{uid}.slice/user@{uid}.service")
 }
 
+/// The user below whose manager a cgroup lies.
+pub fn user(path: &CgroupPath) -> Option<u32> {
+    let (uid, _) = path.as_str().strip_prefix("/user.slice/user-")?.split_once(".slice/")?;
+    uid.parse().ok().filter(|uid| path.as_str().starts_with(&format!("{}/", manager(*uid))))
+}
+
 /// The id of a cgroup that is this user's. Owner and id are of one look at the directory.
 pub fn owned(path: &CgroupPath, uid: u32) -> Result<CgroupId, NotOwned> {
     let metadata = examine(path, uid)?;
@@ -67,6 +73,13 @@ mod tests {
                 said(path),
                 format!("{path} is not below {manager}, where the cgroups of uid 1000 are")
             );
+        }
+        let user = |path: &str| user(&CgroupPath::parse(path).unwrap());
+        assert_eq!(user(&format!("{manager}/app.slice/x.service")), Some(1000));
+        for path in
+            [manager, "/user.slice/user-01000.slice/user@1000.service/a", "/user.slice/user-x.slice/a", "/a"]
+        {
+            assert_eq!(user(path), None, "{path}");
         }
         let inside = format!("{manager}/nonexistent.slice");
         assert!(said(&inside).starts_with(&format!("{inside} cannot be examined: ")));

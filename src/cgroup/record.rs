@@ -4,7 +4,7 @@ use std::io;
 
 use super::mount::directory;
 use crate::names::CgroupPath;
-use crate::source::record::{RECORD_XATTR, Record, RecordError};
+use crate::source::record::{OWNER_XATTR, RECORD_XATTR, Record, RecordError};
 
 /// Reads the record; `None` when there is none.
 pub fn read_record(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
@@ -14,6 +14,16 @@ pub fn read_record(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
 /// Writes the record, replacing what was there.
 pub fn write_record(path: &CgroupPath, value: &[u8]) -> io::Result<()> {
     xattr::set(directory(path), RECORD_XATTR, value)
+}
+
+/// Reads what the owner of a cgroup wishes for it; `None` when there is no wish.
+pub fn read_wish(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
+    xattr::get(directory(path), OWNER_XATTR)
+}
+
+/// Writes a policy line as the owner's wish.
+pub fn write_wish(path: &CgroupPath, line: &str) -> io::Result<()> {
+    xattr::set(directory(path), OWNER_XATTR, line.as_bytes())
 }
 
 /// Changes a part of the record and leaves the rest; one that says nothing is removed. A cgroup that is gone needs none.
@@ -43,7 +53,16 @@ pub fn change_record(path: &CgroupPath, change: impl FnOnce(&mut Record)) -> Res
 
 /// Removes the record; none is no error.
 pub fn erase_record(path: &CgroupPath) -> io::Result<()> {
-    match xattr::remove(directory(path), RECORD_XATTR) {
+    erase(path, RECORD_XATTR)
+}
+
+/// Removes the owner's wish; none is no error.
+pub fn erase_wish(path: &CgroupPath) -> io::Result<()> {
+    erase(path, OWNER_XATTR)
+}
+
+fn erase(path: &CgroupPath, attribute: &str) -> io::Result<()> {
+    match xattr::remove(directory(path), attribute) {
         Err(e) if e.raw_os_error() == Some(nix::libc::ENODATA) || is_gone(&e) => Ok(()),
         other => other,
     }

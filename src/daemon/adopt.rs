@@ -1,26 +1,45 @@
 //! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
 
+use super::authority::Caller;
 use super::requests::forbidden;
 use super::state::Daemon;
-use crate::cgroup::{mount, record, tree};
+use crate::cgroup::{mount, owner, record, tree};
 use crate::engine::Input;
 use crate::names::CgroupPath;
-use crate::source::record::{Record, RecordError};
+use crate::source::record::{Record, RecordError, owner_request};
 
 impl Daemon {
     /// Walks the cgroup tree for records.
     pub async fn adopt(&mut self) {
         for path in tree::all(&CgroupPath::root()) {
-            let bytes = match record::read_record(&path) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
-                Err(error) => {
-                    // Vanished meanwhile, most likely.
-                    tracing::debug!(%error, %path, "reading the record");
-                    continue;
-                }
-            };
-            self.adopt_one(&path, &bytes).await;
+            match record::read_record(&path) {
+                Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
+                Ok(None) => {}
+                // Vanished meanwhile, most likely.
+                Err(error) => tracing::debug!(%error, %path, "reading the record"),
+            }
+            // Last: it may be newer than what was recorded of it.
+            self.adopt_wish(&path).await;
+        }
+    }
+
+    /// What the owner of a delegated cgroup wrote there. Nobody else's `user.` attribute counts: whoever may write a
+    /// service's cgroup could overrule the drop-ins of that service.
+    async fn adopt_wish(&mut self, path: &CgroupPath) {
+        let Some(uid) = owner::user(path) else { return };
+        let Ok(Some(bytes)) = record::read_wish(path) else { return };
+        let wish = owner_request(&bytes).map_err(|error| error.to_string());
+        let asked = match (wish, self.target(path, Caller::Owner(uid))) {
+            (Ok(request), Ok(cgroup)) => Ok((cgroup, request)),
+            (Err(why), _) => Err(why),
+            (_, Err(refusal)) => Err(refusal.to_string()),
+        };
+        match asked {
+            // Its mistakes are kept, and told with the cgroup.
+            Ok((cgroup, request)) => {
+                self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
+            }
+            Err(why) => tracing::warn!("{path}: the wish of its owner is not followed: {why}"),
         }
     }
 

@@ -5,7 +5,7 @@ use super::command::{Command, Refusal};
 use super::explain::explain;
 use super::state::Daemon;
 use crate::bpf::MAX_LEVEL;
-use crate::cgroup::{memory, mount, owner, process};
+use crate::cgroup::{memory, mount, owner, process, record};
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 use crate::policy::request::{Origin, Request};
@@ -121,7 +121,7 @@ impl Daemon {
     }
 
     /// The cgroup that has this path, if this caller may have it governed.
-    fn target(&self, path: &CgroupPath, caller: Caller) -> Result<CgroupId, Refusal> {
+    pub(super) fn target(&self, path: &CgroupPath, caller: Caller) -> Result<CgroupId, Refusal> {
         let cgroup = governable(path)?;
         let Caller::Owner(uid) = caller else { return Ok(cgroup) };
         let owned = owned(path, uid)?;
@@ -176,6 +176,8 @@ impl Daemon {
         if self.world.describe_path(&path).is_none() {
             return Err(Refusal::NotGoverned(format!("no policy was asked for on {path}")));
         }
+        // Else it would be back when the daemon starts again.
+        drop(record::erase_wish(&path));
         for origin in origins {
             self.apply(Input::Withdraw { cgroup, origin }).await;
         }

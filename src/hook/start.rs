@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::cgroup::record::{read_record, write_record};
+use crate::cgroup::record::{read_record, write_record, write_wish};
 use crate::names::CgroupPath;
 use crate::policy::request::{Origin, Request};
 use crate::source::container::{PROC_CGROUP_MAX, governed_cgroup};
@@ -25,6 +25,10 @@ impl Records for CgroupRecords {
 
     fn write(&self, cgroup: &CgroupPath, record: &[u8]) -> io::Result<()> {
         write_record(cgroup, record)
+    }
+
+    fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()> {
+        write_wish(cgroup, line)
     }
 }
 
@@ -87,8 +91,11 @@ fn record(
     let text = String::from_utf8(text).map_err(|_| format!("{} is not UTF-8 text", file.display()))?;
     let cgroup = governed_cgroup(&text, cgroups_path, &request.id).map_err(|error| error.to_string())?;
     let on_cgroup = |error: io::Error| {
-        let hint =
-            if error.kind() == io::ErrorKind::PermissionDenied { " (only root may record)" } else { "" };
+        let hint = if error.kind() == io::ErrorKind::PermissionDenied {
+            " (root may record, and the owner of a delegated cgroup)"
+        } else {
+            ""
+        };
         format!("{RECORD_XATTR} of {cgroup}: {error}{hint}")
     };
     // A record that cannot be read may be a newer daemon's: it is not ours to overwrite.
@@ -105,7 +112,13 @@ fn record(
     });
     if changed {
         let bytes = record.encode().map_err(|error| error.to_string())?;
-        surroundings.records.write(&cgroup, &bytes).map_err(on_cgroup)?;
+        match surroundings.records.write(&cgroup, &bytes) {
+            // Not root: what an owner may write says less, but the same line.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                surroundings.records.write_wish(&cgroup, line).map_err(|_| on_cgroup(error))?;
+            }
+            other => other.map_err(on_cgroup)?,
+        }
     }
     Ok(cgroup)
 }

@@ -11,6 +11,9 @@ use crate::source::record::Record;
 struct Memory {
     records: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     forbidden: bool,
+    /// An owner who is not root: wishes instead of records.
+    owner: bool,
+    wishes: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Records for Memory {
@@ -19,10 +22,18 @@ impl Records for Memory {
     }
 
     fn write(&self, cgroup: &CgroupPath, record: &[u8]) -> io::Result<()> {
-        if self.forbidden {
+        if self.forbidden || self.owner {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.records.lock().unwrap().insert(cgroup.as_str().to_owned(), record.to_vec());
+        Ok(())
+    }
+
+    fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()> {
+        if !self.owner {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.wishes.lock().unwrap().insert(cgroup.as_str().to_owned(), line.to_owned());
         Ok(())
     }
 }
@@ -276,8 +287,16 @@ fn what_cannot_be_recorded_is_told_and_does_not_stop_the_container() {
     let machine = Machine::with(nobody(), Memory { forbidden: true, ..Memory::default() });
     assert_eq!(
         note(&machine),
-        "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (only root may record)"
+        "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (root may record, and the owner of a delegated cgroup)"
     );
+
+    // Who owns the cgroup and is not root says what is wished.
+    let machine = Machine::with(nobody(), Memory { owner: true, ..Memory::default() });
+    assert!(
+        machine.run(&[DENY]).notes[0]
+            .ends_with("recorded on /machine.slice/libpod-c1.scope for memcg-bpfd to adopt")
+    );
+    assert_eq!(machine.memory.wishes.lock().unwrap().values().collect::<Vec<_>>(), ["deny limit=64M"]);
 
     let machine = Machine::new(nobody());
     let newer = br#"{"version":2}"#.to_vec();

@@ -146,13 +146,14 @@ fn rootless_podman_has_its_containers_governed() {
     // Rootless engines must own their root file system.
     let said = by(USER, "mkdir -p ~/root/{bin,dev,proc,sys,tmp,etc,run} && cp -a /srv/busybox/bin ~/root/");
     assert_eq!(said.status, 0, "{said:?}");
+    let out = scene.dir.display().to_string();
     let run = |name: &str, annotations: &str, script: &str| {
         by(
             USER,
             &format!(
                 "podman run -d --name {name} --network=none --log-driver=none -v {PROGRAMS}:{PROGRAMS}:ro -v {}:/out {annotations} \
                  --rootfs ~/root sh -c \"{script}\"",
-                scene.dir.display()
+                out
             ),
         )
     };
@@ -183,6 +184,21 @@ fn rootless_podman_has_its_containers_governed() {
         sh("journalctl -t memcg-bpf-hook -o cat --no-pager")
             .contains("policy 'protect' may not be asked for by annotations"),
     );
+    // Without the daemon the hook notes what its user wished; the daemon follows it when it starts.
+    sh("systemctl stop memcg-bpfd; systemctl mask --runtime memcg-bpfd");
+    scene.at_end("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd".to_owned());
+    let said = run("mplate", "--annotation memcg.bpf/policy=\"deny limit=96M\"", "sleep 1000");
+    assert_eq!(said.status, 0, "{said:?}");
+    sh("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd");
+    let late = said.out.trim().to_owned();
+    let adopted = wait_for("the wish to be followed", || {
+        status().into_iter().find(|report| report.cgroup.contains(&late))
+    });
+    assert_eq!(
+        (adopted.policies[0].origin.as_str(), adopted.requests[0].line.as_str()),
+        ("xattr", "deny limit=96M")
+    );
+
     // Gone with its container.
     let said = by(USER, "podman rm -af -t 0");
     assert_eq!(said.status, 0, "{said:?}");
