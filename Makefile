@@ -42,7 +42,7 @@ INSTALL_PROGRAM := install -D -m 755
 INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check packages demo bench vm deb rpm vendor install clean
+.PHONY: help build bpf quick format lint test check soak packages demo bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -88,6 +88,10 @@ test: bpf
 
 check: ## everything: quick, and the system tests on each kernel of the matrix
 	@tests/vm/all
+
+soak: ## an hour of kills and reloads: what tests/system/soak.rs does shortly in every check
+	@tests/vm/setup
+	@MEMCG_BPF_SOAK=100 tests/vm/check --kernel $(KERNEL) soak
 
 packages: ## builds both kinds of packages, and tests them on this machine
 	@tests/vm/setup

@@ -61,6 +61,15 @@ fn status_and_events_show_who_is_governed_by_what_and_what_happened() {
         assert_eq!(one["container_name"], "mpweb", "{which}");
     }
 
+    // What would be, without its being so.
+    let dry = words("memcg-bpf attach --dry-run mpweb 'deny limit=1G'");
+    assert!(
+        dry.contains("deny") && dry.contains("observe") && dry.ends_with("Nothing was changed (--dry-run)."),
+        "{dry}"
+    );
+    let one: Value = serde_json::from_str(&sh("memcg-bpf status mpweb --json")).unwrap();
+    assert_eq!(one["policies"].as_array().map(Vec::len), Some(1), "{one}");
+
     // What happened, live and afterwards.
     sh("memcg-bpf attach mpweb 'deny limit=1G'; podman rm -f -t 0 mpweb; systemctl stop mpcli.service");
     let told = wait_for("the events to be followed", || {
@@ -159,6 +168,11 @@ fn why_did_nothing_happen() {
     // A container whose annotation is misspelt, and one that nobody heard of since the hook is not there.
     scene.podman_id("mpkey", "--annotation memcg-bpf/policy=observe", "exec sleep 1000");
     told("mpkey", &["annotation 'memcg-bpf/policy' is none of ours; did you mean memcg.bpf/policy?"]);
+    scene.podman_id("mplabel", "--label memcg.bpf/policy=observe", "exec sleep 1000");
+    told(
+        "mplabel",
+        &["It has no annotation memcg.bpf/policy. It belongs on the container itself", "labels, environment"],
+    );
     let hook = "/usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
     scene.at_end(format!("test -e {hook} || mv /run/90-memcg-bpf.json {hook}"));
     sh(&format!("mv {hook} /run/"));
@@ -171,5 +185,40 @@ fn why_did_nothing_happen() {
         ],
     );
     assert!(words("memcg-bpf doctor").contains("90-memcg-bpf.json is missing"));
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_hook_that_the_kernel_lacks_is_named_and_whoever_requires_its_policy_does_not_start() {
+    let mut scene = Scene::new("lacks");
+    // A kernel without the function is one whose BTF does not have its name.
+    let btf = scene.dir.join("btf");
+    sh(&format!(
+        "perl -pe 's/\\0psi_memstall_enter\\0/\\0psi_memstall_entex\\0/' /sys/kernel/btf/vmlinux >{0} && \
+         mount --bind {0} /sys/kernel/btf/vmlinux",
+        btf.display()
+    ));
+    scene.at_end("umount /sys/kernel/btf/vmlinux; systemctl restart memcg-bpfd".to_owned());
+    sh("systemctl restart memcg-bpfd");
+    let id =
+        scene.podman_id("mplacks", "--annotation memcg.bpf/policy='oom; deny limit=512M'", "exec sleep 1000");
+    let report = active(&format!("/machine.slice/libpod-{id}.scope"));
+    let missing = |name: &str| {
+        report.policies.iter().find(|policy| policy.name == name).unwrap().missing_hooks.join(" ")
+    };
+    assert_eq!((missing("oom").as_str(), missing("deny").as_str()), ("stall", ""));
+    assert!(
+        words("memcg-bpf explain mplacks").contains("oom wants the hook 'stall', which this kernel lacks.")
+    );
+    assert!(words("memcg-bpf policies oom").contains("This kernel lacks its hooks: stall."));
+    let doctor = words("memcg-bpf doctor");
+    assert!(doctor.contains(" hooks: stall"), "{doctor}");
+    let required = "--annotation memcg.bpf/required=true --annotation memcg.bpf/policy=oom";
+    let said = scene.podman("mpneeds", required, "exec sleep 1000");
+    assert_ne!(said.status, 0, "{said:?}");
+    let journal = sh("journalctl -t memcg-bpf-hook -o cat --no-pager");
+    let why = "this kernel lacks the hook 'stall' that oom wants; it does not start, because memcg.bpf/required is true";
+    assert!(journal.contains(why), "{journal}");
     scene.end();
 }

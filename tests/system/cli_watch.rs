@@ -42,7 +42,7 @@ fn metrics_a_history_and_a_live_view_tell_of_what_is_governed() {
             .then_some(())
     });
     metrics(&scene.dir);
-    live(&scene.dir);
+    live(&mut scene);
 
     // The page.
     sh(&format!("memcg-bpf report {} --output {}/page.html", at(&history), at(&scene.dir)));
@@ -87,6 +87,10 @@ fn metrics(dir: &Path) {
         |text: &str| text.lines().filter(|l| l.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(names(&written), names(&printed));
 
+    // Prometheus' own checker, which says nothing where the conventions are kept.
+    let said = try_sh(&format!("promtool check metrics <{}", file.display()));
+    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""));
+
     let socket = dir.join("metrics.sock");
     let mut server = Command::new("memcg-bpf")
         .args(["metrics", "--listen"])
@@ -107,28 +111,37 @@ fn metrics(dir: &Path) {
     assert!(wrong.status == 2 && wrong.err.contains("it is not a loopback address"), "{}", wrong.err);
 }
 
-/// `top` on terminals of two sizes: what it shows, a key, and that the terminal is given back.
-fn live(dir: &Path) {
-    for (rows, columns, trend) in [(24, 80, false), (50, 200, true)] {
-        let (keys, seen) = (dir.join(format!("keys{rows}")), dir.join(format!("seen{rows}")));
-        sh(&format!("mkfifo {}", keys.display()));
-        let top = format!("stty rows {rows} cols {columns}; exec memcg-bpf top --interval 250ms");
-        let mut child = Command::new("bash")
-            .args(["-c", "TERM=xterm exec script -qfec \"$1\" \"$2\" <\"$3\" >/dev/null", "-", &top])
-            .args([&seen, &keys])
-            .spawn()
-            .unwrap();
-        let mut keys = fs::File::options().write(true).open(&keys).unwrap();
-        let text = || String::from_utf8_lossy(&fs::read(&seen).unwrap_or_default()).into_owned();
-        // What does not change is not written again, and neither is space: words stand alone.
-        let shows =
-            |word: &str| wait_for(&format!("top to show {word}"), || text().contains(word).then_some(()));
-        ["mpwatch.service", "REFAULTS", "refaults", "quit"].iter().for_each(|word| shows(word));
-        assert_eq!(text().contains("LATELY"), trend, "{}", text());
-        keys.write_all(b"p").unwrap();
+/// `top` in terminals of two sizes: what it shows and where, a key, and that the terminal is given back.
+fn live(scene: &mut Scene) {
+    let tmux = "LC_ALL=C.UTF-8 tmux -u -L mptop -f /dev/null";
+    scene.at_end(format!("{tmux} kill-server"));
+    for (columns, rows, trend) in [(80, 24, false), (200, 50, true)] {
+        sh(&format!("{tmux} new-session -d -s s -x {columns} -y {rows} 'PS1=ready: exec bash --norc'"));
+        let screen = || sh(&format!("{tmux} capture-pane -p -t s"));
+        let shows = |what: &str| {
+            wait_for(&format!("the terminal to show {what}"), || {
+                let text = screen();
+                text.contains(what).then_some(text)
+            })
+        };
+        let keys = |keys: &str| sh(&format!("{tmux} send-keys -t s {keys}"));
+        shows("ready:");
+        keys("'memcg-bpf top --interval 250ms' Enter");
+        shows("mpwatch.service");
+        let text = shows("quit");
+        let lines: Vec<&str> = text.lines().collect();
+        let head =
+            lines.iter().position(|line| line.contains("REFAULTS")).unwrap_or_else(|| panic!("{text}"));
+        assert!(head < 4 && lines[head + 1].contains("mpwatch.service"), "{text}");
+        // The keys stand in the last line, and nothing is wider than the terminal.
+        assert!(lines.len() == rows && lines[rows - 1].contains("quit"), "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= columns), "{text}");
+        assert_eq!(text.contains("LATELY"), trend, "{text}");
+        keys("p");
         shows("paused,");
-        keys.write_all(b"q").unwrap();
-        assert!(child.wait().unwrap().success(), "{}", text());
-        assert!(text().contains("\u{1b}[?1049h") && text().contains("\u{1b}[?1049l"), "{}", text());
+        keys("q");
+        let after = shows("ready:");
+        assert!(!after.contains("REFAULTS"), "{after}");
+        sh(&format!("{tmux} kill-session -t s"));
     }
 }

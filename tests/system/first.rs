@@ -1,20 +1,8 @@
 //! In force before the first instruction: the very first act of these programs is to ask for 128 MiB.
 
-use crate::support::{PROGRAMS, Scene, sh, try_sh, unit_in_state};
+use crate::support::{PROGRAMS, Scene, passed_over, sh, try_sh, unit_in_state};
 
 const STARTS: usize = 100;
-
-/// How often the kernel has passed over a program that matters here, because the task in it was interrupted by another
-/// on its CPU (docs/policies/deny.md): each time one request may have been let through.
-fn passed_over() -> usize {
-    let all: serde_json::Value = serde_json::from_str(&sh("bpftool -j prog show")).unwrap();
-    let counts = all
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|program| ["growth__0", "cgroup_mkdir"].iter().any(|name| program["name"] == **name));
-    counts.filter_map(|program| program["recursion_misses"].as_u64()).sum::<u64>().try_into().unwrap()
-}
 
 /// A hundred answers, of which none is anything but a refusal that the kernel did not keep from us.
 fn all_refused(answers: &str, passed_over_before: usize) {

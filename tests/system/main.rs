@@ -29,6 +29,7 @@ mod protect;
 mod reclaim;
 mod restart;
 mod slow;
+mod soak;
 mod support;
 mod throttle;
 mod units;

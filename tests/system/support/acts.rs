@@ -4,7 +4,7 @@ use std::fs;
 
 use memcg_bpf::report::ActionReport;
 
-use super::{find, wait_for};
+use super::{find, sh, wait_for};
 
 /// What stands in a file of a cgroup.
 pub fn knob(cgroup: &str, file: &str) -> String {
@@ -33,4 +33,16 @@ pub fn last_action(cgroup: &str, outcome: &str) -> ActionReport {
     wait_for(&format!("an action on {cgroup} that is {outcome}"), || {
         find(cgroup)?.last_action.filter(|action| action.outcome == outcome)
     })
+}
+
+/// How often the kernel has passed over a program that matters here, because the task in it was interrupted by another
+/// on its CPU (docs/policies/deny.md): each time one request may have been let through.
+pub fn passed_over() -> usize {
+    let all: serde_json::Value = serde_json::from_str(&sh("bpftool -j prog show")).unwrap();
+    let counts = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|program| ["growth__0", "cgroup_mkdir"].iter().any(|name| program["name"] == **name));
+    counts.filter_map(|program| program["recursion_misses"].as_u64()).sum::<u64>().try_into().unwrap()
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
-pub use acts::{acted, bytes, knob, knob_becomes, last_action};
+pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;

@@ -1,0 +1,269 @@
+//! Long runs: the daemon killed at random moments, and many starts while systemd reloads. A few rounds by default;
+//! `make soak` runs a hundred kills, a thousand units and two hundred containers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+use crate::support::{
+    HOOK, PROGRAMS, Scene, active, nothing_is_left, passed_over, sh, status, try_sh, unit_in_state, wait_for,
+};
+
+/// How many rounds, in percent of a long run.
+fn share() -> usize {
+    std::env::var("MEMCG_BPF_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// So many in a long run, and at least `few`.
+fn rounds(many: usize, few: usize) -> usize {
+    (many * share() / 100).max(few)
+}
+
+/// Something that goes on beside the test, and can be held still.
+struct Churn {
+    gate: Arc<Mutex<()>>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Churn {
+    fn new(mut step: impl FnMut(usize) + Send + 'static) -> Self {
+        let (gate, over) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+        let (held, ended) = (gate.clone(), over.clone());
+        let thread = std::thread::spawn(move || {
+            for round in 0.. {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                {
+                    let _open = held.lock().unwrap_or_else(PoisonError::into_inner);
+                    step(round);
+                }
+                // Whoever waits at the gate gets its turn.
+                sleep(Duration::from_millis(20));
+            }
+        });
+        Churn { gate, over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Churn {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Numbers that look random and are the same in each run (Marsaglia's xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+const UNITS: usize = 4;
+const CONTAINERS: usize = 2;
+
+/// What units that run and containers that exist ask for; units that do not run are registered.
+fn carriers() -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for n in 0..UNITS {
+        let cgroup = format!("/system.slice/mpsoak{n}.service");
+        let runs = try_sh(&format!("systemctl is-active -q mpsoak{n}")).status == 0;
+        all.insert(cgroup, if runs { "active 64M" } else { "registered 64M" }.to_owned());
+    }
+    for n in 0..CONTAINERS {
+        let cgroup = format!("/bundles/soak{n}");
+        if fs::metadata(format!("/sys/fs/cgroup{cgroup}")).is_ok() {
+            all.insert(cgroup, "active 96M".to_owned());
+        }
+    }
+    all
+}
+
+/// The same, as the daemon has it.
+fn bindings() -> BTreeMap<String, String> {
+    let ours = |cgroup: &str| cgroup.contains("/mpsoak") || cgroup.starts_with("/bundles/");
+    let all = status().into_iter().filter(|report| ours(&report.cgroup));
+    all.map(|report| {
+        let limits: Vec<&str> =
+            report.policies.iter().filter_map(|p| p.settings.get("limit").map(String::as_str)).collect();
+        (report.cgroup, format!("{} {}", report.state, limits.join(" ")))
+    })
+    .collect()
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn bindings_are_what_their_carriers_say_however_often_the_daemon_is_killed() {
+    let kills = rounds(100, 4);
+    let mut scene = Scene::new("soak");
+    let out = scene.out("mpgreedy.service");
+    scene.unit(
+        "mpgreedy.service",
+        &format!("[Service]\nExecStart={PROGRAMS}/greedy\nStandardOutput=append:{}\n", out.display()),
+    );
+    scene.policy("mpgreedy.service", "deny limit=64M");
+    for n in 0..UNITS {
+        let unit = format!("mpsoak{n}.service");
+        scene.unit(&unit, "[Service]\nType=exec\nExecStart=sleep 1000\n").policy(&unit, "deny limit=64M");
+    }
+    scene.reload();
+    for n in 0..UNITS {
+        unit_in_state(&format!("mpsoak{n}.service"), "registered");
+    }
+    let before = passed_over();
+    unit_in_state("mpgreedy.service", "registered");
+    sh("systemctl start mpgreedy.service");
+    active("/system.slice/mpgreedy.service");
+
+    let containers: Vec<String> = (0..CONTAINERS)
+        .map(|n| {
+            let bundle = scene.bundle(&format!("soak{n}")).annotation("memcg.bpf/policy", "deny limit=96M");
+            let bundle = bundle.hook("createRuntime").cgroup(&format!("/bundles/soak{n}"));
+            bundle.write("exec sleep 1000");
+            bundle.command("crun")
+        })
+        .collect();
+    scene.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
+    for n in 0..CONTAINERS {
+        scene.at_end(format!("crun delete -f soak{n}"));
+    }
+    let units = Churn::new(|round| {
+        let verb = if (round / UNITS).is_multiple_of(2) { "start" } else { "stop" };
+        try_sh(&format!("systemctl {verb} mpsoak{}.service", round % UNITS));
+    });
+    let engine = Churn::new(move |round| {
+        let n = round % CONTAINERS;
+        let script = if (round / CONTAINERS).is_multiple_of(2) {
+            containers[n].clone()
+        } else {
+            format!("crun delete -f soak{n}")
+        };
+        try_sh(&script);
+    });
+    let mut dice = Dice(20_261);
+    let kill = "systemctl reset-failed memcg-bpfd; systemctl kill -s KILL memcg-bpfd";
+    for round in 0..kills {
+        sleep(Duration::from_millis(dice.below(1500)));
+        let pid = sh("systemctl show -P MainPID memcg-bpfd");
+        try_sh(kill);
+        if round % 3 == 2 {
+            // Once more while it starts.
+            sleep(Duration::from_millis(1000 + dice.below(3000)));
+            try_sh(kill);
+        }
+        wait_for("systemd to start the daemon again", || {
+            let state = try_sh("systemctl show -P MainPID memcg-bpfd; systemctl is-active memcg-bpfd").out;
+            (state.ends_with("\nactive") && !state.starts_with(&format!("{pid}\n"))).then_some(())
+        });
+        let _still = [&units, &engine].map(|churn| churn.gate.lock().unwrap_or_else(PoisonError::into_inner));
+        let expected = carriers();
+        wait_for(&format!("round {round}: {expected:?}"), || (bindings() == expected).then_some(()));
+    }
+    drop((units, engine));
+    let denied = active("/system.slice/mpgreedy.service").counters["growth_denied"];
+    sh("systemctl stop mpgreedy.service");
+    let said = fs::read_to_string(&out).unwrap();
+    let words: Vec<&str> = said.lines().last().unwrap().split_whitespace().collect();
+    let ["refused", refused, "got", got] = words[..] else { panic!("{said}") };
+    let missed = passed_over().saturating_sub(before);
+    println!("{kills} rounds, refused {refused} times, got it {got} times, passed over {missed} times");
+    assert!(got.parse::<usize>().unwrap() <= missed && denied > 0, "{said}");
+    for n in 0..CONTAINERS {
+        try_sh(&format!("crun delete -f soak{n}"));
+    }
+    for n in 0..UNITS {
+        try_sh(&format!("systemctl stop mpsoak{n}.service"));
+    }
+    sh("systemctl stop memcg-bpfd");
+    nothing_is_left();
+    sh("systemctl start memcg-bpfd");
+    scene.end();
+}
+
+/// What a daemon holds: file descriptors, elements of our maps, memory that nobody shares (KiB).
+fn held() -> (usize, usize, usize) {
+    let pid = sh("systemctl show -P MainPID memcg-bpfd");
+    let number = |script: &str| sh(script).trim().parse::<usize>().unwrap();
+    (
+        number(&format!("ls /proc/{pid}/fd | wc -l")),
+        number(
+            "for map in memcg_bindings memcg_counters memcg_stalls; do bpftool -j map dump name $map 2>/dev/null; done | grep -o '\"key\":\\[' | wc -l",
+        ),
+        number(&format!("awk '$1 == \"Private_Dirty:\" {{ print $2 }}' /proc/{pid}/smaps_rollup")),
+    )
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_starts_while_systemd_reloads_is_governed_from_its_first_instruction() {
+    let (starts, containers) = (rounds(1000, 24), rounds(200, 6));
+    let mut scene = Scene::new("reloads");
+    let out = scene.out("first");
+    // Half of the units are known by their files, half are transient in a slice that is.
+    let first = format!(
+        "[Service]\nType=oneshot\nExecStart={PROGRAMS}/first\nStandardOutput=append:{}\n",
+        out.display()
+    );
+    const KNOWN: usize = 8;
+    for n in 0..KNOWN {
+        let unit = format!("mpreload{n}.service");
+        scene.unit(&unit, &first).policy(&unit, "deny limit=64M");
+    }
+    scene.unit("mpreload.slice", "[Slice]\n").policy("mpreload.slice", "deny limit=64M");
+    scene.reload();
+    sh("systemctl start mpreload.slice");
+    active("/mpreload.slice");
+    for n in 0..KNOWN {
+        unit_in_state(&format!("mpreload{n}.service"), "registered");
+    }
+    let bundle =
+        scene.bundle("reloads").annotation("memcg.bpf/policy", "deny limit=64M").hook("createRuntime");
+    let bundle = bundle.cgroup("/bundles/reloads");
+    bundle.write(&format!("exec {PROGRAMS}/first >>/out/contained"));
+    let container = bundle.command("crun").replace("run -d", "run");
+    scene.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
+    assert!(fs::metadata(HOOK).is_ok());
+    let (before, missed) = (held(), passed_over());
+
+    let reloads = Churn::new(|_| {
+        try_sh("systemctl daemon-reload");
+    });
+    let engine = std::thread::spawn(move || {
+        try_sh(&format!("for i in $(seq {containers}); do {container}; done"));
+    });
+    try_sh(&format!(
+        "for i in $(seq 0 $(({starts} / 2 - 1))); do systemctl start mpreload$((i % {KNOWN})).service; \
+         systemd-run --quiet --wait --slice=mpreload.slice --unit=mptransient$i -p StandardOutput=append:{} {PROGRAMS}/first; done",
+        out.display()
+    ));
+    engine.join().unwrap();
+    drop(reloads);
+
+    let contained = fs::read_to_string(scene.dir.join("contained")).unwrap();
+    let started = fs::read_to_string(&out).unwrap();
+    let missed = passed_over().saturating_sub(missed);
+    assert_eq!((started.lines().count(), contained.lines().count()), (starts / 2 * 2, containers));
+    let granted = started.lines().chain(contained.lines()).filter(|line| *line != "refused").count();
+    assert!(granted <= missed, "granted {granted}, passed over {missed}");
+    // What is left is what was there before.
+    wait_for("the bindings of all that has ended to go", || (held().1 <= before.1).then_some(()));
+    let after = held();
+    println!(
+        "{starts} units, {containers} containers; descriptors, map elements, KiB: before {before:?}, after {after:?}"
+    );
+    assert!(after.0 <= before.0 + 2, "descriptors: {before:?} {after:?}");
+    assert!(after.2 <= before.2 + 4096, "memory: {before:?} {after:?}");
+    scene.end();
+}
