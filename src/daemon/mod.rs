@@ -4,6 +4,7 @@
 mod acting;
 mod adopt;
 mod ahead;
+mod alive;
 pub mod arguments;
 pub mod authority;
 pub mod command;
@@ -44,6 +45,7 @@ use crate::report::KernelReport;
 use crate::systemd::{Answer, Events, Inquiry, SystemdError};
 use acting::Acting;
 use ahead::Ahead;
+use alive::Alive;
 use config::Config;
 use state::Daemon;
 pub use stop::{ended, forget};
@@ -241,6 +243,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
     let mut ready = false;
     let mut ahead = Ahead::new(daemon.objects.files.keys().cloned());
     let mut walk = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
+    let mut alive = Alive::new();
 
     loop {
         let due = daemon.acting.due();
@@ -303,6 +306,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
                 loaded.into_iter().for_each(|policy| daemon.hands.loaded(policy));
                 ahead.go_on(|policy| daemon.hands.loading(policy));
             }
+            () = alive.due() => alive.say(),
             _ = term.recv() => break,
             _ = int.recv() => break,
         }

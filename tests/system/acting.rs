@@ -4,7 +4,8 @@
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, daemon_runs, find, governed_records, nothing_is_left, sh, try_sh, wait_for,
+    PROGRAMS, Scene, another_daemon_after, daemon_runs, find, governed_records, nothing_is_left, sh, try_sh,
+    wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -296,12 +297,7 @@ fn a_killed_daemon_keeps_what_is_in_force_and_the_next_one_puts_it_back() {
     ask(&at, "64");
     becomes(&at, "memory.high", 64 * MIB);
     let restarted = |how: &str| {
-        let pid = sh("systemctl show -P MainPID memcg-bpfd");
-        sh(how);
-        wait_for("systemd to start the daemon again", || {
-            let state = try_sh("systemctl show -P MainPID memcg-bpfd; systemctl is-active memcg-bpfd").out;
-            (state.ends_with("\nactive") && !state.starts_with(&format!("{pid}\n"))).then_some(())
-        });
+        another_daemon_after(|| drop(sh(how)));
         let found = wait_for("what was changed to be found again", || {
             find(&at)?.knobs.first().map(|high| (high.found.clone(), high.in_force.clone()))
         });

@@ -2,6 +2,7 @@
 
 mod acts;
 mod containers;
+mod greedy;
 mod residue;
 mod scene;
 
@@ -14,6 +15,7 @@ use memcg_bpf::report::BindingReport;
 
 pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
+pub use greedy::{greedy_asked, greedy_starts};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;
 
@@ -104,6 +106,16 @@ pub fn setting<'a>(report: &'a BindingReport, policy: &str, key: &str) -> Option
 pub fn daemon_runs() {
     sh("systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd");
     status();
+}
+
+/// Does something that ends the daemon, and waits until systemd has started another.
+pub fn another_daemon_after(end: impl FnOnce()) {
+    let pid = sh("systemctl show -P MainPID memcg-bpfd");
+    end();
+    wait_for("systemd to start the daemon again", || {
+        let state = try_sh("systemctl show -P MainPID memcg-bpfd; systemctl is-active memcg-bpfd").out;
+        (state.ends_with("\nactive") && !state.starts_with(&format!("{pid}\n"))).then_some(())
+    });
 }
 
 /// Asserts that `eat` was told no at `limit` MiB: with what it had within 8 MiB below. Its other memory (page tables,

@@ -1,0 +1,39 @@
+//! Tells systemd's watchdog that the loop still turns.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// When the next sign of life is due; never without `WatchdogSec=`.
+pub(super) struct Alive {
+    ticks: Option<tokio::time::Interval>,
+}
+
+impl Alive {
+    /// Twice as often as systemd wants it (sd_watchdog_enabled(3)).
+    pub fn new() -> Self {
+        let every = sd_notify::watchdog_enabled().and_then(|limit| limit.checked_div(2));
+        let ticks = every.filter(|every| *every > Duration::ZERO).map(|every| {
+            let mut ticks = tokio::time::interval(every);
+            // After a long turn of the loop one sign of life is enough.
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        });
+        Alive { ticks }
+    }
+
+    /// Returns when a sign of life is due.
+    pub async fn due(&mut self) {
+        match &mut self.ticks {
+            Some(ticks) => drop(ticks.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The sign of life.
+    pub fn say(&self) {
+        if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+            tracing::debug!(%error, "telling systemd that we are alive");
+        }
+    }
+}
