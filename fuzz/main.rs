@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 
+#[allow(dead_code, reason = "how long a short run is")]
 mod targets;
 
 static CHOSEN: OnceLock<fn(&[u8])> = OnceLock::new();

@@ -44,7 +44,7 @@ fn option(text: &str) -> Option<(String, OwnedVariant)> {
         'b' => Variant::from(value == "true"),
         'u' => Variant::from(u32::try_from(value.len()).ok()?),
         'a' => Variant::from(vec![value.to_owned()]),
-        'v' => Variant::from(Variant::from(value.to_owned())),
+        'v' => Variant::Variant(Box::new(Variant::from(value.to_owned()))),
         _ => Variant::from(value.to_owned()),
     };
     Some((key.get(kind.len_utf8()..)?.to_owned(), value.try_into().ok()?))

@@ -11,6 +11,7 @@
 
 mod arguments;
 mod config;
+mod elf;
 mod history;
 mod line;
 mod names;
@@ -57,7 +58,7 @@ pub const ALL: [Target; 12] = [
     target("unit", unit::run, 30_000, 16_384),
     target("oci", oci::run, 100_000, 8192),
     target("record", record::run, 200_000, 8400),
-    target("object", object::run, 15_000, 100_000),
+    target("object", object::run, 8_000, 100_000),
     target("ring", ring::run, 300_000, 400),
     target("profiles", profiles::run, 60_000, 8192),
     target("config", config::run, 10_000, 8192),

@@ -14,7 +14,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = files(&root().join("fuzz/seeds").join(target), "");
     match target {
         "line" | "record" => seeds.extend(golden()),
-        "object" => seeds.extend(objects()),
+        "object" => seeds.extend(objects_and_changes()),
         "config" => seeds.extend(files(&root().join("systemd"), ".conf")),
         "ring" => seeds.extend(rings()),
         _ => {}
@@ -46,15 +46,26 @@ fn golden() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// The shipped objects, whole and cut short; `make bpf` builds them.
-fn objects() -> Vec<(String, Vec<u8>)> {
-    let mut whole = files(&root().join("target/bpf/policies"), ".bpf.o");
+/// The shipped objects; `make bpf` builds them.
+pub fn objects() -> Vec<(String, Vec<u8>)> {
+    let whole = files(&root().join("target/bpf/policies"), ".bpf.o");
     assert!(!whole.is_empty(), "the BPF objects are not built: run 'make bpf' first");
-    let cut = |(name, bytes): &(String, Vec<u8>)| {
-        [3, 2].map(|part| (format!("{name}-1-{part}"), bytes[..bytes.len() / part].to_vec()))
-    };
-    let mut seeds: Vec<_> = whole.iter().take(2).flat_map(cut).collect();
-    seeds.append(&mut whole);
+    whole
+}
+
+/// Whole, cut short, and as lists of changes: see the target.
+fn objects_and_changes() -> Vec<(String, Vec<u8>)> {
+    let whole = objects();
+    let mut seeds = Vec::new();
+    for (which, (name, bytes)) in (0_u8..).zip(&whole) {
+        let mut changes = vec![which];
+        for at in 0..8_u8 {
+            changes.extend([at, at.wrapping_mul(37), at, 0, at, 0, 0, 0]);
+            seeds.push((format!("{name}-changed-{at}"), changes.clone()));
+        }
+        seeds.push((format!("{name}-cut"), bytes[..bytes.len() / 2].to_vec()));
+    }
+    seeds.extend(whole);
     seeds
 }
 
