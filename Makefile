@@ -42,7 +42,7 @@ INSTALL_PROGRAM := install -D -m 755
 INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check soak packages demo bench vm deb rpm vendor install clean
+.PHONY: help build bpf quick format lint test check fuzz soak packages demo bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -85,6 +85,14 @@ lint: bpf
 
 test: bpf
 	cargo test --locked --no-fail-fast
+
+# Twelve targets, some hundred thousand mutations each, the same on every machine; nothing is installed for it.
+.PHONY: fuzz-short
+fuzz-short: bpf
+	cargo test --locked --test fuzz mutations_of -- --ignored
+
+fuzz: bpf ## feeds every parser what nobody wrote, FUZZ_SECONDS=600 each; FUZZ_TARGET=line: one of them
+	@fuzz/run
 
 check: ## everything: quick, and the system tests on each kernel of the matrix
 	@tests/vm/all

@@ -27,6 +27,9 @@ pub const VALID_COUNTS: &str = "integers such as 0 or 100";
 /// Valid booleans, in words.
 pub const VALID_BOOLS: &str = "yes, no, true, false, on, off, 1 and 0";
 
+/// Longest suggestion in bytes: the longest number there is, with a suffix.
+const SUGGESTION_MAX: usize = 32;
+
 /// Why a text is not a quantity. The display has the reason and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{why}; valid: {valid}")]
@@ -42,6 +45,11 @@ pub struct UnitError {
 impl UnitError {
     fn new(valid: &'static str, why: impl Into<String>) -> Self {
         UnitError { why: why.into(), valid, suggestion: None }
+    }
+
+    /// Would be right; nobody means a number of a hundred digits, and it would be told whole.
+    fn suggest(self, suggestion: Option<String>) -> Self {
+        UnitError { suggestion: suggestion.filter(|text| text.len() <= SUGGESTION_MAX), ..self }
     }
 }
 
@@ -77,15 +85,13 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
 }
 
 fn unknown_size(text: &str, suffix: &str) -> UnitError {
-    let mut error = UnitError::new(VALID_SIZES, number::unknown(suffix));
+    let error = UnitError::new(VALID_SIZES, number::unknown(suffix));
     // 64m, 64mb, 64MB: people mean 64M.
     let upper = suffix.to_ascii_uppercase();
     let letter =
         upper.strip_suffix("IB").or(upper.strip_suffix('B')).filter(|s| !s.is_empty()).unwrap_or(&upper);
-    if let Some((name, _)) = SIZES.iter().find(|(name, _)| *name == letter) {
-        error.suggestion = text.strip_suffix(suffix).map(|digits| format!("{digits}{name}"));
-    }
-    error
+    let meant = SIZES.iter().find(|(name, _)| *name == letter);
+    error.suggest(meant.and_then(|(name, _)| Some(format!("{}{name}", text.strip_suffix(suffix)?))))
 }
 
 /// A percentage → parts per million, 0 to 100 %. Errors: see [`parse_percent_up_to`].
@@ -97,9 +103,8 @@ pub fn parse_percent(text: &str) -> Result<u32, UnitError> {
 pub fn parse_percent_up_to(text: &str, most: u32) -> Result<u32, UnitError> {
     let (number, suffix) = split_number(text, VALID_PERCENTAGES)?;
     if suffix.is_empty() {
-        let mut error = UnitError::new(VALID_PERCENTAGES, "the '%' is missing");
-        error.suggestion = Some(format!("{text}%"));
-        return Err(error);
+        let error = UnitError::new(VALID_PERCENTAGES, "the '%' is missing");
+        return Err(error.suggest(Some(format!("{text}%"))));
     }
     if suffix != "%" {
         return Err(UnitError::new(VALID_PERCENTAGES, number::unknown(suffix)));

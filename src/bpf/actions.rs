@@ -24,55 +24,6 @@ const LET_GO: u64 = u64::MAX;
 /// The map.
 pub(super) const MAP: &str = "memcg_actions";
 
-/// `None` for a record we do not know, for instance of another version.
-pub(super) fn decode(bytes: &[u8]) -> Option<Action> {
-    let bytes = bytes.get(..SIZE)?;
-    let long = |at: usize| -> Option<u64> {
-        Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-    };
-    let word = |at: usize| -> Option<u32> {
-        Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-    };
-    let text = |at: usize, most: usize| -> Option<String> {
-        let field = bytes.get(at..at.checked_add(most)?)?;
-        let text = field.split(|b| *b == 0).next().unwrap_or_default();
-        Some(String::from_utf8_lossy(text).into_owned())
-    };
-    let (value, detail) = (long(16)?, word(60)?);
-    let want = |knob| Verb::Want(knob, (value != LET_GO).then_some(value));
-    let verb = match word(56)? {
-        1 => want(Knob::High),
-        2 => want(Knob::Low),
-        3 => Verb::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
-        4 => Verb::Kill {
-            grace_ns: value,
-            scope: match detail & 0xff {
-                0 => Scope::Process,
-                1 => Scope::Leaf,
-                2 => Scope::Group,
-                _ => return None,
-            },
-            select: match detail >> 8 {
-                0 => Select::Largest,
-                1 => Select::Newest,
-                2 => Select::Pressure,
-                _ => return None,
-            },
-        },
-        5 => want(Knob::Freeze),
-        _ => return None,
-    };
-    Some(Action {
-        cgroup: CgroupId(long(0)?),
-        time: long(8)?,
-        verb,
-        numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
-        dry_run: word(64)? != 0,
-        policy: text(72, NAME_MAX)?,
-        template: text(104, REASON_MAX)?,
-    })
-}
-
 /// The ring buffer's reading end.
 pub struct Actions {
     ring: RingBuffer<'static>,
@@ -80,13 +31,62 @@ pub struct Actions {
 }
 
 impl Actions {
+    /// `None` for a record we do not know, for instance of another version.
+    pub fn decode(bytes: &[u8]) -> Option<Action> {
+        let bytes = bytes.get(..SIZE)?;
+        let long = |at: usize| -> Option<u64> {
+            Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+        };
+        let word = |at: usize| -> Option<u32> {
+            Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+        };
+        let text = |at: usize, most: usize| -> Option<String> {
+            let field = bytes.get(at..at.checked_add(most)?)?;
+            let text = field.split(|b| *b == 0).next().unwrap_or_default();
+            Some(String::from_utf8_lossy(text).into_owned())
+        };
+        let (value, detail) = (long(16)?, word(60)?);
+        let want = |knob| Verb::Want(knob, (value != LET_GO).then_some(value));
+        let verb = match word(56)? {
+            1 => want(Knob::High),
+            2 => want(Knob::Low),
+            3 => Verb::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
+            4 => Verb::Kill {
+                grace_ns: value,
+                scope: match detail & 0xff {
+                    0 => Scope::Process,
+                    1 => Scope::Leaf,
+                    2 => Scope::Group,
+                    _ => return None,
+                },
+                select: match detail >> 8 {
+                    0 => Select::Largest,
+                    1 => Select::Newest,
+                    2 => Select::Pressure,
+                    _ => return None,
+                },
+            },
+            5 => want(Knob::Freeze),
+            _ => return None,
+        };
+        Some(Action {
+            cgroup: CgroupId(long(0)?),
+            time: long(8)?,
+            verb,
+            numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
+            dry_run: word(64)? != 0,
+            policy: text(72, NAME_MAX)?,
+            template: text(104, REASON_MAX)?,
+        })
+    }
+
     pub(super) fn open(map: &MapHandle) -> Result<Self, BpfError> {
         let fail = |why| BpfError::Map { map: MAP, why };
         let (sender, queue) = channel();
         let mut builder = RingBufferBuilder::new();
         builder
             .add(map, move |bytes| {
-                match decode(bytes) {
+                match Actions::decode(bytes) {
                     // The receiver lives as long as the ring.
                     Some(action) => drop(sender.send(action)),
                     None => tracing::warn!(length = bytes.len(), "unknown action asked for, ignoring"),
@@ -143,7 +143,7 @@ mod tests {
     fn a_record_is_read_back() {
         let kill = Verb::Kill { grace_ns: 9, scope: Scope::Leaf, select: Select::Pressure };
         assert_eq!(
-            decode(&record(4, 9, 1 | 2 << 8)),
+            Actions::decode(&record(4, 9, 1 | 2 << 8)),
             Some(Action {
                 cgroup: CgroupId(77),
                 time: 5,
@@ -154,7 +154,7 @@ mod tests {
                 template: "stalled {ns}".to_owned(),
             })
         );
-        let verb = |bytes: &[u8]| decode(bytes).map(|action| action.verb);
+        let verb = |bytes: &[u8]| Actions::decode(bytes).map(|action| action.verb);
         assert_eq!(verb(&record(1, 4096, 0)), Some(Verb::Want(Knob::High, Some(4096))));
         assert_eq!(verb(&record(2, LET_GO, 0)), Some(Verb::Want(Knob::Low, None)));
         assert_eq!(verb(&record(5, 1, 0)), Some(Verb::Want(Knob::Freeze, Some(1))));
@@ -165,10 +165,10 @@ mod tests {
 
     #[test]
     fn short_and_unknown_records_are_nothing() {
-        assert_eq!(decode(&record(9, 0, 0)), None);
-        assert_eq!(decode(&record(4, 0, 3)), None);
-        assert_eq!(decode(&record(4, 0, 3 << 8)), None);
-        assert_eq!(decode(record(1, 0, 0).get(..200).unwrap()), None);
-        assert_eq!(decode(&[]), None);
+        assert_eq!(Actions::decode(&record(9, 0, 0)), None);
+        assert_eq!(Actions::decode(&record(4, 0, 3)), None);
+        assert_eq!(Actions::decode(&record(4, 0, 3 << 8)), None);
+        assert_eq!(Actions::decode(record(1, 0, 0).get(..200).unwrap()), None);
+        assert_eq!(Actions::decode(&[]), None);
     }
 }

@@ -21,6 +21,9 @@ const SUFFIX: &str = ".bpf.o";
 /// A policy object is some tens of kilobytes; a larger file is a mistake or an attack on our memory.
 const OBJECT_MAX: u64 = 4 * 1024 * 1024;
 
+/// Longest name of a hook in bytes.
+const HOOK_MAX: usize = 64;
+
 /// All policy objects found.
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -73,28 +76,33 @@ fn policy_name(path: &Path) -> Option<String> {
 type Hooks = BTreeMap<String, Vec<String>>;
 
 fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
-    let fail = |why: String| BpfError::Open { path: path.to_owned(), why };
+    let fail = |why: String| BpfError::open(path, &why);
     let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
     if size > OBJECT_MAX {
         return Err(fail(format!("it has {size} bytes, more than {OBJECT_MAX}")));
     }
     let ((btf, opened), said) =
         log::quietly(|| (Btf::from_path(path), ObjectBuilder::default().open_file(path)));
-    let btf = btf.map_err(|e| fail(format!("{e:#} {said}")))?;
-    let opened = opened.map_err(|e| fail(format!("{e:#} {said}")))?;
-    let hooks = attach::candidates(&opened, None)
+    let btf = btf.map_err(|e| fail(format!("{e:#}\n{said}")))?;
+    let opened = opened.map_err(|e| fail(format!("{e:#}\n{said}")))?;
+    let hooks: Hooks = attach::candidates(&opened, None)
         .into_iter()
         .map(|(hook, c)| (hook, c.all.into_iter().map(|(_, section)| section).collect()))
         .collect();
-    Ok((btf, hooks))
+    // Reports and sentences name hooks; a symbol of an object may hold anything.
+    let plain = |hook: &str| hook.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    match hooks.keys().find(|hook| hook.len() > HOOK_MAX || !plain(hook)) {
+        Some(hook) => Err(fail(format!("its program '{hook}__…' is not named after a hook"))),
+        None => Ok((btf, hooks)),
+    }
 }
 
 fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     let (btf, hooks) = open(path)?;
     let (schema, counts) = schema::read(&btf, name, hooks.keys().cloned().collect())
-        .map_err(|e| BpfError::Open { path: path.to_owned(), why: e.to_string() })?;
+        .map_err(|e| BpfError::open(path, &e.to_string()))?;
     if let Some(fault) = check_schema(&schema).first() {
-        return Err(BpfError::Open { path: path.to_owned(), why: fault.to_string() });
+        return Err(BpfError::open(path, &fault.to_string()));
     }
     if counts > Counts::Nothing {
         objects.counts.insert(name.to_owned(), counts);

@@ -46,8 +46,7 @@ impl Kernel {
         let btf = btf.map_err(BpfError::NoBtf)?;
         tracing::trace!(%said, "kernel BTF");
         let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(core));
-        let mut opened =
-            opened.map_err(|e| BpfError::Open { path: core.to_owned(), why: format!("{e:#} {said}") })?;
+        let mut opened = opened.map_err(|e| BpfError::open(core, &format!("{e:#}\n{said}")))?;
         let hooks = attach::candidates(&opened, Some(&btf));
         attach::choose(&mut opened, &hooks);
         for mut program in opened.progs_mut() {

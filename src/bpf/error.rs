@@ -1,10 +1,13 @@
 //! What can go wrong between us and the kernel's BPF, one sentence each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::names::CgroupPath;
+use crate::names::{CgroupPath, shown};
+
+/// Characters shown of why an object cannot be used: libbpf's few lines, in which the object's own words stand.
+const WHY_MAX: usize = 1000;
 
 /// What can go wrong between us and the kernel's BPF.
 #[derive(Debug, Error)]
@@ -50,4 +53,27 @@ pub enum BpfError {
         "the kernel refused to {op} cgroup {id} (error {code}): at most 4096 cgroups can be governed at once"
     )]
     Refused { op: &'static str, id: u64, code: i32 },
+}
+
+impl BpfError {
+    /// An object that cannot be used. `why` may quote libbpf and the object itself, so it is made one harmless line.
+    pub fn open(path: &Path, why: &str) -> Self {
+        let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        BpfError::Open { path: path.to_owned(), why: shown(&lines.join("; "), WHY_MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_objects_own_words_are_one_harmless_line() {
+        let error = BpfError::open(Path::new("/x.bpf.o"), "no such type\u{1b}[2J\n libbpf: a\n\nlibbpf: b\n");
+        assert_eq!(
+            error.to_string(),
+            "/x.bpf.o is not a BPF object that can be used: no such type\\u{1b}[2J; libbpf: a; libbpf: b"
+        );
+        assert!(BpfError::open(Path::new("/x"), &"x".repeat(1 << 20)).to_string().len() < 1100);
+    }
 }

@@ -1,9 +1,10 @@
 //! libbpf's words: kept back, so that they can be shown when something fails, instead of flooding stderr.
 
 use std::cell::RefCell;
+use std::ffi::{c_char, c_int};
 use std::sync::Once;
 
-use libbpf_rs::PrintLevel;
+use libbpf_rs::libbpf_sys::{self, __va_list_tag, libbpf_print_level};
 
 /// Enough for the verifier's last page; its log comes as one message.
 const KEEP: usize = 16 * 1024;
@@ -13,9 +14,22 @@ thread_local! {
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-fn keep(_level: PrintLevel, message: String) {
+/// Takes libbpf's words as bytes: a foreign object's names stand in them, and libbpf-rs would panic where those are not
+/// UTF-8.
+extern "C" fn print(level: libbpf_print_level, format: *const c_char, values: *mut __va_list_tag) -> c_int {
+    if level == libbpf_sys::LIBBPF_WARN {
+        // SAFETY: libbpf calls this with a format and the values for it, which live longer than the call.
+        match unsafe { vsprintf::vsprintf_raw(format, values) } {
+            Ok(bytes) => keep(&String::from_utf8_lossy(&bytes)),
+            Err(error) => keep(&format!("libbpf: something that cannot be shown: {error}\n")),
+        }
+    }
+    0
+}
+
+fn keep(message: &str) {
     SAID.with_borrow_mut(|said| {
-        said.push_str(&message);
+        said.push_str(message);
         if said.len() > KEEP {
             let mut cut = said.len().saturating_sub(KEEP);
             while !said.is_char_boundary(cut) {
@@ -30,9 +44,25 @@ fn keep(_level: PrintLevel, message: String) {
 pub fn quietly<T>(work: impl FnOnce() -> T) -> (T, String) {
     static LISTEN: Once = Once::new();
     LISTEN.call_once(|| {
-        libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+        // SAFETY: `print` is a function of just this type, and never unwinds into libbpf.
+        unsafe { libbpf_sys::libbpf_set_print(Some(print)) };
     });
     SAID.with_borrow_mut(String::clear);
     let result = work();
     (result, SAID.with_borrow_mut(std::mem::take))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_text_do_not_end_the_process() {
+        // SAFETY: the path is a C string, and there need not be options.
+        let open =
+            || unsafe { libbpf_sys::bpf_object__open_file(c"/no/such/\xff.o".as_ptr(), std::ptr::null()) };
+        let (opened, said) = quietly(open);
+        assert!(opened.is_null());
+        assert!(said.contains("/no/such/\u{fffd}.o"), "{said}");
+    }
 }

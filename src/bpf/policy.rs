@@ -42,9 +42,9 @@ impl PolicyObject {
         btf: &Btf<'_>,
         shared: &BTreeMap<String, MapHandle>,
     ) -> Result<Self, BpfError> {
-        let open_error = |why: String| BpfError::Open { path: path.to_owned(), why };
+        let open_error = |why: String| BpfError::open(path, &why);
         let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(path));
-        let mut opened = opened.map_err(|e| open_error(format!("{e:#} {said}")))?;
+        let mut opened = opened.map_err(|e| open_error(format!("{e:#}\n{said}")))?;
         let hooks = attach::candidates(&opened, Some(btf));
         let own = Btf::from_path(path).map_err(|e| open_error(format!("{e:#}")))?;
         let (_, counts) = schema::read(&own, name, hooks.keys().cloned().collect())

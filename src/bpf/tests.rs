@@ -101,6 +101,21 @@ fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
 }
 
 #[test]
+fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(built().join("policies/deny.bpf.o")).unwrap();
+    let name = b"growth__0\0";
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(name)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[*at] = 0x1b);
+    std::fs::write(dir.path().join("deny.bpf.o"), bytes).unwrap();
+    let objects = catalog::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
+    assert!(objects.schemas.is_empty());
+    let told = &objects.errors[0];
+    assert!(told.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{told}");
+}
+
+#[test]
 fn a_path_that_does_not_fit_is_not_registered() {
     assert!(shared::path_key(&"x".repeat(254)).is_some());
     assert!(shared::path_key(&"x".repeat(255)).is_none());

@@ -2,7 +2,7 @@
 //! so that it stays bounded without being written anew; a half-written last line is passed over.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -12,8 +12,8 @@ use super::events::Event;
 
 /// Longer lines are not ours: a thousand cgroups make some hundred KiB.
 const LINE_MAX: usize = 4 << 20;
-/// More samples than this are thinned out when they are read.
-const SAMPLES_MAX: usize = 200_000;
+/// More samples than this, and more events, are thinned out when they are read.
+const ENTRIES_MAX: usize = 200_000;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,12 @@ pub(super) enum Entry {
         cgroups: Vec<Measured>,
     },
     Event(Box<Event>),
+}
+
+impl Entry {
+    fn is_event(&self) -> bool {
+        matches!(self, Entry::Event(_))
+    }
 }
 
 /// One cgroup at one time; counters are those since it came under policy.
@@ -103,23 +109,45 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     Ok(all)
 }
 
-fn entries(file: File, all: &mut Vec<Entry>) -> io::Result<()> {
-    for line in BufReader::new(file).lines() {
-        let line = line?;
-        if line.len() > LINE_MAX {
-            continue;
-        }
-        all.extend(serde_json::from_str(&line).ok());
-        if all.len() > SAMPLES_MAX {
-            // Every other sample goes; events stay.
-            let mut odd = false;
-            all.retain(|entry| {
-                odd = !odd;
-                odd || matches!(entry, Entry::Event(_))
-            });
+/// What is no entry is passed over: a line of something else, cut off, or too long.
+fn entries(file: impl Read, all: &mut Vec<Entry>) -> io::Result<()> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    let of_kind = |all: &[Entry], event: bool| all.iter().filter(|entry| entry.is_event() == event).count();
+    let (mut samples, mut events) = (of_kind(all, false), of_kind(all, true));
+    while next_line(&mut reader, &mut line)? {
+        let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
+        let event = entry.is_event();
+        all.push(entry);
+        let count = if event { &mut events } else { &mut samples };
+        *count = count.saturating_add(1);
+        if *count > ENTRIES_MAX {
+            thin(all, event);
+            *count = of_kind(all, event);
         }
     }
     Ok(())
+}
+
+/// The next line, empty where it is too long; false at the end.
+fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let most = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
+    let length = reader.take(most).read_until(b'\n', line)?;
+    if length == LINE_MAX && !line.ends_with(b"\n") {
+        line.clear();
+        reader.skip_until(b'\n')?;
+    }
+    Ok(length > 0)
+}
+
+/// Every other event, or sample, goes.
+fn thin(all: &mut Vec<Entry>, events: bool) {
+    let mut odd = false;
+    all.retain(|entry| {
+        odd ^= entry.is_event() == events;
+        odd || entry.is_event() != events
+    });
 }
 
 #[cfg(test)]
@@ -161,5 +189,32 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = read(file.path()).unwrap_err().to_string();
         assert!(error.contains("holds no history; make one with: memcg-bpf record FILE"), "{error}");
+    }
+
+    #[test]
+    fn lines_that_are_no_entries_are_passed_over_whatever_they_hold() {
+        let sample = "{\"kind\":\"sample\",\"time_us\":1,\"cgroups\":[]}\n";
+        // Cut off within a character, as when the machine went down; and a line that never seems to end.
+        let mut bytes = b"{\"kind\":\"event\",\"cgroup\":\"/caf\xc3\n".to_vec();
+        bytes.extend(vec![b'x'; LINE_MAX + 5]);
+        bytes.extend(format!("\n{sample}").into_bytes());
+        bytes.extend(vec![b'y'; LINE_MAX]);
+        bytes.extend(format!("\n{sample}{}", sample.trim_end()).into_bytes());
+        let mut all = Vec::new();
+        entries(bytes.as_slice(), &mut all).unwrap();
+        assert_eq!(all, vec![Entry::Sample { time_us: 1, cgroups: Vec::new() }; 3]);
+    }
+
+    #[test]
+    fn samples_between_events_are_thinned_as_well() {
+        let mut all = Vec::new();
+        for time_us in 0..10 {
+            all.push(Entry::Sample { time_us, cgroups: Vec::new() });
+            all.push(Entry::Event(Box::default()));
+        }
+        thin(&mut all, false);
+        assert_eq!((all.len(), all.iter().filter(|entry| entry.is_event()).count()), (15, 10));
+        thin(&mut all, true);
+        assert_eq!(all.len(), 10);
     }
 }

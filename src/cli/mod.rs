@@ -114,6 +114,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The page of `memcg-bpf report`, for who feeds it histories that nobody wrote.
+#[doc(hidden)]
+pub fn page_of(history: &std::path::Path) -> anyhow::Result<String> {
+    report::page_of(history)
+}
+
 fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

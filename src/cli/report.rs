@@ -3,7 +3,7 @@
 mod page;
 mod plot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -31,12 +31,11 @@ pub(super) struct Report {
 
 impl Report {
     pub fn run(&self, as_json: bool) -> anyhow::Result<Answer> {
-        let entries = history::read(&self.file)?;
         if as_json {
             anyhow::ensure!(self.output.is_none(), "--json is for standard output; --output is for the page");
-            return Ok(Answer::good(json(&entries)?));
+            return Ok(Answer::good(json(&history::read(&self.file)?)?));
         }
-        let page = page::page(&tell_apart(&entries));
+        let page = page_of(&self.file)?;
         match &self.output {
             Some(path) => {
                 metrics::replace(path, &page)?;
@@ -45,6 +44,11 @@ impl Report {
             None => Ok(Answer::good(page)),
         }
     }
+}
+
+/// The page about a history.
+pub(super) fn page_of(history: &Path) -> anyhow::Result<String> {
+    Ok(page::page(&tell_apart(&history::read(history)?)))
 }
 
 /// What was recorded of one cgroup: times in microseconds, and what happened there.

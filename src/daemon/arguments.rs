@@ -19,11 +19,13 @@ fn invalid(sentence: String) -> Refusal {
     Refusal::InvalidArgument(sentence)
 }
 
-pub(super) fn path(text: &str) -> Result<CgroupPath, Refusal> {
+/// A cgroup's path.
+pub fn path(text: &str) -> Result<CgroupPath, Refusal> {
     CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-pub(super) fn governable(text: &str) -> Result<CgroupPath, Refusal> {
+/// The path of a cgroup that a policy may be asked for.
+pub fn governable(text: &str) -> Result<CgroupPath, Refusal> {
     let path = path(text)?;
     if path.is_root() {
         return Err(invalid("the root cgroup cannot be governed; name a cgroup below it".to_owned()));
@@ -31,11 +33,13 @@ pub(super) fn governable(text: &str) -> Result<CgroupPath, Refusal> {
     Ok(path)
 }
 
-pub(super) fn container(text: &str) -> Result<ContainerId, Refusal> {
+/// A container's id.
+pub fn container(text: &str) -> Result<ContainerId, Refusal> {
     ContainerId::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-pub(super) fn process(pid: u32) -> Result<u32, Refusal> {
+/// A process's id.
+pub fn process(pid: u32) -> Result<u32, Refusal> {
     // 0 is "myself" in every call of the kernel, and what is negative there names a group.
     if pid == 0 || i32::try_from(pid).is_err() {
         return Err(invalid(format!("{pid} is not the id of a process")));
@@ -43,7 +47,8 @@ pub(super) fn process(pid: u32) -> Result<u32, Refusal> {
     Ok(pid)
 }
 
-pub(super) fn bounded(line: &str) -> Result<String, Refusal> {
+/// A policy line, of which only the length is looked at.
+pub fn bounded(line: &str) -> Result<String, Refusal> {
     if line.len() > LINE_BYTES_MAX {
         let length = line.len();
         return Err(Refusal::InvalidPolicy(format!(
@@ -55,13 +60,16 @@ pub(super) fn bounded(line: &str) -> Result<String, Refusal> {
 
 /// The options of `AttachContainer`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
-    pub(super) cgroups_path: Option<String>,
-    pub(super) required: bool,
+pub struct Options {
+    /// [`CGROUPS_PATH`], if given.
+    pub cgroups_path: Option<String>,
+    /// [`REQUIRED`].
+    pub required: bool,
 }
 
 impl Options {
-    pub(super) fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Refusal> {
+    /// What is unknown or of the wrong type is refused: a misspelt `required` would not hold.
+    pub fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Refusal> {
         let mut options = Options::default();
         for (key, value) in given {
             match (key.as_str(), &**value) {

@@ -24,6 +24,10 @@ const WORD_MAX: usize = 64;
 const PLACE_MAX: usize = 320;
 /// Largest limit on actions: more could not be done anyway.
 const LIMIT_MAX: u32 = 1000;
+/// Warnings of one file that are told; a file of nothing but mistakes must not flood the journal.
+const WARNINGS_MAX: usize = 20;
+/// Policies that can be named in AllowPolicies=, far more than there are.
+const NAMES_MAX: usize = 256;
 /// Most drop-ins read.
 const DROP_INS_MAX: usize = 256;
 
@@ -54,7 +58,15 @@ impl Config {
             let place = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path));
             let place = shown(&place.display().to_string(), PLACE_MAX);
             match read(&path) {
-                Ok(Some(text)) => config.apply(&place, &text, &mut warnings),
+                Ok(Some(text)) => {
+                    let mut told = Vec::new();
+                    config.apply(&place, &text, &mut told);
+                    if told.len() > WARNINGS_MAX {
+                        told.truncate(WARNINGS_MAX);
+                        told.push(format!("{place}: further warnings are left out"));
+                    }
+                    warnings.append(&mut told);
+                }
                 Ok(None) => {}
                 Err(error) => warnings.push(format!("reading {place}: {error}, ignoring")),
             }
@@ -117,7 +129,11 @@ impl Config {
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
             if name.len() > 64 || !name.chars().all(legal) {
                 warn(format!("'{}' is not the name of a policy", shown(name, WORD_MAX)));
-            } else if !listed.iter().any(|known| known == name) {
+            } else if listed.iter().any(|known| known == name) {
+                // Twice is once.
+            } else if listed.len() >= NAMES_MAX {
+                return warn(format!("more than {NAMES_MAX} policies are named"));
+            } else {
                 listed.push(name.to_owned());
             }
         }

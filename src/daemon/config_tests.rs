@@ -117,3 +117,15 @@ fn hostile_files_neither_block_nor_fill_the_memory() {
     let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf.d/50-x.conf/file", "")]);
     assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
 }
+
+#[test]
+fn a_file_of_nothing_but_mistakes_does_not_flood_the_journal() {
+    let text = "nonsense\n".repeat(10_000);
+    let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", &text)]).path());
+    assert_eq!((config, warnings.len()), (Config::default(), WARNINGS_MAX + 1));
+    assert_eq!(warnings.last().unwrap(), "/etc/memcg-bpf/memcg-bpf.conf: further warnings are left out");
+    let names: String = (0..60_000).map(|n| format!(" p{n}")).collect();
+    let text = format!("[Annotations]\nAllowPolicies={}\n", &names[..200_000]);
+    let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", &text)]).path());
+    assert_eq!((config.allow_policies.unwrap().len(), warnings.len()), (NAMES_MAX, 1), "{warnings:?}");
+}

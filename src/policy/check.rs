@@ -67,6 +67,11 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
         if words.is_empty() {
             wrong.push((param.name.clone(), "its enumeration is empty".to_owned()));
         }
+        for (word, _) in words.iter().filter(|(word, _)| !is_word(word)) {
+            let what =
+                format!("the choice '{}' is not made of lower-case letters, digits and '-'", shown(word));
+            wrong.push((word.clone(), what));
+        }
         for word in repeated(words.iter().map(|(word, _)| word.as_str())) {
             wrong.push((word.to_owned(), format!("the choice '{}' occurs twice", shown(word))));
         }
@@ -104,4 +109,10 @@ fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+}
+
+/// A choice: C's enumerators may go on with a digit where their common prefix ends.
+fn is_word(text: &str) -> bool {
+    (1..=NAME_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

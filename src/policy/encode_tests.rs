@@ -144,6 +144,21 @@ fn a_schema_is_told_what_is_wrong_with_it() {
     );
 }
 
+#[test]
+fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
+    let choice = |word: &str| {
+        let kind = ParamKind::Choice(vec![(word.to_owned(), 0)]);
+        check_schema(&fixture::policy("x", true, vec![("mode", kind, None, None)]))
+            .first()
+            .map(Fault::to_string)
+    };
+    assert_eq!(choice("dry-run"), None);
+    assert_eq!(choice("2mb"), None);
+    let told = "policy 'x': parameter 'mode': the choice 'a\\u{1b}[2J' is not made of lower-case letters, digits and '-'";
+    assert_eq!(choice("a\u{1b}[2J").as_deref(), Some(told));
+    assert!(choice("").is_some(), "nobody could write it");
+}
+
 proptest! {
     #[test]
     fn what_is_encoded_is_decoded_to_the_same_text_and_back(

@@ -99,6 +99,11 @@ pub fn read(kind: UnitKind, file: &str, text: &str) -> Reading {
     reader.reading
 }
 
+/// A file's path as warnings show it: whole, but for one that nobody would choose.
+pub(super) fn shown_path(path: &str) -> String {
+    super::shown_up_to(path, 512)
+}
+
 /// True when the last character is a backslash that is not itself escaped.
 fn ends_in_backslash(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
@@ -113,7 +118,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn warn(&mut self, line: usize, what: std::fmt::Arguments<'_>) {
-        let file = super::shown_up_to(self.file, 512);
+        let file = shown_path(self.file);
         match self.reading.warnings.len() {
             ..WARNINGS_MAX => self.reading.warnings.push(format!("{file}:{line}: {what}")),
             WARNINGS_MAX => {

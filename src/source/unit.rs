@@ -7,7 +7,7 @@
 use crate::names::{UnitKind, UnitName};
 use crate::policy::line::{self, Line};
 use crate::policy::request::{Origin, Request};
-use crate::source::directive::{self, Directive};
+use crate::source::directive::{self, Directive, shown_path};
 use crate::source::specifier::Specifiers;
 
 pub use crate::source::directive::{Reading, Spelling, directives, read};
@@ -50,15 +50,16 @@ pub fn policy_of(
         warnings.extend(reading.warnings);
         for Directive { value, line, .. } in reading.directives {
             let place = format!("{path}:{line}");
+            let shown = format!("{}:{line}", shown_path(path));
             assignments = assignments.saturating_add(1);
             if assignments > ASSIGNMENTS_MAX {
                 warnings.push(format!(
-                    "{place}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
+                    "{shown}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
                 ));
                 return (request(unit, &pieces, none_at), warnings);
             }
             let (value, unexpanded) = specifiers.expand(unit, &value);
-            warnings.extend(unexpanded.into_iter().map(|what| format!("{place}: {what}")));
+            warnings.extend(unexpanded.into_iter().map(|what| format!("{shown}: {what}")));
             if value.is_empty() {
                 pieces.clear();
                 none_at = None;

@@ -166,3 +166,12 @@ fn the_slice_is_the_last_one_named_in_the_units_own_section() {
         assert_eq!(slice("x.service", &[none]), None, "{none}");
     }
 }
+
+#[test]
+fn a_drop_in_with_a_wicked_name_does_not_reach_the_terminal() {
+    let (request, warnings) =
+        policy("x.service", &[("/run/\u{1b}[2J\n.conf", "[Service]\nX-MemoryBPFPolicy=observe mode=%z\n")]);
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("/run/\\u{1b}[2J\\n.conf:2: specifier '%z'"), "{warnings:?}");
+    assert_eq!(request.unwrap().place, "/run/\u{1b}[2J\n.conf:2", "where it is found is said exactly");
+}

@@ -152,6 +152,15 @@ fn numbers_are_shown_exactly_or_rounded_for_people() {
     );
 }
 
+#[test]
+fn a_number_of_hundreds_of_digits_is_not_suggested_back() {
+    let digits = "1".repeat(4000);
+    assert_eq!(parse_percent(&digits).unwrap_err().suggestion, None);
+    assert_eq!(parse_bytes(&format!("{digits}mb")).unwrap_err().suggestion, None);
+    assert_eq!(parse_bytes("64mb").unwrap_err().suggestion.as_deref(), Some("64M"));
+    assert_eq!(parse_percent("90").unwrap_err().suggestion.as_deref(), Some("90%"));
+}
+
 proptest! {
     #[test]
     fn what_is_formatted_parses_back(number: u64, shift in 0u32..64, ppm in 0..=PPM_FULL, any_ppm: u32) {

@@ -537,7 +537,7 @@ fn a_machine_that_cannot_do_it_is_told_in_one_sentence_and_with_an_exit_code_of_
         ),
         (
             "mount -t tmpfs none /usr/lib/memcg-bpf",
-            "/usr/lib/memcg-bpf/core.bpf.o is not a BPF object that can be used: failed to open object from `/usr/lib/memcg-bpf/core.bpf.o`: No such file or directory (os error 2) libbpf: elf: failed to open /usr/lib/memcg-bpf/core.bpf.o: -ENOENT",
+            "/usr/lib/memcg-bpf/core.bpf.o is not a BPF object that can be used: failed to open object from `/usr/lib/memcg-bpf/core.bpf.o`: No such file or directory (os error 2); libbpf: elf: failed to open /usr/lib/memcg-bpf/core.bpf.o: -ENOENT",
         ),
     ] {
         let said = try_sh(&format!("unshare -m sh -c '{hide}; exec timeout 30 memcg-bpfd'"));
@@ -567,7 +567,7 @@ fn a_bad_object_profile_or_configuration_is_told_and_disturbs_nothing_else() {
     let wanted = [
         "/etc/memcg-bpf/memcg-bpf.conf.d/mpbad.conf:2: unknown key 'Levl' in section [Log], ignoring",
         "/etc/memcg-bpf/memcg-bpf.conf.d/mpbad.conf:3: unknown level 'loud'; valid are error, warning, info, debug, trace, ignoring",
-        "/etc/memcg-bpf/policies/mpbad.bpf.o is not a BPF object that can be used: failed to parse BTF information: Unknown error 4001 (os error 4001) libbpf: failed to get EHDR from /etc/memcg-bpf/policies/mpbad.bpf.o",
+        "/etc/memcg-bpf/policies/mpbad.bpf.o is not a BPF object that can be used: failed to parse BTF information: Unknown error 4001 (os error 4001); libbpf: failed to get EHDR from /etc/memcg-bpf/policies/mpbad.bpf.o",
         "libbpf: elf: '/etc/memcg-bpf/policies/mpbad.bpf.o' is not a proper ELF object",
         "/etc/memcg-bpf/profiles.d/mpbad.profile: profile 'mpbad' has no Policy= in its section [Profile]",
     ];

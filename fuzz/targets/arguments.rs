@@ -1,0 +1,51 @@
+//! Arguments of calls over D-Bus, as the bus hands them over.
+
+use std::collections::BTreeMap;
+
+use memcg_bpf::daemon::arguments::{Options, bounded, container, governable, path, process};
+use memcg_bpf::policy::line::LINE_BYTES_MAX;
+use zbus::{OwnedVariant, Variant};
+
+use super::{part, parts, sentence};
+
+pub fn run(bytes: &[u8]) {
+    let parts = parts(bytes);
+    let text = part(&parts, 0);
+    match path(text) {
+        Ok(path) => assert!(path.as_str().starts_with('/') && governable(text).is_ok() != path.is_root()),
+        Err(refusal) => sentence(&refusal.to_string(), 1200),
+    }
+    match container(text) {
+        Ok(id) => assert_eq!(id.as_str(), text),
+        Err(refusal) => sentence(&refusal.to_string(), 1200),
+    }
+    match bounded(text) {
+        Ok(line) => assert!(line == text && line.len() <= LINE_BYTES_MAX),
+        Err(refusal) => sentence(&refusal.to_string(), 1200),
+    }
+    let pid = bytes.iter().take(4).fold(0, |pid: u32, byte| pid << 8 | u32::from(*byte));
+    match process(pid) {
+        Ok(pid) => assert!(i32::try_from(pid).is_ok_and(|pid| pid > 0)),
+        Err(refusal) => sentence(&refusal.to_string(), 1200),
+    }
+    // Each option is a letter for its type, its name, '=' and its value.
+    let given: BTreeMap<String, OwnedVariant> =
+        parts.iter().skip(1).filter_map(|text| option(text)).collect();
+    match Options::parse(&given) {
+        Ok(_) => assert!(given.len() <= 2, "no option is passed over"),
+        Err(refusal) => sentence(&refusal.to_string(), 1200),
+    }
+}
+
+fn option(text: &str) -> Option<(String, OwnedVariant)> {
+    let (key, value) = text.split_once('=')?;
+    let kind = key.chars().next()?;
+    let value = match kind {
+        'b' => Variant::from(value == "true"),
+        'u' => Variant::from(u32::try_from(value.len()).ok()?),
+        'a' => Variant::from(vec![value.to_owned()]),
+        'v' => Variant::Variant(Box::new(Variant::from(value.to_owned()))),
+        _ => Variant::from(value.to_owned()),
+    };
+    Some((key.get(kind.len_utf8()..)?.to_owned(), value.try_into().ok()?))
+}

@@ -1,0 +1,45 @@
+//! A history that `memcg-bpf report` makes a page of. Somebody else may have sent it.
+
+use memcg_bpf::cli::page_of;
+
+use super::{place, sentence};
+
+pub fn run(bytes: &[u8]) {
+    let file = place().join("history");
+    std::fs::write(&file, bytes).unwrap();
+    let page = match page_of(&file) {
+        Ok(page) => page,
+        Err(error) => return sentence(&format!("{error:#}").replace(&*file.to_string_lossy(), "FILE"), 1024),
+    };
+    assert_eq!(page, page_of(&file).unwrap(), "the same history twice");
+    // A sample makes points in six lines of three plots; the page itself is four kilobytes.
+    assert!(
+        page.len() <= 16_384 + 50 * 16_384 + bytes.len() * 64,
+        "{} bytes from {}",
+        page.len(),
+        bytes.len()
+    );
+    assert!(page.chars().all(|c| c == '\n' || !c.is_control()), "control characters on the page");
+    for tag in tags(&page) {
+        let name: String =
+            tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();
+        assert!(KNOWN.contains(&name.as_str()), "<{tag}>");
+        // Places in a plot are numbers.
+        assert!(!tag.contains("NaN") || tag.contains("<title>"), "<{tag}>");
+        assert!(!tag.contains("inf,") && !tag.contains(",inf"), "<{tag}>");
+    }
+    for element in ["svg", "section", "table", "tr", "td", "path"] {
+        let opened = page.matches(&format!("<{element}")).filter(|_| element != "path").count();
+        assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "<{element}>");
+    }
+}
+
+/// Every element that a page of ours has.
+const KNOWN: [&str; 24] = [
+    "", "body", "code", "footer", "g", "h1", "h2", "head", "html", "i", "line", "meta", "p", "path",
+    "section", "span", "style", "svg", "table", "td", "text", "th", "title", "tr",
+];
+
+fn tags(page: &str) -> impl Iterator<Item = &str> {
+    page.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or(rest))
+}

@@ -1,0 +1,41 @@
+//! Records from the kernel's ring buffers. Those about actions are filled in by policies, which anybody with root may have
+//! written.
+
+use memcg_bpf::bpf::{Actions, Event, PATH_MAX};
+use memcg_bpf::ledger::guard::{Facts, GRACE_MOST_NS, Guards, HIGH_FLOOR, Limits, Ruling};
+use memcg_bpf::names::CgroupPath;
+use memcg_bpf::policy::action::{Knob, MAX, Verb};
+
+use super::sentence;
+
+/// A replacement character has three bytes where one was no UTF-8.
+const WIDEST: usize = 3;
+
+pub fn run(bytes: &[u8]) {
+    let event = Event::decode(bytes);
+    assert_eq!(event, Event::decode(bytes));
+    if let Some(Event::Created { path, .. }) = event {
+        assert!(path.len() <= PATH_MAX * WIDEST && !path.contains('\0'));
+        if let Ok(path) = CgroupPath::parse(&path) {
+            sentence(&path.to_string(), PATH_MAX * 16);
+        }
+    }
+    let Some(action) = Actions::decode(bytes) else { return };
+    assert!(action.policy.len() <= 32 * WIDEST && action.template.len() <= 128 * WIDEST);
+    // At most four numbers of some twenty characters take the places of theirs.
+    let reason = action.reason();
+    assert!(reason.len() <= action.template.len() + 4 * 64, "{reason:?}");
+    let path = CgroupPath::parse("/a.slice/b.service").unwrap();
+    let facts = Facts { usage: 1 << 30, min: 0, effective_max: 2 << 30, page: 4096, holds_us: false };
+    let mut guards = Guards::new(Limits::default());
+    match guards.judge(action.time, &path, &action, &facts) {
+        Ruling::Refuse(why) => sentence(&why, 1024),
+        Ruling::Do(Verb::Want(Knob::High, Some(value))) => assert!(value == MAX || value >= HIGH_FLOOR),
+        Ruling::Do(Verb::Want(Knob::Freeze, Some(value))) => assert!(value <= 1),
+        Ruling::Do(Verb::Reclaim { bytes, swappiness }) => {
+            assert!(bytes <= facts.usage && swappiness.is_none_or(|most| most <= 200));
+        }
+        Ruling::Do(Verb::Kill { grace_ns, .. }) => assert!(grace_ns <= GRACE_MOST_NS),
+        Ruling::Do(Verb::Want(..)) => {}
+    }
+}
