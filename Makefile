@@ -12,29 +12,46 @@ override CMD := $(value CMD)
 export CMD
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-RELEASE := $(TARGET)/release
 BPF_HEADERS := $(wildcard bpf/*.h)
 BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
-BPF_OBJECTS := $(patsubst bpf/%.c,target/bpf/%.o,$(BPF_SOURCES))
 MACHINE ?= $(shell uname -m)
+# Another machine than this one: what is built for it stands under target/MACHINE/, and beside cargo's own by its target.
+CROSS := $(filter-out $(shell uname -m),$(MACHINE))
+BUILT := target$(CROSS:%=/%)
+CARGO_TARGET := $(CROSS:%=%-unknown-linux-gnu)
+RELEASE := $(TARGET)/$(CARGO_TARGET:%=%/)release
+BPF_OBJECTS := $(patsubst bpf/%.c,$(BUILT)/bpf/%.o,$(BPF_SOURCES))
 BPF_ARCH_x86_64 := x86
 BPF_ARCH_aarch64 := arm64
 BPF_ARCH = $(or $(BPF_ARCH_$(MACHINE)),$(error The BPF objects know the registers of x86_64 and aarch64, not of \
 	'$(MACHINE)'; bpf/growth.h and bpf/kernel.h are where to teach them))
 # Without block placement: Linux 6.1 refuses loops that are entered in the middle.
-BPF_FLAGS = -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ibpf -Wall -Werror -mllvm -disable-block-placement
+BPF_FLAGS = -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ibpf -Wall -Werror -mllvm -disable-block-placement \
+	-ffile-compilation-dir=.
 
 # The same commit gives the same files: times come from SOURCE_DATE_EPOCH, by default the commit's.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
-# The command that writes manual pages and completions; for a cross build, one that runs here.
-COMMAND ?= $(RELEASE)/memcg-bpf
+# The command that writes manual pages and completions; it must run here.
+COMMAND ?= $(if $(CROSS),$(TARGET)/release,$(RELEASE))/memcg-bpf
 ZSH_FUNCTIONS ?= $(PREFIX)/share/zsh/vendor-completions
 DOCS ?= $(PREFIX)/share/doc/memcg-bpf
 
 # Where the build stands is nobody's business: panics name files, and the same commit gives the same bytes anywhere.
 CARGO_HOME ?= $(HOME)/.cargo
-PATHS = "--remap-path-prefix=$(CARGO_HOME)=/cargo","--remap-path-prefix=$(CURDIR)=/memcg-bpf"
+# A crate has one name, whether it lies where cargo puts it or in vendor/; the last that fits counts.
+CRATES = $(wildcard $(CARGO_HOME)/registry/src/*) $(CURDIR)/vendor
+COMMA := ,
+PATHS = "--remap-path-prefix=$(CARGO_HOME)=/cargo","--remap-path-prefix=$(CURDIR)=/memcg-bpf"$(CRATES:%=$(COMMA) \
+	"--remap-path-prefix=%=/crates")
+
+# Where the other machine's libraries are: Debian's, fetched; or `/`, where they are installed here (libelf-dev:arm64).
+FETCHED := $(CURDIR)/$(BUILT)/root
+SYSROOT ?= $(FETCHED)
+SYSROOT_READY = $(if $(CROSS),$(if $(filter $(FETCHED),$(SYSROOT)),$(FETCHED)/packages))
+CROSS_CARGO = --target $(CARGO_TARGET) --config 'target.$(CARGO_TARGET).linker="$(CROSS)-linux-gnu-gcc"'
+CROSS_C = CFLAGS_$(subst -,_,$(CARGO_TARGET))=--sysroot=$(SYSROOT)
+CROSS_LINK = $(if $(CROSS),$(COMMA)"-Clink-arg=--sysroot=$(SYSROOT)")
 
 INSTALL := install -D -m 644
 INSTALL_PROGRAM := install -D -m 755
@@ -46,19 +63,30 @@ INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PR
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo 'MACHINE=aarch64 builds for another machine than this one ("make build", "make bpf" and "make deb").'
 	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
-build: bpf ## the three programs and the BPF objects
-	cargo build --release --locked --config 'build.rustflags=[$(PATHS)]'
+build: bpf crates $(SYSROOT_READY) ## the three programs and the BPF objects
+	$(if $(CROSS),$(CROSS_C)) cargo build --release --locked $(if $(CROSS),$(CROSS_CARGO)) \
+		--config 'build.rustflags=[$(PATHS)$(CROSS_LINK)]'
+
+# Beforehand, so that the directory of the crates is there when its name is wanted.
+.PHONY: crates
+crates:
+	cargo fetch --locked --quiet --target $(MACHINE)-unknown-linux-gnu
+
+$(FETCHED)/packages: packaging/deb/sysroot
+	packaging/deb/sysroot $(CROSS) $(FETCHED)
+	touch $@
 
 # An object whose source is gone would go on being tested and installed.
-BPF_STALE = $(filter-out $(BPF_OBJECTS),$(wildcard target/bpf/*.bpf.o target/bpf/policies/*.bpf.o))
+BPF_STALE = $(filter-out $(BPF_OBJECTS),$(wildcard $(BUILT)/bpf/*.bpf.o $(BUILT)/bpf/policies/*.bpf.o))
 
 bpf: $(BPF_OBJECTS) ## the BPF objects alone, under target/bpf/
 	$(if $(BPF_STALE),rm -f $(BPF_STALE))
 
 # Stripped of DWARF only: the loader and the schema reader live on the BTF.
-target/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
+$(BUILT)/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
 	$(LLVM_STRIP) -g $@.tmp
@@ -66,9 +94,9 @@ target/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
 
 # Policies that only the system tests use.
 .PHONY: test-policies
-test-policies: $(patsubst tests/policies/%.c,target/policies/%.o,$(wildcard tests/policies/*.bpf.c))
+test-policies: $(patsubst tests/policies/%.c,$(BUILT)/policies/%.o,$(wildcard tests/policies/*.bpf.c))
 
-target/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/puppet.h $(BPF_HEADERS)
+$(BUILT)/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/puppet.h $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
 	$(LLVM_STRIP) -g $@.tmp
@@ -119,7 +147,7 @@ vm: ## a root shell in a fresh machine; CMD='...' runs one command
 	@tests/vm/run --kernel $(KERNEL) --data target/vm/data $(if $(CMD),-- "$$CMD",--interactive)
 
 deb: ## the Debian packages, under target/deb/
-	packaging/deb/build
+	packaging/deb/build $(if $(CROSS),--machine $(CROSS))
 
 rpm: ## the RPM packages, under target/rpm/
 	packaging/rpm/build
@@ -138,7 +166,7 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 	set -e; for header in $(BPF_HEADERS); do \
 		$(INSTALL) $$header $(DESTDIR)$(PREFIX)/include/memcg-bpf/$${header#bpf/}; done
 	set -e; for object in $(BPF_OBJECTS); do \
-		$(INSTALL) $$object $(DESTDIR)/usr/lib/memcg-bpf/$${object#target/bpf/}; done
+		$(INSTALL) $$object $(DESTDIR)/usr/lib/memcg-bpf/$${object#$(BUILT)/bpf/}; done
 	set -e; for profile in profiles/*.profile; do \
 		$(INSTALL) $$profile $(DESTDIR)/usr/lib/memcg-bpf/profiles.d/$${profile#profiles/}; done
 	set -e; for hook in oci-hooks/*.json; do \
@@ -149,10 +177,10 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 		$(INSTALL) $$text $(DESTDIR)$(DOCS)/$$text; done
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
 		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8
-	rm -rf target/man
-	$(COMMAND) manual --prose packaging/man --objects target/bpf \
-		--date "$$(date -u -d @$(SOURCE_DATE_EPOCH) +%F)" target/man
-	set -e; for page in target/man/*; do \
+	rm -rf $(BUILT)/man
+	$(COMMAND) manual --prose packaging/man --objects $(BUILT)/bpf \
+		--date "$$(date -u -d @$(SOURCE_DATE_EPOCH) +%F)" $(BUILT)/man
+	set -e; for page in $(BUILT)/man/*; do \
 		$(INSTALL) $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	$(COMMAND) completion bash | \
 		$(INSTALL) /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/memcg-bpf

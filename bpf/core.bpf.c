@@ -139,7 +139,7 @@ enum memcg_bpf_op {
 	MEMCG_BPF_UNBIND = 0,	/* value: cgroup id */
 	MEMCG_BPF_BIND = 1,	/* value: cgroup id */
 	MEMCG_BPF_ANNOUNCE = 2, /* value: 1 = tell of every new cgroup */
-	MEMCG_BPF_MACHINE = 3,	/* value: the machine's memory in pages */
+	MEMCG_BPF_MACHINE = 3,	/* value: the machine's pages; slot: log2 of their size */
 	MEMCG_BPF_DAEMON = 4,	/* value: id of the daemon's cgroup */
 };
 
@@ -170,6 +170,7 @@ int command(struct memcg_bpf_command *cmd)
 		return 0;
 	case MEMCG_BPF_MACHINE:
 		memcg_world.machine_pages = cmd->value;
+		memcg_world.page_shift = cmd->slot;
 		memcg_world.host.born = bpf_ktime_get_ns();
 		return 0;
 	case MEMCG_BPF_DAEMON:

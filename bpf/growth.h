@@ -35,6 +35,10 @@ __noinline int memcg_bpf_refusable(void)
 #elif defined(__TARGET_ARCH_arm64)
 	__s32 nr = regs->syscallno;
 
+	if (regs->pstate & 0x10 /* PSR_MODE32_BIT: the numbers of 32-bit programs */)
+		return nr == 45 /* brk */ || nr == 125 /* mprotect */ || nr == 163 /* mremap */ ||
+		       nr == 192 /* mmap2 */ || nr == 307 /* shmget */ ||
+		       nr == 394 /* pkey_mprotect */;
 	return nr == 194 /* shmget */ || nr == 214 /* brk */ || nr == 216 /* mremap */ ||
 	       nr == 222 /* mmap */ || nr == 226 /* mprotect */ || nr == 288 /* pkey_mprotect */;
 #endif

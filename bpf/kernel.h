@@ -112,17 +112,16 @@ struct pt_regs {
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)
-struct thread_info {
-	unsigned long flags;
-};
-
 struct pt_regs {
+	__u64 pstate;
 	__s32 syscallno;
 };
 #endif
 
 struct task_struct {
+#if defined(__TARGET_ARCH_x86)
 	struct thread_info thread_info;
+#endif
 	struct css_set *cgroups;
 	unsigned int memcg_nr_pages_over_high;
 };

@@ -110,8 +110,8 @@ struct memcg_bpf_world {
 	__u32 dropped;	  /* events that found the ring buffer full */
 	__u64 daemon;	  /* id of its cgroup: it needs memory to let others go */
 	__u64 zero;	  /* a number of which the verifier knows nothing */
-	__u32 actions_dropped; /* actions that found their ring buffer full */
-	__u32 unused;
+	__u32 actions_dropped;	      /* actions that found their ring buffer full */
+	__u32 page_shift;	      /* log2 of a page's size; written once by the loader */
 	__u64 watch_protected;	      /* until then, memcg_suffering is kept */
 	__u64 watch_host;	      /* until then, `host` is kept */
 	struct memcg_bpf_stalls host; /* tasks that reclaim for the whole machine */

@@ -22,7 +22,11 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 #define MEMCG_BPF_READ(css, field) MEMCG_BPF_FIELD(struct mem_cgroup, css, field)
 
+#if defined(__TARGET_ARCH_x86)
 #define MEMCG_BPF_PAGE_SHIFT 12
+#else /* arm64 is built for pages of 4, 16 or 64 KiB */
+#define MEMCG_BPF_PAGE_SHIFT memcg_world.page_shift
+#endif
 
 /* The nearest cgroup with a memory controller: who pays. Never NULL under cgroup v2. */
 static __always_inline struct cgroup_subsys_state *memcg_bpf_task_css(struct task_struct *task)

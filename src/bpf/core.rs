@@ -40,8 +40,13 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads `core.bpf.o`; attaches nothing. `files`: policy name → object file. `machine`: memory in bytes.
-    pub fn open(core: &Path, files: BTreeMap<String, PathBuf>, machine: u64) -> Result<Self, BpfError> {
+    /// Loads `core.bpf.o`; attaches nothing. `files`: policy name → object file. `machine`, `page`: their bytes.
+    pub fn open(
+        core: &Path,
+        files: BTreeMap<String, PathBuf>,
+        machine: u64,
+        page: u64,
+    ) -> Result<Self, BpfError> {
         let (btf, said) = log::quietly(Btf::from_vmlinux);
         let btf = btf.map_err(BpfError::NoBtf)?;
         tracing::trace!(%said, "kernel BTF");
@@ -85,7 +90,9 @@ impl Kernel {
             files,
             btf,
         };
-        kernel.command(Op::Machine, "describe the machine of", machine / 4096, 0, 0)?;
+        let shift = page.trailing_zeros();
+        let pages = machine.checked_shr(shift).unwrap_or(machine);
+        kernel.command(Op::Machine, "describe the machine of", pages, shift, 0)?;
         Ok(kernel)
     }
 

@@ -62,6 +62,12 @@ pub fn pressure(path: &CgroupPath) -> io::Result<(String, String)> {
         .ok_or_else(|| io::Error::other(format!("memory.pressure of {path} says '{text}'")))
 }
 
+/// The bytes of a page: what the kernel counts memory in. Not everywhere 4096: arm64 has three sizes.
+pub fn page() -> u64 {
+    let said = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    said.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
+}
+
 /// The machine's memory in bytes (MemTotal).
 pub fn machine() -> io::Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;

@@ -40,14 +40,13 @@ pub fn now() -> u64 {
 impl Acting {
     /// `machine`: its memory in bytes; `own`: our cgroup.
     pub fn new(limits: Limits, machine: u64, own: Option<CgroupPath>) -> Self {
-        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
         Acting {
             ledger: Ledger::default(),
             guards: Guards::new(limits),
             jobs: Jobs::default(),
             tallies: Tallies::default(),
             machine,
-            page: page.and_then(|page| u64::try_from(page).ok()).unwrap_or(4096),
+            page: memory::page(),
             own,
             reclaimed: BTreeMap::new(),
             paused_until: None,

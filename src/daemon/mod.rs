@@ -171,7 +171,7 @@ fn prepare(level: &Level) -> Result<Prepared> {
     let objects = catalog::load(core, &dirs);
     let report = kernel::probe(&objects)?;
     let machine = memory::machine().context("reading the machine's memory")?;
-    let mut kernel = Kernel::open(core, objects.files.clone(), machine)?;
+    let mut kernel = Kernel::open(core, objects.files.clone(), machine, memory::page())?;
     if let Some(own) = requests::own()
         && let Ok(id) = mount::id(&own)
     {

@@ -7,8 +7,6 @@ use crate::units::parse_bytes;
 
 /// Cgroups told one by one; those with most memory, so that a machine with very many does not flood its monitoring.
 const CGROUPS_MAX: usize = 1000;
-/// Pages of all machines that we run on.
-const PAGE: u64 = 4096;
 
 /// Counters of a binding: name, name as a metric, what is counted, factor to the base unit.
 const COUNTERS: [(&str, &str, &str, Scale); 14] = [
@@ -177,7 +175,7 @@ fn of_cgroups(out: &mut String, told: &[Told<'_>]) {
 fn scaled(count: u64, scale: Scale) -> String {
     let (whole, rest) = match scale {
         Scale::One => return count.to_string(),
-        Scale::Pages => return count.saturating_mul(PAGE).to_string(),
+        Scale::Pages => return count.saturating_mul(crate::cgroup::memory::page()).to_string(),
         Scale::Nanoseconds => (count.checked_div(1_000_000_000), count.checked_rem(1_000_000_000)),
     };
     format!("{}.{:09}", whole.unwrap_or(0), rest.unwrap_or(0))
