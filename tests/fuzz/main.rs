@@ -86,3 +86,19 @@ fn every_target_is_tested_and_has_seeds() {
         }
     }
 }
+
+/// `make fuzz` builds with a lock of its own, which is easily forgotten.
+#[test]
+fn the_fuzzers_lock_knows_what_the_product_needs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let between = |text: String, from: &str, to: &str| {
+        text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).expect(from).0.to_owned()
+    };
+    let locked = between(text("fuzz/Cargo.lock"), "name = \"memcg-bpf\"\n", "[[package]]");
+    let needed = between(text("Cargo.toml"), "\n[dependencies]\n", "\n[");
+    for name in needed.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
+        let known = locked.contains(&format!("\n \"{name}\"")) || locked.contains(&format!("\n \"{name} "));
+        assert!(known, "fuzz/Cargo.lock has no {name}: run 'cargo metadata' in fuzz/");
+    }
+}
