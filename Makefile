@@ -59,7 +59,7 @@ INSTALL_PROGRAM := install -D -m 755
 INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check fuzz soak packages demo bench vm deb rpm vendor install clean
+.PHONY: help build bpf quick format lint test check fuzz soak packages demo pictures bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -136,6 +136,11 @@ packages: ## builds both kinds of packages, and tests them on this machine
 demo: ## shows in an emulated machine what the project does
 	@tests/vm/setup
 	@tests/vm/demo
+
+pictures: ## makes the screenshots of docs/pictures/ anew
+	@tests/vm/setup
+	@tests/pictures/setup
+	@tests/pictures/run
 
 bench: ## counts what a policy costs
 	@tests/vm/setup

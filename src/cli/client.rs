@@ -78,6 +78,8 @@ pub(super) enum ClientError {
 pub(super) struct Client {
     runtime: tokio::runtime::Runtime,
     proxy: DaemonProxy<'static>,
+    /// May a slow answer be told on the terminal?
+    notes: bool,
 }
 
 impl Client {
@@ -92,30 +94,35 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|e| ClientError::NoBus(e.to_string()))?;
-        let proxy = waiting(&runtime, async {
+        let proxy = waiting(&runtime, true, async {
             let connection = zbus::connection::Builder::address(address).build().await?;
             DaemonProxy::builder(&connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
         });
         match proxy {
-            Ok(proxy) => Ok(Client { runtime, proxy }),
+            Ok(proxy) => Ok(Client { runtime, proxy, notes: true }),
             Err(ClientError::Strange(why) | ClientError::NotRunning(why)) => Err(ClientError::NoBus(why)),
             Err(other) => Err(other),
         }
     }
 
+    /// Never writes to the terminal, which is somebody else's to draw on.
+    pub fn silent(self) -> Self {
+        Client { notes: false, ..self }
+    }
+
     /// Attach: the binding.
     pub fn attach<T: DeserializeOwned>(&self, cgroup: &str, line: &str) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.attach(cgroup, line)))
+        document(waiting(&self.runtime, self.notes, self.proxy.attach(cgroup, line)))
     }
 
     /// Detach: what remains in force.
     pub fn detach<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.detach(cgroup)))
+        document(waiting(&self.runtime, self.notes, self.proxy.detach(cgroup)))
     }
 
     /// List: all bindings.
     pub fn list<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.list()))
+        document(waiting(&self.runtime, self.notes, self.proxy.list()))
     }
 
     /// List, where it serves to find what a name means: `None` for who may not see it, and nobody is asked for a
@@ -130,27 +137,27 @@ impl Client {
 
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.explain(cgroup)))
+        document(waiting(&self.runtime, self.notes, self.proxy.explain(cgroup)))
     }
 
     /// Pause: acting as a whole; 0 stands for no end.
     pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.pause(nanoseconds)))
+        document(waiting(&self.runtime, self.notes, self.proxy.pause(nanoseconds)))
     }
 
     /// Resume: acting as a whole.
     pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.resume()))
+        document(waiting(&self.runtime, self.notes, self.proxy.resume()))
     }
 
     /// Actions: acting as a whole.
     pub fn actions<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.proxy.actions()))
+        document(waiting(&self.runtime, self.notes, self.proxy.actions()))
     }
 
     /// The daemon's version.
     pub fn version(&self) -> Result<String, ClientError> {
-        waiting(&self.runtime, self.proxy.version())
+        waiting(&self.runtime, self.notes, self.proxy.version())
     }
 }
 
@@ -165,6 +172,7 @@ fn deadline() -> Duration {
 /// Runs one call to its end or the deadline, with a note on the terminal when it takes long.
 fn waiting<T>(
     runtime: &tokio::runtime::Runtime,
+    notes: bool,
     call: impl Future<Output = zbus::Result<T>>,
 ) -> Result<T, ClientError> {
     runtime.block_on(async {
@@ -172,7 +180,7 @@ fn waiting<T>(
         if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut call).await {
             return answer.map_err(|e| translate(&e, Path::new("/")));
         }
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = notes && std::io::stderr().is_terminal();
         if terminal {
             let _ = write!(std::io::stderr(), "waiting for memcg-bpfd…");
         }

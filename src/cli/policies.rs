@@ -67,8 +67,12 @@ impl Defaults {
     pub fn apart_from(&self, policy: &PolicyInForce) -> String {
         let known = self.0.get(&policy.name).map(Vec::as_slice).unwrap_or_default();
         let rank = |key: &str| known.iter().position(|(name, _)| name == key).unwrap_or(usize::MAX);
+        // A duration of nothing is 0s in the schema and 0 in what is in force.
+        let plain = |value: &str| if value == "0s" { "0".to_owned() } else { value.to_owned() };
         let is_default = |key: &str, value: &str| {
-            known.iter().any(|(name, default)| name == key && default.as_deref() == Some(value))
+            known
+                .iter()
+                .any(|(name, default)| name == key && default.as_deref().map(plain) == Some(plain(value)))
         };
         let mut settings: Vec<(&String, &String)> =
             policy.settings.iter().filter(|(key, value)| !is_default(key, value)).collect();

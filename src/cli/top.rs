@@ -57,7 +57,7 @@ impl Top {
         view.take(look(&client)?, 0.0);
         // Restores the terminal when we panic, too.
         let mut terminal = ratatui::try_init()?;
-        let ended = self.watch(&client, &mut view, &mut terminal);
+        let ended = self.watch(&client.silent(), &mut view, &mut terminal);
         ratatui::restore();
         ended?;
         Ok(Answer::good(String::new()))

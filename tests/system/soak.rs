@@ -233,8 +233,8 @@ fn what_starts_while_systemd_reloads_is_governed_from_its_first_instruction() {
         try_sh(&format!("for i in $(seq {containers}); do {container}; done"));
     });
     try_sh(&format!(
-        "for i in $(seq 0 $(({starts} / 2 - 1))); do systemctl start mpreload$((i % {KNOWN})).service; \
-         systemd-run --quiet --wait --slice=mpreload.slice --unit=mptransient$i -p StandardOutput=append:{} {PROGRAMS}/first; done",
+        "for i in $(seq 0 $(({starts} / 2 - 1))); do timeout 60 systemctl start mpreload$((i % {KNOWN})).service; \
+         timeout 60 systemd-run --quiet --wait --slice=mpreload.slice --unit=mptransient$i -p StandardOutput=append:{} {PROGRAMS}/first; done",
         out.display()
     ));
     engine.join().unwrap();

@@ -3,11 +3,10 @@
 use std::fmt::Write;
 
 use super::Story;
-use super::plot::{Line, Mark, Style, plot};
+use super::plot::{Line, Mark, Style, Unit, plot};
 use crate::cli::events::Event;
 use crate::cli::history::Measured;
 use crate::cli::time::Moment;
-use crate::units::human_bytes;
 
 /// One of the numbers of a sample, where it has it.
 type Value = fn(&Measured) -> Option<u64>;
@@ -16,15 +15,17 @@ type Value = fn(&Measured) -> Option<u64>;
 const STORIES_MAX: usize = 50;
 /// Actions listed for each.
 const EVENTS_MAX: usize = 200;
+/// More are folded up, for a click.
+const EVENTS_OPEN: usize = 12;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>memcg-bpf report</title>
 <style>
 :root { --ink: #1c2330; --dim: #667085; --paper: #fff; --line: #d9dee7; --usage: #2f6fde; --high: #d97706;
-  --low: #15803d; --limit: #b42318; --stall: #8b3fc7; --refaults: #0e7490; color-scheme: light dark; }
+  --low: #15803d; --limit: #b42318; --stall: #8b3fc7; --refaults: #0e7490; --denied: #b42318; color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #98a2b3; --paper: #14181f; --line: #2c3440;
-  --usage: #6aa0ff; --high: #f5a524; --low: #4ade80; --limit: #ff7a6b; --stall: #c58af9; --refaults: #43c6dc; } }
+  --usage: #6aa0ff; --high: #f5a524; --low: #4ade80; --limit: #ff7a6b; --stall: #c58af9; --refaults: #43c6dc; --denied: #ff7a6b; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 960px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 0; }
@@ -35,11 +36,14 @@ svg { width: 100%; height: auto; display: block; } .axis { font-size: 11px; fill
 .mark text { font-size: 11px; font-weight: 700; fill: var(--ink); }
 .line.usage { stroke: var(--usage); } .area.usage { fill: var(--usage); } .line.high { stroke: var(--high); }
 .line.low { stroke: var(--low); } .line.limit { stroke: var(--limit); stroke-dasharray: 6 4; }
+.line.denied { stroke: var(--limit); }
 .line.stall { stroke: var(--stall); } .area.stall { fill: var(--stall); } .line.refaults { stroke: var(--refaults); }
 .key { display: flex; gap: 1.2rem; flex-wrap: wrap; font-size: .85rem; margin: .6rem 0 0; }
 .key i { display: inline-block; width: 1.1em; height: .25em; vertical-align: middle; margin-right: .4em; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin-top: .6rem; }
-td, th { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; border-top: 1px solid var(--line); }
+td, th { text-align: left; vertical-align: top; padding: .25rem 1rem .25rem 0; border-top: 1px solid var(--line); }
+th { width: 1%; white-space: nowrap; } th:nth-child(3) { width: 30%; } th:last-child { width: auto; }
+summary { cursor: pointer; font-size: .85rem; margin-top: .6rem; }
 </style></head><body>
 "#;
 
@@ -121,17 +125,18 @@ fn tell(out: &mut String, story: &Story<'_>, span: (f64, f64)) {
         "low" => "memory.low in force",
         _ => "limit",
     });
-    let bytes = |value: f64| human_bytes(value as u64);
-    out.push_str(&plot("Memory", span, &lines, &marks, bytes, clock));
+    out.push_str(&plot("Memory", span, &lines, &marks, Unit::Bytes, clock));
     let stall = Line { name: "stall", style: Style::Area, points: rate(story, |it| it.stall_ns, 1e-7) };
     let refaults = Line { name: "refaults", style: Style::Line, points: rate(story, |it| it.refaults, 1.0) };
-    for (line, title, unit) in
-        [(stall, "time that tasks waited for memory", "%"), (refaults, "refaults a second", "/s")]
-    {
+    let denied = Line { name: "denied", style: Style::Line, points: rate(story, |it| it.denied, 1.0) };
+    for (line, title, unit) in [
+        (denied, "requests refused a second", "/s"),
+        (stall, "time that tasks waited for memory", "%"),
+        (refaults, "refaults a second", "/s"),
+    ] {
         if line.points.iter().any(|(_, value)| value.is_some_and(|value| value > 0.0)) {
             key(out, std::slice::from_ref(&line), |_| title);
-            let show = |value: f64| format!("{value:.1}{unit}");
-            out.push_str(&plot(title, span, std::slice::from_ref(&line), &marks, show, clock));
+            out.push_str(&plot(title, span, std::slice::from_ref(&line), &marks, Unit::Of(unit), clock));
         }
     }
     table(out, told, story.events.len());
@@ -167,6 +172,11 @@ fn table(out: &mut String, events: &[&Event], all: usize) {
     if events.is_empty() {
         return;
     }
+    // A long list stands in the way of the next plot.
+    let folded = events.len() > EVENTS_OPEN;
+    if folded {
+        let _ = writeln!(out, "<details><summary>{all} things happened</summary>");
+    }
     out.push_str("<table><tr><th>#</th><th>Time</th><th>What</th><th>Why</th></tr>\n");
     for (i, event) in events.iter().enumerate() {
         let at = Moment::of_us(event.time_us).clock();
@@ -179,6 +189,9 @@ fn table(out: &mut String, events: &[&Event], all: usize) {
         );
     }
     out.push_str("</table>\n");
+    if folded {
+        out.push_str("</details>\n");
+    }
     if let Some(more) = all.checked_sub(events.len()).filter(|more| *more > 0) {
         let _ = writeln!(out, "<p class=\"dim\">{more} more are left out.</p>");
     }
@@ -228,6 +241,7 @@ mod tests {
             cgroup: "/x&y".into(),
             usage,
             stall_ns,
+            denied: stall_ns / 100_000_000,
             high: Some(64 << 20),
             limit: Some(1 << 40),
             ..Measured::default()
@@ -254,7 +268,8 @@ mod tests {
         assert!(html.contains("class=\"line usage\"") && html.contains("class=\"line high\""), "{html}");
         assert!(!html.contains("class=\"line limit\""), "a limit far off is left out");
         // Half a second in one.
-        assert!(html.contains("52.5%"), "{html}");
+        assert!(html.contains(">40%</text>") && !html.contains(">60%</text>"), "{html}");
+        assert!(html.contains("class=\"line denied\"") && html.contains(">5/s</text>"), "{html}");
         assert!(html.contains("throttle: memory.high done usage &gt; 50M</title>"), "{html}");
         assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
         for foreign in ["http", "<script", "src="] {

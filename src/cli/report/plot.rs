@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::units::human_bytes;
+
 /// Size of a plot in its own units; the page scales it.
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 180.0;
@@ -11,6 +13,39 @@ const TOP: f64 = 14.0;
 const BOTTOM: f64 = 22.0;
 /// A line has at most so many points: a screen has no more columns.
 const POINTS_MAX: usize = 900;
+/// At most so many lines across, not counting zero.
+const STEPS_MAX: f64 = 4.0;
+/// Room that the number of a mark takes.
+const NUMBER: f64 = 9.0;
+
+/// What the left side counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    Bytes,
+    /// Numbers with this behind them.
+    Of(&'static str),
+}
+
+impl Unit {
+    /// Round numbers: the least of 1, 2, 5, 10, … or of powers of two that makes no more lines than there is room for.
+    fn step(self, top: f64) -> f64 {
+        let least = (top / STEPS_MAX).max(f64::MIN_POSITIVE);
+        let tens = 10_f64.powf(least.log10().floor());
+        match self {
+            Unit::Bytes => 2_f64.powf(least.log2().ceil()),
+            Unit::Of(_) => {
+                [1.0, 2.0, 5.0].map(|n| n * tens).into_iter().find(|n| *n >= least).unwrap_or(10.0 * tens)
+            }
+        }
+    }
+
+    fn show(self, value: f64, step: f64) -> String {
+        match self {
+            Unit::Bytes => human_bytes(value as u64),
+            Unit::Of(unit) => format!("{value:.*}{unit}", (-step.log10().floor()).max(0.0) as usize),
+        }
+    }
+}
 
 /// How a line is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +73,13 @@ pub(super) struct Mark {
     pub words: String,
 }
 
-/// A plot of `lines` between two times, labelled by `show` on the left and `clock` below.
+/// A plot of `lines` between two times, labelled by `unit` on the left and `clock` below.
 pub(super) fn plot(
     title: &str,
     span: (f64, f64),
     lines: &[Line],
     marks: &[Mark],
-    show: impl Fn(f64) -> String,
+    unit: Unit,
     clock: impl Fn(f64) -> String,
 ) -> String {
     let values = lines.iter().flat_map(|line| line.points.iter().filter_map(|(_, value)| *value));
@@ -58,8 +93,9 @@ pub(super) fn plot(
         out,
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>"
     );
-    for part in [0.0, 0.5, 1.0] {
-        let (at, label) = (y(top * part), show(top * part));
+    let step = unit.step(top);
+    for value in (0_u8..).map(|n| f64::from(n) * step).take_while(|value| *value <= top) {
+        let (at, label) = (y(value), unit.show(value, step));
         let _ = write!(
             out,
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
@@ -81,17 +117,26 @@ pub(super) fn plot(
     for line in lines {
         draw(&mut out, line, &x, &y);
     }
+    // Numbers over one another cannot be read: the first of a crowd stands for it.
+    let mut taken = 0.0;
     for mark in marks.iter().filter(|mark| mark.at >= span.0 && mark.at <= span.1) {
-        let at = x(mark.at);
+        let (at, half) = (x(mark.at), NUMBER * (0.5 + 0.4 * f64::from(mark.number.max(1).ilog10())));
         let _ = write!(
             out,
-            "<g class=\"mark\"><title>{}</title><line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{:.1}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text></g>",
+            "<g class=\"mark\"><title>{}</title><line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{:.1}\"/>",
             mark.words,
             HEIGHT - BOTTOM,
-            TOP - 3.0,
-            mark.number
         );
+        if at - half >= taken {
+            let _ = write!(
+                out,
+                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                TOP - 3.0,
+                mark.number
+            );
+            taken = at + half;
+        }
+        out.push_str("</g>");
     }
     out.push_str("</svg>\n");
     out
@@ -148,7 +193,7 @@ mod tests {
     }
 
     fn drawn(lines: &[Line], marks: &[Mark]) -> String {
-        plot("t", (0.0, 10.0), lines, marks, |value| format!("{value:.0}"), |at| format!("{at:.0}s"))
+        plot("t", (0.0, 10.0), lines, marks, Unit::Of(""), |at| format!("{at:.0}s"))
     }
 
     #[test]
@@ -156,7 +201,7 @@ mod tests {
         let text = drawn(&[line(Style::Line, vec![(0.0, Some(0.0)), (10.0, Some(100.0))])], &[]);
         // Zero is at the bottom, the highest value five hundredths below the top.
         assert!(text.contains("d=\"M70.0,158.0L900.0,20.9\""), "{text}");
-        assert!(text.contains(">105</text>") && text.contains(">10s</text>"), "{text}");
+        assert!(text.contains(">100</text>") && text.contains(">10s</text>"), "{text}");
     }
 
     #[test]
@@ -173,6 +218,30 @@ mod tests {
         let text = drawn(&[], &[mark(5.0, 1), mark(11.0, 2)]);
         assert_eq!(text.matches("class=\"mark\"").count(), 1);
         assert!(text.contains("<title>why</title>"));
+    }
+
+    #[test]
+    fn numbers_on_the_left_are_round_and_few() {
+        let labels = |unit: Unit, top: f64| {
+            let step = unit.step(top);
+            let values = (0_u8..).map(|n| f64::from(n) * step).take_while(|value| *value <= top);
+            values.map(|value| unit.show(value, step)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(labels(Unit::Of("%"), 105.0), "0% 50% 100%");
+        assert_eq!(labels(Unit::Of("/s"), 0.37), "0.0/s 0.1/s 0.2/s 0.3/s");
+        assert_eq!(labels(Unit::Of(""), 1.0), "0.0 0.5 1.0");
+        assert_eq!(labels(Unit::Bytes, f64::from(117 << 20)), "0B 32M 64M 96M");
+    }
+
+    #[test]
+    fn numbers_of_marks_do_not_cover_each_other() {
+        let mark = |at, number| Mark { at, number, words: "why".into() };
+        let text = drawn(&[], &[mark(5.0, 1), mark(5.01, 2), mark(5.5, 3)]);
+        assert_eq!(text.matches("<title>why</title>").count(), 3);
+        assert!(
+            text.contains(">1</text>") && !text.contains(">2</text>") && text.contains(">3</text>"),
+            "{text}"
+        );
     }
 
     #[test]

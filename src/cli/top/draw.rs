@@ -5,17 +5,25 @@ use std::collections::VecDeque;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::Line;
+use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState};
 
 use super::view::{Row, Sort, View};
-use crate::cli::screen::one_line;
+use crate::cli::screen::{cut, one_line};
 use crate::units::human_bytes;
 
 /// The sparklines of the chosen cgroup, with their titles.
 const PAST_HEIGHT: u16 = 5;
-/// Columns of a sparkline in the table.
-const SPARK: usize = 20;
+/// The table's head; from the third on numbers, of which memory reads like words.
+const TITLES: [&str; 6] = ["NAME", "POLICIES", "MEMORY", "STALL", "REFAULTS", "REFUSED"];
+const FIRST_NUMBER: usize = 3;
+/// Between two columns.
+const GAP: usize = 2;
+/// A shorter name says nothing.
+const NAME_MIN: usize = 12;
+/// Columns of a sparkline in the table; a narrow screen does without: it is below for the chosen one.
+const TREND_MIN: usize = 20;
+const TREND_MAX: usize = 80;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Draws everything.
@@ -57,38 +65,63 @@ fn table(frame: &mut Frame<'_>, view: &View, area: Rect) {
         let text = "Nothing is under a memory policy. Try: memcg-bpf attach UNIT observe";
         return frame.render_widget(Paragraph::new(text), area);
     }
-    // The trend is what a narrow screen can do without: it is below for the chosen one.
-    let wide = area.width >= 110;
-    let mut widths =
-        vec![Constraint::Min(16), Constraint::Min(14), Constraint::Length(16), Constraint::Length(8)];
-    let mut titles = vec!["NAME", "POLICIES", "MEMORY", "STALL"];
-    widths.extend([Constraint::Length(8), Constraint::Length(8)]);
-    titles.extend(["REFAULTS", "REFUSED"]);
-    if wide {
-        widths.push(Constraint::Length(SPARK as u16));
-        titles.push("MEMORY LATELY");
+    let rows = view.rows();
+    let mut cells: Vec<[String; 6]> = rows.iter().map(|row| cells_of(row)).collect();
+    // As wide as what is in them; a name gives way where there is no room, and the trend takes what is left.
+    let widest = |i: usize| {
+        let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max();
+        longest.unwrap_or(0).max(TITLES.get(i).map_or(0, |title| title.len()))
+    };
+    let mut widths: [usize; 6] = std::array::from_fn(widest);
+    let gaps = GAP.saturating_mul(widths.len().saturating_sub(1));
+    let others = widths.iter().skip(1).sum::<usize>().saturating_add(gaps);
+    let room = usize::from(area.width).saturating_sub(others).max(NAME_MIN);
+    if let Some(name) = widths.first_mut() {
+        *name = room.min(*name);
+        cells.iter_mut().filter_map(|row| row.first_mut()).for_each(|cell| *cell = cut(cell, *name));
     }
-    let rows = view.rows().into_iter().map(|row| {
-        let policies: Vec<&str> = row.report.policies.iter().map(|policy| policy.name.as_str()).collect();
-        let mut cells = vec![
-            one_line(&row.name),
-            one_line(&policies.join(" ")),
-            memory(row),
-            tenths(row.stall.back()),
-            row.refaults.back().map_or("-".to_owned(), u64::to_string),
-            row.counter("growth_denied").to_string(),
-        ];
-        if wide {
-            cells.push(spark(&row.usage));
+    let left = usize::from(area.width).saturating_sub(widths.iter().sum::<usize>()).saturating_sub(gaps);
+    let trend = left.saturating_sub(GAP).min(TREND_MAX);
+    let trend = if trend >= TREND_MIN { trend } else { 0 };
+    let mut titles: Vec<Cell<'_>> = TITLES.iter().enumerate().map(|(i, title)| cell(i, *title)).collect();
+    if trend > 0 {
+        titles.push(Cell::from("MEMORY LATELY"));
+    }
+    let rows = rows.iter().zip(cells).map(|(row, texts)| {
+        let mut line: Vec<Cell<'_>> = texts.into_iter().enumerate().map(|(i, text)| cell(i, text)).collect();
+        if trend > 0 {
+            line.push(Cell::from(spark(&row.usage, trend)));
         }
-        TableRow::new(cells.into_iter().map(Cell::from))
+        TableRow::new(line)
     });
+    let trend = (trend > 0).then_some(trend);
+    let widths = widths.into_iter().chain(trend).map(|w| Constraint::Length(u16::try_from(w).unwrap_or(0)));
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let table = Table::new(rows, widths)
+        .column_spacing(GAP as u16)
         .header(TableRow::new(titles).style(bold))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::default().with_selected(Some(view.chosen()));
     frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn cells_of(row: &Row) -> [String; 6] {
+    let policies: Vec<&str> = row.report.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(" ") };
+    [
+        one_line(&row.name),
+        one_line(&policies),
+        memory(row),
+        tenths(row.stall.back()),
+        row.refaults.back().map_or("-".to_owned(), u64::to_string),
+        row.counter("growth_denied").to_string(),
+    ]
+}
+
+/// Numbers to the right, words to the left.
+fn cell<'a>(column: usize, text: impl Into<Text<'a>>) -> Cell<'a> {
+    let text: Text<'a> = text.into();
+    Cell::from(if column >= FIRST_NUMBER { text.right_aligned() } else { text })
 }
 
 fn memory(row: &Row) -> String {
@@ -105,9 +138,13 @@ fn tenths(value: Option<&u64>) -> String {
     })
 }
 
+fn per_second(value: Option<&u64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value}/s"))
+}
+
 /// The end of the past as a line of text, from zero to its highest.
-fn spark(past: &VecDeque<u64>) -> String {
-    let shown: Vec<u64> = past.iter().rev().take(SPARK).rev().copied().collect();
+fn spark(past: &VecDeque<u64>, width: usize) -> String {
+    let shown: Vec<u64> = past.iter().rev().take(width).rev().copied().collect();
     let most = shown.iter().max().copied().unwrap_or(0).max(1);
     let bar = |value: &u64| {
         let part = u128::from(*value).saturating_mul(7).checked_div(most.into()).unwrap_or(0);
@@ -121,7 +158,7 @@ fn sparklines(frame: &mut Frame<'_>, row: &Row, area: Rect) {
     let lines = [
         (format!("memory {}", memory(row)), &row.usage, Color::Blue),
         (format!("stall {}", tenths(row.stall.back())), &row.stall, Color::Magenta),
-        (format!("refaults {}/s", row.refaults.back().unwrap_or(&0)), &row.refaults, Color::Cyan),
+        (format!("refaults {}", per_second(row.refaults.back())), &row.refaults, Color::Cyan),
     ];
     for ((title, past, colour), area) in lines.into_iter().zip(areas) {
         let shown: Vec<u64> = past.iter().rev().take(area.width.into()).rev().copied().collect();
@@ -154,7 +191,7 @@ mod tests {
             unit: Some(unit.to_owned()),
             usage: Some(usage),
             effective_max: Some(1 << 30),
-            counters: [("growth_denied".to_owned(), 7)].into(),
+            counters: [("growth_denied".to_owned(), 7), ("charges".to_owned(), 9)].into(),
             ..BindingReport::default()
         };
         let mut view = View::default();
@@ -181,6 +218,24 @@ mod tests {
         let text = screen(&view(), 200, 50);
         assert!(text.contains("MEMORY LATELY") && text.contains("▂█"), "{text}");
         assert!(text.lines().nth(3).unwrap().contains("██"), "{text}");
+    }
+
+    #[test]
+    fn a_long_name_gives_way_in_its_middle_and_what_nobody_counts_is_not_zero() {
+        let report = BindingReport {
+            cgroup: "/x".to_owned(),
+            unit: Some("session-cache-of-the-shop@frontend-and-backend.service".to_owned()),
+            usage: Some(283 << 20),
+            effective_max: Some(420 << 20),
+            ..BindingReport::default()
+        };
+        let mut view = View::default();
+        view.take(vec![report.clone()], 0.0);
+        view.take(vec![report], 1.0);
+        let text = screen(&view, 80, 24);
+        let line = text.lines().nth(2).unwrap().trim_end();
+        assert!(line.starts_with("session-cache-of") && line.contains('…'), "{text}");
+        assert!(line.contains(".service  none      283M of 420M      -") && line.ends_with('0'), "{text}");
     }
 
     #[test]

@@ -57,7 +57,11 @@ impl View {
         for report in reports {
             let mut row = self.rows.remove(&report.cgroup).unwrap_or_default();
             let length = now - row.seen;
-            if row.report.cgroup_id == report.cgroup_id && length > 0.0 {
+            // All zero: nobody counts there, which is something else than no waiting.
+            let counted = ["charges", "growth_requests", "stall_ns", "refaults"]
+                .iter()
+                .any(|name| report.counters.get(*name).is_some_and(|count| *count > 0));
+            if row.report.cgroup_id == report.cgroup_id && length > 0.0 && counted {
                 let gained = |name: &str| {
                     let after = report.counters.get(name).copied().unwrap_or(0);
                     after.saturating_sub(row.counter(name)) as f64 / length
