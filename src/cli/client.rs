@@ -110,25 +110,29 @@ impl Client {
         Client { notes: false, ..self }
     }
 
+    fn wait<T>(&self, call: impl Future<Output = zbus::Result<T>>) -> Result<T, ClientError> {
+        waiting(&self.runtime, self.notes, call)
+    }
+
     /// Attach: the binding.
     pub fn attach<T: DeserializeOwned>(&self, cgroup: &str, line: &str) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.attach(cgroup, line)))
+        document(self.wait(self.proxy.attach(cgroup, line)))
     }
 
     /// Detach: what remains in force.
     pub fn detach<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.detach(cgroup)))
+        document(self.wait(self.proxy.detach(cgroup)))
     }
 
     /// List: all bindings.
     pub fn list<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.list()))
+        document(self.wait(self.proxy.list()))
     }
 
     /// List, where it serves to find what a name means: `None` for who may not see it, and nobody is asked for a
     /// password. Owners of a cgroup may name it by its path.
     pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
-        match document(waiting(&self.runtime, self.proxy.list_unasked())) {
+        match document(self.wait(self.proxy.list_unasked())) {
             Ok(list) => Ok(Some(list)),
             Err(ClientError::NotAllowed(_)) => Ok(None),
             Err(error) => Err(error),
@@ -137,27 +141,27 @@ impl Client {
 
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.explain(cgroup)))
+        document(self.wait(self.proxy.explain(cgroup)))
     }
 
     /// Pause: acting as a whole; 0 stands for no end.
     pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.pause(nanoseconds)))
+        document(self.wait(self.proxy.pause(nanoseconds)))
     }
 
     /// Resume: acting as a whole.
     pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.resume()))
+        document(self.wait(self.proxy.resume()))
     }
 
     /// Actions: acting as a whole.
     pub fn actions<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, self.proxy.actions()))
+        document(self.wait(self.proxy.actions()))
     }
 
     /// The daemon's version.
     pub fn version(&self) -> Result<String, ClientError> {
-        waiting(&self.runtime, self.notes, self.proxy.version())
+        self.wait(self.proxy.version())
     }
 }
 
