@@ -207,18 +207,19 @@ fn a_hook_that_the_kernel_lacks_is_named_and_whoever_requires_its_policy_does_no
     let missing = |name: &str| {
         report.policies.iter().find(|policy| policy.name == name).unwrap().missing_hooks.join(" ")
     };
-    assert_eq!((missing("oom").as_str(), missing("deny").as_str()), ("stall", ""));
+    assert_eq!((missing("oom").as_str(), missing("deny").as_str()), ("count_stall_begin", ""));
     assert!(
-        words("memcg-bpf explain mplacks").contains("oom wants the hook 'stall', which this kernel lacks.")
+        words("memcg-bpf explain mplacks")
+            .contains("oom wants the hook 'count_stall_begin', which this kernel lacks.")
     );
-    assert!(words("memcg-bpf policies oom").contains("This kernel lacks its hooks: stall."));
+    assert!(words("memcg-bpf policies oom").contains("This kernel lacks its hooks: count_stall_begin."));
     let doctor = words("memcg-bpf doctor");
-    assert!(doctor.contains(" hooks: stall"), "{doctor}");
+    assert!(doctor.contains(" hooks: count_stall_begin"), "{doctor}");
     let required = "--annotation memcg.bpf/required=true --annotation memcg.bpf/policy=oom";
     let said = scene.podman("mpneeds", required, "exec sleep 1000");
     assert_ne!(said.status, 0, "{said:?}");
     let journal = sh("journalctl -t memcg-bpf-hook -o cat --no-pager");
-    let why = "this kernel lacks the hook 'stall' that oom wants; it does not start, because memcg.bpf/required is true";
+    let why = "this kernel lacks the hook 'count_stall_begin' that oom wants; it does not start, because memcg.bpf/required is true";
     assert!(journal.contains(why), "{journal}");
     scene.end();
 }
