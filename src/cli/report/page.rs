@@ -269,7 +269,7 @@ mod tests {
         assert!(!html.contains("class=\"line limit\""), "a limit far off is left out");
         // Half a second in one.
         assert!(html.contains(">40%</text>") && !html.contains(">60%</text>"), "{html}");
-        assert!(html.contains("class=\"line denied\"") && html.contains(">5/s</text>"), "{html}");
+        assert!(html.contains("class=\"line denied\"") && html.contains(">4/s</text>"), "{html}");
         assert!(html.contains("throttle: memory.high done usage &gt; 50M</title>"), "{html}");
         assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
         for foreign in ["http", "<script", "src="] {
