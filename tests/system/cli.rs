@@ -223,3 +223,50 @@ fn a_hook_that_the_kernel_lacks_is_named_and_whoever_requires_its_policy_does_no
     assert!(journal.contains(why), "{journal}");
     scene.end();
 }
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn every_command_speaks_json_with_the_fields_that_are_documented() {
+    let mut scene = Scene::new("json");
+    scene.unit("mpjson.service", "[Service]\nType=exec\nExecStart=sleep 1000\n").reload();
+    sh("systemctl start mpjson.service");
+    let history = scene.dir.join("history").display().to_string();
+    let binding = "cgroup state policies";
+    let acting = "paused counts";
+    // The command, its exit status, and fields of the first object in what it prints.
+    for (command, status, fields) in [
+        ("attach mpjson.service observe", 0, binding),
+        ("attach --dry-run mpjson.service deny limit=1G", 0, binding),
+        ("status", 0, binding),
+        ("status mpjson.service", 0, binding),
+        ("status nonexistent.service", 1, ""),
+        ("top", 0, binding),
+        ("explain mpjson.service", 0, "cgroup explanation"),
+        ("explain system.slice", 1, "cgroup explanation state"),
+        ("events mpjson.service", 0, "time time_us event cgroup policies"),
+        ("metrics", 0, "bindings actions"),
+        (&format!("record {history} --interval 100ms --for 1s"), 0, "file samples"),
+        (&format!("report {history}"), 0, "kind time_us"),
+        ("policies", 0, "name doc file self_binding hooks missing_hooks params"),
+        ("profiles", 0, "name doc file line faults"),
+        ("check 'deny limt=1M'", 1, "wrong sentence line word message at"),
+        ("pause --for 1min", 0, acting),
+        ("resume", 0, acting),
+        ("doctor", 0, "check verdict says"),
+        ("detach mpjson.service", 0, ""),
+    ] {
+        let said = try_sh(&format!("memcg-bpf --json {command}"));
+        assert_eq!(said.status, status, "{command}: {said:?}");
+        // One document, or one a line.
+        let documents: Vec<Value> =
+            serde_json::Deserializer::from_str(&said.out).into_iter().map(Result::unwrap).collect();
+        let first = match documents.first() {
+            Some(Value::Array(all)) => all.first(),
+            other => other,
+        };
+        for field in fields.split_whitespace() {
+            assert!(first.and_then(|it| it.get(field)).is_some(), "{command}: no {field} in {}", said.out);
+        }
+    }
+    scene.end();
+}

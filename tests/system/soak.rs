@@ -226,8 +226,9 @@ fn what_starts_while_systemd_reloads_is_governed_from_its_first_instruction() {
     assert!(fs::metadata(HOOK).is_ok());
     let (before, missed) = (held(), passed_over());
 
+    // Not without a pause: PID 1 starts nothing while it reloads.
     let reloads = Churn::new(|_| {
-        try_sh("systemctl daemon-reload");
+        try_sh("systemctl daemon-reload; sleep 1");
     });
     let engine = std::thread::spawn(move || {
         try_sh(&format!("for i in $(seq {containers}); do {container}; done"));
