@@ -71,7 +71,7 @@ async function shoot() {
       deviceScaleFactor: Number(values.scale),
       mobile: false,
     });
-  await size(Number(values.height ?? 800));
+  await size(Number(values.height ?? 1));
   const scheme = { name: "prefers-color-scheme", value: values.dark ? "dark" : "light" };
   await ask("Emulation.setEmulatedMedia", { features: [scheme] });
   const loaded = happens("Page.loadEventFired");
