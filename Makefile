@@ -125,7 +125,7 @@ fuzz: bpf ## feeds every parser what nobody wrote, FUZZ_SECONDS=600 each; FUZZ_T
 check: ## everything: quick, and the system tests on each kernel of the matrix
 	@tests/vm/all
 
-soak: ## an hour of kills and reloads: what tests/system/soak.rs does shortly in every check
+soak: ## hours of kills and reloads: tests/system/soak.rs
 	@tests/vm/setup
 	@MEMCG_BPF_SOAK=100 tests/vm/check --kernel $(KERNEL) soak
 

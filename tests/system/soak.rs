@@ -1,5 +1,5 @@
-//! Long runs: the daemon killed at random moments, and many starts while systemd reloads. A few rounds by default;
-//! `make soak` runs a hundred kills, a thousand units and two hundred containers.
+//! Long runs, for `make soak` only: a hundred kills of the daemon at random moments; a thousand units and two hundred
+//! containers that start while systemd reloads. MEMCG_BPF_SOAK shortens them, in percent.
 
 use std::collections::BTreeMap;
 use std::fs;
