@@ -47,7 +47,10 @@ impl Attach {
 
     pub fn run(&self, screen: &Screen, as_json: bool) -> anyhow::Result<Answer> {
         let client = Client::connect()?;
-        let reports: Vec<BindingReport> = client.list_if_allowed()?.unwrap_or_default();
+        let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
+        // Who may not see all asks as the owner of the cgroup, who may ask for less.
+        let origin = if list.is_some() { Origin::Operator } else { Origin::Xattr };
+        let reports = list.unwrap_or_default();
         let cgroup = target::find(&self.which.cgroup, &reports)?;
         if self.dry_run {
             let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
@@ -58,7 +61,7 @@ impl Attach {
                 cgroup: cgroup.as_str().to_owned(),
                 ..BindingReport::default()
             });
-            let report = would_be(now, self.line(), &catalog())?;
+            let report = would_be(now, origin, self.line(), &catalog())?;
             let text = if as_json {
                 json(&report)?
             } else {
@@ -77,8 +80,13 @@ fn catalog() -> Catalog {
     Catalog { policies: ObjectDir::installed().read().schemas, profiles }
 }
 
-/// A binding as it would be with one line more from the operator; the line's mistakes, if there are any.
-fn would_be(now: BindingReport, line: String, catalog: &Catalog) -> anyhow::Result<BindingReport> {
+/// A binding as it would be with one line more from this origin; the line's mistakes, if there are any.
+fn would_be(
+    now: BindingReport,
+    origin: Origin,
+    line: String,
+    catalog: &Catalog,
+) -> anyhow::Result<BindingReport> {
     let mut requests: Vec<Request> = now
         .requests
         .iter()
@@ -91,7 +99,7 @@ fn would_be(now: BindingReport, line: String, catalog: &Catalog) -> anyhow::Resu
         })
         .collect();
     let place = format!("uid {}", nix::unistd::getuid());
-    let ours = Request { origin: Origin::Operator, place, line, container: None, unit: None };
+    let ours = Request { origin, place, line, container: None, unit: None };
     // By itself first: what is wrong with the others is not this command's business.
     let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &Allow::default())
         .faults
@@ -137,7 +145,9 @@ mod tests {
     fn a_dry_run_says_what_would_win_and_what_would_stay() {
         let catalog = fixture::catalog();
         let after = |line: &str| {
-            let report = would_be(now("deny limit=64M; observe"), line.to_owned(), &catalog).unwrap();
+            let report =
+                would_be(now("deny limit=64M; observe"), Origin::Operator, line.to_owned(), &catalog)
+                    .unwrap();
             let shown = |p: &PolicyInForce| {
                 format!("{} {} {}", p.name, p.origin, p.settings.get("limit").map_or("", String::as_str))
             };
@@ -149,8 +159,19 @@ mod tests {
 
     #[test]
     fn a_dry_run_of_a_wrong_line_tells_its_mistakes_only() {
-        let said =
-            would_be(now("dney"), "deny limt=1M".to_owned(), &fixture::catalog()).unwrap_err().to_string();
+        let said = would_be(now("dney"), Origin::Operator, "deny limt=1M".to_owned(), &fixture::catalog())
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("'limt'") && !said.contains("dney"), "{said}");
+    }
+
+    #[test]
+    fn a_dry_run_promises_an_owner_no_more_than_owners_may_have() {
+        let mut catalog = fixture::catalog();
+        catalog.policies.get_mut("deny").unwrap().self_binding = false;
+        let said = |origin| would_be(BindingReport::default(), origin, "deny limit=1G".to_owned(), &catalog);
+        assert!(said(Origin::Operator).is_ok());
+        let why = said(Origin::Xattr).unwrap_err().to_string();
+        assert!(why.contains("may not be asked for by xattrs"), "{why}");
     }
 }

@@ -1,7 +1,9 @@
 //! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
 
+use std::collections::BTreeMap;
+
 use super::authority::Caller;
-use super::requests::forbidden;
+use super::requests::{BINDINGS_PER_USER, forbidden};
 use super::state::Daemon;
 use crate::cgroup::{mount, owner, record, tree};
 use crate::engine::Input;
@@ -11,6 +13,8 @@ use crate::source::record::{Record, RecordError, owner_request};
 impl Daemon {
     /// Walks the cgroup tree for records.
     pub async fn adopt(&mut self) {
+        // Wishes read of each user: anybody can have a walk made, and write more of them than it should take in.
+        let mut wishes: BTreeMap<u32, usize> = BTreeMap::new();
         for path in tree::all(&CgroupPath::root()) {
             match record::read_record(&path) {
                 Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
@@ -19,16 +23,24 @@ impl Daemon {
                 Err(error) => tracing::debug!(%error, %path, "reading the record"),
             }
             // Last: it may be newer than what was recorded of it.
-            self.adopt_wish(&path).await;
+            let Some(uid) = owner::user(&path) else { continue };
+            let Ok(Some(wish)) = record::read_wish(&path) else { continue };
+            let read = wishes.entry(uid).or_default();
+            if *read == BINDINGS_PER_USER {
+                tracing::warn!(
+                    "uid {uid} has more than {BINDINGS_PER_USER} cgroups with wishes; the rest is not followed"
+                );
+            } else if *read < BINDINGS_PER_USER {
+                self.adopt_wish(&path, uid, &wish).await;
+            }
+            *read = read.saturating_add(1);
         }
     }
 
     /// What the owner of a delegated cgroup wrote there. Nobody else's `user.` attribute counts: whoever may write a
     /// service's cgroup could overrule the drop-ins of that service.
-    async fn adopt_wish(&mut self, path: &CgroupPath) {
-        let Some(uid) = owner::user(path) else { return };
-        let Ok(Some(bytes)) = record::read_wish(path) else { return };
-        let wish = owner_request(&bytes).map_err(|error| error.to_string());
+    async fn adopt_wish(&mut self, path: &CgroupPath, uid: u32, bytes: &[u8]) {
+        let wish = owner_request(bytes).map_err(|error| error.to_string());
         let asked = match (wish, self.target(path, Caller::Owner(uid))) {
             (Ok(request), Ok(cgroup)) => Ok((cgroup, request)),
             (Err(why), _) => Err(why),

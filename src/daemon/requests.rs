@@ -20,7 +20,7 @@ pub const WALKS: u32 = 2;
 
 /// The most cgroups of one user without privilege that are governed at that user's wish: places for parameters are 4,096,
 /// and everybody's.
-const BINDINGS_PER_USER: usize = 256;
+pub(super) const BINDINGS_PER_USER: usize = 256;
 
 /// A container that is being started, as its hook describes it.
 struct Container {
