@@ -310,7 +310,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
             _ = term.recv() => break,
             _ = int.recv() => break,
         }
-        if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(Inquiry::is_idle) {
+        if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(Inquiry::has_surveyed) {
             ready = true;
             daemon.hands.settle();
             ahead.wait();

@@ -37,6 +37,8 @@ pub(super) struct Agenda {
     wishes: BTreeMap<UnitName, Wish>,
     order: BTreeSet<(Urgency, u64, UnitName)>,
     asked: BTreeMap<UnitName, Asked>,
+    /// What surveys still wait for.
+    surveyed: BTreeSet<UnitName>,
     turns: u64,
 }
 
@@ -44,6 +46,9 @@ impl Agenda {
     /// Puts a unit on the agenda. `load`: also if systemd has to load it for that.
     pub(super) fn add(&mut self, unit: UnitName, urgency: Urgency, load: bool) {
         self.turns = self.turns.saturating_add(1);
+        if urgency == Urgency::Survey {
+            self.surveyed.insert(unit.clone());
+        }
         let mut wish = Wish { urgency, turn: self.turns, load };
         if let Some(known) = self.wishes.get(&unit) {
             self.order.remove(&(known.urgency, known.turn, unit.clone()));
@@ -74,7 +79,11 @@ impl Agenda {
 
     /// An answer has come. False when it is out of date and must not count; the unit is on the agenda again then.
     pub(super) fn answered(&mut self, unit: &UnitName) -> bool {
-        self.asked.remove(unit).is_none_or(|asked| !asked.outdated)
+        let counts = self.asked.remove(unit).is_none_or(|asked| !asked.outdated);
+        if counts {
+            self.surveyed.remove(unit);
+        }
+        counts
     }
 
     /// Something changed under the answers that are on their way: they are not to count.
@@ -87,7 +96,13 @@ impl Agenda {
         again.into_iter().for_each(|(unit, load)| self.add(unit, Urgency::News, load));
     }
 
+    /// Every unit that a survey put here has been told of since; others may have come in the meantime.
+    pub(super) fn is_surveyed(&self) -> bool {
+        self.surveyed.is_empty()
+    }
+
     /// Nothing is to be asked and no answer is on its way.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.wishes.is_empty() && self.asked.is_empty()
     }
@@ -139,6 +154,23 @@ mod tests {
             some.iter().for_each(|name| assert!(agenda.answered(&unit(name))));
         }
         assert_eq!(total, 1000);
+    }
+
+    #[test]
+    fn news_without_end_do_not_keep_a_survey_from_its_end() {
+        let mut agenda = Agenda::default();
+        ["a", "b"].map(|name| agenda.add(unit(name), Urgency::Survey, true));
+        for _ in 0..3 {
+            agenda.add(unit("busy"), Urgency::News, false);
+            let some = asked(&mut agenda);
+            agenda.outdate();
+            assert!(some.iter().all(|name| !agenda.answered(&unit(name))));
+        }
+        assert!(!agenda.is_surveyed(), "no answer has counted");
+        assert_eq!(asked(&mut agenda).len(), 3);
+        agenda.add(unit("busy"), Urgency::News, false);
+        ["a", "b"].map(|name| assert!(agenda.answered(&unit(name))));
+        assert!(agenda.is_surveyed() && !agenda.is_empty());
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub struct Inquiry {
     searching: Option<Search>,
     /// PID 1 was asked what is loaded.
     listing: bool,
+    /// PID 1 has told at least once what is loaded, or failed to.
+    listed: bool,
+    /// Some survey has come to its end.
+    surveyed: bool,
     /// To be done when that can be.
     survey_due: bool,
     files_due: bool,
@@ -68,6 +72,8 @@ impl Inquiry {
             agenda: Agenda::default(),
             searching: None,
             listing: false,
+            listed: false,
+            surveyed: false,
             survey_due: false,
             files_due: false,
             unit_path: None,
@@ -150,8 +156,15 @@ impl Inquiry {
         self.ask();
     }
 
+    /// True from the end of the first survey on: all that it found was asked about, and answered or given up. Other
+    /// questions may be on their way: where units come and go without end, there is always one.
+    pub fn has_surveyed(&self) -> bool {
+        self.surveyed
+    }
+
     /// True when nothing is to be asked and no answer is outstanding.
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         self.searching.is_none() && !self.listing && !self.survey_due && self.agenda.is_empty()
     }
 
@@ -207,6 +220,8 @@ impl Inquiry {
                     Err(error) => Some(Answer::Failed(error)),
                 };
                 self.listing = false;
+                self.listed = true;
+                self.surveyed |= self.agenda.is_surveyed();
                 self.search_again();
                 failed
             }
@@ -217,6 +232,7 @@ impl Inquiry {
                 } else if self.late.insert(unit.clone()) {
                     self.agenda.add(unit.clone(), Urgency::Survey, true);
                 }
+                self.surveyed |= self.listed && self.agenda.is_surveyed();
                 self.ask();
                 match info {
                     Err(error) => Some(Answer::Failed(error)),

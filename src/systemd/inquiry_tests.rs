@@ -23,9 +23,11 @@ async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
     inquiry.searching = Some(Search::Survey);
     inquiry.ask_for_all(&Discovery::default(), others);
     for n in 0..100 {
+        assert!(!inquiry.has_surveyed());
         assert!(matches!(inquiry.next().await, Answer::Unit(_)), "{n}");
     }
     assert!(soon(&mut inquiry).await.is_none() && !inquiry.is_idle());
+    assert!(inquiry.has_surveyed(), "what systemd is slow about was no part of it");
     // News of it meanwhile: it is asked about again, once, when the answer at hand has come.
     inquiry.agenda.add(unit("slow.service"), Urgency::News, true);
     inquiry.agenda.add(unit("slow.service"), Urgency::News, true);
