@@ -56,7 +56,8 @@ CROSS_LINK = $(if $(CROSS),$(COMMA)"-Clink-arg=--sysroot=$(SYSROOT)")
 INSTALL := install -D -m 644
 INSTALL_PROGRAM := install -D -m 755
 # What names our programs, with their place written in: $(call INSTALL_NAMING,from,to).
-INSTALL_NAMING = sed -e 's|/usr/sbin/|$(PREFIX)/sbin/|' -e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
+INSTALL_NAMING = sed -e 's|/usr/bin/memcg-bpf|$(PREFIX)/bin/memcg-bpf|' -e 's|/usr/sbin/|$(PREFIX)/sbin/|' \
+	-e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
 .PHONY: help build bpf quick format lint test check fuzz soak packages demo pictures bench vm deb rpm vendor install clean

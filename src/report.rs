@@ -110,6 +110,44 @@ pub struct ActionsReport {
     pub counts: BTreeMap<String, u64>,
 }
 
+/// What `Reload` found different from before. What is not listed is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Policies whose objects were replaced.
+    pub replaced: Vec<String>,
+    /// Policies that can be used now and could not before.
+    pub added: Vec<String>,
+    /// Policies that cannot be used any more.
+    pub removed: Vec<String>,
+    /// Profiles that are new, different or gone.
+    pub profiles: Vec<String>,
+    /// The configuration is different.
+    pub configuration: bool,
+    /// What is wrong now with requests on cgroups and units, one sentence each.
+    pub faults: Vec<String>,
+    /// What is to be said besides, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl ReloadReport {
+    /// In a few words.
+    pub fn summary(&self) -> String {
+        let some = |what: &str, names: &[String]| {
+            (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+        };
+        let configuration = self.configuration.then(|| "the configuration has changed".to_owned());
+        let parts = [
+            some("replaced the policies", &self.replaced),
+            some("added", &self.added),
+            some("removed", &self.removed),
+            some("took other profiles:", &self.profiles),
+            configuration,
+        ];
+        let told: Vec<String> = parts.into_iter().flatten().collect();
+        if told.is_empty() { "nothing has changed".to_owned() } else { told.join("; ") }
+    }
+}
+
 /// One policy in force on a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PolicyInForce {

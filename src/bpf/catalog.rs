@@ -1,6 +1,7 @@
 //! Finding policy objects and reading what they say of themselves. Needs neither root nor a daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Btf, ObjectBuilder};
@@ -24,17 +25,45 @@ const OBJECT_MAX: u64 = 4 * 1024 * 1024;
 /// Longest name of a hook in bytes.
 const HOOK_MAX: usize = 64;
 
+/// An object's file, and what stood in it when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Of its bytes; differs when they do.
+    pub digest: u64,
+}
+
+impl ObjectFile {
+    /// As it is now.
+    pub fn look(path: &Path) -> std::io::Result<Self> {
+        let mut hasher = DefaultHasher::new();
+        std::fs::read(path)?.hash(&mut hasher);
+        Ok(ObjectFile { path: path.to_owned(), digest: hasher.finish() })
+    }
+
+    /// Fails when something else stands there now: parameters laid out for the one would be misread by the other.
+    pub fn unchanged(&self) -> Result<(), BpfError> {
+        match Self::look(&self.path) {
+            Ok(now) if now == *self => Ok(()),
+            _ => Err(BpfError::Changed { path: self.path.clone() }),
+        }
+    }
+}
+
 /// All policy objects found.
 #[derive(Debug, Default)]
 pub struct Objects {
     /// Schemas by policy name.
     pub schemas: BTreeMap<String, PolicySchema>,
     /// Files by policy name.
-    pub files: BTreeMap<String, PathBuf>,
+    pub files: BTreeMap<String, ObjectFile>,
     /// Policies that want counters of the subtree, and which.
     pub counts: BTreeMap<String, Counts>,
     /// Policy name → hook → candidate sections in the order of preference.
     pub hooks: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// Core's own file.
+    pub core: Option<ObjectFile>,
     /// The hooks by which core keeps counters, likewise.
     pub core_hooks: BTreeMap<String, Vec<String>>,
     /// Objects that could not be used, one sentence each.
@@ -45,7 +74,7 @@ pub struct Objects {
 pub fn load(core: &Path, dirs: &[PathBuf]) -> Objects {
     let mut objects = Objects::default();
     match open(core) {
-        Ok((_, hooks)) => objects.core_hooks = hooks,
+        Ok((_, hooks)) => (objects.core_hooks, objects.core) = (hooks, ObjectFile::look(core).ok()),
         Err(error) => objects.errors.push(error.to_string()),
     }
     for dir in dirs {
@@ -99,6 +128,8 @@ fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
 
 fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     let (btf, hooks) = open(path)?;
+    // Afterwards: what is replaced meanwhile is found to be another when it is loaded.
+    let file = ObjectFile::look(path).map_err(|e| BpfError::open(path, &e.to_string()))?;
     let (schema, counts) = schema::read(&btf, name, hooks.keys().cloned().collect())
         .map_err(|e| BpfError::open(path, &e.to_string()))?;
     if let Some(fault) = check_schema(&schema).first() {
@@ -108,7 +139,7 @@ fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
         objects.counts.insert(name.to_owned(), counts);
     }
     objects.schemas.insert(name.to_owned(), schema);
-    objects.files.insert(name.to_owned(), path.to_owned());
+    objects.files.insert(name.to_owned(), file);
     objects.hooks.insert(name.to_owned(), hooks);
     Ok(())
 }
@@ -143,7 +174,11 @@ impl Objects {
                 PolicyReport {
                     name: schema.name.clone(),
                     doc: schema.doc.clone(),
-                    file: self.files.get(&schema.name).map(|f| f.display().to_string()).unwrap_or_default(),
+                    file: self
+                        .files
+                        .get(&schema.name)
+                        .map(|f| f.path.display().to_string())
+                        .unwrap_or_default(),
                     self_binding: schema.self_binding,
                     missing_hooks: hooks.iter().filter(lacking).cloned().collect(),
                     hooks,

@@ -2,12 +2,13 @@
 //! it is attached: force.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use libbpf_rs::{Btf, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut};
 
-use super::ahead::{Loaded, Loading};
+use super::ahead::{Loaded, Loader, Loading, copies};
 use super::attach::{self, Candidates};
+use super::catalog::ObjectFile;
 use super::error::BpfError;
 use super::pins::{self, Links, Pins};
 use super::policy::PolicyObject;
@@ -35,7 +36,10 @@ pub struct Kernel {
     /// Which policies each slot holds.
     holds: BTreeMap<u32, BTreeSet<String>>,
     pub(super) policies: BTreeMap<String, PolicyObject>,
-    files: BTreeMap<String, PathBuf>,
+    /// Objects that others have taken over from, which stay in force until those are.
+    retired: Vec<PolicyObject>,
+    generation: u32,
+    files: BTreeMap<String, ObjectFile>,
     btf: Btf<'static>,
 }
 
@@ -43,7 +47,7 @@ impl Kernel {
     /// Loads `core.bpf.o`; attaches nothing. `files`: policy name → object file. `machine`, `page`: their bytes.
     pub fn open(
         core: &Path,
-        files: BTreeMap<String, PathBuf>,
+        files: BTreeMap<String, ObjectFile>,
         machine: u64,
         page: u64,
     ) -> Result<Self, BpfError> {
@@ -87,6 +91,8 @@ impl Kernel {
             counting: Links::new("core"),
             holds: BTreeMap::new(),
             policies: BTreeMap::new(),
+            retired: Vec::new(),
+            generation: 0,
             files,
             btf,
         };
@@ -118,23 +124,63 @@ impl Kernel {
         if self.policies.contains_key(name) {
             return Ok(());
         }
-        let path = self.files.get(name).ok_or_else(|| BpfError::NoPolicy(name.to_owned()))?;
-        let object = PolicyObject::load(name, path, &self.btf, &self.shared)?;
+        let file = self.files.get(name).ok_or_else(|| BpfError::NoPolicy(name.to_owned()))?;
+        let object = PolicyObject::load(name, file, &self.btf, &self.shared)?;
         self.policies.insert(name.to_owned(), object);
         Ok(())
     }
 
     /// What loads the policy on another thread, for [`Kernel::loaded`]; `None` when it is loaded.
     pub fn loading(&self, name: &str) -> Option<Loading> {
-        let path = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
-        let shared =
-            self.shared.iter().map(|(name, map)| Some((name.clone(), MapHandle::try_from(map).ok()?)));
-        Some(Loading { name: name.to_owned(), path, shared: shared.collect::<Option<_>>()? })
+        let file = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
+        Some(Loading { name: name.to_owned(), file, shared: copies(&self.shared).ok()? })
+    }
+
+    /// What loads policies on another thread for [`Kernel::replace`].
+    pub fn loader(&self) -> Result<Loader, BpfError> {
+        Ok(Loader { shared: copies(&self.shared)? })
     }
 
     /// Takes what another thread has loaded, unless somebody could not wait for it.
     pub fn loaded(&mut self, policy: Loaded) {
-        self.policies.entry(policy.name).or_insert(policy.object);
+        // Its file may have been read anew meanwhile.
+        if self.files.get(&policy.name) == Some(&policy.file) {
+            self.policies.entry(policy.name).or_insert(policy.object);
+        }
+    }
+
+    /// From here on policies are these files' objects, of which `loaded` are loaded. What was in force until now stays
+    /// in force until [`Kernel::retire`]. On an error nothing has changed.
+    pub fn replace(
+        &mut self,
+        files: BTreeMap<String, ObjectFile>,
+        mut loaded: Vec<Loaded>,
+    ) -> Result<(), BpfError> {
+        let attached = loaded.iter_mut().try_for_each(|Loaded { name, object, .. }| {
+            self.generation = self.generation.saturating_add(1);
+            object.succeed(name, self.generation);
+            match self.policies.get(name) {
+                Some(old) if old.is_attached() => object.attach(&self.pins),
+                _ => Ok(()),
+            }
+        });
+        if attached.is_err() {
+            loaded.iter_mut().for_each(|new| new.object.detach());
+            return attached;
+        }
+        let gone: Vec<String> =
+            self.policies.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
+        self.retired.extend(gone.iter().filter_map(|name| self.policies.remove(name)));
+        self.files = files;
+        for new in loaded {
+            self.retired.extend(self.policies.insert(new.name, new.object));
+        }
+        Ok(())
+    }
+
+    /// Ends what was replaced.
+    pub fn retire(&mut self) {
+        self.retired.drain(..).for_each(|mut object| object.detach());
     }
 
     /// Writes a policy's parameters into a slot that nobody is bound to yet.

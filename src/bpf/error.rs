@@ -24,6 +24,9 @@ pub enum BpfError {
     /// The kernel refused to load it.
     #[error("the kernel refused {path}: {why}")]
     Load { path: PathBuf, why: String, log: String },
+    /// The object file is not the one whose schema is known.
+    #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
+    Changed { path: PathBuf },
     /// The kernel refused to attach a program.
     #[error("program {program} cannot be attached: {why}")]
     Attach { program: String, why: libbpf_rs::Error },

@@ -21,7 +21,7 @@ mod tests;
 mod visit;
 
 pub use actions::Actions;
-pub use ahead::{Loaded, Loading};
+pub use ahead::{Loaded, Loader, Loading};
 pub use core::Kernel;
 pub use error::BpfError;
 pub use events::Event;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
 use super::attach::{self, Candidates};
+use super::catalog::ObjectFile;
 use super::error::BpfError;
 use super::pins::{Links, Pins};
 use super::schema::Counts;
@@ -38,10 +38,11 @@ impl PolicyObject {
     /// Opens and loads the object with core's maps in place of its own of the same name.
     pub fn load(
         name: &str,
-        path: &Path,
+        file: &ObjectFile,
         btf: &Btf<'_>,
         shared: &BTreeMap<String, MapHandle>,
     ) -> Result<Self, BpfError> {
+        let path = file.path.as_path();
         let open_error = |why: String| BpfError::open(path, &why);
         let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(path));
         let mut opened = opened.map_err(|e| open_error(format!("{e:#}\n{said}")))?;
@@ -49,6 +50,7 @@ impl PolicyObject {
         let own = Btf::from_path(path).map_err(|e| open_error(format!("{e:#}")))?;
         let (_, counts) = schema::read(&own, name, hooks.keys().cloned().collect())
             .map_err(|e| open_error(e.to_string()))?;
+        file.unchanged()?;
         attach::choose(&mut opened, &hooks);
         for mut map in opened.maps_mut() {
             if let Some(core) = shared.get(map.name().to_string_lossy().as_ref()) {
@@ -146,6 +148,11 @@ impl PolicyObject {
         }
     }
 
+    /// Are its programs attached?
+    pub fn is_attached(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// Attaches the chosen programs, once.
     pub fn attach(&mut self, pins: &Pins) -> Result<(), BpfError> {
         if !self.links.is_empty() {
@@ -162,6 +169,11 @@ impl PolicyObject {
         }
         self.links.hold(links, pins);
         Ok(())
+    }
+
+    /// It takes over from another object of the same policy, whose pins stand until it is in force.
+    pub fn succeed(&mut self, name: &str, generation: u32) {
+        self.links = Links::new(&format!("{name}.{generation}"));
     }
 
     /// Pins what is attached.

@@ -44,6 +44,8 @@ trait Daemon {
     fn pause(&self, nanoseconds: u64) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn resume(&self) -> zbus::Result<String>;
+    #[zbus(allow_interactive_auth)]
+    fn reload(&self) -> zbus::Result<String>;
     fn actions(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn version(&self) -> zbus::Result<String>;
@@ -152,6 +154,11 @@ impl Client {
     /// Resume: acting as a whole.
     pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         document(self.wait(self.proxy.resume()))
+    }
+
+    /// Reload: what has changed.
+    pub fn reload<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        document(self.wait(self.proxy.reload()))
     }
 
     /// Actions: acting as a whole.

@@ -17,6 +17,7 @@ mod pause;
 mod policies;
 mod profiles;
 mod record;
+mod reload;
 mod report;
 mod screen;
 mod status;
@@ -84,6 +85,7 @@ enum Command {
     Report(report::Report),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Reload(reload::Reload),
     Policies(policies::Policies),
     Profiles(profiles::Profiles),
     Check(check::Check),
@@ -148,6 +150,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(it) => it.run(cli.json),
         Command::Pause(it) => it.run(cli.json),
         Command::Resume(it) => it.run(cli.json),
+        Command::Reload(it) => it.run(cli.json),
         Command::Policies(it) => it.run(&screen, cli.json),
         Command::Profiles(it) => it.run(&screen, cli.json),
         Command::Check(it) => it.run(cli.json),

@@ -54,6 +54,11 @@ impl Acting {
         }
     }
 
+    /// So much may be done from now on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.guards.limit(limits);
+    }
+
     /// These policies are in force on a cgroup from now on, and no others.
     pub fn bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
         self.step(Input::Bound { cgroup, path, policies });

@@ -71,6 +71,11 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
     },
+    /// Read configuration, profiles and policy objects again.
+    Reload {
+        /// Who asks.
+        caller: Caller,
+    },
     /// Acting as a whole: paused or not, and the counts.
     Actions,
 }

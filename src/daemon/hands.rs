@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::told;
-use crate::bpf::{Kernel, Loaded, Loading};
+use crate::bpf::catalog::ObjectFile;
+use crate::bpf::{BpfError, Kernel, Loaded, Loader, Loading};
 use crate::cgroup::{memory, mount, record};
 use crate::engine::{Effect, Need};
 use crate::names::{CgroupId, CgroupPath};
@@ -96,6 +97,13 @@ impl Hands {
         match effect {
             Effect::Put { slot, policies } => {
                 self.holds.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
+                let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
+                put.map_err(|e| {
+                    self.unfilled.insert(slot, text(&e));
+                    text(&e)
+                })
+            }
+            Effect::Refill { slot, policies } => {
                 let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
                 put.map_err(|e| {
                     self.unfilled.insert(slot, text(&e));
@@ -217,6 +225,25 @@ impl Hands {
     /// Takes what was loaded beside the loop.
     pub fn loaded(&mut self, policy: Loaded) {
         self.kernel.loaded(policy);
+    }
+
+    /// What loads policies beside the loop, for [`Hands::replace`].
+    pub fn loader(&self) -> Result<Loader, BpfError> {
+        self.kernel.loader()
+    }
+
+    /// Policies are these files' objects from here on; what they replace stays in force until [`Hands::retire`].
+    pub fn replace(
+        &mut self,
+        files: BTreeMap<String, ObjectFile>,
+        loaded: Vec<Loaded>,
+    ) -> Result<(), BpfError> {
+        self.kernel.replace(files, loaded)
+    }
+
+    /// Ends what was replaced.
+    pub fn retire(&mut self) {
+        self.kernel.retire();
     }
 
     /// How many events of the kernel were lost so far.

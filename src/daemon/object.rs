@@ -233,6 +233,16 @@ impl Object {
         self.ask(Command::Resume { caller: permit.caller }).await
     }
 
+    #[zbus(out_args("changes"))]
+    async fn reload(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Refusal> {
+        let permit = self.authority.permit(Deed::Manage, None, connection, &header).await?;
+        self.ask(Command::Reload { caller: permit.caller }).await
+    }
+
     #[zbus(out_args("actions"))]
     async fn actions(
         &self,

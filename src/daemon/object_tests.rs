@@ -84,7 +84,7 @@ fn the_shipped_xml_is_what_the_object_says_of_itself() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
-    assert_eq!(outline(SHIPPED).len(), 10 + 2 + 3);
+    assert_eq!(outline(SHIPPED).len(), 11 + 2 + 3);
 }
 
 #[tokio::test]
@@ -112,7 +112,8 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
     assert_eq!(call(&client, "Pause", &(5_000_000_000u64,)).await.unwrap(), "answer 7");
     assert_eq!(call(&client, "Resume", &()).await.unwrap(), "answer 8");
     assert_eq!(call(&client, "Actions", &()).await.unwrap(), "answer 9");
-    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 10");
+    assert_eq!(call(&client, "Reload", &()).await.unwrap(), "answer 10");
+    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 11");
     let caller = Caller::Administrator(nix::unistd::geteuid().as_raw());
     let cgroup = CgroupPath::parse("/a.slice").unwrap();
     let id = ContainerId::parse("1f2e").unwrap();
@@ -135,6 +136,7 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
             Command::Pause { for_ns: 5_000_000_000, caller },
             Command::Resume { caller },
             Command::Actions,
+            Command::Reload { caller },
             Command::Policies,
         ]
     );

@@ -64,6 +64,8 @@ impl Daemon {
                 self.acting.resume();
                 json(&self.actions_report())
             }
+            // The loop's own: it takes its time beside it.
+            Command::Reload { .. } => Err(Refusal::Failed("not here".to_owned())),
             Command::Actions => json(&self.actions_report()),
         }
     }
@@ -308,6 +310,6 @@ fn missing(report: &BindingReport) -> Vec<String> {
     report.policies.iter().flat_map(of).collect()
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, Refusal> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<String, Refusal> {
     serde_json::to_string(value).map_err(|e| Refusal::Failed(e.to_string()))
 }

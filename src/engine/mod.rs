@@ -2,6 +2,7 @@
 //! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
 
 mod describe;
+mod renew;
 mod slots;
 mod step;
 #[cfg(test)]
@@ -69,6 +70,14 @@ pub enum Input {
     },
     /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
     Announce(bool),
+    /// Policies, profiles or what may be asked for have changed; `replaced` are policies whose objects are others now,
+    /// which hold no parameters yet.
+    Renew {
+        /// From now on.
+        means: Means,
+        /// Names of policies.
+        replaced: BTreeSet<String>,
+    },
     /// We are about to end, and no successor follows.
     Stop,
 }
@@ -84,6 +93,13 @@ pub enum Effect {
         /// The slot.
         slot: u32,
         /// Policy names and the bytes of their parameters.
+        policies: Vec<(String, Vec<u8>)>,
+    },
+    /// Write the parameters of a slot in use once more, into the objects that have none yet.
+    Refill {
+        /// The slot.
+        slot: u32,
+        /// Names and parameters of policies whose objects are others now.
         policies: Vec<(String, Vec<u8>)>,
     },
     /// Empty a slot that nobody is bound to any more.
@@ -278,6 +294,11 @@ impl World {
     /// The path of a cgroup we know.
     pub fn path_of(&self, cgroup: CgroupId) -> Option<CgroupPath> {
         self.cgroups.get(&cgroup).map(|c| c.path.clone())
+    }
+
+    /// What can be used.
+    pub fn catalog(&self) -> &Catalog {
+        &self.means.catalog
     }
 
     /// The faults of a request that would be asked for now, without asking.

@@ -97,6 +97,17 @@ impl Slots {
         self.never_used < self.most || !self.free.is_empty()
     }
 
+    /// What is in use, by slot.
+    pub fn used(&self) -> impl Iterator<Item = (u32, &Content)> {
+        self.used.iter().map(|(slot, (content, _))| (*slot, content))
+    }
+
+    /// Are there as many left as are in use, so that each could be moved?
+    pub fn half_free(&self) -> bool {
+        let used = u32::try_from(self.used.len()).unwrap_or(u32::MAX);
+        used <= self.most.saturating_sub(used)
+    }
+
     /// Everything that is in use, for deciding what must be attached.
     pub fn contents(&self) -> impl Iterator<Item = &Content> {
         self.used.values().map(|(content, _)| content)

@@ -12,11 +12,11 @@ struct Exhausted;
 
 /// What a change of binding leaves to do after everything new is in force.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     /// New slots.
-    first: Vec<Effect>,
+    pub(super) first: Vec<Effect>,
     /// Binding, registering, recording, telling.
-    then: Vec<Effect>,
+    pub(super) then: Vec<Effect>,
     /// Clearing what nobody holds any more.
     last: Vec<Effect>,
 }
@@ -39,6 +39,7 @@ impl World {
             Input::Vanished(cgroup) => self.vanished(cgroup, &mut work),
             Input::Adopt { cgroup, path, requests } => self.ask(cgroup, path, requests, &mut work),
             Input::Announce(all) => self.announce = all,
+            Input::Renew { means, replaced } => self.renew(means, &replaced, &mut work),
             Input::Stop => self.stop(&mut work),
         }
         let mut effects = self.order(work);
@@ -149,7 +150,13 @@ impl World {
         }
     }
 
-    fn register_anew(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, work: &mut Work) {
+    pub(super) fn register_anew(
+        &mut self,
+        unit: &UnitName,
+        path: &CgroupPath,
+        request: &Request,
+        work: &mut Work,
+    ) {
         let old = self.units.remove(unit);
         let mut resolved = self.resolve(std::slice::from_ref(request));
         complain(path, Some(unit.as_str()), &resolved, work);
@@ -234,7 +241,7 @@ impl World {
     }
 
     /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
-    fn settle(&mut self, id: CgroupId, work: &mut Work) {
+    pub(super) fn settle(&mut self, id: CgroupId, work: &mut Work) {
         let Some(mut cgroup) = self.cgroups.remove(&id) else { return };
         let mut resolved = self.resolve(&cgroup.requests);
         let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());

@@ -68,6 +68,8 @@ struct Model {
     registered: BTreeMap<CgroupPath, u32>,
     records: BTreeMap<CgroupPath, Vec<Request>>,
     need: Need,
+    /// Slots in use whose parameters an object that replaced another does not have yet.
+    unfilled: BTreeSet<u32>,
     /// Requests that found no slot; anything else must not fail.
     failed: usize,
 }
@@ -79,7 +81,16 @@ impl Model {
                 Effect::Put { slot, policies } => {
                     assert!(self.slots.insert(slot, policies).is_none(), "slot {slot} was in use");
                 }
+                Effect::Refill { slot, policies } => {
+                    let content = &self.slots[&slot];
+                    assert!(
+                        policies.iter().all(|policy| content.contains(policy)),
+                        "{policies:?} {content:?}"
+                    );
+                    self.unfilled.remove(&slot);
+                }
                 Effect::Clear { slot } => {
+                    self.unfilled.remove(&slot);
                     assert!(!self.bound.values().any(|s| *s == slot), "slot {slot} is still bound");
                     assert!(!self.registered.values().any(|s| *s == slot), "slot {slot} is still registered");
                     assert!(self.slots.remove(&slot).is_some());
@@ -108,6 +119,7 @@ impl Model {
 
     /// Nothing is bound before what it needs is in place.
     fn attached(&self, slot: u32) {
+        assert!(!self.unfilled.contains(&slot), "slot {slot} is yet to be filled again");
         let content = self.slots.get(&slot).expect("the slot is filled");
         assert!(
             content.iter().all(|(name, _)| self.need.policies.contains(name)),
@@ -119,7 +131,57 @@ impl Model {
 }
 
 fn run(world: &mut World, model: &mut Model, input: Input) {
+    if let Input::Renew { replaced, .. } = &input {
+        let holds = |content: &[(String, Vec<u8>)]| content.iter().any(|(name, _)| replaced.contains(name));
+        model.unfilled = model.slots.iter().filter(|(_, c)| holds(c)).map(|(slot, _)| *slot).collect();
+    }
     model.perform(world.step(input));
+    assert_eq!(model.unfilled, BTreeSet::new());
+}
+
+fn renew(min: &str, replaced: &[&str]) -> Input {
+    let mut means = means();
+    means.catalog.policies.get_mut("deny").unwrap().params[1].default = Some(min.to_owned());
+    Input::Renew { means, replaced: replaced.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+#[test]
+fn an_object_that_replaces_another_has_all_its_parameters_and_whoever_is_bound_is_bound_again() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, ask(1, Origin::Operator, "deny limit=1M; observe"));
+    run(&mut world, &mut model, ask(2, Origin::Operator, "observe"));
+    run(&mut world, &mut model, unit("x.service", None, Some("deny limit=1M")));
+    let before = model.clone();
+    let effects = world.step(renew("0", &["deny"]));
+    let kinds = |wanted: fn(&Effect) -> bool| effects.iter().filter(|e| wanted(e)).count();
+    assert_eq!(kinds(|e| matches!(e, Effect::Refill { policies, .. } if policies.len() == 1)), 2);
+    assert_eq!(kinds(|e| matches!(e, Effect::Bind { cgroup: CgroupId(1), .. })), 1);
+    assert_eq!(
+        kinds(|e| matches!(e, Effect::Bind { .. } | Effect::Attached { .. } | Effect::Detached { .. })),
+        1
+    );
+    assert_eq!(kinds(|e| matches!(e, Effect::Put { .. } | Effect::Clear { .. })), 0);
+    model.perform(effects);
+    assert_eq!(model, before);
+}
+
+#[test]
+fn what_means_something_else_now_is_moved() {
+    let (mut world, mut model) = (World::new(means()), Model::default());
+    run(&mut world, &mut model, ask(1, Origin::Operator, "deny limit=1M"));
+    run(&mut world, &mut model, unit("x.service", None, Some("deny limit=1M")));
+    let before = model.clone();
+    run(&mut world, &mut model, renew("4096", &["deny"]));
+    assert_ne!(model.bound, before.bound);
+    assert_ne!(model.registered, before.registered);
+    assert_eq!(model.slots.len(), 1);
+    let mut gone = means();
+    gone.catalog.policies.remove("deny");
+    run(&mut world, &mut model, Input::Renew { means: gone, replaced: BTreeSet::new() });
+    assert_eq!((model.bound.len(), model.registered.len(), model.slots.len()), (0, 0, 0));
+    assert_eq!(world.describe()[0].state, "refused");
+    run(&mut world, &mut model, renew("0", &[]));
+    assert_eq!((&model.bound.len(), &model.registered.len()), (&1, &1));
 }
 
 #[test]
@@ -281,6 +343,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         prop::option::of(Just("observe")).prop_map(|line| unit("y.service", None, line)),
         Just(Input::UnitForgotten(UnitName::parse("y.service").unwrap())),
         any::<bool>().prop_map(Input::Announce),
+        prop::sample::select(vec![("0", vec!["deny"]), ("0", vec![]), ("4096", vec!["deny", "observe"])])
+            .prop_map(|(min, replaced)| renew(min, &replaced)),
     ]
 }
 

@@ -75,6 +75,11 @@ pub struct Guards {
 }
 
 impl Guards {
+    /// Other limits from now on; what was done so far counts under them.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// With these limits.
     pub fn new(limits: Limits) -> Self {
         Guards { limits, ..Guards::default() }

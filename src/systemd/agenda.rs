@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn news_without_end_do_not_keep_a_survey_from_its_end() {
         let mut agenda = Agenda::default();
-        ["a", "b"].map(|name| agenda.add(unit(name), Urgency::Survey, true));
+        for name in ["a", "b"] {
+            agenda.add(unit(name), Urgency::Survey, true);
+        }
         for _ in 0..3 {
             agenda.add(unit("busy"), Urgency::News, false);
             let some = asked(&mut agenda);
@@ -169,7 +171,9 @@ mod tests {
         assert!(!agenda.is_surveyed(), "no answer has counted");
         assert_eq!(asked(&mut agenda).len(), 3);
         agenda.add(unit("busy"), Urgency::News, false);
-        ["a", "b"].map(|name| assert!(agenda.answered(&unit(name))));
+        for name in ["a", "b"] {
+            assert!(agenda.answered(&unit(name)));
+        }
         assert!(agenda.is_surveyed() && !agenda.is_empty());
     }
 

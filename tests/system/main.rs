@@ -27,6 +27,7 @@ mod oom;
 mod pages;
 mod protect;
 mod reclaim;
+mod reload;
 mod restart;
 mod slow;
 mod soak;

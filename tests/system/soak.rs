@@ -10,17 +10,12 @@ use std::time::Duration;
 
 use crate::support::{
     HOOK, PROGRAMS, Scene, active, another_daemon_after, greedy_asked, greedy_starts, nothing_is_left,
-    passed_over, sh, status, try_sh, unit_in_state, wait_for,
+    passed_over, sh, soak, status, try_sh, unit_in_state, wait_for,
 };
-
-/// How many rounds, in percent of a long run.
-fn share() -> usize {
-    std::env::var("MEMCG_BPF_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
 
 /// So many in a long run, and at least `few`.
 fn rounds(many: usize, few: usize) -> usize {
-    (many * share() / 100).max(few)
+    (many * soak() / 100).max(few)
 }
 
 /// Something that goes on beside the test, and can be held still.
@@ -159,7 +154,8 @@ fn bindings_are_what_their_carriers_say_however_often_the_daemon_is_killed() {
         });
         let _still = [&units, &engine].map(|churn| churn.gate.lock().unwrap_or_else(PoisonError::into_inner));
         let expected = carriers();
-        wait_for(&format!("round {round}: {expected:?}"), || (bindings() == expected).then_some(()));
+        println!("round {round}");
+        wait_for(&format!("{expected:?}"), || (bindings() == expected).then_some(()));
     }
     drop((units, engine));
     let denied = active("/mpalone.slice/mpgreedy.service").counters["growth_denied"];

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, sh, try_sh};
+use super::{patience, sh, try_sh};
 
 /// Names of our programs and maps in the kernel, as patterns of grep.
 const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z]+|\\.data\\.memcg|place|params|scratch|state|ticking|seen_[a-z]+)$";
@@ -10,7 +10,7 @@ const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]
 /// Waits until nothing of ours is left; the kernel frees maps some time after their last user is gone.
 pub fn nothing_is_left() {
     let began = Instant::now();
-    while !residue().is_empty() && began.elapsed() < PATIENCE {
+    while !residue().is_empty() && began.elapsed() < patience() {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(residue(), "");

@@ -1,0 +1,59 @@
+//! `memcg-bpf reload`: files read again while everything stays in force.
+
+use clap::Args;
+
+use super::Answer;
+use super::client::Client;
+use super::screen::{json, one_line};
+use crate::report::ReloadReport;
+
+/// Have memcg-bpfd read its configuration, profiles and policy objects again
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  memcg-bpf reload              the same as: systemctl reload memcg-bpfd
+
+Policies stay in force meanwhile; an object that is replaced goes when its successor is in force.
+If there is a new mistake in any of the files, it is told and nothing is changed.
+Unit files are systemd's to read: systemctl daemon-reload.")]
+pub(super) struct Reload {}
+
+impl Reload {
+    pub fn run(&self, as_json: bool) -> anyhow::Result<Answer> {
+        let report: ReloadReport = Client::connect()?.reload()?;
+        let text = if as_json { json(&report)? } else { in_words(&report) };
+        Ok(Answer { good: report.faults.is_empty(), ..Answer::good(text) })
+    }
+}
+
+fn in_words(report: &ReloadReport) -> String {
+    let mut text = format!("Read again: {}.\n", one_line(&report.summary()));
+    for fault in &report.faults {
+        text.push_str(&format!("Not in force any more: {}\n", one_line(fault)));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("Note: {}\n", one_line(note)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_told_and_what_was_lost() {
+        assert_eq!(in_words(&ReloadReport::default()), "Read again: nothing has changed.\n");
+        let report = ReloadReport {
+            replaced: vec!["deny".into(), "oom".into()],
+            removed: vec!["x".into()],
+            configuration: true,
+            faults: vec!["/a: unknown policy 'x'".into()],
+            ..ReloadReport::default()
+        };
+        assert_eq!(
+            in_words(&report),
+            "Read again: replaced the policies deny, oom; removed x; the configuration has changed.\n\
+             Not in force any more: /a: unknown policy 'x'\n"
+        );
+    }
+}

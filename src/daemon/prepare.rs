@@ -1,0 +1,91 @@
+//! What is found out and loaded before anybody can ask for anything.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::config::Config;
+use super::logging::Level;
+use super::requests;
+use crate::bpf::catalog::Objects;
+use crate::bpf::{Kernel, catalog, kernel, profiles};
+use crate::cgroup::{memory, mount};
+use crate::engine::Means;
+use crate::policy::catalog::Catalog;
+use crate::policy::layer::Allow;
+use crate::report::KernelReport;
+
+/// The hook whose verdict holds from the first instruction.
+const GROWTH: &str = "growth";
+
+/// What is found out and loaded before anybody can ask for anything.
+pub struct Prepared {
+    pub objects: Objects,
+    pub report: KernelReport,
+    pub kernel: Kernel,
+    pub means: Means,
+    pub machine: u64,
+    pub config: Config,
+    /// What was wrong with files, and is known.
+    pub told: Vec<String>,
+}
+
+/// In the order in which it is needed; an error says that this machine or its set-up cannot.
+pub fn prepare(level: &Level) -> Result<Prepared> {
+    mount::check()?;
+    let (config, warnings) = Config::load(Path::new("/"));
+    level.set(config.log_level);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let objects = installed();
+    let report = kernel::probe(&objects)?;
+    let machine = memory::machine().context("reading the machine's memory")?;
+    let mut kernel =
+        Kernel::open(Path::new(catalog::CORE_OBJECT), objects.files.clone(), machine, memory::page())?;
+    if let Some(own) = requests::own()
+        && let Ok(id) = mount::id(&own)
+    {
+        kernel.exempt(id, &own)?;
+    }
+    // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
+    // What only looks and asks may come some moments late (ahead.rs); what refuses may not.
+    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH)) {
+        if let Err(error) = kernel.load_policy(policy) {
+            // Whoever asks for it hears of it.
+            tracing::debug!("{error}");
+        }
+    }
+    // Only now: where core itself cannot be had, that is the one thing to say.
+    objects.errors.iter().for_each(|error| tracing::error!("{error}"));
+    let (means, faults) = means(&objects, &report, &config);
+    faults.iter().for_each(|fault| tracing::warn!("{fault}"));
+    let told = [warnings, objects.errors.clone(), faults].concat();
+    Ok(Prepared { objects, report, kernel, means, machine, config, told })
+}
+
+/// All policy objects there are.
+pub fn installed() -> Objects {
+    let dirs: Vec<PathBuf> = catalog::POLICY_DIRS.iter().map(PathBuf::from).collect();
+    catalog::load(Path::new(catalog::CORE_OBJECT), &dirs)
+}
+
+/// Policies, and which of the hooks they want this kernel offers; and what is wrong with profiles.
+pub fn means(objects: &Objects, report: &KernelReport, config: &Config) -> (Means, Vec<String>) {
+    let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for policy in objects.hooks.keys() {
+        for hook in objects.wanted(policy) {
+            let list = if objects.offered(policy, &hook, report) { &mut offered } else { &mut missing };
+            list.entry(policy.clone()).or_default().push(hook);
+        }
+    }
+    let (profiles, faults) = profiles::load(Path::new("/"));
+    let means = Means {
+        catalog: Catalog { policies: objects.schemas.clone(), profiles },
+        allow: Allow { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
+        counting: objects.counting(),
+        offered,
+        missing,
+    };
+    (means, faults.iter().map(ToString::to_string).collect())
+}
