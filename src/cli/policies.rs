@@ -9,19 +9,28 @@ use clap_complete::engine::ArgValueCandidates;
 use super::screen::{Screen, complain, json, one_line, wrapped};
 use super::{Answer, completion};
 use crate::bpf::catalog::{CORE_OBJECT, Objects, POLICY_DIRS, load};
-use crate::bpf::kernel;
+use crate::bpf::{BpfError, Kernel, kernel};
+use crate::cgroup::memory;
+use crate::names::shown;
 use crate::policy::schema::PolicySchema;
 use crate::report::{KernelReport, PolicyInForce, PolicyReport};
+
+/// Characters of a line of the verifier's log, in which the object's own words stand.
+const LOG_LINE_MAX: usize = 500;
 
 /// List the policies that can be used, with their parameters
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf policies
-  memcg-bpf policies deny")]
+  memcg-bpf policies deny
+  sudo memcg-bpf policies mine --load      what the kernel's verifier says of it")]
 pub(super) struct Policies {
     /// Only this policy
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(completion::policy_names))]
     name: Option<String>,
+    /// Also load it into this kernel, attach nothing, and print the verifier's log if it is refused
+    #[arg(long, requires = "name")]
+    load: bool,
     #[command(flatten)]
     objects: ObjectDir,
 }
@@ -40,11 +49,15 @@ impl ObjectDir {
         ObjectDir { objects: None }
     }
 
+    fn core(&self) -> PathBuf {
+        self.objects.as_ref().map_or_else(|| PathBuf::from(CORE_OBJECT), |dir| dir.join("core.bpf.o"))
+    }
+
     /// Reads all objects; bad ones are errors inside.
     pub fn read(&self) -> Objects {
         match &self.objects {
-            Some(dir) => load(&dir.join("core.bpf.o"), &[dir.join("policies")]),
-            None => load(Path::new(CORE_OBJECT), &POLICY_DIRS.map(PathBuf::from)),
+            Some(dir) => load(&self.core(), &[dir.join("policies")]),
+            None => load(&self.core(), &POLICY_DIRS.map(PathBuf::from)),
         }
     }
 }
@@ -98,6 +111,9 @@ impl Policies {
                 let known: Vec<&str> = objects.schemas.keys().map(String::as_str).collect();
                 anyhow::bail!("there is no policy '{}'; there are: {}", one_line(name), known.join(", "));
             }
+            if self.load {
+                try_load(&self.objects.core(), &objects, name)?;
+            }
         }
         let text = match (as_json, reports.is_empty()) {
             (true, _) => json(&reports)?,
@@ -111,6 +127,17 @@ impl Policies {
         };
         Ok(Answer { good: objects.errors.is_empty(), ..Answer::good(text) })
     }
+}
+
+/// Fails, with the verifier's log on stderr, when the kernel refuses the policy. Nothing of it stays.
+fn try_load(core: &Path, objects: &Objects, name: &str) -> anyhow::Result<()> {
+    let (machine, page) = (memory::machine()?, memory::page());
+    let loaded =
+        Kernel::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
+    if let Err(BpfError::Load { log, .. }) = &loaded {
+        log.lines().for_each(|line| complain(&format!("{}\n", shown(line, LOG_LINE_MAX))));
+    }
+    Ok(loaded?)
 }
 
 /// The objects as the daemon would report them.

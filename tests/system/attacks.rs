@@ -125,6 +125,7 @@ fn fifty_attempts_by_those_without_privilege_are_refused_and_change_nothing() {
         (User, format!("{BUS} Explain s {victim}")),
         (User, format!("{BUS} Pause t 0")),
         (User, format!("{BUS} Resume")),
+        (User, format!("{BUS} Reload")),
         (NamespaceRoot, format!("{BUS} Attach ss {victim} 'deny limit=1M'")),
         (NamespaceRoot, format!("{BUS} Pause t 0")),
         (User, "timeout 20 busctl monitor --system org.memcg.Bpf1".to_owned()),

@@ -252,6 +252,7 @@ fn every_command_speaks_json_with_the_fields_that_are_documented() {
         ("check 'deny limt=1M'", 1, "wrong sentence line word message at"),
         ("pause --for 1min", 0, acting),
         ("resume", 0, acting),
+        ("reload", 0, "replaced added removed profiles configuration faults notes"),
         ("doctor", 0, "check verdict says"),
         ("detach mpjson.service", 0, ""),
     ] {

@@ -72,7 +72,7 @@ fn profiles_and_configuration_count_from_a_reload_on() {
     fs::write(profile, "[Profile]\nPolicy=deny limit=32M\n").unwrap();
     fs::write("/etc/memcg-bpf/memcg-bpf.conf.d/mp.conf", "[Annotations]\nAllowPolicies=observe\n").unwrap();
     let said =
-        sh("systemctl reload memcg-bpfd && journalctl -q -o cat -n 1 -u memcg-bpfd --grep 'read again'");
+        sh("systemctl reload memcg-bpfd && journalctl -q -o cat -n 1 -t memcg-bpfd --grep 'read again'");
     assert_eq!(said, "read again: took other profiles: mpgold; the configuration has changed");
     assert_eq!(limit(active("/system.slice/mpgold.service")).as_deref(), Some("32M"));
     let bundle = scene.bundle("files").annotation("memcg.bpf/policy", "deny limit=64M").hook("createRuntime");
@@ -119,6 +119,22 @@ fn a_reload_with_a_mistake_in_it_changes_nothing_and_says_which() {
         assert_ne!(by_systemd.status, 0);
         assert_eq!(find(cgroup).unwrap().state, "active");
     }
+    // One that reads well, and that the kernel refuses; its verifier says why to who asks.
+    let astray = "/etc/memcg-bpf/policies/astray.bpf.o";
+    sh(&format!("cp /data/policies/astray.bpf.o {astray}"));
+    scene.at_end(format!("rm -f {astray}"));
+    let refused = format!("the kernel refused {astray}: ");
+    let (reload, load) = (try_sh("memcg-bpf reload"), try_sh("memcg-bpf policies astray --load"));
+    assert!(reload.err.starts_with(&format!("memcg-bpf: nothing was changed: {refused}")), "{}", reload.err);
+    assert!(load.status == 1 && load.err.contains(&format!("memcg-bpf: {refused}")), "{}", load.err);
+    assert!(
+        load.err.contains("END PROG LOAD LOG") && load.err.contains("invalid mem access"),
+        "{}",
+        load.err
+    );
+    assert_eq!(try_sh("memcg-bpf policies deny --load").status, 0);
+    assert_eq!(find(cgroup).unwrap().state, "active");
+    sh(&format!("rm {astray}"));
     assert_eq!(sh("memcg-bpf reload"), "Read again: nothing has changed.");
     scene.end();
 }
