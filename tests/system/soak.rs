@@ -38,8 +38,8 @@ impl Churn {
                     let _open = held.lock().unwrap_or_else(PoisonError::into_inner);
                     step(round);
                 }
-                // Whoever waits at the gate gets its turn.
-                sleep(Duration::from_millis(20));
+                // Whoever waits at the gate gets its turn, and the emulated machine time for something else.
+                sleep(Duration::from_millis(400));
             }
         });
         Churn { gate, over, thread: Some(thread) }
