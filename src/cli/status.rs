@@ -93,7 +93,7 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
     if sorted.iter().all(|report| report.last_action.is_none()) {
         rows.iter_mut().for_each(|row| drop(row.remove(5)));
     }
-    let mut text = fitted(&rows, &["CGROUP", "FROM", "REFUSED"], screen);
+    let mut text = fitted(&rows, &["CGROUP", "FROM", "LAST ACTION", "REFUSED"], screen);
     for report in sorted.iter().filter(|report| !changed(report).is_empty()) {
         text.push_str(&format!("\n{}:\n", name_of(report)));
         for line in changed(report) {
