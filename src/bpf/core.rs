@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use libbpf_rs::{Btf, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut};
+use libbpf_rs::{
+    Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut,
+};
 
 use super::ahead::{Loaded, Loader, Loading, copies};
 use super::attach::{self, Candidates};
@@ -234,9 +236,12 @@ impl Kernel {
 
     fn prepare(&self, path: &CgroupPath, slot: u32, flags: u32) -> Result<(), BpfError> {
         let key = shared::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
-        self.map("memcg_prepared")?
-            .update(&key, &shared::binding(slot, flags), MapFlags::ANY)
-            .map_err(|why| BpfError::Map { map: "memcg_prepared", why })
+        self.map("memcg_prepared")?.update(&key, &shared::binding(slot, flags), MapFlags::ANY).map_err(
+            |why| match why.kind() {
+                ErrorKind::TooBig => BpfError::Registrations(path.clone()),
+                _ => BpfError::Map { map: "memcg_prepared", why },
+            },
+        )
     }
 
     /// Forgets a registration; one that does not exist is no error.

@@ -48,6 +48,11 @@ pub enum BpfError {
     /// A program could not be started, or run.
     #[error("running {program}: {why}")]
     Run { program: &'static str, why: std::io::Error },
+    /// There are as many registrations as there can be.
+    #[error(
+        "{0} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears"
+    )]
+    Registrations(CgroupPath),
     /// The path does not fit a registration.
     #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
     PathTooLong(CgroupPath),
