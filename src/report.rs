@@ -50,7 +50,7 @@ pub struct BindingReport {
     /// The knobs that policies want something of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub knobs: Vec<KnobReport>,
-    /// What became of what policies asked for here, since the daemon's start: `done`, `dry-run`, `refused`, `failed`.
+    /// What became of what policies asked for here, since the daemon's start: as in [`ActionReport::outcome`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub actions: BTreeMap<String, u64>,
     /// The last of them.
@@ -81,7 +81,7 @@ pub struct ActionReport {
     pub policy: String,
     /// `memory.high`, `memory.low`, `cgroup.freeze`, `memory.reclaim` or `kill`.
     pub verb: String,
-    /// `done`, `dry-run`, `refused` or `failed`.
+    /// `done`, `dry-run`, `refused`, `failed` or `gone`.
     pub outcome: String,
     /// The knob before; for `memory.reclaim` and `kill`, memory.current before. In bytes.
     pub from: u64,
@@ -106,8 +106,11 @@ pub struct ActionsReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_for: Option<u64>,
     /// Since the daemon's start: `done`, `dry-run`, `refused`, `failed`, `stale` (the policy was not in force any more),
-    /// `lost` (the ring buffer was full).
+    /// `gone` (the cgroup went away first), `lost` (the ring buffer was full).
     pub counts: BTreeMap<String, u64>,
+    /// How often the kernel could not tell of a cgroup since the daemon's start, because the ring buffer was full.
+    #[serde(default)]
+    pub events_lost: u64,
 }
 
 /// What `Reload` found different from before. What is not listed is as it was.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::knob::{Mode, open};
 use super::memory::usage;
+use super::record::is_gone;
 use crate::names::{CgroupId, CgroupPath};
 
 /// What it gave: memory.current before and after, and whether it was less than asked for.
@@ -17,7 +18,8 @@ pub struct Reclaimed {
     pub short: bool,
 }
 
-/// Asks the kernel to take `bytes` from the cgroup. Blocks until it has; the time is charged to us.
+/// Asks the kernel to take `bytes` from the cgroup. Blocks until it has; the time is charged to us. Not found: the cgroup
+/// is gone.
 pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u8>) -> io::Result<Reclaimed> {
     let before = usage(path)?;
     let ask = |text: &str| {
@@ -34,6 +36,7 @@ pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u
     let short = match done {
         Ok(()) => false,
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => true,
+        Err(e) if is_gone(&e) => return Err(io::ErrorKind::NotFound.into()),
         Err(e) => return Err(e),
     };
     Ok(Reclaimed { before, after: usage(path)?, short })

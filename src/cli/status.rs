@@ -109,13 +109,21 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
     text
 }
 
-/// What nothing else shows: wishes of policies that never became an action.
+/// What nothing else shows: wishes of policies that never became an action, and what the kernel could not tell.
 fn uncounted(actions: &ActionsReport) -> String {
+    let mut text = String::new();
     let lost = actions.counts.get("lost").copied().unwrap_or(0);
-    if lost == 0 {
-        return String::new();
+    if lost > 0 {
+        text =
+            format!("\n{lost} actions that policies asked for were lost, because too many came at once.\n");
     }
-    format!("\n{lost} actions that policies asked for were lost, because too many came at once.\n")
+    if actions.events_lost > 0 {
+        text.push_str(&format!(
+            "\n{} events from the kernel were lost, because too many came at once; everything was looked at instead.\n",
+            actions.events_lost
+        ));
+    }
+    text
 }
 
 fn rows_of(report: &BindingReport, depth: usize, defaults: &Defaults) -> Vec<Vec<String>> {

@@ -62,6 +62,7 @@ impl Acting {
     /// These policies are in force on a cgroup from now on, and no others.
     pub fn bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
         self.step(Input::Bound { cgroup, path, policies });
+        self.forget_the_ungoverned(cgroup);
     }
 
     /// A cgroup is gone.
@@ -70,6 +71,14 @@ impl Acting {
         self.guards.forget(cgroup);
         self.tallies.forget(cgroup);
         self.reclaimed.remove(&cgroup);
+    }
+
+    /// Nobody tells of the end of a cgroup that has no policy and nothing to be put back.
+    pub(super) fn forget_the_ungoverned(&mut self, cgroup: CgroupId) {
+        // What is being taken from it is told in the end.
+        if !self.ledger.knows(cgroup) && self.reclaimed.get(&cgroup) != Some(&MAX) {
+            self.gone(cgroup);
+        }
     }
 
     /// What an earlier daemon recorded on a cgroup.

@@ -48,8 +48,8 @@ pub enum Done {
     Wrote(Write, Wrote),
     /// Of taking memory.
     Reclaimed(Action, CgroupPath, io::Result<Reclaimed>),
-    /// Of a kill: the story, or why it failed.
-    Killed(Killing, Result<killing::Story, String>),
+    /// Of a kill: the story, `None` when the cgroup was gone, or why it failed.
+    Killed(Killing, Result<Option<killing::Story>, String>),
 }
 
 impl Job {

@@ -53,8 +53,23 @@ struct Victim {
 }
 
 impl Killing {
-    /// Does it; in a dry run, only says what it would have been.
-    pub fn carry_out(&self) -> Result<Story, String> {
+    /// Does it; in a dry run, only says what it would have been. `None`: the cgroup is gone.
+    pub fn carry_out(&self) -> Result<Option<Story>, String> {
+        if !self.is_there() {
+            return Ok(None);
+        }
+        match self.attempt() {
+            Err(_) if !self.is_there() => Ok(None),
+            came => came.map(Some),
+        }
+    }
+
+    /// It may have waited for its turn, and another cgroup may have the path by now.
+    fn is_there(&self) -> bool {
+        mount::id(&self.path).is_ok_and(|id| id == self.action.cgroup)
+    }
+
+    fn attempt(&self) -> Result<Story, String> {
         let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
         for _ in 0..TRIES {
             let Some(victim) = self.choose() else {
@@ -110,12 +125,17 @@ impl Killing {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
+        // Once the victim is held, so that it is one of this cgroup's.
+        let ours =
+            || if self.is_there() { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::NotFound)) };
         let came = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
             (Some(cgroup), ..) => mount::id(cgroup).and_then(|id| {
+                ours()?;
                 let victims: Vec<u32> = tree::all(cgroup).iter().flat_map(victim::pids).collect();
                 told(&emptied(cgroup, &victims), || kill::cgroup(cgroup, id, self.grace))
             }),
             (None, Some(pid), Some(path)) => kill::Target::open(pid, path)
+                .and_then(|target| ours().map(|()| target))
                 .and_then(|target| told(&emptied(path, &[pid]), || kill::process(&target, self.grace))),
             _ => return Ok(None),
         };
@@ -204,6 +224,28 @@ fn told(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::CgroupId;
+    use crate::policy::action::Verb;
+
+    #[test]
+    fn who_has_the_path_of_a_cgroup_that_is_gone_is_left_alone() {
+        let (scope, select) = (Scope::Group, Select::Largest);
+        let action = Action {
+            cgroup: CgroupId(0),
+            policy: "oom".to_owned(),
+            time: 0,
+            verb: Verb::Kill { grace_ns: 0, scope, select },
+            numbers: [0; 4],
+            dry_run: false,
+            template: String::new(),
+        };
+        let grace = Duration::ZERO;
+        for path in ["/no/such", "/init.scope"] {
+            let path = CgroupPath::parse(path).unwrap();
+            let killing = Killing { action: action.clone(), path, scope, select, grace, own: None, most: 0 };
+            assert_eq!(killing.carry_out(), Ok(None));
+        }
+    }
 
     #[test]
     fn a_story_names_the_victim_and_the_first_of_the_others() {

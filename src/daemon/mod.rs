@@ -14,6 +14,7 @@ mod hands;
 mod jobs;
 mod killing;
 mod logging;
+mod lost;
 pub mod object;
 mod outcome;
 mod prepare;

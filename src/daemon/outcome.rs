@@ -9,9 +9,22 @@ use crate::names::CgroupPath;
 use crate::policy::action::{Action, Verb};
 use crate::units::human_bytes;
 
+/// Said of what came too late.
+const GONE: &str = "the cgroup went away before it was done";
+
 impl Acting {
     /// A job is done.
     pub fn done(&mut self, done: Done) {
+        let cgroup = match &done {
+            Done::Wrote(write, _) => write.cgroup,
+            Done::Reclaimed(action, ..) => action.cgroup,
+            Done::Killed(killing, _) => killing.action.cgroup,
+        };
+        self.account(done);
+        self.forget_the_ungoverned(cgroup);
+    }
+
+    fn account(&mut self, done: Done) {
         match done {
             Done::Wrote(write, wrote) => self.wrote(write, wrote),
             Done::Reclaimed(action, path, came) => {
@@ -26,7 +39,7 @@ impl Acting {
                         self.tell(Outcome::Done, &action, &path, (r.before, r.after), detail);
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        self.tallies.count_stale();
+                        self.tell(Outcome::Gone, &action, &path, (0, 0), GONE.to_owned());
                     }
                     Err(error) => {
                         self.tell(Outcome::Failed, &action, &path, (0, 0), error.to_string());
@@ -37,10 +50,11 @@ impl Acting {
                 let (action, path) = (&killing.action, &killing.path);
                 self.guards.kill_over(now(), action.cgroup, action.dry_run);
                 match came {
-                    Ok(story) => {
+                    Ok(Some(story)) => {
                         let outcome = if action.dry_run { Outcome::DryRun } else { Outcome::Done };
                         self.tell(outcome, action, path, (story.before, story.after), story.sentence);
                     }
+                    Ok(None) => self.tell(Outcome::Gone, action, path, (0, 0), GONE.to_owned()),
                     Err(why) => self.tell(Outcome::Failed, action, path, (0, 0), why),
                 }
             }
@@ -61,7 +75,10 @@ impl Acting {
                 tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.show(current));
                 Came::Foreign(current)
             }
-            Wrote::Gone => Came::Gone,
+            Wrote::Gone => {
+                self.note(Outcome::Gone, &write, value, GONE.to_owned());
+                Came::Gone
+            }
             Wrote::Failed(error) => {
                 self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
                 Came::Failed
@@ -116,5 +133,37 @@ impl Acting {
             detail,
             time: now(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ledger::Cause;
+    use crate::ledger::guard::Limits;
+    use crate::names::CgroupId;
+    use crate::policy::action::Knob;
+    use crate::report::BindingReport;
+
+    #[test]
+    fn what_comes_of_a_cgroup_that_is_gone_is_counted_and_nothing_of_it_is_kept() {
+        let mut acting = Acting::new(Limits::default(), 1 << 30, None);
+        let write = Write {
+            cgroup: CgroupId(7),
+            path: CgroupPath::parse("/gone").unwrap(),
+            knob: Knob::High,
+            expect: vec![1],
+            value: 2,
+            cause: Cause::ours("a test"),
+        };
+        acting.done(Done::Wrote(write, Wrote::Gone));
+        assert_eq!(acting.tallies.counts(0), BTreeMap::from([("gone".to_owned(), 1)]));
+        let acted = acting.take();
+        assert_eq!((acted.len(), acted[0].detail.as_str()), (1, GONE));
+        let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
+        acting.tallies.complete(&mut report);
+        assert_eq!((report.actions, report.last_action), (BTreeMap::new(), None));
     }
 }

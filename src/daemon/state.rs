@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::acting::Acting;
+use super::acting::{self, Acting};
 use super::hands::{Hands, News, Outcome};
+use super::lost::Lost;
 use super::object::Published;
 use crate::bpf::Event;
 use crate::bpf::catalog::Objects;
@@ -35,8 +36,8 @@ pub struct Daemon {
     pub specifiers: Specifiers,
     /// So many walks of the cgroup tree for records are still to be made.
     pub walks: u32,
-    /// Lost events we know of.
-    pub dropped: u64,
+    /// Losses we know of.
+    pub lost: Lost,
     /// Paths of transient units with a policy.
     pub transient: BTreeSet<CgroupPath>,
 }
@@ -57,7 +58,7 @@ impl Daemon {
             seen_running: BTreeMap::new(),
             specifiers: super::units::specifiers(),
             walks: 1,
-            dropped: 0,
+            lost: Lost::default(),
             transient: BTreeSet::new(),
         }
     }
@@ -112,6 +113,9 @@ impl Daemon {
             self.acting.ask(action);
         }
         self.tell_acted().await;
+        if let Some(lost) = self.lost.actions(self.hands.actions_dropped(), acting::now()) {
+            tracing::warn!("{lost} actions that policies asked for were lost, because too many came at once");
+        }
     }
 
     /// A signal for each thing done; its journal line is written already.
@@ -132,6 +136,7 @@ impl Daemon {
             paused: paused_for.is_some(),
             paused_for: paused_for.filter(|left| *left != MAX),
             counts: self.acting.tallies.counts(self.hands.actions_dropped()),
+            events_lost: self.hands.dropped(),
         }
     }
 
@@ -171,15 +176,13 @@ impl Daemon {
 
     /// When the ring buffer was full, what it would have told is looked up.
     pub async fn events_lost(&mut self) {
-        let dropped = self.hands.dropped();
-        if dropped == self.dropped {
+        let lost = self.lost.events(self.hands.dropped());
+        if lost == 0 {
             return;
         }
-        let lost = dropped.saturating_sub(self.dropped);
         tracing::warn!(
             "{lost} events from the kernel were lost, because too many came at once; looking at everything"
         );
-        self.dropped = dropped;
         let all: Vec<_> = self.world.cgroups().map(|(id, path)| (id, path.clone())).collect();
         for (id, path) in all {
             if mount::id(&path).ok() != Some(id) {

@@ -21,6 +21,8 @@ pub enum Outcome {
     Refused,
     /// The kernel did not go along.
     Failed,
+    /// Its cgroup went away first.
+    Gone,
 }
 
 impl Outcome {
@@ -31,6 +33,7 @@ impl Outcome {
             Outcome::DryRun => "dry-run",
             Outcome::Refused => "refused",
             Outcome::Failed => "failed",
+            Outcome::Gone => "gone",
         }
     }
 }
@@ -226,7 +229,7 @@ fn journal(acted: &Acted) {
     }
     match acted.outcome {
         Outcome::Done if acted.verb == "kill" => line!(warn),
-        Outcome::Done | Outcome::DryRun => line!(info),
+        Outcome::Done | Outcome::DryRun | Outcome::Gone => line!(info),
         Outcome::Refused | Outcome::Failed => line!(warn),
     }
 }

@@ -267,6 +267,11 @@ impl Ledger {
         effects
     }
 
+    /// Has this cgroup a policy, or something to be put back?
+    pub fn knows(&self, cgroup: CgroupId) -> bool {
+        self.books.contains_key(&cgroup)
+    }
+
     /// Is this policy in force on this cgroup? Then the cgroup's path.
     pub fn bound(&self, cgroup: CgroupId, policy: &str) -> Option<&CgroupPath> {
         self.books.get(&cgroup).filter(|book| book.policies.contains(policy)).map(|book| &book.path)

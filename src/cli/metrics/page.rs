@@ -82,9 +82,11 @@ pub(super) fn page(bindings: &[BindingReport], actions: &ActionsReport, version:
         .add(&[], u8::from(actions.paused));
     let mut family =
         Family::new(out, "actions_total", "counter", "What policies asked for, by what became of it.");
-    for outcome in ["done", "dry-run", "refused", "failed", "stale", "lost"] {
+    for outcome in ["done", "dry-run", "refused", "failed", "gone", "stale", "lost"] {
         family.add(&[("outcome", outcome)], actions.counts.get(outcome).copied().unwrap_or(0));
     }
+    Family::new(out, "events_lost_total", "counter", "Events of cgroups that were too many to be told.")
+        .add(&[], actions.events_lost);
     let mut family = Family::new(out, "cgroups", "gauge", "Cgroups that a policy was asked for, by state.");
     for state in ["active", "registered", "refused", "none", "failed"] {
         family.add(&[("state", state)], bindings.iter().filter(|b| b.state == state).count());
