@@ -1,0 +1,173 @@
+//! Rings and maps that are full: what does not fit is counted and told, and what is in force stays so.
+
+use std::fmt::Write;
+
+use crate::support::{
+    PROGRAMS, Scene, actions, asked_in, find, journal_of, main_pid, passed_over, puppet_enters, relaid, sh,
+    status, try_sh, unit_in_state, wait_for,
+};
+
+/// As the daemon stands still while a script runs.
+fn while_it_stands_still(scene: &mut Scene, script: &str) {
+    scene.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
+    sh("systemctl kill -s STOP --kill-whom=main memcg-bpfd");
+    let said = try_sh(script);
+    sh("systemctl kill -s CONT --kill-whom=main memcg-bpfd");
+    assert_eq!(said.status, 0, "{}", said.err);
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn events_that_are_too_many_are_counted_and_told_and_bindings_are_right_all_the_same() {
+    let mut scene = Scene::new("events");
+    scene.file("/etc/systemd/system/mplost-.scope.d/10.conf", "[Scope]\nX-MemoryBPFPolicy=deny limit=40M\n");
+    scene.reload();
+    let starts = |name: &str| {
+        format!("systemd-run --quiet --scope --unit={name} sleep 1000 </dev/null >/dev/null 2>&1 &")
+    };
+    scene.stops("mplost-first.scope").stops("mplost-late.scope");
+    sh(&starts("mplost-first.scope"));
+    unit_in_state("mplost-first.scope", "active");
+    scene.at_end("rmdir /sys/fs/cgroup/mplost/* /sys/fs/cgroup/mplost*".to_owned());
+    sh("cd /sys/fs/cgroup && mkdir mplost mplost-gone mplost-again");
+    sh("memcg-bpf attach /mplost-gone 'deny limit=64M'; memcg-bpf attach /mplost-again 'deny limit=64M'");
+    let pid = main_pid();
+    // The ring has room for some 940.
+    while_it_stands_still(
+        &mut scene,
+        &format!(
+            "cd /sys/fs/cgroup/mplost && mkdir $(seq 1200) && rmdir $(seq 1200) && cd .. && \
+             rmdir mplost-gone mplost-again && mkdir mplost-again && {{ {} }}; sleep 1",
+            starts("mplost-late.scope")
+        ),
+    );
+    unit_in_state("mplost-late.scope", "active");
+    wait_for("what is gone to be forgotten", || {
+        (find("/mplost-gone").is_none() && find("/mplost-again").is_none()).then_some(())
+    });
+    assert!(asked_in("/mplost-again", "128"));
+    unit_in_state("mplost-first.scope", "active");
+    let lost = actions().events_lost;
+    assert!((1..=300).contains(&lost), "{lost} were lost");
+    let sentence = format!("{lost} events from the kernel were lost, because too many came at once");
+    assert!(journal_of(&pid).contains(&sentence));
+    assert!(sh("memcg-bpf status").contains(&sentence));
+    assert!(sh("memcg-bpf metrics").contains(&format!("\nmemcg_bpf_events_lost_total {lost}\n")));
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn actions_that_are_too_many_are_counted_and_told() {
+    const ASKED: usize = 1300;
+    let mut scene = Scene::new("actions");
+    puppet_enters(&mut scene);
+    scene.at_end("rmdir /sys/fs/cgroup/mpmany".to_owned());
+    sh("mkdir /sys/fs/cgroup/mpmany; memcg-bpf attach /mpmany 'puppet verb=reclaim value=1048576'");
+    let (pid, missed) = (main_pid(), passed_over());
+    // The ring has room for some 1090.
+    while_it_stands_still(&mut scene, &format!("{PROGRAMS}/ask /mpmany {}", "64 ".repeat(ASKED)));
+    let asked = u64::try_from(ASKED - (passed_over() - missed)).unwrap();
+    let counts = wait_for("every wish to be accounted for", || {
+        let counts = actions().counts;
+        (counts.values().sum::<u64>() >= asked).then_some(counts)
+    });
+    assert!(counts.values().sum::<u64>() <= u64::try_from(ASKED).unwrap(), "{counts:?}");
+    let lost = counts.get("lost").copied().unwrap_or(0);
+    assert!((1..=300).contains(&lost), "{counts:?}");
+    let sentence = format!("{lost} actions that policies asked for were lost, because too many came at once");
+    assert!(journal_of(&pid).contains(&sentence));
+    assert!(sh("memcg-bpf status").contains(&sentence));
+    assert!(try_sh("memcg-bpf doctor").out.contains(&format!("{lost} were lost since the daemon started")));
+    assert!(
+        sh("memcg-bpf metrics").contains(&format!("\nmemcg_bpf_actions_total{{outcome=\"lost\"}} {lost}\n"))
+    );
+    scene.end();
+}
+
+/// In maps that are smaller than ours, and fuller sooner.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_no_map_has_room_for_is_refused_in_one_sentence_and_the_others_stand() {
+    const ROOM: usize = 48;
+    let mut scene = Scene::new("maps");
+    relaid(&mut scene);
+    scene.at_end("rmdir /sys/fs/cgroup/mproom-*".to_owned());
+    sh(&format!("mkdir $(seq -f /sys/fs/cgroup/mproom-%g {})", ROOM + 1));
+    let attach = "busctl call org.memcg.Bpf1 /org/memcg/Bpf1 org.memcg.Bpf1.Manager Attach ss";
+    sh(&format!(
+        "for i in $(seq {ROOM}); do {attach} /mproom-$i 'deny limit=64M' || exit 1; done >/dev/null"
+    ));
+    let last = format!("/mproom-{}", ROOM + 1);
+    let said = try_sh(&format!("memcg-bpf attach {last} 'deny limit=64M'"));
+    let refused = format!("{last}: the kernel refused to bind cgroup ");
+    assert!(said.status != 0 && said.err.contains(&refused), "{said:?}");
+    assert!(said.err.contains(": at most 4096 cgroups can be governed at once"), "{said:?}");
+    let all = status();
+    assert_eq!(all.iter().filter(|r| r.state == "active").count(), ROOM);
+    assert!(all.iter().all(|r| r.cgroup != last), "a refused wish is not kept");
+    assert!(!asked_in("/mproom-1", "128 128 128") && asked_in(&last, "128"));
+    // As soon as there is room.
+    sh(&format!("memcg-bpf detach /mproom-1; memcg-bpf attach {last} 'deny limit=64M'"));
+    assert!(asked_in("/mproom-1", "128") && !asked_in(&last, "128 128 128"));
+    sh("rmdir /sys/fs/cgroup/mproom-*");
+    wait_for("nothing to be governed", || status().is_empty().then_some(()));
+
+    // The daemon's own cgroup is registered too.
+    for n in 0..=ROOM {
+        scene.file(
+            &format!("/run/systemd/system/mproom{n}.service"),
+            "[Service]\nExecStart=sleep 1000\nX-MemoryBPFPolicy=deny limit=64M\n",
+        );
+    }
+    scene.reload();
+    let of = |state: &str| status().into_iter().filter(|r| r.state == state).collect::<Vec<_>>();
+    wait_for("as many to be registered as can be", || {
+        (of("registered").len() == ROOM - 1 && of("failed").len() == 2).then_some(())
+    });
+    for left in of("failed") {
+        let sentence = format!(
+            "{} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears",
+            left.cgroup
+        );
+        assert_eq!(left.faults, [sentence.as_str()]);
+        assert!(journal_of(&main_pid()).contains(&sentence));
+        let unit = left.unit.unwrap();
+        scene.stops(&unit);
+        sh(&format!("systemctl start {unit}"));
+        unit_in_state(&unit, "active");
+    }
+    scene.end();
+}
+
+/// For `make soak` only: thousands of cgroups take an emulated machine minutes.
+mod soak {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root in the test machine: make check"]
+    fn of_more_cgroups_than_can_be_governed_as_many_as_can_be_are() {
+        const ROOM: usize = 4096;
+        let mut scene = Scene::new("crowd");
+        scene.at_end("cd /sys/fs/cgroup && echo mpcrowd-* | xargs rmdir".to_owned());
+        // As an earlier daemon would have recorded them.
+        let record =
+            r#"{"version":1,"requests":[{"origin":"operator","place":"uid 0","line":"deny limit=64M"}]}"#;
+        let mut script = "cd /sys/fs/cgroup && systemctl stop memcg-bpfd && ".to_owned();
+        write!(script, "seq -f mpcrowd-%g {} | xargs mkdir && ", ROOM + 10).unwrap();
+        write!(script, "echo mpcrowd-* | xargs setfattr -n trusted.memcg_bpf -v '{record}'").unwrap();
+        sh(&script);
+        sh("systemctl start memcg-bpfd");
+        let all = status();
+        let of = |state: &str| all.iter().filter(|r| r.state == state).count();
+        assert_eq!((of("active"), of("failed"), all.len()), (ROOM, 10, ROOM + 10));
+        let faults = all.iter().flat_map(|r| &r.faults);
+        assert!(
+            faults.clone().count() == 10
+                && faults.clone().all(|f| f.ends_with("at most 4096 cgroups can be governed at once"))
+        );
+        sh("cd /sys/fs/cgroup && echo mpcrowd-* | xargs rmdir");
+        wait_for("nothing to be governed", || status().is_empty().then_some(()));
+        scene.end();
+    }
+}
