@@ -52,12 +52,51 @@ fn what_is_asked_for_cgroups_that_go_away_meanwhile_is_accounted_for_and_the_dae
     assert!(too_late + missed >= ROUNDS / 2, "{counts:?}");
     // Each that was begun is told with its reason.
     let told = journal_of(&pid).lines().filter(|line| line.contains("the cgroup went away before")).count();
-    assert!(told <= usize::try_from(counts.get("gone").copied().unwrap_or(0)).unwrap(), "{counts:?}");
+    assert_eq!(told, usize::try_from(counts.get("gone").copied().unwrap_or(0)).unwrap(), "{counts:?}");
 
     sh("mkdir /sys/fs/cgroup/mpvanish-not; memcg-bpf attach /mpvanish-not 'puppet verb=high'");
     sh(&format!("{PROGRAMS}/ask /mpvanish-not 64"));
     knob_becomes("/mpvanish-not", "memory.high", &(64 << 20).to_string());
     assert_eq!(main_pid(), pid);
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_kill_that_waited_for_its_turn_spares_who_has_the_path_by_then() {
+    /// As many as are on their way at once (src/daemon/jobs.rs).
+    const KILLS: usize = 16;
+    let mut scene = Scene::new("turn");
+    puppet_enters(&mut scene);
+    let all = KILLS + 1;
+    scene.at_end(
+        "cd /sys/fs/cgroup; for d in mpturn-*; do echo 1 > $d/cgroup.kill; until rmdir $d; do sleep 0.1; done; done".to_owned(),
+    );
+    sh(&format!(
+        "mkdir $(seq -f /sys/fs/cgroup/mpturn-%g {all}); \
+         for i in $(seq {all}); do memcg-bpf attach /mpturn-$i 'puppet verb=kill detail=2 value=20000000000' || exit 1; done"
+    ));
+    // All but the last have somebody inside who does not heed SIGTERM, and is waited for.
+    let lives_in = |at: &str| {
+        let joins = format!("trap '' TERM; echo $BASHPID > /sys/fs/cgroup/{at}/cgroup.procs");
+        format!("({joins}; exec sleep 1000) </dev/null >/dev/null 2>&1 & disown")
+    };
+    sh(&format!(
+        "for i in $(seq {KILLS}); do {}; done; for i in $(seq {KILLS}); do {PROGRAMS}/ask /mpturn-$i 64 & done; wait",
+        lives_in("mpturn-$i")
+    ));
+    // It is asked for, and waits.
+    sh(&format!(
+        "{PROGRAMS}/ask /mpturn-{all} 64; sleep 2; cd /sys/fs/cgroup; until rmdir mpturn-{all}; do sleep 0.1; done; \
+         mkdir mpturn-{all}; {}",
+        lives_in(&format!("mpturn-{all}"))
+    ));
+    wait_for("the kill to have had its turn", || (actions().counts.get("gone") == Some(&1)).then_some(()));
+    assert_eq!(sh(&format!("wc -l < /sys/fs/cgroup/mpturn-{all}/cgroup.procs")), "1");
+    assert!(
+        journal_of(&main_pid())
+            .contains(&format!("/mpturn-{all}: puppet: kill gone: the cgroup went away before it was done"))
+    );
     scene.end();
 }
 
