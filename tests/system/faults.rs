@@ -74,7 +74,7 @@ fn a_kill_that_waited_for_its_turn_spares_who_has_the_path_by_then() {
     );
     sh(&format!(
         "mkdir $(seq -f /sys/fs/cgroup/mpturn-%g {all}); \
-         for i in $(seq {all}); do memcg-bpf attach /mpturn-$i 'puppet verb=kill detail=2 value=20000000000' || exit 1; done"
+         for i in $(seq {all}); do memcg-bpf attach /mpturn-$i 'puppet verb=kill detail=2 value=300000000000' || exit 1; done"
     ));
     // All but the last have somebody inside who does not heed SIGTERM, and is waited for.
     let lives_in = |at: &str| {
@@ -82,13 +82,17 @@ fn a_kill_that_waited_for_its_turn_spares_who_has_the_path_by_then() {
         format!("({joins}; exec sleep 1000) </dev/null >/dev/null 2>&1 & disown")
     };
     sh(&format!(
-        "for i in $(seq {KILLS}); do {}; done; for i in $(seq {KILLS}); do {PROGRAMS}/ask /mpturn-$i 64 & done; wait",
+        "for i in $(seq {KILLS}); do {}; done; for i in $(seq {KILLS}); do \
+         until [ -n \"$(cat /sys/fs/cgroup/mpturn-$i/cgroup.procs)\" ]; do sleep 0.1; done; done",
         lives_in("mpturn-$i")
     ));
-    // It is asked for, and waits.
+    // More than once: one may be passed over, and while one is on its way the others are refused.
+    sh(&format!("for i in $(seq {KILLS}); do {PROGRAMS}/ask /mpturn-$i 64 64 64; done"));
+    // It is asked for, and waits; then one of the others is over.
     sh(&format!(
-        "{PROGRAMS}/ask /mpturn-{all} 64; sleep 2; cd /sys/fs/cgroup; until rmdir mpturn-{all}; do sleep 0.1; done; \
-         mkdir mpturn-{all}; {}",
+        "{PROGRAMS}/ask /mpturn-{all} 64 64 64; sleep 2; cd /sys/fs/cgroup; until rmdir mpturn-{all}; do sleep 0.1; done; \
+         mkdir mpturn-{all}; {}; until [ -n \"$(cat mpturn-{all}/cgroup.procs)\" ]; do sleep 0.1; done; \
+         echo 1 > mpturn-1/cgroup.kill",
         lives_in(&format!("mpturn-{all}"))
     ));
     wait_for("the kill to have had its turn", || (actions().counts.get("gone") == Some(&1)).then_some(()));
