@@ -173,7 +173,8 @@ impl PolicyObject {
 
     /// It takes over from another object of the same policy, whose pins stand until it is in force.
     pub fn succeed(&mut self, name: &str, generation: u32) {
-        self.links = Links::new(&format!("{name}.{generation}"));
+        // No policy's name has a '+' in it.
+        self.links = Links::new(&format!("{name}+{generation}"));
     }
 
     /// Pins what is attached.

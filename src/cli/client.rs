@@ -15,6 +15,8 @@ use super::screen::one_line;
 const DEADLINE: Duration = Duration::from_secs(25);
 /// The same where polkit may first ask for a password.
 const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
+/// The same where policies are loaded first: what systemd gives a unit to be reloaded.
+const DEADLINE_OF_RELOAD: Duration = Duration::from_secs(90);
 /// After this long a person wants to know that something is going on.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Where the system bus listens unless the environment says otherwise.
@@ -64,8 +66,8 @@ pub(super) enum ClientError {
     NotInstalled,
     #[error("this user may not ask memcg-bpfd: use sudo")]
     Denied,
-    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", deadline().as_secs())]
-    Late,
+    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", .0.as_secs())]
+    Late(Duration),
     #[error("{0}")]
     NotAllowed(String),
     #[error("{0}")]
@@ -96,7 +98,7 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|e| ClientError::NoBus(e.to_string()))?;
-        let proxy = waiting(&runtime, true, async {
+        let proxy = waiting(&runtime, true, deadline(), async {
             let connection = zbus::connection::Builder::address(address).build().await?;
             DaemonProxy::builder(&connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
         });
@@ -113,7 +115,7 @@ impl Client {
     }
 
     fn wait<T>(&self, call: impl Future<Output = zbus::Result<T>>) -> Result<T, ClientError> {
-        waiting(&self.runtime, self.notes, call)
+        waiting(&self.runtime, self.notes, deadline(), call)
     }
 
     /// Attach: the binding.
@@ -156,9 +158,9 @@ impl Client {
         document(self.wait(self.proxy.resume()))
     }
 
-    /// Reload: what has changed.
+    /// Reload: what has changed. Objects may have to be loaded for it.
     pub fn reload<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.reload()))
+        document(waiting(&self.runtime, self.notes, DEADLINE_OF_RELOAD, self.proxy.reload()))
     }
 
     /// Actions: acting as a whole.
@@ -184,6 +186,7 @@ fn deadline() -> Duration {
 fn waiting<T>(
     runtime: &tokio::runtime::Runtime,
     notes: bool,
+    deadline: Duration,
     call: impl Future<Output = zbus::Result<T>>,
 ) -> Result<T, ClientError> {
     runtime.block_on(async {
@@ -195,11 +198,13 @@ fn waiting<T>(
         if terminal {
             let _ = write!(std::io::stderr(), "waiting for memcg-bpfd…");
         }
-        let answer = tokio::time::timeout(deadline().saturating_sub(PATIENCE), &mut call).await;
+        let answer = tokio::time::timeout(deadline.saturating_sub(PATIENCE), &mut call).await;
         if terminal {
             let _ = write!(std::io::stderr(), "\r\u{1b}[K");
         }
-        answer.map_or(Err(ClientError::Late), |answer| answer.map_err(|e| translate(&e, Path::new("/"))))
+        answer.map_or(Err(ClientError::Late(deadline)), |answer| {
+            answer.map_err(|e| translate(&e, Path::new("/")))
+        })
     })
 }
 
@@ -207,7 +212,9 @@ fn translate(error: &zbus::Error, root: &Path) -> ClientError {
     use zbus::fdo::Error as Bus;
     match error {
         zbus::Error::Connection(why, _) => ClientError::NoBus(why.to_string()),
-        zbus::Error::InputOutput(why) if why.kind() == std::io::ErrorKind::TimedOut => ClientError::Late,
+        zbus::Error::InputOutput(why) if why.kind() == std::io::ErrorKind::TimedOut => {
+            ClientError::Late(deadline())
+        }
         zbus::Error::InputOutput(why) => ClientError::NoBus(why.to_string()),
         zbus::Error::Handshake(why) => ClientError::NoBus(one_line(why)),
         zbus::Error::MethodError(name, text, _) => {
@@ -227,7 +234,7 @@ fn translate(error: &zbus::Error, root: &Path) -> ClientError {
                 ClientError::NotInstalled
             }
             Bus::ServiceUnknown(why) | Bus::NameHasNoOwner(why) => ClientError::NotRunning(reason(why)),
-            Bus::NoReply(_) | Bus::TimedOut(_) | Bus::Timeout(_) => ClientError::Late,
+            Bus::NoReply(_) | Bus::TimedOut(_) | Bus::Timeout(_) => ClientError::Late(deadline()),
             Bus::UnknownMethod(why) | Bus::UnknownInterface(why) | Bus::InvalidArgs(why) => {
                 ClientError::Strange(reason(why))
             }

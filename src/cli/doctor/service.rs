@@ -161,6 +161,6 @@ mod tests {
         assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));
         assert_eq!(judge(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, Verdict::Ok);
         assert_eq!(judge(Err(ClientError::Denied)).verdict, Verdict::Warn);
-        assert_eq!(judge(Err(ClientError::Late)).verdict, Verdict::Fail);
+        assert_eq!(judge(Err(ClientError::Late(std::time::Duration::ZERO))).verdict, Verdict::Fail);
     }
 }
