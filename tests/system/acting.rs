@@ -19,7 +19,9 @@ const OWN: &str = "/etc/memcg-bpf/policies";
 fn stage(name: &str) -> Scene {
     let mut scene = Scene::new(name);
     if !fs::exists(format!("{OWN}/puppet.bpf.o")).unwrap() {
-        sh(&format!("mkdir -p {OWN}; cp /data/policies/*.bpf.o {OWN}/; systemctl restart memcg-bpfd"));
+        sh(&format!(
+            "mkdir -p {OWN}; cp /data/policies/{{puppet,marionette}}.bpf.o {OWN}/; systemctl restart memcg-bpfd"
+        ));
     }
     scene.at_end("memcg-bpf resume".to_owned());
     scene

@@ -26,7 +26,7 @@ fn a_program_never_gets_what_is_denied_while_the_object_that_denies_it_is_replac
         .policy("mplater.service", "deny limit=64M");
     scene.reload();
     unit_in_state("mplater.service", "registered");
-    scene.at_end(format!("rm -f {OWN}; systemctl reload memcg-bpfd"));
+    scene.at_end(format!("rm -f {OWN}; rmdir /etc/memcg-bpf/policies; systemctl reload memcg-bpfd"));
     let pid = sh("systemctl show -P MainPID memcg-bpfd");
     for n in 0..RELOADS {
         // Another file of the same name, and the packaged one again.
@@ -135,6 +135,7 @@ fn a_reload_with_a_mistake_in_it_changes_nothing_and_says_which() {
     assert_eq!(try_sh("memcg-bpf policies deny --load").status, 0);
     assert_eq!(find(cgroup).unwrap().state, "active");
     sh(&format!("rm {astray}"));
+    try_sh("rmdir /etc/memcg-bpf/policies");
     assert_eq!(sh("memcg-bpf reload"), "Read again: nothing has changed.");
     scene.end();
 }
