@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::support::{
-    PROGRAMS, Scene, active, daemon_runs, first_line, nothing_is_left, sh, try_sh, unit_in_state, wait_for,
+    PROGRAMS, Scene, active, alone, daemon_runs, first_line, nothing_is_left, sh, try_sh, unit_in_state,
+    wait_for,
 };
 
 #[test]
@@ -87,7 +88,8 @@ fn c_upgraded_and_downgraded_it_leaves_no_gap_and_keeps_what_was_configured() {
         "cp -p {dir}/conf {conf}; systemctl enable -q memcg-bpfd; dpkg -i /data/memcg-bpf_*.deb"
     ));
     scene.at_end("podman rm -f -t 0 upgraded".to_owned());
-    // It asks for too much all the time.
+    // It asks for too much all the time, on a processor on which nobody else is interrupted.
+    alone(&mut scene, "machine.slice");
     let id = scene.podman_id(
         "upgraded",
         "--annotation memcg.bpf/policy=\"deny limit=64M\"",

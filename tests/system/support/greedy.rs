@@ -4,6 +4,16 @@ use std::fs;
 
 use super::{PROGRAMS, Scene, active, sh, unit_in_state};
 
+/// Gives a slice a processor of its own, and everybody else the other.
+pub fn alone(scene: &mut Scene, slice: &str) {
+    for (unit, processors) in [("init.scope", "0"), ("system.slice", "0"), (slice, "1")] {
+        sh(&format!(
+            "systemctl start {unit}; systemctl set-property --runtime {unit} AllowedCPUs={processors}"
+        ));
+        scene.at_end(format!("systemctl set-property --runtime {unit} AllowedCPUs="));
+    }
+}
+
 /// A service that asks for 128 MiB again and again, and may not have it. Alone on a processor: the kernel skips a tracing
 /// program on a processor on which another task was interrupted within it (docs/policies/deny.md), and what is tested
 /// here are our gaps, not that one.
@@ -15,12 +25,7 @@ pub fn greedy_starts(scene: &mut Scene, name: &str) {
     );
     scene.unit(name, &text).policy(name, "deny limit=64M").reload();
     unit_in_state(name, "registered");
-    for (unit, processors) in [("init.scope", "0"), ("system.slice", "0"), ("mpalone.slice", "1")] {
-        sh(&format!(
-            "systemctl start {unit}; systemctl set-property --runtime {unit} AllowedCPUs={processors}"
-        ));
-        scene.at_end(format!("systemctl set-property --runtime {unit} AllowedCPUs="));
-    }
+    alone(scene, "mpalone.slice");
     scene.stops("mpalone.slice");
     sh(&format!("systemctl start {name}"));
     active(&format!("/mpalone.slice/{name}"));

@@ -17,7 +17,7 @@ use memcg_bpf::report::BindingReport;
 pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
 pub use faults::{actions, asked_in, journal_of, main_pid, puppet_enters, relaid};
-pub use greedy::{greedy_asked, greedy_starts};
+pub use greedy::{alone, greedy_asked, greedy_starts};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;
 
