@@ -60,7 +60,7 @@ INSTALL_NAMING = sed -e 's|/usr/bin/memcg-bpf|$(PREFIX)/bin/memcg-bpf|' -e 's|/u
 	-e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
+.PHONY: help build bpf quick format lint test check fuzz soak scale packages demo pictures bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -140,11 +140,6 @@ check: ## everything: quick, and the system tests on each kernel of the matrix
 soak: ## hours of kills and reloads: tests/system/soak.rs
 	@tests/vm/setup
 	@MEMCG_BPF_SOAK=100 tests/vm/check --kernel $(KERNEL) soak
-
-youki: ## the OCI hook under a third runtime, which is built from crates.io first
-	@tests/vm/setup
-	cargo install --locked --quiet --root target/youki --no-default-features --features v2 --version 0.7.0 youki
-	@tests/vm/check --kernel $(KERNEL) youki::
 
 scale: ## what the daemon needs with a thousand bindings and ten thousand cgroups
 	@tests/vm/setup

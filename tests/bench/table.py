@@ -3,7 +3,7 @@
 import json
 import sys
 
-OPERATIONS = ["mmap_munmap", "brk", "page_fault", "fork_exit", "charged_page", "reclaimed_page"]
+OPERATIONS = ["mmap_munmap", "brk", "page_fault", "fork_exit"]
 
 
 def main(lines_path: str, json_path: str) -> int:

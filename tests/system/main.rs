@@ -38,5 +38,4 @@ mod support;
 mod throttle;
 mod units;
 mod wrong;
-mod youki;
 mod zz_package;
