@@ -3,6 +3,7 @@
 PREFIX ?= /usr
 DESTDIR ?=
 KERNEL ?= 7.3
+BENCH ?= cost share burst giveback reaction
 CLANG ?= clang
 CLANG_FORMAT ?= clang-format
 LLVM_STRIP ?= llvm-strip
@@ -60,7 +61,7 @@ INSTALL_NAMING = sed -e 's|/usr/bin/memcg-bpf|$(PREFIX)/bin/memcg-bpf|' -e 's|/u
 	-e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check fuzz soak scale packages demo pictures bench vm deb rpm vendor install clean
+.PHONY: help build bpf quick format lint test check fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -131,6 +132,10 @@ test: bpf
 fuzz-short: bpf
 	cargo test --locked --test fuzz mutations_of -- --ignored
 
+.PHONY: fuzz-long
+fuzz-long: bpf
+	FUZZ_RUNS=$${FUZZ_RUNS:-1000000} cargo test --locked --profile fuzz --test fuzz mutations_of -- --ignored --nocapture
+
 fuzz: bpf ## feeds every parser what nobody wrote, FUZZ_SECONDS=600 each; FUZZ_TARGET=line: one of them
 	@fuzz/run
 
@@ -140,6 +145,11 @@ check: ## everything: quick, and the system tests on each kernel of the matrix
 soak: ## hours of kills and reloads: tests/system/soak.rs
 	@tests/vm/setup
 	@MEMCG_BPF_SOAK=100 tests/vm/check --kernel $(KERNEL) soak
+
+youki: ## the hook under youki, which is built for it
+	@tests/vm/setup
+	@tests/vm/youki
+	@tests/vm/check --kernel $(KERNEL) youki
 
 scale: ## what the daemon needs with a thousand bindings and ten thousand cgroups
 	@tests/vm/setup
@@ -158,9 +168,11 @@ pictures: ## makes the screenshots of docs/pictures/ anew
 	@tests/pictures/setup
 	@tests/pictures/run
 
-bench: ## counts what a policy costs
+bench: ## what policies cost and what they are good for, beside others; BENCH=cost|share|burst|giveback|reaction: one of them
 	@tests/vm/setup
-	@tests/bench/run
+	@for bench in $(BENCH); do \
+		if [ $$bench = cost ]; then tests/bench/run; else tests/bench/compare $$bench; fi || exit 1; \
+	done
 
 vm: ## a root shell in a fresh machine; CMD='...' runs one command
 	@tests/vm/setup

@@ -9,13 +9,6 @@ use super::error::BpfError;
 use super::log;
 use super::policy::PolicyObject;
 
-/// All it takes to load one policy, for any thread.
-pub struct Loading {
-    pub(super) name: String,
-    pub(super) file: ObjectFile,
-    pub(super) shared: BTreeMap<String, MapHandle>,
-}
-
 /// One policy in the kernel; nothing of it is attached.
 pub struct Loaded {
     pub(super) name: String,
@@ -23,32 +16,39 @@ pub struct Loaded {
     pub(super) object: PolicyObject,
 }
 
-/// What it takes to load any policy, for another thread.
+/// What it takes to load policies on any thread.
 pub struct Loader {
-    pub(super) shared: BTreeMap<String, MapHandle>,
+    shared: BTreeMap<String, MapHandle>,
 }
 
 impl Loader {
-    /// Loads one policy from its file as that was looked at.
+    /// With the maps that policies share with core.
+    pub(super) fn new(shared: &BTreeMap<String, MapHandle>) -> Result<Self, BpfError> {
+        let copy = |map| MapHandle::try_from(map).map_err(|why| BpfError::Map { map: "core", why });
+        let shared = shared.iter().map(|(name, map)| Ok((name.clone(), copy(map)?)));
+        Ok(Loader { shared: shared.collect::<Result<_, BpfError>>()? })
+    }
+
+    /// Loads a policy from its file, if that is as it was looked at: the verifier needs some tenths of a second, on a slow
+    /// machine seconds.
     pub fn load(&self, name: &str, file: &ObjectFile) -> Result<Loaded, BpfError> {
-        let shared = copies(&self.shared)?;
-        Loading { name: name.to_owned(), file: file.clone(), shared }.load()
+        // libbpf shares no BTF between threads.
+        let (btf, _) = log::quietly(Btf::from_vmlinux);
+        let object = PolicyObject::load(name, file, &btf.map_err(BpfError::NoBtf)?, &self.shared)?;
+        Ok(Loaded { name: name.to_owned(), file: file.clone(), object })
     }
 }
 
-/// The same maps once more.
-pub(super) fn copies(maps: &BTreeMap<String, MapHandle>) -> Result<BTreeMap<String, MapHandle>, BpfError> {
-    let copy = |map| MapHandle::try_from(map).map_err(|why| BpfError::Map { map: "core", why });
-    maps.iter().map(|(name, map)| Ok((name.clone(), copy(map)?))).collect()
+/// All it takes to load one policy.
+pub struct Loading {
+    pub(super) name: String,
+    pub(super) file: ObjectFile,
+    pub(super) loader: Loader,
 }
 
 impl Loading {
-    /// Loads it: the verifier needs some tenths of a second, on a slow machine seconds.
+    /// Loads it.
     pub fn load(self) -> Result<Loaded, BpfError> {
-        // libbpf shares no BTF between threads.
-        let (btf, _) = log::quietly(Btf::from_vmlinux);
-        let object =
-            PolicyObject::load(&self.name, &self.file, &btf.map_err(BpfError::NoBtf)?, &self.shared)?;
-        Ok(Loaded { name: self.name, file: self.file, object })
+        self.loader.load(&self.name, &self.file)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Btf, ObjectBuilder};
@@ -37,8 +38,10 @@ pub struct ObjectFile {
 impl ObjectFile {
     /// As it is now.
     pub fn look(path: &Path) -> std::io::Result<Self> {
-        let mut hasher = DefaultHasher::new();
-        std::fs::read(path)?.hash(&mut hasher);
+        let (mut hasher, mut bytes) = (DefaultHasher::new(), Vec::new());
+        // A byte more than may be: what is too long is another file than any that was accepted.
+        std::fs::File::open(path)?.take(OBJECT_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
+        bytes.hash(&mut hasher);
         Ok(ObjectFile { path: path.to_owned(), digest: hasher.finish() })
     }
 

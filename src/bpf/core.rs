@@ -8,7 +8,7 @@ use libbpf_rs::{
     Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut,
 };
 
-use super::ahead::{Loaded, Loader, Loading, copies};
+use super::ahead::{Loaded, Loader, Loading};
 use super::attach::{self, Candidates};
 use super::catalog::ObjectFile;
 use super::error::BpfError;
@@ -135,12 +135,12 @@ impl Kernel {
     /// What loads the policy on another thread, for [`Kernel::loaded`]; `None` when it is loaded.
     pub fn loading(&self, name: &str) -> Option<Loading> {
         let file = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
-        Some(Loading { name: name.to_owned(), file, shared: copies(&self.shared).ok()? })
+        Some(Loading { name: name.to_owned(), file, loader: self.loader().ok()? })
     }
 
     /// What loads policies on another thread for [`Kernel::replace`].
     pub fn loader(&self) -> Result<Loader, BpfError> {
-        Ok(Loader { shared: copies(&self.shared)? })
+        Loader::new(&self.shared)
     }
 
     /// Takes what another thread has loaded, unless somebody could not wait for it.

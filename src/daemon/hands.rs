@@ -97,19 +97,9 @@ impl Hands {
         match effect {
             Effect::Put { slot, policies } => {
                 self.holds.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
-                let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
-                put.map_err(|e| {
-                    self.unfilled.insert(slot, text(&e));
-                    text(&e)
-                })
+                self.fill(slot, &policies)
             }
-            Effect::Refill { slot, policies } => {
-                let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
-                put.map_err(|e| {
-                    self.unfilled.insert(slot, text(&e));
-                    text(&e)
-                })
-            }
+            Effect::Refill { slot, policies } => self.fill(slot, &policies),
             Effect::Clear { slot } => {
                 self.unfilled.remove(&slot);
                 self.holds.remove(&slot);
@@ -183,6 +173,14 @@ impl Hands {
                 Ok(())
             }
         }
+    }
+
+    fn fill(&mut self, slot: u32, policies: &[(String, Vec<u8>)]) -> Result<(), String> {
+        let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
+        put.map_err(|error| {
+            self.unfilled.insert(slot, error.to_string());
+            error.to_string()
+        })
     }
 
     /// Is what the slot holds in the kernel and attached?

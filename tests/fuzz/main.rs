@@ -16,6 +16,7 @@ mod targets;
 
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::time::Instant;
 
 use mutate::{Dice, mutated, words};
 use targets::{ALL, Target, seeds};
@@ -51,16 +52,18 @@ fn replay(name: &str) {
     }
 }
 
-/// FUZZ_TIMES multiplies the number of mutations, FUZZ_SEED gives others.
+/// FUZZ_RUNS is the number of mutations in place of the short run's, FUZZ_SEED gives others.
 fn mutate(name: &str) {
     let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let target = target(name);
     let seeds = seeds::of(name);
     let words = words(&seeds);
     let mut dice = Dice::new(number("FUZZ_SEED", 1));
-    for round in 0..u64::from(target.short) * number("FUZZ_TIMES", 1) {
+    let (runs, began) = (number("FUZZ_RUNS", target.short.into()), Instant::now());
+    for round in 0..runs {
         feed(target, &mutated(&mut dice, &seeds, &words, target.longest), &format!("mutation-{round}"));
     }
+    println!("| `{name}` | {runs} | {} |", began.elapsed().as_secs());
 }
 
 macro_rules! tests {

@@ -38,4 +38,5 @@ mod support;
 mod throttle;
 mod units;
 mod wrong;
+mod youki;
 mod zz_package;

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, active, another_daemon_after, find, greedy_asked, greedy_starts, setting, sh, try_sh,
-    unit_in_state, wait_for,
+    PROGRAMS, Scene, active, another_daemon_after, find, greedy_asked, greedy_starts, journal_of, main_pid,
+    setting, sh, try_sh, unit_in_state, wait_for,
 };
 
 const RELOADS: usize = 6;
@@ -27,7 +27,7 @@ fn a_program_never_gets_what_is_denied_while_the_object_that_denies_it_is_replac
     scene.reload();
     unit_in_state("mplater.service", "registered");
     scene.at_end(format!("rm -f {OWN}; rmdir /etc/memcg-bpf/policies; systemctl reload memcg-bpfd"));
-    let pid = sh("systemctl show -P MainPID memcg-bpfd");
+    let pid = main_pid();
     for n in 0..RELOADS {
         // Another file of the same name, and the packaged one again.
         sh(if n.is_multiple_of(2) {
@@ -43,7 +43,7 @@ fn a_program_never_gets_what_is_denied_while_the_object_that_denies_it_is_replac
     // The registration is the new object's, too.
     sh("systemctl start mplater.service");
     assert_eq!(fs::read_to_string(scene.out("mplater.service")).unwrap(), "refused\n");
-    assert_eq!(sh("systemctl show -P MainPID memcg-bpfd"), pid, "it is the same daemon");
+    assert_eq!(main_pid(), pid, "it is the same daemon");
     // What replaced it outlives a daemon as that did.
     another_daemon_after(|| drop(sh("systemctl kill -s KILL memcg-bpfd")));
     let denied = active(cgroup).counters["growth_denied"];
@@ -68,6 +68,14 @@ fn profiles_and_configuration_count_from_a_reload_on() {
     sh("systemctl start mpgold.service");
     let limit = |report| setting(&report, "deny", "limit").map(str::to_owned);
     assert_eq!(limit(active("/system.slice/mpgold.service")).as_deref(), Some("64M"));
+
+    // The signal that daemons know for it does the same, and nobody is told but the journal.
+    fs::write(profile, "[Profile]\nPolicy=deny limit=48M\n").unwrap();
+    sh("systemctl kill -s HUP --kill-whom=main memcg-bpfd");
+    wait_for("the profile to count", || {
+        (limit(active("/system.slice/mpgold.service")).as_deref() == Some("48M")).then_some(())
+    });
+    assert!(journal_of(&main_pid()).ends_with("read again: took other profiles: mpgold"));
 
     fs::write(profile, "[Profile]\nPolicy=deny limit=32M\n").unwrap();
     fs::write("/etc/memcg-bpf/memcg-bpf.conf.d/mp.conf", "[Annotations]\nAllowPolicies=observe\n").unwrap();

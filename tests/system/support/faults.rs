@@ -32,6 +32,16 @@ pub fn main_pid() -> String {
     sh("systemctl show -P MainPID memcg-bpfd")
 }
 
+/// What the daemon holds on to: file descriptors, and memory that nobody shares, in KiB.
+pub fn held() -> (usize, usize) {
+    let pid = main_pid();
+    let number = |script: &str| sh(script).trim().parse::<usize>().unwrap();
+    (
+        number(&format!("ls /proc/{pid}/fd | wc -l")),
+        number(&format!("awk '$1 == \"Private_Dirty:\" {{ print $2 }}' /proc/{pid}/smaps_rollup")),
+    )
+}
+
 /// What a daemon has said.
 pub fn journal_of(pid: &str) -> String {
     sh(&format!("journalctl --sync; journalctl -q -o cat --no-pager _COMM=memcg-bpfd _PID={pid}"))

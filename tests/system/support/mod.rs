@@ -16,7 +16,7 @@ use memcg_bpf::report::BindingReport;
 
 pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
-pub use faults::{actions, asked_in, journal_of, main_pid, puppet_enters, relaid};
+pub use faults::{actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid};
 pub use greedy::{alone, greedy_asked, greedy_starts};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;
@@ -121,7 +121,7 @@ pub fn daemon_runs() {
 
 /// Does something that ends the daemon, and waits until systemd has started another.
 pub fn another_daemon_after(end: impl FnOnce()) {
-    let pid = sh("systemctl show -P MainPID memcg-bpfd");
+    let pid = main_pid();
     end();
     wait_for("systemd to start the daemon again", || {
         let state = try_sh("systemctl show -P MainPID memcg-bpfd; systemctl is-active memcg-bpfd").out;
