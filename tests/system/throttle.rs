@@ -95,6 +95,34 @@ fn a_burst_is_held_up_and_then_let_through() {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
+fn it_gives_way_while_the_machine_itself_is_short() {
+    let mut scene = Scene::new("throttle-host");
+    sh("vm-swap-on 1G");
+    scene.at_end("swapoff -a; rm -f /swapfile".to_owned());
+    let ours = |line: &str| format!("[Service]\nExecStart={PROGRAMS}/eat 128 hold\n{line}\n");
+    scene.unit("mphost.service", &ours("")).policy("mphost.service", "throttle when=host hold=1s floor=16M");
+    // A limit of its own is not the machine's want.
+    scene.unit("mpcramped.service", &ours("MemoryHigh=64M"));
+    scene.unit("mphungry.service", &format!("[Service]\nExecStart={PROGRAMS}/eat 1900 hold\n")).reload();
+    unit_in_state("mphost.service", "registered");
+    sh("systemctl start mphost.service");
+    let host = "/system.slice/mphost.service";
+    active(host);
+    sh("systemctl start mpcramped.service");
+    sleep(Duration::from_secs(2));
+    assert_eq!(knob(host, "memory.high"), "max", "the machine has enough");
+    sh("systemctl stop mpcramped.service; systemctl start mphungry.service");
+    wait_for("memory.high to go down", || (knob(host, "memory.high") != "max").then_some(()));
+    let action = last_action(host, "done");
+    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("throttle", "memory.high"), "{action:?}");
+    assert!(action.reason.starts_with("the machine was short of memory for "), "{action:?}");
+    sh("systemctl stop mphungry.service");
+    knob_becomes(host, "memory.high", "max");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
 fn what_is_always_wanted_is_never_more_than_the_administrator_gives_and_pauses_with_all() {
     let mut scene = Scene::new("throttle-always");
     let always = "throttle when=always high=64M";
