@@ -133,7 +133,9 @@ impl Guards {
         // A dry run stands for what would be done if nobody else did anything either.
         let kills = || self.kills.iter().filter(|kill| kill.dry_run == action.dry_run);
         let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
-        for kill in kills().filter(related) {
+        // A unit that was started again: what its cgroup's predecessor was killed for is not what it waits for.
+        let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
+        for kill in kills().filter(related).filter(|kill| !anew(kill)) {
             match kill.over {
                 None => return Some(format!("a kill in {} is not over yet", kill.path)),
                 Some(over) if action.time < over.saturating_add(KILL_SETTLES_NS) => {

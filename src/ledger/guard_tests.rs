@@ -90,6 +90,13 @@ fn never_two_kills_for_one_event() {
     guards.kill_over(6 * S, CgroupId(1), false);
     assert!(!kill(&mut guards, 8 * S, 8 * S, 1, "/a/b"), "the fourth in a minute");
     assert!(kill(&mut guards, 61 * S, 61 * S, 1, "/a/b"));
+    guards.kill_over(61 * S, CgroupId(1), false);
+    assert!(!kill(&mut guards, 66 * S, 61 * S, 3, "/a/b/c"), "seen from below");
+    assert!(kill(&mut guards, 66 * S, 61 * S, 5, "/a/b"), "the path's next cgroup");
+    guards.kill_over(66 * S, CgroupId(5), false);
+    assert!(kill(&mut guards, 67 * S, 67 * S, 6, "/a/b"));
+    guards.kill_over(67 * S, CgroupId(6), false);
+    assert!(!kill(&mut guards, 68 * S, 68 * S, 7, "/a/b"), "which are not killed without end either");
 }
 
 #[test]

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * cramped MIB [PERCENT]: takes that much memory, page by page, and says when it begins with each MiB:
- * microseconds of CLOCK_MONOTONIC. The one that takes long, or that it never ends, is the one in
- * which it was made to wait for memory. With PERCENT it says only when less than that share of the
- * machine's memory is available, and takes no more than 100 MiB a second.
+ * cramped MIB [PERCENT]: takes that much memory, page by page, and says when it begins with each
+ * MiB: microseconds of CLOCK_MONOTONIC. The one that takes long, or that it never ends, is the one
+ * in which it was made to wait for memory. Meanwhile it needs 1 MiB of a file again and again, as a
+ * program needs its text: there is always something to reclaim, without which systemd-oomd sees no
+ * reason to act. With PERCENT it needs no file, says only when less than that share of the
+ * machine's memory is available, and takes no more than 100 MiB a second. SIGTERM is a failure, so
+ * that systemd remembers when it ended.
  */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -32,16 +37,45 @@ static long available(void)
 	return rest * 100 / total;
 }
 
+#define TEXT  (1L << 20)
+#define NEEDS 8 /* a page of it for so many of the others */
+
+/* Written anew, so that its pages count for whom runs it. */
+static volatile char *text(void)
+{
+	static const char block[1 << 20];
+	int file = open("/var/tmp/cramped", O_CREAT | O_TRUNC | O_RDWR, 0600);
+	void *map;
+
+	for (long at = 0; at < TEXT; at += sizeof(block))
+		if (file < 0 || write(file, block, sizeof(block)) != sizeof(block))
+			exit(1);
+	if (fsync(file))
+		exit(1);
+	map = mmap(NULL, TEXT, PROT_READ, MAP_SHARED, file, 0);
+	if (map == MAP_FAILED || madvise(map, TEXT, MADV_RANDOM))
+		exit(1);
+	return map;
+}
+
+static void end(int signal)
+{
+	(void)signal;
+	_exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	long mib = argc > 1 ? atol(argv[1]) : 0, percent = argc > 2 ? atol(argv[2]) : 0;
 	volatile char *memory = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	volatile char *needed = percent ? NULL : text();
 	int told = 0;
 
 	if (mib <= 0 || memory == MAP_FAILED)
 		return 1;
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGTERM, end);
 	for (long at = 0; at < mib; at++) {
 		long began = now();
 
@@ -49,8 +83,11 @@ int main(int argc, char **argv)
 			printf("%ld\n", began);
 			told = 1;
 		}
-		for (long page = 0; page < 256; page++)
+		for (long page = 0; page < 256; page++) {
 			memory[(at << 20) + (page << 12)] = 1;
+			if (needed && page % NEEDS == 0)
+				(void)needed[((at << 20) + (page << 12)) / NEEDS % TEXT];
+		}
 		if (percent)
 			usleep(10000);
 	}

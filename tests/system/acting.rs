@@ -4,8 +4,8 @@
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, another_daemon_after, daemon_runs, find, governed_records, nothing_is_left, sh, try_sh,
-    wait_for,
+    PROGRAMS, Scene, another_daemon_after, daemon_runs, find, governed_records, nothing_is_left, sh, told,
+    try_sh, wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -85,14 +85,6 @@ fn last(cgroup: &str, outcome: &str) -> memcg_bpf::report::ActionReport {
     })
 }
 
-/// Journal lines about actions on a cgroup, as `FIELD=…` text without the MEMCG_BPF_.
-fn lines(cgroup: &str) -> Vec<serde_json::Value> {
-    let json = sh(&format!(
-        "journalctl --sync; journalctl -q -o json MESSAGE_ID=5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60 MEMCG_BPF_CGROUP={cgroup}"
-    ));
-    json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn what_a_policy_wants_is_in_force_until_it_lets_go_and_each_action_is_told_once() {
@@ -114,7 +106,7 @@ fn what_a_policy_wants_is_in_force_until_it_lets_go_and_each_action_is_told_once
     assert!(governed_records().contains(&at));
     // Asked for again, it is the same want: nothing is done and nothing is told.
     ask(&at, "64 x 64 x 64");
-    let said = lines(&at);
+    let said = told(&at);
     assert_eq!(said.len(), 1, "{said:?}");
     for (field, value) in [
         ("MEMCG_BPF_POLICY", "puppet"),
@@ -134,7 +126,7 @@ fn what_a_policy_wants_is_in_force_until_it_lets_go_and_each_action_is_told_once
     ask(&at, OFF);
     becomes(&at, "memory.high", 900 * MIB);
     wait_for("nothing to be changed any more", || find(&at)?.knobs.is_empty().then_some(()));
-    assert_eq!(lines(&at).len(), 2);
+    assert_eq!(told(&at).len(), 2);
     // What is too strict to live with, and what is no stricter than what was found.
     ask(&at, "8 x");
     becomes(&at, "memory.high", 8 * MIB);
@@ -396,14 +388,14 @@ fn the_largest_process_ends_once_for_one_event() {
     ask(&at, "64 64");
     wait_for("the largest to be gone", || (!lives(&big)).then_some(()));
     let killed =
-        wait_for("the kill to be told", || lines(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "done"));
+        wait_for("the kill to be told", || told(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "done"));
     assert!(lives(&small) && lives(&exempt));
     let detail = killed["MEMCG_BPF_DETAIL"].as_str().unwrap();
     assert!(detail.starts_with(&format!("killed process {big} (eat, ")), "{detail}");
     assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
     assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
     assert_eq!((count(&at, "done"), count(&at, "refused")), (1, 1));
-    assert!(lines(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "refused"));
+    assert!(told(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "refused"));
     // Everything that may be killed.
     attach(&at, "puppet verb=kill detail=2 least=64M value=1000000");
     wait_for("the next event to be another one", || {
@@ -454,7 +446,7 @@ fn the_guards_stand_before_the_daemon_itself_and_before_a_flood() {
     attach(&at, "puppet verb=high");
     ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
     let refused = wait_for("the flood to be refused", || {
-        lines(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "refused")
+        told(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "refused")
     });
     assert_eq!(refused["MEMCG_BPF_DETAIL"], "more than 10 actions in a second (PerSecond=10)");
     // The last want that was let through is in force; a quieter one is heard again.

@@ -35,6 +35,14 @@ pub fn last_action(cgroup: &str, outcome: &str) -> ActionReport {
     })
 }
 
+/// What the journal says of the actions on a cgroup, the oldest first: each line with its fields.
+pub fn told(cgroup: &str) -> Vec<serde_json::Value> {
+    let json = sh(&format!(
+        "journalctl --sync; journalctl -q -o json MESSAGE_ID=5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60 MEMCG_BPF_CGROUP={cgroup}"
+    ));
+    json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// How often the kernel has passed over a program that matters here, because the task in it was interrupted by another
 /// on its CPU (docs/policies/deny.md): each time one request may have been let through.
 pub fn passed_over() -> usize {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
-pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over};
+pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over, told};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
 pub use faults::{actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid};
 pub use greedy::{alone, greedy_asked, greedy_starts};
