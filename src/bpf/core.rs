@@ -54,10 +54,12 @@ impl Kernel {
         page: u64,
     ) -> Result<Self, BpfError> {
         let (btf, said) = log::quietly(Btf::from_vmlinux);
-        let btf = btf.map_err(BpfError::NoBtf)?;
+        let btf = btf.map_err(BpfError::btf)?;
         tracing::trace!(%said, "kernel BTF");
         let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(core));
-        let mut opened = opened.map_err(|e| BpfError::open(core, &format!("{e:#}\n{said}")))?;
+        let mut opened = opened.map_err(|e| {
+            BpfError::passing(core, &e).unwrap_or_else(|| BpfError::open(core, &format!("{e:#}\n{said}")))
+        })?;
         let hooks = attach::candidates(&opened, Some(&btf));
         attach::choose(&mut opened, &hooks);
         for mut program in opened.progs_mut() {
@@ -68,11 +70,8 @@ impl Kernel {
             }
         }
         let (object, said) = log::quietly(|| opened.load());
-        let object = object.map_err(|e| BpfError::Load {
-            path: core.to_owned(),
-            why: format!("{e:#}; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?"),
-            log: said,
-        })?;
+        let hint = "; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?";
+        let object = object.map_err(|e| BpfError::load(core, &e, hint, said))?;
         let mut shared = BTreeMap::new();
         for map in object.maps() {
             let name = map.name().to_string_lossy().into_owned();

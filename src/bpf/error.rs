@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use libbpf_rs::ErrorKind;
 use thiserror::Error;
 
 use crate::names::{CgroupPath, shown};
@@ -24,6 +25,9 @@ pub enum BpfError {
     /// The kernel refused to load it.
     #[error("the kernel refused {path}: {why}")]
     Load { path: PathBuf, why: String, log: String },
+    /// Not now, but the next try may end otherwise.
+    #[error("{what} cannot be loaded at the moment: {why}")]
+    Passing { what: PathBuf, why: String },
     /// The object file is not the one whose schema is known.
     #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
     Changed { path: PathBuf },
@@ -64,6 +68,28 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    /// The kernel did not load an object. `hint`: what may help, unless it was only short of something.
+    pub fn load(path: &Path, error: &libbpf_rs::Error, hint: &str, log: String) -> Self {
+        let why = format!("{error:#}");
+        BpfError::passing(path, error).unwrap_or_else(|| BpfError::Load {
+            path: path.to_owned(),
+            why: why + hint,
+            log,
+        })
+    }
+
+    /// The kernel's BTF could not be read.
+    pub fn btf(error: libbpf_rs::Error) -> Self {
+        let vmlinux = Path::new("/sys/kernel/btf/vmlinux");
+        BpfError::passing(vmlinux, &error).unwrap_or(BpfError::NoBtf(error))
+    }
+
+    /// Short of memory, or interrupted: that says nothing about what was to be loaded.
+    pub fn passing(what: &Path, error: &libbpf_rs::Error) -> Option<Self> {
+        matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock | ErrorKind::Interrupted)
+            .then(|| BpfError::Passing { what: what.to_owned(), why: format!("{error:#}") })
+    }
+
     /// An object that cannot be used. `why` may quote libbpf and the object itself, so it is made one harmless line.
     pub fn open(path: &Path, why: &str) -> Self {
         let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -74,6 +100,20 @@ impl BpfError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_short_at_the_moment_is_no_verdict_on_the_object() {
+        let load = |errno| {
+            let error = libbpf_rs::Error::from_raw_os_error(errno);
+            BpfError::load(Path::new("/x"), &error, "; a hint", String::new())
+        };
+        for errno in [nix::libc::ENOMEM, nix::libc::EAGAIN, nix::libc::EINTR] {
+            assert!(matches!(load(errno), BpfError::Passing { .. }), "{errno}");
+        }
+        for errno in [nix::libc::EACCES, nix::libc::EPERM, nix::libc::EINVAL, nix::libc::E2BIG] {
+            assert!(load(errno).to_string().ends_with("; a hint"), "{errno}");
+        }
+    }
 
     #[test]
     fn an_objects_own_words_are_one_harmless_line() {

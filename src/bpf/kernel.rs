@@ -15,7 +15,7 @@ const NATIVE: [&str; 4] = ["memcg_bpf_ops", "memcg_ops", "bpf_memcg_ops", "bpf_o
 
 /// The kernel's own BTF.
 pub fn btf() -> Result<Btf<'static>, BpfError> {
-    log::quietly(Btf::from_vmlinux).0.map_err(BpfError::NoBtf)
+    log::quietly(Btf::from_vmlinux).0.map_err(BpfError::btf)
 }
 
 /// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.

@@ -58,8 +58,7 @@ impl PolicyObject {
             }
         }
         let (object, said) = log::quietly(|| opened.load());
-        let object =
-            object.map_err(|e| BpfError::Load { path: path.to_owned(), why: format!("{e:#}"), log: said })?;
+        let object = object.map_err(|e| BpfError::load(path, &e, "", said))?;
         let map = |name: &str| {
             let found = object.maps().find(|m| m.name() == name);
             found.map(|m| MapHandle::try_from(&m)).transpose().map_err(|e| open_error(format!("{e:#}")))

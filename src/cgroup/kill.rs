@@ -69,11 +69,16 @@ impl Target {
     }
 }
 
-/// Ends one process. Blocks for the grace, and until it is gone.
-pub fn process(target: &Target, grace: Duration) -> io::Result<Killed> {
+/// Ends one process. Blocks for the grace, and until it is gone. `may`: after the grace, is SIGKILL still wanted?
+pub fn process(target: &Target, grace: Duration, may: impl Fn() -> bool) -> io::Result<Killed> {
     let mut killed = Killed { processes: 1, ..Killed::default() };
-    if !grace.is_zero() && target.signal(Signal::TERM) && target.ends(grace) {
-        return Ok(Killed { ended: true, ..killed });
+    if !grace.is_zero() && target.signal(Signal::TERM) {
+        if target.ends(grace) {
+            return Ok(Killed { ended: true, ..killed });
+        }
+        if !may() {
+            return Ok(killed);
+        }
     }
     killed.forced = true;
     pidfd_send_signal(&target.fd, Signal::KILL)?;
@@ -82,33 +87,38 @@ pub fn process(target: &Target, grace: Duration) -> io::Result<Killed> {
 }
 
 /// Ends everything in a cgroup and below, save what must not be killed. Blocks as [`process`] does.
-pub fn cgroup(path: &CgroupPath, id: CgroupId, grace: Duration) -> io::Result<Killed> {
-    if mount::id(path)? != id {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let (all, spared) = members(path);
+pub fn cgroup(
+    path: &CgroupPath,
+    id: CgroupId,
+    grace: Duration,
+    may: impl Fn() -> bool,
+) -> io::Result<Killed> {
+    let (all, spared) = members(path, id).ok_or(io::ErrorKind::NotFound)?;
     let mut killed = Killed { processes: all.len(), ..Killed::default() };
     if !grace.is_zero() {
         for target in &all {
             target.signal(Signal::TERM);
         }
-        if ended(path, grace) {
+        if ended(path, id, grace) {
             return Ok(Killed { ended: true, ..killed });
+        }
+        if !may() {
+            return Ok(killed);
         }
     }
     killed.forced = true;
     // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
     let at_once = || open(path, id, "cgroup.kill", Mode::Write)?.write_all(b"1");
     if spared || at_once().is_err() {
-        one_by_one(path);
+        one_by_one(path, id);
     }
-    killed.ended = ended(path, END);
+    killed.ended = ended(path, id, END);
     Ok(killed)
 }
 
-fn one_by_one(path: &CgroupPath) {
+fn one_by_one(path: &CgroupPath, id: CgroupId) {
     for _ in 0..ROUNDS {
-        let (left, _) = members(path);
+        let Some((left, _)) = members(path, id) else { return };
         // All of them, and then the next round.
         let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
         if signalled == 0 {
@@ -120,8 +130,13 @@ fn one_by_one(path: &CgroupPath) {
     }
 }
 
-/// The processes in a subtree that may be killed, and whether there are others.
-fn members(path: &CgroupPath) -> (Vec<Target>, bool) {
+/// A unit that is started again has its predecessor's path, and is not meant.
+fn is_there(path: &CgroupPath, id: CgroupId) -> bool {
+    mount::id(path).is_ok_and(|found| found == id)
+}
+
+/// The processes in a subtree that may be killed, and whether there are others. `None`: the cgroup is gone.
+fn members(path: &CgroupPath, id: CgroupId) -> Option<(Vec<Target>, bool)> {
     let mut spared = false;
     let mut found = Vec::new();
     for cgroup in tree::all(path) {
@@ -133,14 +148,16 @@ fn members(path: &CgroupPath) -> (Vec<Target>, bool) {
             }
         }
     }
-    (found, spared)
+    // Once they are held: what was found was in this cgroup, and in no other that has its path by now.
+    is_there(path, id).then_some((found, spared))
 }
 
 /// Is nothing left within this time but what must not be killed?
-fn ended(path: &CgroupPath, within: Duration) -> bool {
+fn ended(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     let began = Instant::now();
     loop {
-        if tree::all(path).iter().all(|cgroup| pids(cgroup).into_iter().all(exempt)) {
+        let over = tree::all(path).iter().all(|cgroup| pids(cgroup).into_iter().all(exempt));
+        if over || !is_there(path, id) {
             return true;
         }
         if began.elapsed() >= within {

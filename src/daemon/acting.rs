@@ -1,6 +1,8 @@
 //! From what policies ask for to what is done: guards, ledger, jobs, and one account of each action.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::jobs::{Job, Jobs};
@@ -27,6 +29,8 @@ pub struct Acting {
     pub(super) reclaimed: BTreeMap<CgroupId, u64>,
     /// While paused: until when; [`MAX`]: until it is resumed.
     pub(super) paused_until: Option<u64>,
+    /// The same for kills on their way.
+    pub(super) paused_now: Arc<AtomicBool>,
     /// What was done since the last look.
     pub(super) acted: Vec<Acted>,
 }
@@ -50,6 +54,7 @@ impl Acting {
             own,
             reclaimed: BTreeMap::new(),
             paused_until: None,
+            paused_now: Arc::default(),
             acted: Vec::new(),
         }
     }
@@ -167,6 +172,7 @@ impl Acting {
                 grace: Duration::from_nanos(grace_ns),
                 own: self.own.clone(),
                 most: facts.effective_max,
+                paused: self.paused_now.clone(),
             })),
         }
     }

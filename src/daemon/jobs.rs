@@ -1,5 +1,6 @@
 //! What takes its time, done beside the daemon's loop: a write to memory.high may block for seconds, reclaim and kills
-//! with grace for longer. Each kind has its own few threads, so that none keeps another from its turn.
+//! with grace for longer. Each kind has its own few threads, so that none keeps another from its turn; and what is done for
+//! the cgroups of one user's never takes all of them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,8 +10,10 @@ use tokio::sync::mpsc;
 
 use super::killing::{self, Killing};
 use crate::cgroup::knob::{self, Wrote};
+use crate::cgroup::owner;
 use crate::cgroup::reclaim::{self, Reclaimed};
 use crate::ledger::Write;
+use crate::ledger::guard::STALE_NS;
 use crate::names::CgroupPath;
 use crate::policy::action::Action;
 
@@ -20,6 +23,9 @@ const WRITES: usize = 4;
 const RECLAIMS: usize = 2;
 /// Kills on their way at once; most only wait for a grace to pass.
 const KILLS: usize = 16;
+
+/// One user's cgroups get a share of the threads, and wait for one another beyond that.
+const USERS_SHARE: usize = 4;
 
 /// Something to do.
 #[derive(Debug)]
@@ -61,6 +67,15 @@ impl Job {
         }
     }
 
+    /// Below whose service manager it is.
+    fn user(&self) -> Option<u32> {
+        owner::user(match self {
+            Job::Write(write) => &write.path,
+            Job::Reclaim { path, .. } => path,
+            Job::Kill(killing) => &killing.path,
+        })
+    }
+
     fn run(self) -> Done {
         match self {
             Job::Write(write) => {
@@ -68,7 +83,11 @@ impl Job {
                 Done::Wrote(write, wrote)
             }
             Job::Reclaim { action, path, bytes, swappiness } => {
-                let came = reclaim::reclaim(&path, action.cgroup, bytes, swappiness);
+                let came = if super::acting::now().saturating_sub(action.time) > STALE_NS {
+                    Err(io::Error::other("it waited for its turn for more than 5s"))
+                } else {
+                    reclaim::reclaim(&path, action.cgroup, bytes, swappiness)
+                };
                 Done::Reclaimed(action, path, came)
             }
             Job::Kill(killing) => {
@@ -91,21 +110,25 @@ enum Class {
 struct Line {
     class: Class,
     most: usize,
-    running: usize,
+    /// For whom each of those that are under way is done.
+    running: Vec<Option<u32>>,
     waiting: VecDeque<Job>,
 }
+
+/// Of which kind it was, for whom, and what came of it.
+type Over = (Class, Option<u32>, Done);
 
 /// All jobs. How many can wait is bounded by whoever starts them: one write a knob, one reclaim and one kill a cgroup.
 pub struct Jobs {
     lines: Vec<Line>,
-    sender: mpsc::UnboundedSender<(Class, Done)>,
-    receiver: mpsc::UnboundedReceiver<(Class, Done)>,
+    sender: mpsc::UnboundedSender<Over>,
+    receiver: mpsc::UnboundedReceiver<Over>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let line = |class, most| Line { class, most, running: 0, waiting: VecDeque::new() };
+        let line = |class, most| Line { class, most, running: Vec::new(), waiting: VecDeque::new() };
         let lines =
             vec![line(Class::Writes, WRITES), line(Class::Reclaims, RECLAIMS), line(Class::Kills, KILLS)];
         Jobs { lines, sender, receiver }
@@ -125,9 +148,9 @@ impl Jobs {
     /// The next job that is done.
     pub async fn next(&mut self) -> Done {
         match self.receiver.recv().await {
-            Some((class, done)) => {
+            Some((class, user, done)) => {
                 if let Some(line) = self.lines.iter_mut().find(|line| line.class == class) {
-                    line.running = line.running.saturating_sub(1);
+                    line.over(user);
                     line.go(&self.sender);
                 }
                 done
@@ -141,7 +164,7 @@ impl Jobs {
     /// value before.
     pub async fn stop(&mut self, patience: Duration) {
         self.lines.iter_mut().for_each(|line| line.waiting.clear());
-        let over = |lines: &[Line]| lines.iter().all(|l| l.class != Class::Writes || l.running == 0);
+        let over = |lines: &[Line]| lines.iter().all(|l| l.class != Class::Writes || l.running.is_empty());
         let waited = tokio::time::timeout(patience, async {
             while !over(&self.lines) {
                 self.next().await;
@@ -154,13 +177,65 @@ impl Jobs {
 }
 
 impl Line {
-    fn go(&mut self, sender: &mpsc::UnboundedSender<(Class, Done)>) {
-        while self.running < self.most
-            && let Some(job) = self.waiting.pop_front()
-        {
-            self.running = self.running.saturating_add(1);
-            let (class, sender) = (self.class, sender.clone());
-            tokio::task::spawn_blocking(move || drop(sender.send((class, job.run()))));
+    /// The first whose turn it is: who has a share of the threads already is passed over.
+    fn next(&mut self) -> Option<(Option<u32>, Job)> {
+        if self.running.len() >= self.most {
+            return None;
         }
+        let share = self.most.div_ceil(USERS_SHARE);
+        let may =
+            |user: Option<u32>| user.is_none() || self.running.iter().filter(|u| **u == user).count() < share;
+        let turn = self.waiting.iter().position(|job| may(job.user()))?;
+        self.waiting.remove(turn).map(|job| (job.user(), job))
+    }
+
+    fn over(&mut self, user: Option<u32>) {
+        if let Some(at) = self.running.iter().position(|running| *running == user) {
+            self.running.swap_remove(at);
+        }
+    }
+
+    fn go(&mut self, sender: &mpsc::UnboundedSender<Over>) {
+        while let Some((user, job)) = self.next() {
+            self.running.push(user);
+            let (class, sender) = (self.class, sender.clone());
+            tokio::task::spawn_blocking(move || drop(sender.send((class, user, job.run()))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Cause;
+    use crate::names::CgroupId;
+    use crate::policy::action::Knob;
+
+    fn write(path: &str) -> Job {
+        let path = CgroupPath::parse(path).unwrap();
+        let cause = Cause::ours("a test");
+        Job::Write(Write { cgroup: CgroupId(1), path, knob: Knob::High, expect: Vec::new(), value: 1, cause })
+    }
+
+    fn turns(line: &mut Line) -> Vec<Option<u32>> {
+        let mut turns = Vec::new();
+        while let Some((user, _)) = line.next() {
+            line.running.push(user);
+            turns.push(user);
+        }
+        turns
+    }
+
+    #[test]
+    fn one_users_jobs_wait_for_one_another_and_keep_nobody_elses_waiting() {
+        let mut line = Line { class: Class::Kills, most: 8, running: Vec::new(), waiting: VecDeque::new() };
+        let of = |uid: u32, n: usize| write(&format!("/user.slice/user-{uid}.slice/user@{uid}.service/{n}"));
+        line.waiting.extend((0..20).map(|n| of(1000, n)));
+        line.waiting.extend([of(1001, 0), write("/system.slice/a.service")]);
+        assert_eq!(turns(&mut line), [Some(1000), Some(1000), Some(1001), None]);
+        line.over(Some(1000));
+        assert_eq!(turns(&mut line), [Some(1000)]);
+        line.waiting.extend((0..9).map(|_| write("/system.slice/a.service")));
+        assert_eq!(turns(&mut line).len(), 4, "eight at once");
     }
 }

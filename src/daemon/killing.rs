@@ -1,9 +1,13 @@
 //! One kill: choosing, ending, and telling the story of it. Blocks; runs on a thread of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::acting::now;
 use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
+use crate::ledger::guard::STALE_NS;
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, Scope, Select, human_duration};
 use crate::units::human_bytes;
@@ -30,6 +34,8 @@ pub struct Killing {
     pub own: Option<CgroupPath>,
     /// The governed cgroup's effective maximum.
     pub most: u64,
+    /// Actions are paused, or were until now.
+    pub paused: Arc<AtomicBool>,
 }
 
 /// What happened.
@@ -58,6 +64,12 @@ impl Killing {
         if !self.is_there() {
             return Ok(None);
         }
+        if now().saturating_sub(self.action.time) > STALE_NS {
+            return Err("it waited for its turn for more than 5s".to_owned());
+        }
+        if self.is_paused() {
+            return Err("actions are paused".to_owned());
+        }
         match self.attempt() {
             Err(_) if !self.is_there() => Ok(None),
             came => came.map(Some),
@@ -67,6 +79,10 @@ impl Killing {
     /// It may have waited for its turn, and another cgroup may have the path by now.
     fn is_there(&self) -> bool {
         mount::id(&self.path).is_ok_and(|id| id == self.action.cgroup)
+    }
+
+    fn is_paused(&self) -> bool {
+        !self.action.dry_run && self.paused.load(Ordering::Relaxed)
     }
 
     fn attempt(&self) -> Result<Story, String> {
@@ -132,11 +148,15 @@ impl Killing {
             (Some(cgroup), ..) => mount::id(cgroup).and_then(|id| {
                 ours()?;
                 let victims: Vec<u32> = tree::all(cgroup).iter().flat_map(victim::pids).collect();
-                told(&emptied(cgroup, &victims), || kill::cgroup(cgroup, id, self.grace))
+                told(&emptied(cgroup, &victims), || {
+                    kill::cgroup(cgroup, id, self.grace, || !self.is_paused())
+                })
             }),
-            (None, Some(pid), Some(path)) => kill::Target::open(pid, path)
-                .and_then(|target| ours().map(|()| target))
-                .and_then(|target| told(&emptied(path, &[pid]), || kill::process(&target, self.grace))),
+            (None, Some(pid), Some(path)) => {
+                kill::Target::open(pid, path).and_then(|target| ours().map(|()| target)).and_then(|target| {
+                    told(&emptied(path, &[pid]), || kill::process(&target, self.grace, || !self.is_paused()))
+                })
+            }
             _ => return Ok(None),
         };
         match came {
@@ -239,10 +259,11 @@ mod tests {
             dry_run: false,
             template: String::new(),
         };
-        let grace = Duration::ZERO;
+        let (grace, paused) = (Duration::ZERO, Arc::new(AtomicBool::new(false)));
         for path in ["/no/such", "/init.scope"] {
             let path = CgroupPath::parse(path).unwrap();
-            let killing = Killing { action: action.clone(), path, scope, select, grace, own: None, most: 0 };
+            let (action, paused) = (action.clone(), paused.clone());
+            let killing = Killing { action, path, scope, select, grace, own: None, most: 0, paused };
             assert_eq!(killing.carry_out(), Ok(None));
         }
     }

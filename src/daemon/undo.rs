@@ -1,5 +1,6 @@
 //! Putting everything back: for a pause, at the end, and without a daemon.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::acting::{Acting, now};
@@ -34,6 +35,7 @@ impl Acting {
     /// As the record on the root cgroup says, which a restarted daemon finds there.
     pub fn paused(&mut self, until: Option<u64>) {
         self.paused_until = until;
+        self.paused_now.store(until.is_some(), Ordering::Relaxed);
         let recorded = record::change_record(&CgroupPath::root(), |record| record.paused_until = until);
         if let Err(sentence) = recorded {
             tracing::warn!("{sentence}: after a restart of memcg-bpfd this is forgotten");

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
 
 use memcg_bpf::report::BindingReport;
 
 use crate::support::{
     PROGRAMS, Scene, actions, active, another_daemon_after, asked_in, greedy_asked, greedy_starts,
-    journal_of, knob_becomes, main_pid, passed_over, puppet_enters, relaid, setting, sh, status, try_sh,
-    unit_in_state, wait_for,
+    journal_of, knob_becomes, main_pid, passed_over, patience, puppet_enters, relaid, setting, sh, status,
+    told, try_sh, unit_in_state, wait_for,
 };
 
 /// What must be the same afterwards.
@@ -101,6 +102,33 @@ fn a_kill_that_waited_for_its_turn_spares_who_has_the_path_by_then() {
         journal_of(&main_pid())
             .contains(&format!("/mpturn-{all}: puppet: kill gone: the cgroup went away before it was done"))
     );
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn a_grace_that_outlives_its_cgroup_spares_who_has_the_path_by_then() {
+    let dir = "/sys/fs/cgroup/mpgrace";
+    let mut scene = Scene::new("grace");
+    puppet_enters(&mut scene);
+    scene.at_end(format!("echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.1; done"));
+    sh(&format!("mkdir {dir}; memcg-bpf attach /mpgrace 'puppet verb=kill detail=2 value=10000000000'"));
+    sh(&format!("sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > {dir}/cgroup.procs"));
+    let mut successor = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    sh(&format!("{PROGRAMS}/ask /mpgrace 64 64 64 || true"));
+    // Those inside heed SIGTERM; the next cgroup is there before the daemon looks again.
+    let began = Instant::now();
+    while fs::remove_dir(dir).is_err() {
+        assert!(began.elapsed() < patience(), "nobody ends");
+    }
+    fs::create_dir(dir).unwrap();
+    fs::write(format!("{dir}/cgroup.procs"), successor.id().to_string()).unwrap();
+    wait_for("the kill to be over", || (actions().counts.get("done") == Some(&1)).then_some(()));
+    let line = told("/mpgrace").pop().unwrap();
+    assert!(line["MESSAGE"].as_str().unwrap().contains("with SIGTERM"), "{line:?}");
+    assert_eq!(successor.try_wait().unwrap(), None, "it lives");
+    successor.kill().unwrap();
+    successor.wait().unwrap();
     scene.end();
 }
 
