@@ -32,11 +32,39 @@ static __always_inline __u64 memcg_bpf_request(struct memcg_bpf_ctx *ctx)
 /* The id of the governed cgroup, which is the task's own or one above it. */
 static __always_inline __u64 memcg_bpf_cgroup(struct memcg_bpf_ctx *ctx)
 {
-	struct cgroup_subsys_state *css = memcg_bpf_at(ctx)->css;
-	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
-	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
+	return memcg_bpf_id(memcg_bpf_at(ctx)->css);
+}
 
-	return MEMCG_BPF_FIELD(struct kernfs_node, node, id);
+struct memcg_bpf_below {
+	struct cgroup_subsys_state *css;
+	__u64 id;
+	__u64 found;
+};
+
+static long memcg_bpf_below_at(__u64 i, struct memcg_bpf_below *at)
+{
+	struct cgroup_subsys_state *parent =
+		MEMCG_BPF_FIELD(struct cgroup_subsys_state, at->css, parent);
+
+	if (!parent)
+		return 1;
+	at->css = parent;
+	at->found = memcg_bpf_id(parent) == at->id;
+	return at->found;
+}
+
+static __noinline bool memcg_bpf_reaches(struct cgroup_subsys_state *css, __u64 id)
+{
+	struct memcg_bpf_below at = {.css = css, .id = id};
+
+	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_below_at, &at, 0);
+	return at.found;
+}
+
+/* Is a governed cgroup (memcg_bpf_at(ctx)->css) below the one with this id? */
+static __always_inline bool memcg_bpf_is_below(struct cgroup_subsys_state *css, __u64 id)
+{
+	return memcg_bpf_reaches(css, id);
 }
 
 /* memory.current of the governed cgroup. */

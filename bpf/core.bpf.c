@@ -373,25 +373,51 @@ static __always_inline bool watched(__u64 until, __u64 now)
 	return until > now;
 }
 
+struct limited {
+	struct cgroup_subsys_state *css;
+	__u64 by;
+};
+
+static long limited_at(__u64 i, struct limited *at)
+{
+	__u64 usage = MEMCG_BPF_READ(at->css, memory.usage.counter);
+	__u64 limit = MEMCG_BPF_READ(at->css, memory.max);
+	__u64 high = MEMCG_BPF_READ(at->css, memory.high);
+	struct cgroup_subsys_state *parent =
+		MEMCG_BPF_FIELD(struct cgroup_subsys_state, at->css, parent);
+
+	if (high < limit)
+		limit = high;
+	if (usage >= limit - limit / 32) {
+		at->by = memcg_bpf_id(at->css);
+		return 1;
+	}
+	if (!parent)
+		return 1;
+	at->css = parent;
+	return 0;
+}
+
+/* From here up, the id of the nearest cgroup that stands at its limit: the kernel asks the nearest
+ * first. 0: none. */
+static __noinline __u64 limited(struct cgroup_subsys_state *css)
+{
+	struct limited at = {.css = css};
+
+	bpf_loop(MEMCG_BPF_SKIP_MAX, limited_at, &at, 0);
+	return at.by;
+}
+
 /*
- * Is the memory of the task's own cgroup protected, and is what it waits for not its own limit?
- * With memory_recursiveprot, which systemd mounts, the effective values also tell of protection
- * given further up.
+ * Is the memory of the task's own cgroup protected? With memory_recursiveprot, which systemd
+ * mounts, the effective values also tell of protection given further up.
  */
 static __noinline bool is_protected(struct task_struct *task)
 {
 	struct cgroup_subsys_state *css = memcg_bpf_task_css(task);
-	__u64 usage, limit, high;
 
-	if (!(MEMCG_BPF_READ(css, memory.low) | MEMCG_BPF_READ(css, memory.min) |
-	      MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin)))
-		return false;
-	usage = MEMCG_BPF_READ(css, memory.usage.counter);
-	limit = MEMCG_BPF_READ(css, memory.max);
-	high = MEMCG_BPF_READ(css, memory.high);
-	if (high < limit)
-		limit = high;
-	return usage < limit - limit / 32;
+	return MEMCG_BPF_READ(css, memory.low) | MEMCG_BPF_READ(css, memory.min) |
+	       MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin);
 }
 
 /* Global, so that the verifier looks at it once and not for every way up to it. */
@@ -430,7 +456,7 @@ static __noinline void stall_begins(struct memcg_bpf_started *s, struct cgroup *
 	s->governed = n;
 }
 
-/* A protected cgroup suffers; see throttle. */
+/* A protected cgroup suffers, and whose limit for; see throttle. */
 static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
 {
 	struct memcg_bpf_suffering fresh = {.begin = now}, *it;
@@ -442,6 +468,12 @@ static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
 		it = bpf_map_lookup_elem(&memcg_suffering, &id);
 		if (!it)
 			return;
+	}
+	if (it->limit != s->limit) {
+		it->limit = s->limit;
+		it->before = 0;
+		it->stall = 0;
+		it->begin = now;
 	}
 	if (now - it->begin >= MEMCG_BPF_SUFFERING_SPAN) {
 		it->before = now - it->begin < 2 * MEMCG_BPF_SUFFERING_SPAN ? it->stall : 0;
@@ -512,6 +544,7 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	s->stall = now;
 	s->frame = (__u64)flags;
 	s->suffers = suffers;
+	s->limit = suffers ? limited(memcg_bpf_task_css(task)) : 0;
 	stall_begins(s, cgroup, above, now);
 	return 0;
 }

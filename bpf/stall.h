@@ -49,7 +49,8 @@ struct memcg_bpf_started {
 	__u64 stall_took;
 	__u64 reclaim;
 	__u64 reclaim_took;
-	__u64 host; /* when it began to reclaim for the whole machine */
+	__u64 host;  /* when it began to reclaim for the whole machine */
+	__u64 limit; /* id of the cgroup whose limit it waits for; 0: the machine's memory */
 	__u32 governed;
 	__u32 suffers; /* its cgroup is protected */
 	__u64 cgroup[MEMCG_BPF_STALL_LEVELS];
@@ -61,6 +62,7 @@ struct memcg_bpf_suffering {
 	__u64 stall;			     /* time waited in it */
 	__u64 before;			     /* in the second before */
 	__u64 until;			     /* the end of the last wait */
+	__u64 limit;			     /* as in memcg_bpf_started */
 	__u64 above[MEMCG_BPF_STALL_LEVELS]; /* governed cgroups it belongs to */
 };
 

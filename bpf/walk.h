@@ -45,6 +45,15 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_css(struct cgroup *
 	return cgroup->subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)];
 }
 
+/* Of a cgroup of which only the memory controller's side is at hand. */
+static __always_inline __u64 memcg_bpf_id(struct cgroup_subsys_state *css)
+{
+	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
+	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
+
+	return MEMCG_BPF_FIELD(struct kernfs_node, node, id);
+}
+
 static __always_inline struct cgroup *memcg_bpf_parent(struct cgroup *cgroup)
 {
 	struct cgroup_subsys_state *parent = cgroup->self.parent;

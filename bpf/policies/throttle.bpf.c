@@ -59,12 +59,16 @@ MEMCG_BPF_STATE(throttle);
  */
 
 struct throttle_search {
+	struct cgroup_subsys_state *css;
 	__u64 own;
 	__u64 now;
 	__u64 most;
 };
 
-/* Of those who suffer and do not belong to the throttled cgroup, the one who does most. */
+/*
+ * Of those who suffer and do not belong to the throttled cgroup, the one who does most. Who waits
+ * for the limit of a cgroup is helped by nobody outside of it.
+ */
 static long throttle_worst(void *map, __u64 *cgroup, struct memcg_bpf_suffering *it,
 			   struct throttle_search *search)
 {
@@ -79,7 +83,9 @@ static long throttle_worst(void *map, __u64 *cgroup, struct memcg_bpf_suffering 
 		waited = it->before;
 	if (age < 2 * MEMCG_BPF_SUFFERING_SPAN && it->stall > waited)
 		waited = it->stall;
-	if (waited > search->most)
+	if (waited <= search->most)
+		return 0;
+	if (!it->limit || memcg_bpf_is_below(search->css, it->limit))
 		search->most = waited;
 	return 0;
 }
@@ -88,7 +94,11 @@ static long throttle_worst(void *map, __u64 *cgroup, struct memcg_bpf_suffering 
 static __always_inline __u64 throttle_waited(struct memcg_bpf_ctx *ctx, enum throttle_when when,
 					     struct throttle_state *s)
 {
-	struct throttle_search search = {.own = ctx->cgroup, .now = ctx->now};
+	struct throttle_search search = {
+		.css = memcg_bpf_at(ctx)->css,
+		.own = ctx->cgroup,
+		.now = ctx->now,
+	};
 
 	if (when == THROTTLE_WHEN_HOST) {
 		memcg_world.watch_host = ctx->now + THROTTLE_WATCH;

@@ -67,6 +67,30 @@ fn it_does_not_give_way_to_itself_nor_to_who_is_not_protected() {
     scene.end();
 }
 
+/// Whoever has cgroups of its own can protect one and let it wait as much as it likes.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn it_does_not_give_way_to_who_waits_for_a_limit_that_others_cannot_help_with() {
+    let mut scene = share("throttle-walls");
+    let low = reader(&mut scene, "mplow.service", 40, "");
+    scene.policy("mplow.service", "throttle interval=100ms");
+    scene.unit("mpwalls.slice", "[Slice]\nMemoryMax=32M\n");
+    reader(&mut scene, "mpwalled.service", 96, "MemoryLow=8M\nSlice=mpwalls.slice");
+    scene.reload();
+    sh("echo 1 > /proc/sys/vm/drop_caches; systemctl start mplow.service");
+    active(&low);
+    sh("systemctl start mpwalled.service");
+    let waited = |cgroup: &str| -> Option<u64> {
+        let text = knob(cgroup, "memory.pressure");
+        text.lines().next()?.rsplit_once("total=")?.1.parse().ok()
+    };
+    wait_for("it to wait", || waited("/mpwalls.slice").filter(|us| *us > 1_000_000));
+    assert_eq!(knob("/mpwalls.slice/mpwalled.service", "memory.low"), (8 * MIB).to_string());
+    assert_eq!(knob(&low, "memory.high"), "max");
+    assert_eq!(acted(&low, "done"), 0);
+    scene.end();
+}
+
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn a_burst_is_held_up_and_then_let_through() {
