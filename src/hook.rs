@@ -7,7 +7,6 @@
 pub mod call;
 #[cfg(test)]
 mod fake_daemon;
-pub mod journal;
 mod start;
 
 use std::io::{self, Read, Write};
@@ -16,12 +15,12 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::journal::{Entry, Journal, Priority, SOCKET};
 use crate::names::CgroupPath;
 use crate::source::oci::{ContainerRequest, ContainerState, STATE_MAX, Status};
 use crate::source::shown;
 
 use call::CallError;
-use journal::Priority;
 
 /// The most time for the runtime to write the state; it is in the pipe before the hook runs, or soon after.
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
@@ -230,14 +229,17 @@ fn about(id: &str, what: &str) -> String {
 
 /// Standard error gets one line, since crun hides it and runc quotes it whole; the journal gets every sentence.
 fn tell(outcome: &Outcome) {
-    let socket = std::path::Path::new(journal::SOCKET);
     let priority = if outcome.fail { Priority::Error } else { Priority::Warning };
-    let container = outcome.container.as_deref();
-    for note in &outcome.notes {
-        journal::send(socket, priority, note, container);
-    }
-    for note in &outcome.debug {
-        journal::send(socket, Priority::Debug, note, container);
+    let notes = outcome.notes.iter().map(|note| (priority, note));
+    let debug = outcome.debug.iter().map(|note| (Priority::Debug, note));
+    if let Ok(journal) = Journal::new(std::path::Path::new(SOCKET)) {
+        for (priority, note) in notes.chain(debug) {
+            let mut entry = Entry::new(priority, "memcg-bpf-hook");
+            entry.field("MESSAGE", note);
+            // As podman and docker call it themselves.
+            outcome.container.iter().for_each(|id| entry.field("CONTAINER_ID_FULL", id));
+            journal.send(&entry);
+        }
     }
     if !outcome.notes.is_empty() {
         let _ = writeln!(io::stderr(), "memcg-bpf-hook: {}", outcome.notes.join("; "));

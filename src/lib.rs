@@ -8,7 +8,7 @@
 //! | 1 | [`policy`] | the policy line, the schema, parameters to bytes and back, profiles, layering. No I/O |
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
 //! | 3 | [`engine`] [`ledger`] [`report`] | the world, one `step(input) → effects`; what we changed and how it is put back; what is reported. No I/O, no clock |
-//! | 4 | [`cgroup`] [`bpf`] [`systemd`] | the only rooms that touch cgroupfs, libbpf and systemd's D-Bus |
+//! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`journal`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
 //! | 5 | [`daemon`] [`hook`] [`cli`] | loops and commands, our D-Bus object |
 //! | 6 | `bin/` | the three binaries |
 
@@ -18,6 +18,7 @@ pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod hook;
+pub mod journal;
 pub mod ledger;
 pub mod names;
 pub mod policy;

@@ -1,6 +1,18 @@
 //! Where what we say goes: the journal, with its fields, or a terminal.
 
+use std::fmt::{Debug, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use crate::journal::{Entry, Journal, Priority, SOCKET};
+
+const IDENTIFIER: &str = "memcg-bpfd";
 
 /// The log level, which is known only after the first messages.
 pub struct Level(Option<tracing_subscriber::reload::Handle<LevelFilter, tracing_subscriber::Registry>>);
@@ -29,9 +41,9 @@ pub fn start() -> Level {
     let fixed = std::env::var("MEMCG_BPF_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
     let (filter, handle) = tracing_subscriber::reload::Layer::new(fixed.unwrap_or(LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(filter);
-    match tracing_journald::layer() {
+    match Journal::new(Path::new(SOCKET)) {
         Ok(journal) if stderr_is_the_journal() => {
-            registry.with(journal.with_field_prefix(None).with_syslog_identifier("memcg-bpfd".into())).init()
+            registry.with(ToJournal { journal, lost: AtomicU64::new(0) }).init()
         }
         _ => registry
             .with(
@@ -43,4 +55,114 @@ pub fn start() -> Level {
             .init(),
     }
     Level(fixed.is_none().then_some(handle))
+}
+
+/// Every event as an entry. What the journal does not take at once is lost, counted, and told as soon as it takes
+/// something again: the daemon's loop does not wait for it.
+struct ToJournal {
+    journal: Journal,
+    lost: AtomicU64,
+}
+
+impl<S: Subscriber> Layer<S> for ToJournal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut entry = Entry::new(priority(*event.metadata().level()), IDENTIFIER);
+        event.record(&mut Fields(&mut entry));
+        if let (Some(file), Some(line)) = (event.metadata().file(), event.metadata().line()) {
+            entry.field("CODE_FILE", file);
+            entry.field("CODE_LINE", &line.to_string());
+        }
+        self.send(&entry);
+    }
+}
+
+impl ToJournal {
+    fn send(&self, entry: &Entry) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut told = Entry::new(Priority::Warning, IDENTIFIER);
+            told.field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
+            if !self.journal.send(&told) {
+                self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
+                return;
+            }
+        }
+        if !self.journal.send(entry) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn priority(level: tracing::Level) -> Priority {
+    match level {
+        tracing::Level::ERROR => Priority::Error,
+        tracing::Level::WARN => Priority::Warning,
+        tracing::Level::INFO => Priority::Notice,
+        tracing::Level::DEBUG => Priority::Info,
+        tracing::Level::TRACE => Priority::Debug,
+    }
+}
+
+/// An event's fields under the names that journald allows.
+struct Fields<'a>(&'a mut Entry);
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        let name: String = field.name().chars().filter(allowed).collect();
+        self.0.field(name.trim_start_matches('_').to_ascii_uppercase().as_str(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let mut text = String::new();
+        if write!(text, "{value:?}").is_ok() {
+            self.record_str(field, &text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    fn received(journal: &UnixDatagram) -> Vec<String> {
+        journal.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 1 << 20];
+        let mut one = || {
+            let size = journal.recv(&mut buffer).ok()?;
+            Some(String::from_utf8(buffer[..size].to_vec()).unwrap())
+        };
+        std::iter::from_fn(&mut one).collect()
+    }
+
+    #[test]
+    fn an_event_is_an_entry_with_its_fields_and_what_was_lost_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let journal = Journal::new(&path).unwrap();
+        let layer = ToJournal { journal, lost: AtomicU64::new(0) };
+        let _guard = tracing_subscriber::registry().with(layer).set_default();
+        tracing::warn!("nobody listens");
+        tracing::warn!("yet");
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+        tracing::info!(MEMCG_BPF_CGROUP = "/a", MEMCG_BPF_TO = 7u64, %error, "said");
+        let all = received(&reader);
+        assert!(all[0].contains("MESSAGE=the journal did not take 2 messages before this one\n"), "{all:?}");
+        for line in [
+            "PRIORITY=5",
+            "SYSLOG_IDENTIFIER=memcg-bpfd",
+            "MESSAGE=said",
+            "MEMCG_BPF_CGROUP=/a",
+            "MEMCG_BPF_TO=7",
+            "ERROR=entity not found",
+        ] {
+            assert!(all[1].lines().any(|found| found == line), "{line}: {all:?}");
+        }
+        assert_eq!(all.len(), 2);
+    }
 }
