@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * compile UNITS KEEP [PAUSE]: a build as memory sees it. It parses its graph once, which it hardly
- * needs again (KEEP MiB of heap), and writes 64 MiB of headers. Then UNITS compilers (0: without
- * end) run one after the other; each reads a few of the headers, the same ones again and again,
- * takes 8 to 24 MiB of heap for its syntax tree, walks through it, writes an object file and is
- * gone. PAUSE ms pass between two of them. Says `parsed` when it begins with them, and in the end
- * how many milliseconds they took and how many of those a processor. All numbers are the same in
- * each run.
+ * compile UNITS KEEP [PAUSE [PASSES]]: a build as memory sees it. It parses its graph once, which
+ * it hardly needs again (KEEP MiB of heap), and writes 64 MiB of headers. Then UNITS compilers (0:
+ * without end) run one after the other; each reads a few of the headers, the same ones again and
+ * again, takes 8 to 24 MiB of heap for its syntax tree, walks through it so many times (3), writes
+ * an object file and is gone. PAUSE ms pass between two of them. Says `parsed` when it begins with
+ * them, and in the end how many milliseconds they took and how many of those a processor. All
+ * numbers are the same in each run.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -76,7 +76,7 @@ static void headers(void)
 	}
 }
 
-static void unit(void)
+static void unit(long passes)
 {
 	static char block[MIB];
 	long bytes = (8 + dice() % 17) * MIB;
@@ -94,7 +94,7 @@ static void unit(void)
 		close(file);
 	}
 	heap = tree(bytes);
-	for (int pass = 0; pass < 3; pass++)
+	for (long pass = 0; pass < passes; pass++)
 		for (long at = 0; at < bytes; at += 64)
 			*(uint64_t *)(heap + at) += *(uint64_t *)(heap + (at * 67) % bytes / 8 * 8);
 	object = open(DIR ".o", O_CREAT | O_TRUNC | O_WRONLY, 0600);
@@ -106,7 +106,7 @@ static void unit(void)
 int main(int argc, char **argv)
 {
 	long units = argc > 1 ? atol(argv[1]) : 0, keep = argc > 2 ? atol(argv[2]) * MIB : 0;
-	long pause = argc > 3 ? atol(argv[3]) : 0, began;
+	long pause = argc > 3 ? atol(argv[3]) : 0, passes = argc > 4 ? atol(argv[4]) : 3, began;
 	struct rusage used;
 	volatile char *graph;
 
@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 		dice();
 		child = fork();
 		if (child == 0)
-			unit();
+			unit(passes);
 		if (child < 0 || waitpid(child, &status, 0) != child || status)
 			return 1;
 		/* The edges of one node. */
