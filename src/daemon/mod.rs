@@ -28,12 +28,13 @@ mod undo;
 mod units;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::bpf::BpfError;
@@ -128,7 +129,8 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     // On the bus before anything else: whoever calls while we look around waits in the queue, and is not lost.
-    let published = object::serve(&connection, sender, kernel_json).await;
+    let missed = Arc::new(Notify::new());
+    let published = object::serve(&connection, sender, Arc::clone(&missed), kernel_json).await;
     daemon.published =
         Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
     daemon.adopt().await;
@@ -145,15 +147,11 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
         let due = daemon.acting.due();
         tokio::select! {
             Some(call) = calls.recv() => {
-                let waiting = daemon.walks > 0;
                 if matches!(call.command, Command::Reload { .. }) {
                     reload.ask(Some(call.reply), &daemon);
                     continue;
                 }
                 let answer = daemon.command(call.command).await;
-                if daemon.walks > 0 && !waiting {
-                    walk.set(tokio::time::sleep(ADOPT_AGAIN));
-                }
                 // The caller may have given up meanwhile.
                 drop(call.reply.send(answer));
             }
@@ -196,6 +194,12 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
                 // Without the bus nobody reaches us; the next daemon adopts what is recorded.
                 None => bail!("the connection to the system bus is lost"),
             },
+            () = missed.notified() => {
+                if daemon.walks == 0 {
+                    walk.set(tokio::time::sleep(ADOPT_AGAIN));
+                }
+                daemon.walks = requests::WALKS;
+            }
             // A hook that gave up on us, while we started or later, has left a record.
             () = &mut walk, if daemon.walks > 0 => {
                 daemon.walks = daemon.walks.saturating_sub(1);
