@@ -15,9 +15,6 @@ use crate::source::container::governed_cgroup;
 /// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
 
-/// Walks of the cgroup tree for a hook's record, some seconds apart: it may still be writing during the first.
-pub const WALKS: u32 = 2;
-
 /// The most cgroups of one user without privilege that have a policy line, be it `none`: places for parameters are 4,096,
 /// and everybody's, and each cgroup with a line is looked at with every call.
 pub(super) const BINDINGS_PER_USER: usize = 256;
