@@ -1,8 +1,9 @@
 //! Walking the cgroup tree.
 
 use std::io;
+use std::path::Path;
 
-use super::mount::directory;
+use super::mount::{MOUNT, directory};
 use crate::names::CgroupPath;
 
 /// More cgroups than any machine runs; keeps a hostile tree from filling our memory.
@@ -17,7 +18,7 @@ pub fn all(top: &CgroupPath) -> Vec<CgroupPath> {
         if found.len() >= CGROUPS_MAX {
             break;
         }
-        for name in children(&path).unwrap_or_default() {
+        for name in children(&directory(&path)).unwrap_or_default() {
             if let Ok(child) = path.join(&name) {
                 found.push(child);
             }
@@ -26,9 +27,48 @@ pub fn all(top: &CgroupPath) -> Vec<CgroupPath> {
     found
 }
 
-fn children(path: &CgroupPath) -> io::Result<Vec<String>> {
+/// Shows all cgroups below `top` and `top` itself, parents first, until `each` says false. Holds the names along one
+/// branch only, and no directory open.
+pub fn visit(top: &CgroupPath, each: impl FnMut(&CgroupPath) -> bool) {
+    visit_at(Path::new(MOUNT), top, each);
+}
+
+fn visit_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) -> bool) {
+    let below = |path: &CgroupPath| {
+        children(&mount.join(path.as_str().trim_start_matches('/'))).unwrap_or_default().into_iter()
+    };
+    let mut branch: Vec<(CgroupPath, std::vec::IntoIter<String>)> = Vec::new();
+    let mut next = Some(top.clone());
+    let mut seen: usize = 0;
+    while let Some(path) = next {
+        if !each(&path) || seen >= CGROUPS_MAX {
+            return;
+        }
+        seen = seen.saturating_add(1);
+        let names = below(&path);
+        branch.push((path, names));
+        next = next_on(&mut branch);
+    }
+}
+
+/// The next cgroup on the way down, or beside it further up.
+fn next_on(branch: &mut Vec<(CgroupPath, std::vec::IntoIter<String>)>) -> Option<CgroupPath> {
+    loop {
+        let (path, names) = branch.last_mut()?;
+        match names.next() {
+            // One whose path would be too long is nobody's.
+            Some(name) => match path.join(&name) {
+                Ok(child) => return Some(child),
+                Err(_) => continue,
+            },
+            None => drop(branch.pop()),
+        }
+    }
+}
+
+fn children(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory(path))? {
+    for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_dir()
             && let Ok(name) = entry.file_name().into_string()
@@ -38,4 +78,50 @@ fn children(path: &CgroupPath) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let mount = tempfile::tempdir().unwrap();
+        for path in ["a/b/c", "a/d", "e/b"] {
+            std::fs::create_dir_all(mount.path().join(path)).unwrap();
+        }
+        std::fs::write(mount.path().join("a/memory.high"), "max\n").unwrap();
+        mount
+    }
+
+    fn seen(mount: &Path, top: &str, until: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        visit_at(mount, &CgroupPath::parse(top).unwrap(), |path| {
+            seen.push(path.to_string());
+            path.as_str() != until
+        });
+        seen
+    }
+
+    #[test]
+    fn all_cgroups_are_shown_once_parents_first_and_down_before_on() {
+        let mount = tree();
+        assert_eq!(seen(mount.path(), "/", ""), ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/e", "/e/b"]);
+        assert_eq!(seen(mount.path(), "/a", ""), ["/a", "/a/b", "/a/b/c", "/a/d"]);
+        assert_eq!(seen(mount.path(), "/", "/a/b"), ["/", "/a", "/a/b"]);
+        assert_eq!(seen(mount.path(), "/gone", ""), ["/gone"]);
+    }
+
+    #[test]
+    fn what_goes_away_meanwhile_is_left_out() {
+        let mount = tree();
+        let mut seen = Vec::new();
+        visit_at(mount.path(), &CgroupPath::root(), |path| {
+            if path.as_str() == "/a" {
+                std::fs::remove_dir_all(mount.path().join("a/b")).unwrap();
+            }
+            seen.push(path.to_string());
+            true
+        });
+        assert_eq!(seen, ["/", "/a", "/a/d", "/e", "/e/b"]);
+    }
 }

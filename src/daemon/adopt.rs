@@ -1,39 +1,28 @@
 //! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
 
-use std::collections::BTreeMap;
-
 use super::authority::Caller;
-use super::requests::{BINDINGS_PER_USER, forbidden};
+use super::requests::forbidden;
 use super::state::Daemon;
-use crate::cgroup::{mount, owner, record, tree};
+use super::walks::Found;
+use crate::cgroup::{mount, record};
 use crate::engine::Input;
 use crate::names::CgroupPath;
 use crate::source::record::{Record, RecordError, owner_request};
 
 impl Daemon {
-    /// Walks the cgroup tree for records.
-    pub async fn adopt(&mut self) {
-        // Wishes read of each user: anybody can have a walk made, and write more of them than it should take in.
-        let mut wishes: BTreeMap<u32, usize> = BTreeMap::new();
-        for path in tree::all(&CgroupPath::root()) {
-            match record::read_record(&path) {
-                Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
-                Ok(None) => {}
-                // Vanished meanwhile, most likely.
-                Err(error) => tracing::debug!(%error, %path, "reading the record"),
-            }
-            // Last: it may be newer than what was recorded of it.
-            let Some(uid) = owner::user(&path) else { continue };
-            let Ok(Some(wish)) = record::read_wish(&path) else { continue };
-            let read = wishes.entry(uid).or_default();
-            if *read == BINDINGS_PER_USER {
-                tracing::warn!(
-                    "uid {uid} has more than {BINDINGS_PER_USER} cgroups with wishes; the rest is not followed"
-                );
-            } else if *read < BINDINGS_PER_USER {
-                self.adopt_wish(&path, uid, &wish).await;
-            }
-            *read = read.saturating_add(1);
+    /// Takes up what a walk found. Reads it again: since then it may have been taken back.
+    pub async fn adopt(&mut self, found: Found) {
+        let Found { path, wish_of } = found;
+        match record::read_record(&path) {
+            Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
+            Ok(None) => {}
+            // Vanished meanwhile, most likely.
+            Err(error) => tracing::debug!(%error, %path, "reading the record"),
+        }
+        // Last: it may be newer than what was recorded of it.
+        let Some(uid) = wish_of else { return };
+        if let Ok(Some(wish)) = record::read_wish(&path) {
+            self.adopt_wish(&path, uid, &wish).await;
         }
     }
 

@@ -121,8 +121,14 @@ impl Authority {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = under_way.values().sum();
         let own = under_way.get(&uid).copied().unwrap_or_default();
-        if own >= CALLS_PER_USER || all >= CALLS_OF_USERS {
+        if own >= CALLS_PER_USER {
             return Err(Refusal::Busy(format!("uid {uid} has too many requests under way; ask again")));
+        }
+        if all >= CALLS_OF_USERS {
+            // Whoever comes now need not have any.
+            return Err(Refusal::Busy(format!(
+                "users without privilege have {CALLS_OF_USERS} requests under way, as many as all may have together; ask again"
+            )));
         }
         under_way.insert(uid, own.saturating_add(1));
         Ok(Permit { caller: Caller::Owner(uid), counted: Some(self.clone()) })
@@ -205,7 +211,14 @@ mod tests {
         for uid in 1001.. {
             match authority.enter(uid) {
                 Ok(permit) => held.push(permit),
-                Err(_) => break,
+                Err(refusal) => {
+                    let sentence = refusal.to_string();
+                    assert!(
+                        sentence.starts_with("users without privilege have 32 requests under way"),
+                        "{sentence}"
+                    );
+                    break;
+                }
             }
         }
         assert_eq!(held.len(), CALLS_OF_USERS);

@@ -47,9 +47,6 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
     },
-    /// Somebody who asked for a container's policy has gone before we came to it: what a hook could not tell us, it
-    /// records on the cgroup.
-    LookForRecords,
     /// All bindings.
     List,
     /// One binding, with what its policies see and wait for.

@@ -26,14 +26,15 @@ mod stop;
 mod told;
 mod undo;
 mod units;
+mod walks;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::bpf::BpfError;
@@ -49,14 +50,12 @@ use prepare::{Prepared, prepare};
 use reload::Reload;
 use state::Daemon;
 pub use stop::{ended, forget};
+use walks::Walks;
 
 /// Exit code for "this machine cannot": systemd does not restart us then (sysexits.h: EX_CONFIG).
 const EXIT_CANNOT: u8 = 78;
 /// D-Bus calls that wait for their turn; more are refused, so that a flood of callers cannot fill our memory.
 const CALLS_MAX: usize = 256;
-
-/// A hook waits 2 s for us, then records its request on the cgroup: by this time it has.
-const ADOPT_AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
@@ -128,16 +127,19 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
 
     // On the bus before anything else: whoever calls while we look around waits in the queue, and is not lost.
-    let published = object::serve(&connection, sender, kernel_json).await;
+    let missed = Arc::new(Notify::new());
+    let published = object::serve(&connection, sender, Arc::clone(&missed), kernel_json).await;
     daemon.published =
         Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
-    daemon.adopt().await;
+    let mut walks = Walks::new(missed);
+    while let Some(found) = walks.rest().await {
+        daemon.adopt(found).await;
+    }
     // All that systemd is asked is asked beside the loop: it may take its time, and calls are answered meanwhile.
     let mut meeting = Some(tokio::spawn(units::meet(connection)));
     let mut units: Option<Events> = None;
     let mut ready = false;
     let mut ahead = Ahead::new(daemon.objects.files.keys().cloned());
-    let mut walk = std::pin::pin!(tokio::time::sleep(ADOPT_AGAIN));
     let mut alive = Alive::new();
     let mut reload = Reload::new(level, prepared.config, prepared.told);
 
@@ -145,15 +147,11 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
         let due = daemon.acting.due();
         tokio::select! {
             Some(call) = calls.recv() => {
-                let waiting = daemon.walks > 0;
                 if matches!(call.command, Command::Reload { .. }) {
                     reload.ask(Some(call.reply), &daemon);
                     continue;
                 }
                 let answer = daemon.command(call.command).await;
-                if daemon.walks > 0 && !waiting {
-                    walk.set(tokio::time::sleep(ADOPT_AGAIN));
-                }
                 // The caller may have given up meanwhile.
                 drop(call.reply.send(answer));
             }
@@ -197,11 +195,7 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
                 None => bail!("the connection to the system bus is lost"),
             },
             // A hook that gave up on us, while we started or later, has left a record.
-            () = &mut walk, if daemon.walks > 0 => {
-                daemon.walks = daemon.walks.saturating_sub(1);
-                walk.set(tokio::time::sleep(ADOPT_AGAIN));
-                daemon.adopt().await;
-            }
+            found = walks.next() => daemon.adopt(found).await,
             loaded = ahead.turn(), if ready => {
                 loaded.into_iter().for_each(|policy| daemon.hands.loaded(policy));
                 ahead.go_on(|policy| daemon.hands.loading(policy));

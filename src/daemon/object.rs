@@ -2,9 +2,10 @@
 //! a reply; checks arguments, decides nothing. `systemd/org.memcg.Bpf1.xml` is the interface; a test compares both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use zbus::fdo::RequestNameFlags;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -24,16 +25,16 @@ pub const OBJECT_PATH: &str = "/org/memcg/Bpf1";
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Puts our object on the bus and takes our name, in this order, so that no call finds nobody. `kernel` is the JSON
-/// text of a `KernelReport`. Fails with `NameTaken` when another daemon runs.
+/// text of a `KernelReport`; `missed` hears of containers whose hooks may leave a record instead. Fails with `NameTaken`
+/// when another daemon runs.
 pub async fn serve(
     connection: &Connection,
     calls: mpsc::Sender<Call>,
+    missed: Arc<Notify>,
     kernel: String,
 ) -> zbus::Result<Published> {
-    connection
-        .object_server()
-        .at(OBJECT_PATH, Object { calls, kernel, authority: Authority::default() })
-        .await?;
+    let object = Object { calls, missed, kernel, authority: Authority::default() };
+    connection.object_server().at(OBJECT_PATH, object).await?;
     let flags = RequestNameFlags::DO_NOT_QUEUE;
     if let Err(error) = connection.request_name_with_flags(BUS_NAME, flags).await {
         connection.object_server().remove::<Object, _>(OBJECT_PATH).await?;
@@ -85,6 +86,8 @@ impl Published {
 
 struct Object {
     calls: mpsc::Sender<Call>,
+    /// A flag and no call: where the queue is full, a call would be lost too.
+    missed: Arc<Notify>,
     kernel: String,
     authority: Authority,
 }
@@ -100,6 +103,13 @@ impl Object {
             Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(stopping()),
         }
         answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// What a hook could not have from us it records on the container's cgroup: somebody has to look there.
+    fn missed(&self, refusal: &Refusal) {
+        if matches!(refusal, Refusal::Busy(_)) || *refusal == unknown_caller() {
+            self.missed.notify_one();
+        }
     }
 
     async fn look(
@@ -141,21 +151,16 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
-        let permit = match self.authority.engine(connection, &header).await {
-            Ok(permit) => permit,
-            Err(refusal) => {
-                if refusal == unknown_caller() {
-                    drop(self.ask(Command::LookForRecords).await);
-                }
-                return Err(refusal);
-            }
-        };
+        let permit = self.authority.engine(connection, &header).await;
+        let permit = permit.inspect_err(|refusal| self.missed(refusal))?;
         let id = container(id)?;
         let pid = process(pid)?;
         let line = bounded(line)?;
         let Options { cgroups_path, required } = Options::parse(&options)?;
         let caller = permit.caller;
-        self.ask(Command::AttachContainer { id, pid, line, cgroups_path, required, caller }).await
+        let answer =
+            self.ask(Command::AttachContainer { id, pid, line, cgroups_path, required, caller }).await;
+        answer.inspect_err(|refusal| self.missed(refusal))
     }
 
     #[zbus(out_args("remaining"))]

@@ -43,11 +43,18 @@ fn outline(xml: &str) -> Vec<String> {
 
 fn object() -> (Object, mpsc::Receiver<Call>) {
     let (calls, receiver) = mpsc::channel(8);
-    (Object { calls, kernel: "{}".to_owned(), authority: Authority::default() }, receiver)
+    let missed = Arc::new(Notify::new());
+    (Object { calls, missed, kernel: "{}".to_owned(), authority: Authority::default() }, receiver)
 }
 
 /// Our object at one end of a socket, a caller at the other.
 async fn pair() -> (connection::Connection, Published, Connection, mpsc::Receiver<Call>) {
+    pair_with(Arc::new(Notify::new())).await
+}
+
+async fn pair_with(
+    missed: Arc<Notify>,
+) -> (connection::Connection, Published, Connection, mpsc::Receiver<Call>) {
     let (here, there) = UnixStream::pair().unwrap();
     here.set_nonblocking(true).unwrap();
     there.set_nonblocking(true).unwrap();
@@ -55,7 +62,7 @@ async fn pair() -> (connection::Connection, Published, Connection, mpsc::Receive
     let client = connection::Builder::unix_stream(there).p2p().build();
     let (server, client) = tokio::try_join!(server, client).unwrap();
     let (calls, receiver) = mpsc::channel(8);
-    let published = serve(&server, calls, "{\"release\":\"7.3\"}".to_owned()).await.unwrap();
+    let published = serve(&server, calls, missed, "{\"release\":\"7.3\"}".to_owned()).await.unwrap();
     (server, published, client, receiver)
 }
 
@@ -288,6 +295,45 @@ async fn a_full_queue_is_busy_and_does_not_block_the_caller_for_ever() {
         _ = waiting => panic!("nobody answers"),
         answer = late => assert_eq!(answer.unwrap_err(), "Busy: memcg-bpfd has too many requests waiting; ask again"),
     }
+}
+
+/// Was it said, since this was asked last, that records are to be looked for?
+async fn heard(missed: &Notify) -> bool {
+    tokio::time::timeout(Duration::ZERO, missed.notified()).await.is_ok()
+}
+
+#[tokio::test]
+async fn every_busy_that_a_hook_is_told_has_records_looked_for_and_nothing_else_does() {
+    let missed = Arc::new(Notify::new());
+    let (_server, _published, client, mut calls) = pair_with(Arc::clone(&missed)).await;
+    let container = || ("1f2e", 42u32, "none", options(&[]));
+    let busy = || Refusal::Busy("b".to_owned());
+    for (refusal, wanted) in
+        [(busy(), true), (Refusal::NotSupported("s".to_owned()), false), (unknown_caller(), true)]
+    {
+        let asked = container();
+        let (answer, ()) = tokio::join!(call(&client, "AttachContainer", &asked), async {
+            calls.recv().await.unwrap().reply.send(Err(refusal)).unwrap();
+        });
+        assert_eq!(heard(&missed).await, wanted, "{answer:?}");
+    }
+    // Who asks for anything else records nothing.
+    let (answer, ()) = tokio::join!(call(&client, "List", &()), async {
+        calls.recv().await.unwrap().reply.send(Err(busy())).unwrap();
+    });
+    assert_eq!((answer.unwrap_err().as_str(), heard(&missed).await), ("Busy: b", false));
+    // A full queue cannot take a word of it.
+    let waiting = (0..8).map(|_| call(&client, "List", &()));
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (first, second) = (container(), container());
+        tokio::join!(call(&client, "AttachContainer", &first), call(&client, "AttachContainer", &second),)
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(waiting) => panic!("nobody answers"),
+        (first, second) = late => assert!(first.is_err() && second.is_err()),
+    }
+    assert_eq!([heard(&missed).await, heard(&missed).await], [true, false], "said once for both");
 }
 
 #[tokio::test]

@@ -15,11 +15,8 @@ use crate::source::container::governed_cgroup;
 /// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
 
-/// Walks of the cgroup tree for a hook's record, some seconds apart: it may still be writing during the first.
-pub const WALKS: u32 = 2;
-
-/// The most cgroups of one user without privilege that are governed at that user's wish: places for parameters are 4,096,
-/// and everybody's.
+/// The most cgroups of one user without privilege that have a policy line, be it `none`: places for parameters are 4,096,
+/// and everybody's, and each cgroup with a line is looked at with every call.
 pub(super) const BINDINGS_PER_USER: usize = 256;
 
 /// A container that is being started, as its hook describes it.
@@ -42,10 +39,6 @@ impl Daemon {
             }
             Command::Detach { cgroup, caller } => self.detach(cgroup, caller).await,
             Command::DetachContainer { id, caller } => self.detach_container(id, caller).await,
-            Command::LookForRecords => {
-                self.walks = WALKS;
-                Ok(String::new())
-            }
             Command::List => {
                 let mut all = self.world.describe();
                 all.iter_mut().for_each(|report| self.complete(report));
@@ -128,12 +121,9 @@ impl Daemon {
         let Caller::Owner(uid) = caller else { return Ok(cgroup) };
         let owned = owned(path, uid)?;
         let below = format!("{}/", owner::manager(uid));
-        let others = |report: &BindingReport| {
-            report.cgroup.starts_with(&below) && report.cgroup_id != owned.0 && report.state != "none"
-        };
-        if self.world.describe().iter().filter(|report| others(report)).count() >= BINDINGS_PER_USER {
+        if self.world.others_asked_for(&below, owned) >= BINDINGS_PER_USER {
             return Err(Refusal::AccessDenied(format!(
-                "uid {uid} has {BINDINGS_PER_USER} cgroups under policies, the most that one user may have"
+                "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, the most that one user may have"
             )));
         }
         Ok(owned)
@@ -224,18 +214,10 @@ impl Daemon {
 
     /// Policies of cgroups above also speak for what is in this one.
     fn above(&self, path: &CgroupPath) -> Vec<String> {
-        let mut said = Vec::new();
-        let mut at = path.parent();
-        while let Some(cgroup) = at {
-            if let Some(report) = self.world.describe_path(&cgroup)
-                && report.state == "active"
-            {
-                let names: Vec<&str> = report.policies.iter().map(|p| p.name.as_str()).collect();
-                said.push(format!("It is also governed by {} on {cgroup} above it.", names.join(", ")));
-            }
-            at = cgroup.parent();
-        }
-        said
+        let said = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
+            format!("It is also governed by {} on {cgroup} above it.", names.join(", "))
+        };
+        self.world.active_above(path).into_iter().map(said).collect()
     }
 }
 

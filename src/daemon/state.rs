@@ -34,8 +34,6 @@ pub struct Daemon {
     /// Units that ran when systemd last told of them, since the last daemon-reload.
     pub seen_running: BTreeMap<UnitName, CgroupId>,
     pub specifiers: Specifiers,
-    /// So many walks of the cgroup tree for records are still to be made.
-    pub walks: u32,
     /// Losses we know of.
     pub lost: Lost,
     /// Paths of transient units with a policy.
@@ -57,7 +55,6 @@ impl Daemon {
             unread: BTreeSet::new(),
             seen_running: BTreeMap::new(),
             specifiers: super::units::specifiers(),
-            walks: 1,
             lost: Lost::default(),
             transient: BTreeSet::new(),
         }

@@ -1,5 +1,7 @@
 //! The world as reports: everything that is known without looking at the kernel or at files.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::slots::WAITS;
 use super::{Cgroup, Registered, World};
 use crate::names::{CgroupId, CgroupPath};
@@ -12,7 +14,8 @@ impl World {
     pub fn describe(&self) -> Vec<BindingReport> {
         let mut all: Vec<BindingReport> =
             self.cgroups.iter().map(|(id, cgroup)| self.describe_cgroup(*id, cgroup)).collect();
-        let waiting = self.units.values().filter(|unit| !self.cgroups.values().any(|c| c.path == unit.path));
+        let there: BTreeSet<&CgroupPath> = self.cgroups.values().map(|cgroup| &cgroup.path).collect();
+        let waiting = self.units.values().filter(|unit| !there.contains(&unit.path));
         all.extend(waiting.map(|unit| self.describe_registered(unit)));
         all.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
         all
@@ -24,9 +27,32 @@ impl World {
         unbound.map(|(id, cgroup)| (*id, cgroup.path.clone())).collect()
     }
 
-    /// One cgroup by its path.
+    /// One cgroup by its path. Describes no other: a user can have thousands of them looked for.
     pub fn describe_path(&self, path: &CgroupPath) -> Option<BindingReport> {
-        self.describe().into_iter().find(|report| report.cgroup == path.as_str())
+        if let Some((id, cgroup)) = self.cgroups.iter().find(|(_, cgroup)| cgroup.path == *path) {
+            return Some(self.describe_cgroup(*id, cgroup));
+        }
+        self.units.values().find(|unit| unit.path == *path).map(|unit| self.describe_registered(unit))
+    }
+
+    /// The cgroups above this path that policies are in force on, with the policies' names, nearest first. One look at
+    /// each cgroup that is known, however many levels the path has.
+    pub fn active_above<'a>(&'a self, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {
+        let above =
+            |cgroup: &&Cgroup| cgroup.slot.is_some() && path.is_within(&cgroup.path) && cgroup.path != *path;
+        let found: BTreeMap<&CgroupPath, &Cgroup> =
+            self.cgroups.values().filter(above).map(|cgroup| (&cgroup.path, cgroup)).collect();
+        // Each is the beginning of the next, so their order by name is from the top down.
+        let named = |(path, cgroup): (_, &'a Cgroup)| {
+            (path, cgroup.resolved.policies.iter().map(|p| p.name.as_str()).collect())
+        };
+        found.into_iter().rev().map(named).collect()
+    }
+
+    /// So many cgroups other than this one, whose paths begin like that, have requests: also those that are refused, and
+    /// those that ask for `none`, because each takes room here and a look at every call.
+    pub fn others_asked_for(&self, below: &str, cgroup: CgroupId) -> usize {
+        self.cgroups.iter().filter(|(id, c)| **id != cgroup && c.path.as_str().starts_with(below)).count()
     }
 
     fn describe_cgroup(&self, id: CgroupId, cgroup: &Cgroup) -> BindingReport {
@@ -58,9 +84,8 @@ impl World {
         waits: bool,
     ) -> BindingReport {
         let waits = waits.then(|| WAITS.to_owned());
-        let hooks = |of: &std::collections::BTreeMap<String, Vec<String>>, name: &str| {
-            of.get(name).cloned().unwrap_or_default()
-        };
+        let hooks =
+            |of: &BTreeMap<String, Vec<String>>, name: &str| of.get(name).cloned().unwrap_or_default();
         BindingReport {
             cgroup: path.as_str().to_owned(),
             unit: requests.iter().find_map(|r| r.unit.clone()),

@@ -288,6 +288,68 @@ fn a_cgroup_with_nothing_in_force_is_named_so_that_its_end_can_be_noticed() {
 }
 
 #[test]
+fn a_path_of_two_thousand_levels_is_looked_at_once_and_names_what_governs_it_nearest_first() {
+    let mut world = World::new(means());
+    for (id, at, line) in [
+        (1, "/a", "observe"),
+        (2, "/a/a", "none"),
+        (3, "/a/a/a", "deny limit=1M; observe"),
+        (4, "/a/ab", "observe"),
+    ] {
+        let request = request(Origin::Operator, line);
+        world.step(Input::Ask { cgroup: CgroupId(id), path: path(at), request });
+    }
+    for id in 100..5_000 {
+        world.step(ask(id, Origin::Annotation, "none"));
+    }
+    let deep = path(&"/a".repeat(2_000));
+    let (top, third) = (path("/a"), path("/a/a/a"));
+    assert_eq!(world.active_above(&deep), [(&third, vec!["deny", "observe"]), (&top, vec!["observe"])]);
+    assert_eq!(world.active_above(&third), [(&top, vec!["observe"])]);
+    assert_eq!(world.describe_path(&deep), None);
+    // Against each other, so that a busy machine does not decide: neither describes everybody, be it once for each level.
+    let time = |times: usize, act: &dyn Fn()| {
+        let began = std::time::Instant::now();
+        (0..times).for_each(|_| act());
+        began.elapsed()
+    };
+    let describing = time(50, &|| drop(world.describe()));
+    assert!(time(1, &|| drop(world.active_above(&deep))) < describing);
+    assert!(time(100, &|| drop(world.describe_path(&deep))) < describing);
+}
+
+#[test]
+fn one_path_is_described_as_it_is_among_all() {
+    let mut world = World::new(means());
+    world.step(ask(1, Origin::Annotation, "none"));
+    world.step(ask(2, Origin::Annotation, "dney"));
+    world.step(unit("there.service", Some(9), Some("deny limit=1M")));
+    world.step(unit("waits.service", None, Some("deny limit=1M")));
+    let all = world.describe();
+    assert_eq!(all.len(), 4);
+    for report in all {
+        assert_eq!(world.describe_path(&path(&report.cgroup)), Some(report));
+    }
+}
+
+#[test]
+fn a_line_counts_against_its_owner_whatever_comes_of_it_until_it_is_taken_back_or_the_cgroup_is_gone() {
+    let mut world = World::new(means());
+    for (id, line) in [(1, "observe"), (2, "none"), (3, "dney"), (4, "none")] {
+        world.step(ask(id, Origin::Xattr, line));
+    }
+    assert_eq!(world.others_asked_for("/c", CgroupId(9)), 4);
+    assert_eq!(world.others_asked_for("/c", CgroupId(2)), 3, "but for the one that is asked for");
+    assert_eq!(world.others_asked_for("/d", CgroupId(9)), 0, "elsewhere");
+    world.step(Input::Withdraw { cgroup: CgroupId(2), origin: Origin::Xattr });
+    world.step(Input::Vanished(CgroupId(4)));
+    assert_eq!(world.others_asked_for("/c", CgroupId(9)), 2);
+    world.step(Input::Withdraw { cgroup: CgroupId(1), origin: Origin::Xattr });
+    world.step(Input::Withdraw { cgroup: CgroupId(3), origin: Origin::Xattr });
+    assert_eq!(world.others_asked_for("/c", CgroupId(9)), 0);
+}
+
+#[test]
 fn a_lost_drop_in_ends_the_binding_and_the_registration() {
     let (mut world, mut model) = (World::new(means()), Model::default());
     run(&mut world, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));

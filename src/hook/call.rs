@@ -1,6 +1,7 @@
 //! The one call to the daemon, over the system bus and with a deadline for everything: connecting, the daemon's
 //! activation, its answer.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -18,12 +19,17 @@ pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// The most time a container's start is held up by the call.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
+/// Between two tries at a daemon that is busy: some ten in all, so that a flood of starts is not made worse.
+const AGAIN: Duration = Duration::from_millis(200);
+
 const NAME: &str = "org.memcg.Bpf1";
 const PATH: &str = "/org/memcg/Bpf1";
 const INTERFACE: &str = "org.memcg.Bpf1.Manager";
 
 /// All error names of the daemon begin with this.
 const OUR_ERRORS: &str = "org.memcg.Bpf1.Error.";
+/// The one that asks to be asked again.
+const BUSY: &str = "Busy";
 
 /// Longest error text that is passed on, in characters: a line of 4096 bytes can hold many mistakes.
 const TEXT_MAX: usize = 2000;
@@ -57,9 +63,11 @@ pub struct Attachment<'a> {
     pub required: bool,
 }
 
-/// Asks the daemon on the bus at `address` to put a container's policy into force; returns when it is.
+/// Asks the daemon on the bus at `address` to put a container's policy into force; returns when it is. Asks one that is
+/// busy again as long as there is time.
 pub fn attach(address: &str, deadline: Duration, wish: Attachment<'_>) -> Result<(), CallError> {
-    within(deadline, async {
+    let busy = RefCell::new(None);
+    let answer = within(deadline, async {
         let connection = connect(address).await?;
         let mut options: HashMap<&str, Variant<'_>> = HashMap::new();
         options.insert("required", Variant::from(wish.required));
@@ -67,8 +75,21 @@ pub fn attach(address: &str, deadline: Duration, wish: Attachment<'_>) -> Result
             options.insert("cgroups-path", Variant::from(path));
         }
         let body = (wish.id, wish.pid, wish.line, options);
-        connection.call_method(Some(NAME), PATH, Some(INTERFACE), "AttachContainer", &body).await.map(|_| ())
-    })
+        loop {
+            let answer =
+                connection.call_method(Some(NAME), PATH, Some(INTERFACE), "AttachContainer", &body).await;
+            match answer {
+                Err(error) if is_busy(&error) => drop(busy.replace(Some(error))),
+                other => return other.map(|_| ()),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    });
+    match (answer, busy.into_inner()) {
+        // It did answer.
+        (Err(CallError::Unreachable(_)), Some(busy)) => Err(CallError::from(busy)),
+        (answer, _) => answer,
+    }
 }
 
 /// Tells the daemon that a container has ended. Does not start a daemon for that: there would be nothing to detach.
@@ -141,10 +162,14 @@ impl From<zbus::Error> for CallError {
     }
 }
 
+fn is_busy(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(name, ..) if name.as_str().strip_prefix(OUR_ERRORS) == Some(BUSY))
+}
+
 fn from_reply(name: &str, text: Option<&str>) -> CallError {
     let text = one_line(text.filter(|text| !text.is_empty()).unwrap_or(name));
     match name.strip_prefix(OUR_ERRORS) {
-        Some("Busy") | None => CallError::Unreachable(text),
+        Some(BUSY) | None => CallError::Unreachable(text),
         Some(_) => CallError::Refused(text),
     }
 }

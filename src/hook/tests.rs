@@ -56,6 +56,10 @@ impl Machine {
         if matches!(mood, Mood::Slow | Mood::BusSilent) {
             machine.surroundings.deadline = Duration::from_millis(800);
         }
+        // It must have heard an answer, and asks again until then.
+        if mood == Mood::Busy {
+            machine.surroundings.deadline = Duration::from_secs(3);
+        }
         machine
     }
 
@@ -249,6 +253,15 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
         assert_eq!((outcome.fail, outcome.notes), (true, vec![sentence]), "{mood:?}");
         assert_eq!(machine.recorded(), None, "{mood:?}: a container that does not start leaves no record");
     }
+}
+
+#[test]
+fn a_busy_daemon_is_asked_again_until_it_has_time() {
+    let daemon = FakeDaemon::start(Mood::BusyAtFirst);
+    let machine = Machine::new(daemon.address());
+    let outcome = machine.run(&[DENY, NEEDED]);
+    assert_eq!((outcome.fail, outcome.notes.len(), daemon.calls().len()), (false, 0, 3), "{outcome:?}");
+    assert_eq!(machine.recorded(), None);
 }
 
 #[test]

@@ -130,7 +130,10 @@ fn owners_may_bind_what_was_delegated_to_them_and_nothing_above_or_beside_it() {
         ),
     );
     assert_eq!(many.out.trim(), "256", "{many:?}");
-    assert!(many.err.contains("has 256 cgroups under policies, the most that one user may have"), "{many:?}");
+    assert!(
+        many.err.contains("has policy lines on 256 cgroups, the most that one user may have"),
+        "{many:?}"
+    );
     for user in [USER, OTHER] {
         by(user, "systemctl --user stop mpown");
     }
