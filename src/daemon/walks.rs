@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(5);
 /// On a machine that is short of everything it takes longer: whoever asked so short before a walk gets the next one, too.
 const WRITTEN: Duration = Duration::from_secs(10);
 /// Between walks that were asked for: each reads two attributes of every cgroup, and asking costs nothing.
-const APART: Duration = Duration::from_secs(60);
+const APART: Duration = Duration::from_secs(30);
 /// Cgroups that the thread is ahead of the loop: a walk fills no memory, however much there is to find.
 const AHEAD: usize = 64;
 
