@@ -64,6 +64,8 @@ impl Daemon {
                 self.apply(Input::UnitForgotten(unit)).await;
             }
             Answer::Failed(error) => tracing::warn!("{error}"),
+            // The loop says READY.
+            Answer::Surveyed => {}
         }
     }
 

@@ -22,6 +22,8 @@ pub enum Answer {
     NoSuchUnit(UnitName),
     /// Systemd did not say.
     Failed(SystemdError),
+    /// The first survey is over. Not said when another answer ended it.
+    Surveyed,
 }
 
 /// What a task brought home.
@@ -184,7 +186,11 @@ impl Inquiry {
             tokio::select! {
                 // A task of ours panics only together with the whole daemon.
                 Some(Ok(back)) = self.on_the_way.join_next() => {
-                    if let Some(answer) = self.take(back) {
+                    let surveyed = self.surveyed;
+                    let answer = self.take(back);
+                    // Whoever waits for it looks when there is an answer, and there may be none to come.
+                    let over = self.surveyed && !surveyed;
+                    if let Some(answer) = answer.or(over.then_some(Answer::Surveyed)) {
                         return answer;
                     }
                 }
