@@ -122,8 +122,9 @@ impl Object {
     }
 }
 
+/// A hook asks again, and then the next daemon; or it records its request for that one.
 fn stopping() -> Refusal {
-    Refusal::Failed("memcg-bpfd is stopping; ask again when it runs".to_owned())
+    Refusal::Busy("memcg-bpfd is stopping; ask again when it runs".to_owned())
 }
 
 #[interface(name = "org.memcg.Bpf1.Manager", introspection_docs = false)]

@@ -278,7 +278,7 @@ async fn a_refusal_arrives_under_its_own_error_name() {
     assert_eq!(names[0], "InvalidPolicy: p");
     assert_eq!(
         call(&client, "List", &()).await.unwrap_err(),
-        "Failed: memcg-bpfd is stopping; ask again when it runs"
+        "Busy: memcg-bpfd is stopping; ask again when it runs"
     );
 }
 
