@@ -398,26 +398,41 @@ static long limited_at(__u64 i, struct limited *at)
 	return 0;
 }
 
-/* From here up, the id of the nearest cgroup that stands at its limit: the kernel asks the nearest
- * first. 0: none. */
-static __noinline __u64 limited(struct cgroup_subsys_state *css)
+/*
+ * Is the memory of a task's own cgroup protected? With memory_recursiveprot, which systemd
+ * mounts, the effective values also tell of protection given further up.
+ */
+static __always_inline bool is_protected(struct cgroup_subsys_state *css)
 {
-	struct limited at = {.css = css};
+	return MEMCG_BPF_READ(css, memory.low) | MEMCG_BPF_READ(css, memory.min) |
+	       MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin);
+}
 
-	bpf_loop(MEMCG_BPF_SKIP_MAX, limited_at, &at, 0);
-	return at.by;
+/* Whose cgroup is it? */
+static __noinline bool is_roots(struct cgroup_subsys_state *css)
+{
+	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
+	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
+	struct kernfs_iattrs *attributes = MEMCG_BPF_FIELD(struct kernfs_node, node, iattr);
+
+	return !attributes || !MEMCG_BPF_FIELD(struct kernfs_iattrs, attributes, ia_uid.val);
 }
 
 /*
- * Is the memory of the task's own cgroup protected? With memory_recursiveprot, which systemd
- * mounts, the effective values also tell of protection given further up.
+ * The task waits, and its memory is protected: whose limit does it wait for? The nearest cgroup's
+ * from its own up that stands at it, for the kernel asks that one first; 0: the machine's memory.
+ * A user's own word protects only from whoever is below a limit that is the user's as well.
  */
-static __noinline bool is_protected(struct task_struct *task)
+static __noinline bool suffers_now(struct task_struct *task, __u64 *limit)
 {
 	struct cgroup_subsys_state *css = memcg_bpf_task_css(task);
+	struct limited at = {.css = css};
 
-	return MEMCG_BPF_READ(css, memory.low) | MEMCG_BPF_READ(css, memory.min) |
-	       MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin);
+	if (!is_protected(css))
+		return false;
+	bpf_loop(MEMCG_BPF_SKIP_MAX, limited_at, &at, 0);
+	*limit = at.by;
+	return is_roots(css) || (at.by && !is_roots(at.css));
 }
 
 /* Global, so that the verifier looks at it once and not for every way up to it. */
@@ -523,14 +538,14 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct cgroup *cgroup = memcg_bpf_task_cgroup(task);
 	struct memcg_bpf_started *s;
-	__u64 now = 0, above = 0;
+	__u64 now = 0, above = 0, limit = 0;
 	bool suffers = false;
 
 	if (!memcg_bpf_calm(cgroup))
 		above = memcg_bpf_above(cgroup, &seen_stall);
 	if (memcg_world.watch_protected) {
 		now = bpf_ktime_get_ns();
-		suffers = watched(memcg_world.watch_protected, now) && is_protected(task);
+		suffers = watched(memcg_world.watch_protected, now) && suffers_now(task, &limit);
 	}
 	if (!above && !suffers)
 		return 0;
@@ -544,7 +559,7 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	s->stall = now;
 	s->frame = (__u64)flags;
 	s->suffers = suffers;
-	s->limit = suffers ? limited(memcg_bpf_task_css(task)) : 0;
+	s->limit = limit;
 	stall_begins(s, cgroup, above, now);
 	return 0;
 }

@@ -50,8 +50,17 @@ struct bpf_timer {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+struct kernfs_iattrs {
+	kuid_t ia_uid;
+};
+
 struct kernfs_node {
 	__u64 id;
+	struct kernfs_iattrs *iattr; /* NULL while everything is root's, as it was made */
 };
 
 struct cgroup;

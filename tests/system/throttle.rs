@@ -91,6 +91,45 @@ fn it_does_not_give_way_to_who_waits_for_a_limit_that_others_cannot_help_with() 
     scene.end();
 }
 
+/// Short of memory without any limit: what it reads is taken from it again and again.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn it_gives_way_to_a_protected_cgroup_without_a_limit_unless_a_user_protected_it() {
+    let mut scene = Scene::new("throttle-user");
+    let low = "/system.slice/mplow.service";
+    scene.unit("mplow.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    scene.policy("mplow.service", "throttle interval=100ms hold=1s high=64M");
+    let file = "/root/mpstarved.file";
+    sh(&format!("dd if=/dev/zero of={file} bs=1M count=32 status=none; sync {file}"));
+    scene.at_end(format!("rm -f {file}"));
+    let starved = "/sys/fs/cgroup/system.slice/mpstarved.service";
+    let go = scene.dir.join("go");
+    let script = format!(
+        "while ! [ -e {} ]; do sleep 0.1; done; while :; do cat {file} >/dev/null; echo 64M >{starved}/memory.reclaim; done",
+        go.display()
+    );
+    scene.unit(
+        "mpstarved.service",
+        &format!("[Service]\nExecStart=/bin/sh -c '{script} 2>/dev/null'\nMemoryLow=8M\n"),
+    );
+    scene.reload();
+    sh("systemctl start mplow.service");
+    active(low);
+    sh(&format!("systemctl start mpstarved.service; chown 65534 {starved}"));
+    let waited = || -> Option<u64> {
+        let text = knob("/system.slice/mpstarved.service", "memory.pressure");
+        text.lines().next()?.rsplit_once("total=")?.1.parse().ok()
+    };
+    std::fs::write(go, "").unwrap();
+    wait_for("it to wait", || waited().filter(|us| *us > 1_000_000));
+    assert_eq!(acted(low, "done"), 0, "a user could have protected it");
+    sh(&format!("chown 0 {starved}"));
+    knob_becomes(low, "memory.high", &(64 * MIB).to_string());
+    sh("systemctl stop mpstarved.service");
+    knob_becomes(low, "memory.high", "max");
+    scene.end();
+}
+
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn a_burst_is_held_up_and_then_let_through() {
