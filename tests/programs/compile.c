@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * compile UNITS KEEP [PAUSE [PASSES]]: a build as memory sees it. It parses its graph once, which
- * it hardly needs again (KEEP MiB of heap), and writes 64 MiB of headers. Then UNITS compilers (0:
- * without end) run one after the other; each reads a few of the headers, the same ones again and
- * again, takes 8 to 24 MiB of heap for its syntax tree, walks through it so many times (3), writes
- * an object file and is gone. PAUSE ms pass between two of them. Says `parsed` when it begins with
- * them, and in the end how many milliseconds they took and how many of those a processor. All
- * numbers are the same in each run.
+ * compile UNITS KEEP [PAUSE [PASSES [KIB]]]: a build as memory sees it. It parses its graph once,
+ * which it hardly needs again (KEEP MiB of heap), and writes 64 headers of KIB (1024) each. Then
+ * UNITS compilers (0: without end) run one after the other; each reads a few of the headers, the
+ * same ones again and again, takes 8 to 24 times KIB of heap for its syntax tree, walks through it
+ * PASSES times (3), writes an object file and is gone. PAUSE ms pass between two of them. Says
+ * `parsed` when it begins with them, and in the end how many milliseconds they took and how many of
+ * those a processor. All numbers are the same in each run.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -23,6 +23,7 @@
 #define HEADERS 64
 #define DIR	"/var/tmp/compile"
 
+static size_t piece = MIB;
 static uint64_t state = 88172645463325252ULL;
 
 static uint64_t dice(void)
@@ -68,9 +69,9 @@ static void headers(void)
 
 		header(path, n);
 		file = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
-		for (size_t at = 0; at < sizeof(block); at += 64)
+		for (size_t at = 0; at < piece; at += 64)
 			*(uint64_t *)(block + at) = dice();
-		if (file < 0 || write(file, block, sizeof(block)) != sizeof(block) || fsync(file))
+		if (file < 0 || write(file, block, piece) != (ssize_t)piece || fsync(file))
 			exit(1);
 		close(file);
 	}
@@ -79,7 +80,7 @@ static void headers(void)
 static void unit(long passes)
 {
 	static char block[MIB];
-	long bytes = (8 + dice() % 17) * MIB;
+	long bytes = (8 + dice() % 17) * piece;
 	char path[64], *heap;
 	int object;
 
@@ -89,7 +90,7 @@ static void unit(long passes)
 
 		header(path, n < 12 ? n : (int)(dice() % HEADERS));
 		file = open(path, O_RDONLY);
-		if (file < 0 || read(file, block, sizeof(block)) < 0)
+		if (file < 0 || read(file, block, piece) < 0)
 			_exit(1);
 		close(file);
 	}
@@ -98,7 +99,7 @@ static void unit(long passes)
 		for (long at = 0; at < bytes; at += 64)
 			*(uint64_t *)(heap + at) += *(uint64_t *)(heap + (at * 67) % bytes / 8 * 8);
 	object = open(DIR ".o", O_CREAT | O_TRUNC | O_WRONLY, 0600);
-	if (object < 0 || write(object, heap, MIB / 4) < 0)
+	if (object < 0 || write(object, heap, piece / 4) < 0)
 		_exit(1);
 	_exit(0);
 }
@@ -110,6 +111,8 @@ int main(int argc, char **argv)
 	struct rusage used;
 	volatile char *graph;
 
+	if (argc > 5 && atol(argv[5]) > 0 && atol(argv[5]) <= 1024)
+		piece = atol(argv[5]) << 10;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	headers();
 	graph = keep ? tree(keep) : NULL;

@@ -21,6 +21,17 @@ fn reader(scene: &mut Scene, unit: &str, mib: u32, more: &str) -> String {
     format!("/mpshare.slice/{unit}")
 }
 
+/// Swap in memory: with a disk, who wants memory waits for that, and kswapd alone keeps up with it.
+fn zram(scene: &mut Scene) {
+    sh("modprobe zram; echo 1536M >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
+    scene.at_end("swapoff /dev/zram0; echo 1 >/sys/block/zram0/reset".to_owned());
+}
+
+/// Microseconds for which some task of a cgroup has waited for memory.
+fn waited(cgroup: &str) -> Option<u64> {
+    knob(cgroup, "memory.pressure").lines().next()?.rsplit_once("total=")?.1.parse().ok()
+}
+
 fn share(name: &str) -> Scene {
     let mut scene = Scene::new(name);
     scene.unit("mpshare.slice", "[Slice]\nMemoryMax=64M\n");
@@ -80,10 +91,6 @@ fn it_does_not_give_way_to_who_waits_for_a_limit_that_others_cannot_help_with() 
     sh("echo 1 > /proc/sys/vm/drop_caches; systemctl start mplow.service");
     active(&low);
     sh("systemctl start mpwalled.service");
-    let waited = |cgroup: &str| -> Option<u64> {
-        let text = knob(cgroup, "memory.pressure");
-        text.lines().next()?.rsplit_once("total=")?.1.parse().ok()
-    };
     wait_for("it to wait", || waited("/mpwalls.slice").filter(|us| *us > 1_000_000));
     assert_eq!(knob("/mpwalls.slice/mpwalled.service", "memory.low"), (8 * MIB).to_string());
     assert_eq!(knob(&low, "memory.high"), "max");
@@ -91,40 +98,33 @@ fn it_does_not_give_way_to_who_waits_for_a_limit_that_others_cannot_help_with() 
     scene.end();
 }
 
-/// Short of memory without any limit: what it reads is taken from it again and again.
+/// Short of memory without any limit: what it uses is taken from it again and again.
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn it_gives_way_to_a_protected_cgroup_without_a_limit_unless_a_user_protected_it() {
     let mut scene = Scene::new("throttle-user");
-    let low = "/system.slice/mplow.service";
+    zram(&mut scene);
+    let (low, starved) = ("/system.slice/mplow.service", "/system.slice/mpstarved.service");
     scene.unit("mplow.service", "[Service]\nExecStart=/bin/sleep 1000\n");
     scene.policy("mplow.service", "throttle interval=100ms hold=1s high=64M");
-    let file = "/root/mpstarved.file";
-    sh(&format!("dd if=/dev/zero of={file} bs=1M count=32 status=none; sync {file}"));
-    scene.at_end(format!("rm -f {file}"));
-    let starved = "/sys/fs/cgroup/system.slice/mpstarved.service";
-    let go = scene.dir.join("go");
-    let script = format!(
-        "while ! [ -e {} ]; do sleep 0.1; done; while :; do cat {file} >/dev/null; echo 64M >{starved}/memory.reclaim; done",
-        go.display()
-    );
-    scene.unit(
-        "mpstarved.service",
-        &format!("[Service]\nExecStart=/bin/sh -c '{script} 2>/dev/null'\nMemoryLow=8M\n"),
-    );
-    scene.reload();
+    let busy = scene.dir.join("busy");
+    std::fs::write(&busy, "").unwrap();
+    let work = format!("[Service]\nExecStart={PROGRAMS}/work 32 {}\nMemoryLow=8M\n", busy.display());
+    scene.unit("mpstarved.service", &work).reload();
     sh("systemctl start mplow.service");
     active(low);
-    sh(&format!("systemctl start mpstarved.service; chown 65534 {starved}"));
-    let waited = || -> Option<u64> {
-        let text = knob("/system.slice/mpstarved.service", "memory.pressure");
-        text.lines().next()?.rsplit_once("total=")?.1.parse().ok()
-    };
-    std::fs::write(go, "").unwrap();
-    wait_for("it to wait", || waited().filter(|us| *us > 1_000_000));
+    sh(&format!("systemctl start mpstarved.service; chown 65534 /sys/fs/cgroup{starved}"));
+    let take = || drop(std::fs::write(format!("/sys/fs/cgroup{starved}/memory.reclaim"), "64M"));
+    wait_for("it to wait", || {
+        take();
+        waited(starved).filter(|us| *us > 300_000)
+    });
     assert_eq!(acted(low, "done"), 0, "a user could have protected it");
-    sh(&format!("chown 0 {starved}"));
-    knob_becomes(low, "memory.high", &(64 * MIB).to_string());
+    sh(&format!("chown 0 /sys/fs/cgroup{starved}"));
+    wait_for("memory.high to go down", || {
+        take();
+        (knob(low, "memory.high") == (64 * MIB).to_string()).then_some(())
+    });
     sh("systemctl stop mpstarved.service");
     knob_becomes(low, "memory.high", "max");
     scene.end();
@@ -166,9 +166,7 @@ fn a_burst_is_held_up_and_then_let_through() {
 #[ignore = "needs root in the test machine: make check"]
 fn it_gives_way_while_the_machine_itself_is_short() {
     let mut scene = Scene::new("throttle-host");
-    // In memory: with a disk, who wants memory waits for that, and kswapd alone keeps up with it.
-    sh("modprobe zram; echo 1536M >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
-    scene.at_end("swapoff /dev/zram0; echo 1 >/sys/block/zram0/reset".to_owned());
+    zram(&mut scene);
     // Each uses all it has, again and again: nothing of it can be swapped out for good.
     let busy = scene.dir.join("busy");
     std::fs::write(&busy, "").unwrap();
