@@ -61,7 +61,8 @@ static __noinline bool memcg_bpf_reaches(struct cgroup_subsys_state *css, __u64 
 	return at.found;
 }
 
-/* Is a governed cgroup (memcg_bpf_at(ctx)->css) below the one with this id? */
+/* Is a governed cgroup (memcg_bpf_at(ctx)->css) below the one with this id? Inline: who never asks
+ * must not have an unused function. */
 static __always_inline bool memcg_bpf_is_below(struct cgroup_subsys_state *css, __u64 id)
 {
 	return memcg_bpf_reaches(css, id);

@@ -12,8 +12,7 @@ use super::killing::{self, Killing};
 use crate::cgroup::knob::{self, Wrote};
 use crate::cgroup::owner;
 use crate::cgroup::reclaim::{self, Reclaimed};
-use crate::ledger::Write;
-use crate::ledger::guard::STALE_NS;
+use crate::ledger::{Write, guard};
 use crate::names::CgroupPath;
 use crate::policy::action::Action;
 
@@ -83,8 +82,8 @@ impl Job {
                 Done::Wrote(write, wrote)
             }
             Job::Reclaim { action, path, bytes, swappiness } => {
-                let came = if super::acting::now().saturating_sub(action.time) > STALE_NS {
-                    Err(io::Error::other("it waited for its turn for more than 5s"))
+                let came = if guard::is_late(super::acting::now(), action.time) {
+                    Err(io::Error::other(guard::LATE))
                 } else {
                     reclaim::reclaim(&path, action.cgroup, bytes, swappiness)
                 };

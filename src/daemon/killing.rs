@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::acting::now;
 use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
-use crate::ledger::guard::STALE_NS;
+use crate::ledger::guard;
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, Scope, Select, human_duration};
 use crate::units::human_bytes;
@@ -64,8 +64,8 @@ impl Killing {
         if !self.is_there() {
             return Ok(None);
         }
-        if now().saturating_sub(self.action.time) > STALE_NS {
-            return Err("it waited for its turn for more than 5s".to_owned());
+        if guard::is_late(now(), self.action.time) {
+            return Err(guard::LATE.to_owned());
         }
         if self.is_paused() {
             return Err("actions are paused".to_owned());

@@ -10,7 +10,9 @@ use crate::units::human_bytes;
 /// memory.high never goes below this: a program needs its code and stacks to get anywhere.
 pub const HIGH_FLOOR: u64 = 4 << 20;
 /// Who asked for a kill or for memory so long ago saw another situation than today's.
-pub const STALE_NS: u64 = 5_000_000_000;
+const STALE_NS: u64 = 5_000_000_000;
+/// What is told of that, when it was let through and then waited.
+pub const LATE: &str = "it waited for its turn for more than 5s";
 /// After a kill the memory comes back and the stall ends: so long, what is still told is about what was killed for.
 pub const KILL_SETTLES_NS: u64 = 1_000_000_000;
 /// The longest time between SIGTERM and SIGKILL: who has not ended by then will not.
@@ -46,6 +48,11 @@ pub struct Facts {
     pub effective_max: u64,
     /// The size of a page.
     pub page: u64,
+}
+
+/// Is it too late now to do what was asked for then?
+pub fn is_late(now: u64, asked: u64) -> bool {
+    now.saturating_sub(asked) > STALE_NS
 }
 
 /// The guards' word.
@@ -95,7 +102,7 @@ impl Guards {
         if matches!(bounded, Verb::Want(_, None)) {
             return Ruling::Do(bounded);
         }
-        if !matches!(bounded, Verb::Want(..)) && now.saturating_sub(action.time) > STALE_NS {
+        if !matches!(bounded, Verb::Want(..)) && is_late(now, action.time) {
             return Ruling::Refuse("it was asked for more than 5s ago".to_owned());
         }
         if matches!(bounded, Verb::Kill { .. })
