@@ -113,16 +113,25 @@ fn a_grace_that_outlives_its_cgroup_spares_who_has_the_path_by_then() {
     puppet_enters(&mut scene);
     scene.at_end(format!("echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.1; done"));
     sh(&format!("mkdir {dir}; memcg-bpf attach /mpgrace 'puppet verb=kill detail=2 value=10000000000'"));
-    sh(&format!("sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > {dir}/cgroup.procs"));
-    let mut successor = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    // It hears SIGTERM and stays: the daemon waits for its end.
+    let heard = scene.dir.join("heard");
+    sh(&format!(
+        "(trap 'touch {}' TERM; echo $BASHPID > {dir}/cgroup.procs; while :; do sleep 0.1; done) \
+         </dev/null >/dev/null 2>&1 & disown",
+        heard.display()
+    ));
+    wait_for("it to be inside", || {
+        (!fs::read_to_string(format!("{dir}/cgroup.procs")).unwrap().is_empty()).then_some(())
+    });
     sh(&format!("{PROGRAMS}/ask /mpgrace 64 64 64 || true"));
-    // Those inside heed SIGTERM; the next cgroup is there before the daemon looks again.
-    let began = Instant::now();
-    while fs::remove_dir(dir).is_err() {
-        assert!(began.elapsed() < patience(), "nobody ends");
-    }
-    fs::create_dir(dir).unwrap();
+    wait_for("SIGTERM", || heard.exists().then_some(()));
+    // The next cgroup is there before the daemon looks again.
+    scene.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
+    sh("systemctl kill -s STOP --kill-whom=main memcg-bpfd");
+    sh(&format!("echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.01; done; mkdir {dir}"));
+    let mut successor = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(format!("{dir}/cgroup.procs"), successor.id().to_string()).unwrap();
+    sh("systemctl kill -s CONT --kill-whom=main memcg-bpfd");
     wait_for("the kill to be over", || (actions().counts.get("done") == Some(&1)).then_some(()));
     let line = told("/mpgrace").pop().unwrap();
     assert!(line["MESSAGE"].as_str().unwrap().contains("with SIGTERM"), "{line:?}");

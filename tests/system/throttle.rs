@@ -82,7 +82,7 @@ fn it_does_not_give_way_to_itself_nor_to_who_is_not_protected() {
     let mut scene = share("throttle-self");
     let own = reader(&mut scene, "mpown.service", 96, "MemoryLow=8M");
     reader(&mut scene, "mpother.service", 96, "");
-    scene.policy("mpown.service", "throttle interval=100ms").reload();
+    scene.policy("mpown.service", "throttle interval=100ms floor=8M").reload();
     sh("echo 1 > /proc/sys/vm/drop_caches; systemctl start mpown.service mpother.service");
     active(&own);
     wait_for("it to wait", || (active(&own).counters["stalls"] > 200).then_some(()));
@@ -97,7 +97,7 @@ fn it_does_not_give_way_to_itself_nor_to_who_is_not_protected() {
 fn it_does_not_give_way_to_who_waits_for_a_limit_that_others_cannot_help_with() {
     let mut scene = share("throttle-walls");
     let low = reader(&mut scene, "mplow.service", 40, "");
-    scene.policy("mplow.service", "throttle interval=100ms");
+    scene.policy("mplow.service", "throttle interval=100ms floor=8M");
     scene.unit("mpwalls.slice", "[Slice]\nMemoryMax=32M\n");
     reader(&mut scene, "mpwalled.service", 96, "MemoryLow=8M\nSlice=mpwalls.slice");
     scene.reload();
