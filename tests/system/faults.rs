@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Instant;
 
 use memcg_bpf::report::BindingReport;
 
 use crate::support::{
     PROGRAMS, Scene, actions, active, another_daemon_after, asked_in, greedy_asked, greedy_starts,
-    journal_of, knob_becomes, main_pid, passed_over, patience, puppet_enters, relaid, setting, sh, status,
-    told, try_sh, unit_in_state, wait_for,
+    journal_of, knob_becomes, main_pid, passed_over, puppet_enters, relaid, setting, sh, status, told,
+    try_sh, unit_in_state, wait_for,
 };
 
 /// What must be the same afterwards.

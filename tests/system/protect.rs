@@ -36,11 +36,19 @@ fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
         "mpwait.service",
         &format!("[Service]\nExecStart={PROGRAMS}/eat 400 hold\nMemoryHigh=16M\nMemorySwapMax=0\n"),
     );
-    scene.policy("mpwait.service", "protect low=8M running=100% refaults=1000000 stall=20%").reload();
+    scene.policy("mpwait.service", "protect low=8M running=100% refaults=1000000 stall=20%");
+    // It reads a file again and again that it has no room for, sleeps between, and hardly waits.
+    let read = format!("while :; do cat {PROGRAMS}/../system >/dev/null; sleep 0.4; done");
+    scene
+        .unit("mpread.service", &format!("[Service]\nExecStart=/bin/sh -c '{read}'\nMemoryMax=12M\n"))
+        .policy("mpread.service", "protect low=8M running=100% refaults=100 stall=100%")
+        .reload();
     unit_in_state("mpwork.service", "registered");
-    sh("systemctl start mpwork.service mpdry.service mpwait.service");
-    knob_becomes(&cgroup("mpwait.service"), "memory.low", "8388608");
-    sh("systemctl stop mpwait.service");
+    sh("systemctl start mpwork.service mpdry.service mpwait.service mpread.service");
+    for unit in ["mpwait.service", "mpread.service"] {
+        knob_becomes(&cgroup(unit), "memory.low", "8388608");
+        sh(&format!("systemctl stop {unit}"));
+    }
 
     let work = cgroup("mpwork.service");
     assert_eq!(first_line(&scene.out("mpwork.service")), "ready");

@@ -1,6 +1,8 @@
 //! `reclaim` takes what nobody misses, and stops at its floor.
 
-use crate::support::{Scene, active, bytes, first_line, last_action, sh, unit_in_state, wait_for};
+use crate::support::{
+    PROGRAMS, Scene, acted, active, bytes, first_line, last_action, sh, unit_in_state, wait_for,
+};
 
 const MIB: u64 = 1 << 20;
 const COLD: &str = "/system.slice/mpcold.service";
@@ -8,9 +10,14 @@ const DRY: &str = "/system.slice/mpdry.service";
 
 /// A service that has written 64 MiB of file and then sleeps.
 fn cold(scene: &mut Scene, unit: &str, line: &str) {
+    wrote(scene, unit, 64, "exec sleep 1000", line);
+}
+
+/// A service that writes a file of so many MiB, and what it does then; `FILE` stands for that file.
+fn wrote(scene: &mut Scene, unit: &str, mib: u32, then: &str, line: &str) {
     let (out, file) = (scene.out(unit), format!("/root/{unit}.file"));
-    let write =
-        format!("dd if=/dev/zero of={file} bs=1M count=64 && sync {file} && echo done; exec sleep 1000");
+    let then = then.replace("FILE", &file);
+    let write = format!("dd if=/dev/zero of={file} bs=1M count={mib} && sync {file} && echo done; {then}");
     scene.unit(
         unit,
         &format!(
@@ -43,5 +50,33 @@ fn what_is_cold_is_given_back_down_to_the_floor_but_not_in_a_dry_run() {
     // The kernel may take more than it is asked for, in batches; without a floor nearly nothing would be left.
     assert!(left >= 14 * MIB, "{left} bytes are left of a floor of 20M");
     assert!(dry >= 60 * MIB && !active(DRY).actions.contains_key("done"), "{dry}");
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn it_takes_less_and_less_often_where_it_is_missed_and_nothing_while_tasks_wait() {
+    let (read, wait) = ("/system.slice/mpread.service", "/system.slice/mpwait.service");
+    let mut scene = Scene::new("reclaim-not");
+    // Each is held back by one thing only; what tasks waited is none of the reader's.
+    let line = "reclaim interval=1s step=5% floor=4M pressure=100%";
+    wrote(&mut scene, "mpcold.service", 128, "exec sleep 1000", line);
+    wrote(&mut scene, "mpread.service", 32, "while :; do cat FILE >/dev/null; done", line);
+    let cramped = "MemoryHigh=16M\nMemorySwapMax=0";
+    scene.unit("mpwait.service", &format!("[Service]\nExecStart={PROGRAMS}/eat 400 hold\n{cramped}\n"));
+    scene.policy("mpwait.service", "reclaim interval=200ms step=5% floor=4M pressure=5%").reload();
+    sh("systemctl start mpcold.service mpread.service mpwait.service");
+    for unit in ["mpcold.service", "mpread.service"] {
+        assert_eq!(first_line(&scene.out(unit)), "done");
+    }
+    wait_for("tasks to wait", || (active(wait).counters["stall_ns"] > 2_000_000_000).then_some(()));
+    let asked = |cgroup: &str| active(cgroup).actions.values().sum::<u64>();
+    let before = [COLD, read, wait].map(asked);
+    wait_for("helpings", || (acted(COLD, "done") >= before[0] + 12).then_some(()));
+    let after = [COLD, read, wait].map(asked);
+    let [cold, read, wait] = std::array::from_fn(|i| after[i] - before[i]);
+    let told =
+        format!("helpings of cold memory {cold}, of what is used {read}, of what is waited for {wait}");
+    assert!(read * 2 <= cold && wait == 0, "{told}");
     scene.end();
 }
