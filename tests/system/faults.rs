@@ -9,7 +9,7 @@ use memcg_bpf::report::BindingReport;
 use crate::support::{
     PROGRAMS, Scene, actions, active, another_daemon_after, asked_in, greedy_asked, greedy_starts,
     journal_of, knob_becomes, main_pid, passed_over, puppet_enters, relaid, setting, sh, status, told,
-    try_sh, unit_in_state, wait_for,
+    try_sh, unit_in_state, wait_for, while_it_stands_still,
 };
 
 /// What must be the same afterwards.
@@ -125,12 +125,11 @@ fn a_grace_that_outlives_its_cgroup_spares_who_has_the_path_by_then() {
     sh(&format!("{PROGRAMS}/ask /mpgrace 64 64 64 || true"));
     wait_for("SIGTERM", || heard.exists().then_some(()));
     // The next cgroup is there before the daemon looks again.
-    scene.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
-    sh("systemctl kill -s STOP --kill-whom=main memcg-bpfd");
-    sh(&format!("echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.01; done; mkdir {dir}"));
     let mut successor = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    fs::write(format!("{dir}/cgroup.procs"), successor.id().to_string()).unwrap();
-    sh("systemctl kill -s CONT --kill-whom=main memcg-bpfd");
+    while_it_stands_still(&mut scene, |_| {
+        sh(&format!("echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.01; done; mkdir {dir}"));
+        fs::write(format!("{dir}/cgroup.procs"), successor.id().to_string()).unwrap();
+    });
     wait_for("the kill to be over", || (actions().counts.get("done") == Some(&1)).then_some(()));
     let line = told("/mpgrace").pop().unwrap();
     assert!(line["MESSAGE"].as_str().unwrap().contains("with SIGTERM"), "{line:?}");

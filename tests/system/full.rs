@@ -4,17 +4,8 @@ use std::fmt::Write;
 
 use crate::support::{
     PROGRAMS, Scene, actions, asked_in, find, journal_of, main_pid, passed_over, puppet_enters, relaid, sh,
-    status, try_sh, unit_in_state, wait_for,
+    status, try_sh, unit_in_state, wait_for, while_it_stands_still,
 };
-
-/// As the daemon stands still while a script runs.
-fn while_it_stands_still(scene: &mut Scene, script: &str) {
-    scene.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
-    sh("systemctl kill -s STOP --kill-whom=main memcg-bpfd");
-    let said = try_sh(script);
-    sh("systemctl kill -s CONT --kill-whom=main memcg-bpfd");
-    assert_eq!(said.status, 0, "{}", said.err);
-}
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
@@ -33,14 +24,12 @@ fn events_that_are_too_many_are_counted_and_told_and_bindings_are_right_all_the_
     sh("memcg-bpf attach /mplost-gone 'deny limit=64M'; memcg-bpf attach /mplost-again 'deny limit=64M'");
     let pid = main_pid();
     // The ring has room for some 940.
-    while_it_stands_still(
-        &mut scene,
-        &format!(
-            "cd /sys/fs/cgroup/mplost && mkdir $(seq 1200) && rmdir $(seq 1200) && cd .. && \
+    let script = format!(
+        "cd /sys/fs/cgroup/mplost && mkdir $(seq 1200) && rmdir $(seq 1200) && cd .. && \
              rmdir mplost-gone mplost-again && mkdir mplost-again && {{ {} }}; sleep 1",
-            starts("mplost-late.scope")
-        ),
+        starts("mplost-late.scope")
     );
+    while_it_stands_still(&mut scene, |_| sh(&script));
     unit_in_state("mplost-late.scope", "active");
     wait_for("what is gone to be forgotten", || {
         (find("/mplost-gone").is_none() && find("/mplost-again").is_none()).then_some(())
@@ -66,7 +55,8 @@ fn actions_that_are_too_many_are_counted_and_told() {
     sh("mkdir /sys/fs/cgroup/mpmany; memcg-bpf attach /mpmany 'puppet verb=reclaim value=1048576'");
     let (pid, missed) = (main_pid(), passed_over());
     // The ring has room for some 1090.
-    while_it_stands_still(&mut scene, &format!("{PROGRAMS}/ask /mpmany {}", "64 ".repeat(ASKED)));
+    let script = format!("{PROGRAMS}/ask /mpmany {}", "64 ".repeat(ASKED));
+    while_it_stands_still(&mut scene, |_| sh(&script));
     let asked = u64::try_from(ASKED - (passed_over() - missed)).unwrap();
     let counts = wait_for("every wish to be accounted for", || {
         let counts = actions().counts;

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::{PROGRAMS, Scene, acted, active, events, first_line, last_action, sh, try_sh, wait_for};
+use crate::support::{
+    PROGRAMS, Scene, acted, active, events, first_line, has_waited, last_action, sh, try_sh, wait_for,
+};
 
 /// Above memory.high, and with nothing that could be reclaimed, a program that asks for more is made to wait nearly all
 /// the time.
@@ -22,13 +24,6 @@ fn alive(unit: &str, program: &str) -> usize {
     let pids = try_sh(&format!("pgrep -f -x '{PROGRAMS}/{program}'")).out;
     let inside = sh(&format!("cat /sys/fs/cgroup/system.slice/{unit}/cgroup.procs"));
     pids.lines().filter(|pid| inside.lines().any(|line| line == *pid)).count()
-}
-
-/// Until its tasks have waited for so long, counted from now and summed over them.
-fn has_waited(cgroup: &str, seconds: u64) {
-    let stalled = || active(cgroup).counters["stall_ns"];
-    let before = stalled();
-    wait_for("tasks to wait", || (stalled() - before > seconds * 1_000_000_000).then_some(()));
 }
 
 #[test]

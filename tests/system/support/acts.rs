@@ -4,7 +4,7 @@ use std::fs;
 
 use memcg_bpf::report::ActionReport;
 
-use super::{find, sh, wait_for};
+use super::{active, find, sh, wait_for};
 
 /// What stands in a file of a cgroup.
 pub fn knob(cgroup: &str, file: &str) -> String {
@@ -26,6 +26,13 @@ pub fn knob_becomes(cgroup: &str, file: &str, value: &str) {
 /// How many actions ended so (`done`, `dry-run`, …), as the daemon counts them.
 pub fn acted(cgroup: &str, outcome: &str) -> u64 {
     find(cgroup).and_then(|report| report.actions.get(outcome).copied()).unwrap_or_default()
+}
+
+/// Until its tasks have waited for memory for so long, counted from now and summed over them.
+pub fn has_waited(cgroup: &str, seconds: u64) {
+    let stalled = || active(cgroup).counters["stall_ns"];
+    let before = stalled();
+    wait_for("tasks to wait", || (stalled() - before > seconds * 1_000_000_000).then_some(()));
 }
 
 /// The last action on a cgroup, once there is one that ended so.

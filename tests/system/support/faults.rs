@@ -32,6 +32,16 @@ pub fn main_pid() -> String {
     sh("systemctl show -P MainPID memcg-bpfd")
 }
 
+/// Stops the daemon, as a debugger does, while `act` runs.
+pub fn while_it_stands_still<T>(scene: &mut Scene, act: impl FnOnce(&mut Scene) -> T) -> T {
+    let signal = |name: &str| format!("systemctl kill -s {name} --kill-whom=main memcg-bpfd");
+    scene.at_end(signal("CONT"));
+    sh(&signal("STOP"));
+    let came = act(scene);
+    sh(&signal("CONT"));
+    came
+}
+
 /// What the daemon holds on to: file descriptors, and memory that nobody shares, in KiB.
 pub fn held() -> (usize, usize) {
     let pid = main_pid();

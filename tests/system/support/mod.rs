@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
-pub use acts::{acted, bytes, knob, knob_becomes, last_action, passed_over, told};
+pub use acts::{acted, bytes, has_waited, knob, knob_becomes, last_action, passed_over, told};
 pub use containers::{HOOK, PROGRAMS, cgroup_of};
-pub use faults::{actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid};
+pub use faults::{
+    actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid, while_it_stands_still,
+};
 pub use greedy::{alone, greedy_asked, greedy_starts};
 pub use residue::{governed_records, nothing_is_left, residue};
 pub use scene::Scene;
