@@ -14,6 +14,7 @@ export CMD
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BPF_HEADERS := $(wildcard bpf/*.h)
+BPF_CORE := $(wildcard bpf/core/*.h)
 BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
 MACHINE ?= $(shell uname -m)
 # Another machine than this one: what is built for it stands under target/MACHINE/, and beside cargo's own by its target.
@@ -88,6 +89,7 @@ bpf: $(BPF_OBJECTS) ## the BPF objects alone, under target/bpf/
 	$(if $(BPF_STALE),rm -f $(BPF_STALE))
 
 # Stripped of DWARF only: the loader and the schema reader live on the BTF.
+$(BUILT)/bpf/core.bpf.o: $(BPF_CORE)
 $(BUILT)/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
@@ -105,10 +107,10 @@ $(BUILT)/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/puppet.h $(BPF_
 	$(LLVM_STRIP) -g $@.tmp
 	mv $@.tmp $@
 
-$(RELAID)/made: tests/policies/relaid.sed $(BPF_SOURCES) $(BPF_HEADERS)
+$(RELAID)/made: tests/policies/relaid.sed $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE)
 	rm -rf $(RELAID)
-	mkdir -p $(RELAID)/policies $(RELAID)/source/policies
-	set -e; for file in $(BPF_SOURCES) $(BPF_HEADERS); do \
+	mkdir -p $(RELAID)/policies $(RELAID)/source/policies $(RELAID)/source/core
+	set -e; for file in $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE); do \
 		sed -f tests/policies/relaid.sed $$file >$(RELAID)/source/$${file#bpf/}; done
 	set -e; for object in $(BPF_OBJECTS:$(BUILT)/bpf/%.bpf.o=%); do \
 		$(CLANG) $(BPF_FLAGS:-Ibpf=-I$(RELAID)/source) -c $(RELAID)/source/$$object.bpf.c -o $(RELAID)/$$object.bpf.o; \
@@ -119,7 +121,7 @@ quick: format lint test ## format, lint and the tests that need no kernel (a min
 
 format:
 	cargo fmt --check
-	$(CLANG_FORMAT) --dry-run -Werror $(BPF_HEADERS) $(BPF_SOURCES)
+	$(CLANG_FORMAT) --dry-run -Werror $(BPF_HEADERS) $(BPF_CORE) $(BPF_SOURCES)
 
 lint: bpf
 	cargo clippy --locked --all-targets -- -D warnings

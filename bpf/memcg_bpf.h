@@ -28,7 +28,7 @@
 #include "stall.h"
 
 /* Of what an object and the daemon agree on; every object carries the one it was built for. */
-#define MEMCG_BPF_ABI 1
+#define MEMCG_BPF_ABI 2
 
 /* Verdicts. */
 #define MEMCG_BPF_OK	   0
@@ -88,7 +88,7 @@ struct memcg_bpf_binding {
 struct memcg_bpf_counters {
 	__u64 growth_requests; /* requests for address space that must be backed */
 	__u64 growth_pages;    /* pages they asked for */
-	__u64 growth_refused;  /* of those, refused by anybody (a policy or the kernel) */
+	__u64 growth_refused;  /* of those, refused by a policy or the kernel */
 	__u64 growth_denied;   /* refused by a policy of this binding */
 	__u64 growth_dry_run;  /* would have been refused, but mode=dry-run */
 	__u64 charges;	       /* batches charged (the slow path; one is up to 64 pages) */
@@ -110,10 +110,12 @@ struct memcg_bpf_world {
 	__u32 dropped;	  /* events that found the ring buffer full */
 	__u64 daemon;	  /* id of its cgroup: it needs memory to let others go */
 	__u64 zero;	  /* a number of which the verifier knows nothing */
-	__u32 actions_dropped;	      /* actions that found their ring buffer full */
-	__u32 page_shift;	      /* log2 of a page's size; written once by the loader */
-	__u64 watch_protected;	      /* until then, memcg_suffering is kept */
-	__u64 watch_host;	      /* until then, `host` is kept */
+	__u32 actions_dropped; /* actions that found their ring buffer full */
+	__u32 page_shift;      /* log2 of a page's size; written once by the loader */
+	__u64 watch_protected; /* until then, memcg_suffering is kept */
+	__u64 watch_host;      /* until then, `host` is kept */
+	__u64 growth_bound;    /* pages beyond which the kernel refuses a request by itself, and the
+				  sign that the policy counts growth; 0: core does */
 	struct memcg_bpf_stalls host; /* tasks that reclaim for the whole machine */
 	__u64 calm[MEMCG_BPF_CALM];   /* cgroups that nothing governs; see walk.h */
 };
@@ -210,6 +212,7 @@ struct memcg_bpf_seen {
 	})
 
 #include "walk.h"
+#include "count.h"
 #include "context.h"
 #include "growth.h"
 #include "ask.h"

@@ -157,8 +157,8 @@ static __always_inline __u64 memcg_bpf_generation(void)
 /*
  * Nothing governs this cgroup, and somebody found that out since the last change of a binding. One
  * word says which cgroup and when, so that it can be shared by all CPUs: 40 bits of a serial number
- * that is never used twice, 24 of the generation (see changed() in core.bpf.c for what happens when
- * they are used up).
+ * that is never used twice, 24 of the generation (see changed() in core/bind.h for what happens
+ * when they are used up).
  */
 #define MEMCG_BPF_CALM_GENERATION 24
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* observe: count and time everything, change nothing. The counting itself is core's (core.bpf.c).
- */
+/* observe: count and time everything, change nothing. What counts is in core/count.h. */
 #include "memcg_bpf.h"
 
 struct observe_params {

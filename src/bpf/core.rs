@@ -35,11 +35,13 @@ pub struct Kernel {
     pub(super) pins: Pins,
     pub(super) life: Links,
     pub(super) counting: Links,
+    /// The programs of core's that count, in force or not (see growth.rs).
+    pub(super) counted: Vec<String>,
     /// Which policies each slot holds.
     holds: BTreeMap<u32, BTreeSet<String>>,
     pub(super) policies: BTreeMap<String, PolicyObject>,
     /// Objects that others have taken over from, which stay in force until those are.
-    retired: Vec<PolicyObject>,
+    pub(super) retired: Vec<PolicyObject>,
     generation: u32,
     files: BTreeMap<String, ObjectFile>,
     btf: Btf<'static>,
@@ -90,6 +92,7 @@ impl Kernel {
             pins: Pins::new(Path::new(pins::ROOT)),
             life: Links::new("core"),
             counting: Links::new("core"),
+            counted: Vec::new(),
             holds: BTreeMap::new(),
             policies: BTreeMap::new(),
             retired: Vec::new(),
@@ -109,7 +112,14 @@ impl Kernel {
             .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("map {name}") })
     }
 
-    fn command(&self, op: Op, verb: &'static str, value: u64, slot: u32, flags: u32) -> Result<(), BpfError> {
+    pub(super) fn command(
+        &self,
+        op: Op,
+        verb: &'static str,
+        value: u64,
+        slot: u32,
+        flags: u32,
+    ) -> Result<(), BpfError> {
         let program = self.program("command")?;
         let mut context = shared::command(op, value, slot, flags);
         let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
@@ -157,6 +167,8 @@ impl Kernel {
         files: BTreeMap<String, ObjectFile>,
         mut loaded: Vec<Loaded>,
     ) -> Result<(), BpfError> {
+        // Two objects beside each other would both count.
+        self.share_growth(None)?;
         let attached = loaded.iter_mut().try_for_each(|Loaded { name, object, .. }| {
             self.generation = self.generation.saturating_add(1);
             object.succeed(name, self.generation);
@@ -179,9 +191,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ends what was replaced.
-    pub fn retire(&mut self) {
+    /// Ends what was replaced. `commit`: see [`Kernel::need`].
+    pub fn retire(&mut self, commit: Option<u64>) -> Result<(), BpfError> {
         self.retired.drain(..).for_each(|mut object| object.detach());
+        self.share_growth(commit)
     }
 
     /// Writes a policy's parameters into a slot that nobody is bound to yet.

@@ -13,11 +13,13 @@ use super::schema::Counts;
 impl Kernel {
     /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life. What fails is
     /// returned by policy; "" stands for cgroup life, without which nothing is in force. Tries again when called again.
+    /// `commit`: pages beyond which the kernel refuses a request by itself; `None`: it may refuse any.
     pub fn need(
         &mut self,
         policies: &BTreeSet<String>,
         counting: &BTreeSet<String>,
         life: bool,
+        commit: Option<u64>,
     ) -> BTreeMap<String, BpfError> {
         let mut failed = BTreeMap::new();
         // New things first: nothing that was in force has a gap.
@@ -29,10 +31,9 @@ impl Kernel {
             failed.insert(String::new(), error);
         }
         let counts = self.counts(counting);
-        let wanted: Vec<String> = self.counters_of(counts).collect();
-        if let Some(first) = counting.first()
-            && let Err(error) = self.attach_counting(&wanted)
-        {
+        self.counted = self.counters_of(counts).collect();
+        let first = counting.first().cloned().unwrap_or_default();
+        if let Err(error) = self.attach_counting() {
             failed.insert(first.clone(), error);
         }
         for (name, policy) in &mut self.policies {
@@ -42,7 +43,9 @@ impl Kernel {
                 failed.insert(name.clone(), error);
             }
         }
-        self.counting.keep(&wanted);
+        if let Err(error) = self.share_growth(commit) {
+            failed.insert(first, error);
+        }
         if !life {
             self.life.release();
         }
@@ -56,8 +59,10 @@ impl Kernel {
         Ok(())
     }
 
-    fn attach_counting(&mut self, wanted: &[String]) -> Result<(), BpfError> {
-        let new = wanted.iter().filter(|name| !self.counting.has(name));
+    fn attach_counting(&mut self) -> Result<(), BpfError> {
+        let growth = self.counts_growth();
+        let new =
+            self.counted.iter().filter(|name| !self.counting.has(name) && Some(name.as_str()) != growth);
         let links = new.map(|name| Ok((name.clone(), self.attach(name)?)));
         let links = links.collect::<Result<_, BpfError>>()?;
         self.counting.hold(links, &self.pins);
@@ -82,7 +87,7 @@ impl Kernel {
         Ok(earlier)
     }
 
-    fn attach(&self, name: &str) -> Result<Link, BpfError> {
+    pub(super) fn attach(&self, name: &str) -> Result<Link, BpfError> {
         self.program(name)?.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
     }
 

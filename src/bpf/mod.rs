@@ -9,6 +9,7 @@ mod core;
 mod error;
 mod events;
 mod force;
+mod growth;
 pub mod kernel;
 mod log;
 pub mod pins;

@@ -99,7 +99,7 @@ impl PolicyObject {
 
     /// Does it want to be asked again and again?
     pub fn ticks(&self) -> bool {
-        self.ticking.is_some() && self.hooks.get(TICK).is_some_and(|c| c.chosen.is_some())
+        self.ticking.is_some() && self.has(TICK)
     }
 
     /// Gives it memory for a cgroup, empty unless it has some already.
@@ -150,6 +150,11 @@ impl PolicyObject {
     /// Are its programs attached?
     pub fn is_attached(&self) -> bool {
         !self.links.is_empty()
+    }
+
+    /// Does it have a program for this hook that the kernel has?
+    pub fn has(&self, hook: &str) -> bool {
+        self.hooks.get(hook).is_some_and(|candidates| candidates.chosen.is_some())
     }
 
     /// Attaches the chosen programs, once.

@@ -1,5 +1,5 @@
 //! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
-//! `bpf/core.bpf.c`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
+//! `bpf/core/`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
 
 /// Deepest level of a cgroup that can be governed (`MEMCG_BPF_MAX_LEVEL`).
 pub const MAX_LEVEL: usize = 32;
@@ -29,6 +29,7 @@ pub enum Op {
     Announce = 2,
     Machine = 3,
     Daemon = 4,
+    Growth = 5,
 }
 
 /// `struct memcg_bpf_command` as the bytes the program reads.

@@ -70,11 +70,53 @@ pub fn page() -> u64 {
 
 /// The machine's memory in bytes (MemTotal).
 pub fn machine() -> io::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
+    of_meminfo(&std::fs::read_to_string("/proc/meminfo")?, "MemTotal")
+}
+
+fn of_meminfo(text: &str, key: &str) -> io::Result<u64> {
     text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
         .and_then(|rest| rest.trim().strip_suffix("kB"))
         .and_then(|kib| kib.trim().parse::<u64>().ok())
         .and_then(|kib| kib.checked_mul(1024))
-        .ok_or_else(|| io::Error::other("/proc/meminfo has no MemTotal"))
+        .ok_or_else(|| io::Error::other(format!("/proc/meminfo has no {key}")))
+}
+
+/// Pages beyond which the kernel refuses a request for address space by itself, whatever is free; `None` when it may
+/// refuse any, for it counts what all have asked for (`vm.overcommit_memory=2`), or when this cannot be read.
+pub fn commit_bound() -> Option<u64> {
+    let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").ok()?;
+    commit_bound_of(&mode, &std::fs::read_to_string("/proc/meminfo").ok()?, page())
+}
+
+/// As `__vm_enough_memory()` in mm/util.c has it.
+fn commit_bound_of(mode: &str, meminfo: &str, page: u64) -> Option<u64> {
+    match mode.trim() {
+        "0" => {
+            let (memory, swap) =
+                (of_meminfo(meminfo, "MemTotal").ok()?, of_meminfo(meminfo, "SwapTotal").ok()?);
+            memory.checked_add(swap)?.checked_div(page)
+        }
+        "1" => Some(u64::MAX),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_by_itself_depends_on_its_mode() {
+        let meminfo = "MemTotal:        8000 kB\nMemFree:         1000 kB\nSwapTotal:       4000 kB\n";
+        assert_eq!(commit_bound_of("0\n", meminfo, 4096), Some(3000));
+        assert_eq!(commit_bound_of("0\n", "MemTotal: 8000 kB\nSwapTotal: 0 kB\n", 4096), Some(2000));
+        assert_eq!(commit_bound_of("1\n", meminfo, 4096), Some(u64::MAX));
+        // It may refuse any; or we do not know.
+        for (mode, meminfo) in
+            [("2\n", meminfo), ("", meminfo), ("0\n", "MemTotal: 8000 kB\n"), ("0\n", "SwapTotal: 1 kB\n")]
+        {
+            assert_eq!(commit_bound_of(mode, meminfo, 4096), None, "{mode:?} {meminfo:?}");
+        }
+    }
 }

@@ -195,7 +195,7 @@ impl Hands {
     }
 
     fn need(&mut self, need: &Need) -> Result<(), String> {
-        let failed = self.kernel.need(&need.policies, &need.counting, need.life);
+        let failed = self.kernel.need(&need.policies, &need.counting, need.life, memory::commit_bound());
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         if need.announce != self.announcing {
             self.kernel.announce(need.announce).map_err(|e| e.to_string())?;
@@ -241,7 +241,9 @@ impl Hands {
 
     /// Ends what was replaced.
     pub fn retire(&mut self) {
-        self.kernel.retire();
+        if let Err(error) = self.kernel.retire(memory::commit_bound()) {
+            tracing::error!("{error}");
+        }
     }
 
     /// How many events of the kernel were lost so far.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::{PROGRAMS, Scene, active, events, first_line, sh, unit_in_state, wait_for};
+use crate::support::{PROGRAMS, Scene, active, events, first_line, sh, try_sh, unit_in_state, wait_for};
 
 const PAGES_OF_64K: u64 = 16;
 /// Pages that a processor may take into stock at once, for each kind of charge.
@@ -71,6 +71,70 @@ fn requests_and_charges_are_those_of_the_program() {
     );
     assert!(more(&touch, &after, "charges") >= charged / BATCH);
     assert_eq!(more(&touch, &after, "growth_requests"), 0, "faults are no requests");
+    scene.end();
+}
+
+/// What two counters of `requests` say more after a program has asked for so many MiB in the cgroup, and whether it got
+/// them.
+fn asked(unit: &str, mib: &str) -> (bool, [u64; 3]) {
+    let before = counters(unit);
+    let got = try_sh(&format!("{PROGRAMS}/ask /system.slice/{unit} {mib}"));
+    let after = counters(unit);
+    (got.status == 0, ["growth_pages", "growth_refused", "growth_denied"].map(|key| after[key] - before[key]))
+}
+
+/// More address space than the machine has memory and swap, in MiB and in pages.
+const TOO_MUCH: &str = "1000000";
+const TOO_MANY: u64 = 256_000_000;
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
+    let mut scene = Scene::new("observe-growth");
+    let by_core = || sh("ls /sys/fs/bpf/memcg-bpf/*/").contains("core-count_growth__0");
+    for unit in ["mpseen.service", "mpboth.service"] {
+        scene.unit(unit, "[Service]\nExecStart=sleep 1000\n");
+    }
+    scene.policy("mpseen.service", "observe");
+    scene.at_end(
+        "sysctl -q vm.overcommit_memory=0 vm.overcommit_ratio=50; systemctl reload memcg-bpfd".to_owned(),
+    );
+    sh("sysctl -q vm.overcommit_memory=0");
+    scene.reload();
+    sh("systemctl start mpseen.service mpboth.service");
+    active("/system.slice/mpseen.service");
+    assert!(by_core(), "nobody else is asked");
+    let refused = |(got, [pages, refused, denied]): (bool, [u64; 3])| {
+        // What perror() wants to say its sentence with is asked for as well.
+        assert!(!got && pages >= TOO_MANY && refused == 1, "got {got}, {pages} pages, refused {refused}");
+        denied
+    };
+    assert_eq!(refused(asked("mpseen.service", TOO_MUCH)), 0, "the kernel refuses");
+    assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
+
+    sh("memcg-bpf attach /system.slice/mpboth.service 'observe; deny limit=64M'");
+    assert!(!by_core(), "deny is asked, and counts for all");
+    assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
+    assert_eq!(refused(asked("mpseen.service", TOO_MUCH)), 0, "the kernel refuses");
+    assert_eq!(refused(asked("mpboth.service", TOO_MUCH)), 1, "deny refuses");
+
+    // A kernel that lets everything through, and one that may refuse anything.
+    sh("sysctl -q vm.overcommit_memory=1 && memcg-bpf reload");
+    assert!(!by_core());
+    assert_eq!(asked("mpseen.service", TOO_MUCH), (true, [TOO_MANY, 0, 0]));
+    sh("sysctl -q vm.overcommit_ratio=400 vm.overcommit_memory=2 && memcg-bpf reload");
+    assert!(by_core(), "only who comes after the kernel can tell");
+    assert_eq!(refused(asked("mpseen.service", TOO_MUCH)), 0, "the kernel refuses");
+    assert_eq!(refused(asked("mpboth.service", TOO_MUCH)), 1, "deny refuses");
+
+    // Nor does anything change when the daemon does.
+    sh("sysctl -q vm.overcommit_memory=0; systemctl restart memcg-bpfd");
+    active("/system.slice/mpboth.service");
+    wait_for("the next daemon's programs", || (!by_core()).then_some(()));
+    assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
+    sh("memcg-bpf detach /system.slice/mpboth.service");
+    assert!(by_core(), "nobody else is asked any more");
+    assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
     scene.end();
 }
 

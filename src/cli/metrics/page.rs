@@ -17,7 +17,12 @@ const COUNTERS: [(&str, &str, &str, Scale); 14] = [
         Scale::One,
     ),
     ("growth_pages", "growth_bytes_total", "Bytes of address space asked for.", Scale::Pages),
-    ("growth_refused", "growth_refused_total", "Of those requests, refused by anybody.", Scale::One),
+    (
+        "growth_refused",
+        "growth_refused_total",
+        "Of those requests, refused by a policy or the kernel.",
+        Scale::One,
+    ),
     ("growth_denied", "growth_denied_total", "Requests refused by a policy of this cgroup.", Scale::One),
     (
         "growth_dry_run",

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Which cgroup is bound to which slot, and how the daemon changes that. */
+#ifndef MEMCG_BPF_CORE_BIND_H
+#define MEMCG_BPF_CORE_BIND_H
+
+static const struct memcg_bpf_counters no_counters;
+
+/*
+ * After the change, so that nobody remembers under the new number what was true before. Only some
+ * of the number's bits fit into a word of `calm`: when they begin anew, what they said before is
+ * wiped.
+ */
+static __noinline void changed(void)
+{
+	__u64 generation = __sync_fetch_and_add(&memcg_world.generation, 1) + 1;
+
+	if (!(generation & ((1ULL << MEMCG_BPF_CALM_GENERATION) - 1)))
+		for (int i = 0; i < MEMCG_BPF_CALM; i++)
+			*(volatile __u64 *)&memcg_world.calm[i] = 0;
+}
+
+static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
+{
+	struct memcg_bpf_stalls stalls = {.born = bpf_ktime_get_ns()};
+	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
+	int err;
+
+	bpf_map_update_elem(&memcg_counters, &cgroup, &no_counters, BPF_NOEXIST);
+	/* Waits may have ended unseen while nobody counted. */
+	bpf_map_update_elem(&memcg_stalls, &cgroup, &stalls,
+			    before && before->flags & MEMCG_BPF_BINDING_COUNT ? BPF_NOEXIST
+									      : BPF_ANY);
+	err = bpf_map_update_elem(&memcg_bindings, &cgroup, binding, BPF_ANY);
+	if (err) {
+		bpf_map_delete_elem(&memcg_counters, &cgroup);
+		bpf_map_delete_elem(&memcg_stalls, &cgroup);
+	}
+	changed();
+	return err;
+}
+
+/* Binds, or moves to another slot, a cgroup of which the daemon knows the id only. */
+static int rebind(__u64 cgroup, struct memcg_bpf_binding *binding)
+{
+	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
+
+	if (before)
+		binding->place = before->place;
+	return bind(cgroup, binding);
+}
+
+static int unbind(__u64 cgroup)
+{
+	int err = bpf_map_delete_elem(&memcg_bindings, &cgroup);
+
+	bpf_map_delete_elem(&memcg_counters, &cgroup);
+	bpf_map_delete_elem(&memcg_stalls, &cgroup);
+	changed();
+	return err;
+}
+
+/*
+ * Shown a cgroup that the daemon has bound, notes where it is. Replaces the binding only if it
+ * still exists: cgroup_rmdir may have deleted it meanwhile, and its memory may be another's.
+ */
+SEC("?iter/cgroup")
+int place(struct bpf_iter__cgroup *ctx)
+{
+	struct memcg_bpf_binding binding, *bound;
+	struct cgroup *cgroup = ctx->cgroup;
+	__u64 id;
+
+	if (!cgroup)
+		return 0;
+	id = cgroup->kn->id;
+	bound = bpf_map_lookup_elem(&memcg_bindings, &id);
+	if (!bound)
+		return 0;
+	binding = *bound;
+	binding.place = (__u64)cgroup;
+	bpf_map_update_elem(&memcg_bindings, &id, &binding, BPF_EXIST);
+	return 0;
+}
+
+enum memcg_bpf_op {
+	MEMCG_BPF_UNBIND = 0,	/* value: cgroup id */
+	MEMCG_BPF_BIND = 1,	/* value: cgroup id */
+	MEMCG_BPF_ANNOUNCE = 2, /* value: 1 = tell of every new cgroup */
+	MEMCG_BPF_MACHINE = 3,	/* value: the machine's pages; slot: log2 of their size */
+	MEMCG_BPF_DAEMON = 4,	/* value: id of the daemon's cgroup */
+	MEMCG_BPF_GROWTH = 5,	/* value: growth_bound */
+};
+
+/*
+ * How the daemon changes what is shared: in the kernel and by the same code as cgroup_mkdir, so
+ * that no update from outside can undo one from inside.
+ */
+struct memcg_bpf_command {
+	__u64 value;
+	__u32 op;
+	__u32 slot;
+	__u32 flags;
+	__u32 unused;
+};
+
+SEC("syscall")
+int command(struct memcg_bpf_command *cmd)
+{
+	struct memcg_bpf_binding binding = {.slot = cmd->slot, .flags = cmd->flags};
+
+	switch (cmd->op) {
+	case MEMCG_BPF_UNBIND:
+		return unbind(cmd->value);
+	case MEMCG_BPF_BIND:
+		return rebind(cmd->value, &binding);
+	case MEMCG_BPF_ANNOUNCE:
+		memcg_world.announce = cmd->value;
+		return 0;
+	case MEMCG_BPF_MACHINE:
+		memcg_world.machine_pages = cmd->value;
+		memcg_world.page_shift = cmd->slot;
+		memcg_world.host.born = bpf_ktime_get_ns();
+		return 0;
+	case MEMCG_BPF_DAEMON:
+		memcg_world.daemon = cmd->value;
+		return 0;
+	case MEMCG_BPF_GROWTH:
+		memcg_world.growth_bound = cmd->value;
+		return 0;
+	}
+	return -1;
+}
+
+#endif

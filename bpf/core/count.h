@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The counters of governed subtrees. */
+#ifndef MEMCG_BPF_CORE_COUNT_H
+#define MEMCG_BPF_CORE_COUNT_H
+
+#include "started.h"
+
+/* fexit, so that a refusal by any policy or by the kernel itself is seen. Not attached while a
+ * policy counts: memcg_bpf_count_growth(). */
+MEMCG_BPF_REMEMBER(seen_growth, MEMCG_BPF_SEEN);
+SEC("?fexit/security_vm_enough_memory_mm")
+int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
+{
+	MEMCG_BPF_COUNT(memcg_bpf_current(), &seen_growth, memcg_bpf_grown(c, pages, ret));
+	return 0;
+}
+
+/* See MEMCG_BPF_CHARGE. */
+MEMCG_BPF_REMEMBER(seen_charge, MEMCG_BPF_SEEN);
+SEC("?fentry/page_counter_try_charge")
+int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
+{
+	struct cgroup_subsys_state *own = memcg_bpf_task_css(bpf_get_current_task_btf());
+
+	if ((__u64)counter != (__u64)own + bpf_core_field_offset(struct mem_cgroup, memory))
+		return 0;
+	MEMCG_BPF_COUNT(own->cgroup, &seen_charge, {
+		memcg_bpf_add(&c->charges, 1);
+		memcg_bpf_add(&c->charged_pages, pages);
+	});
+	return 0;
+}
+
+SEC("?fentry/try_to_free_mem_cgroup_pages")
+int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg)
+{
+	struct memcg_bpf_started *s;
+
+	if (memcg_bpf_calm(memcg->css.cgroup))
+		return 0;
+	s = started_of_current();
+	if (s)
+		s->reclaim = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* The number of arguments grew with 6.12, so the result is asked for instead of counted off. */
+MEMCG_BPF_REMEMBER(seen_reclaim, MEMCG_BPF_SEEN_FEW);
+SEC("?fexit/try_to_free_mem_cgroup_pages")
+int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
+{
+	struct memcg_bpf_started *s = memcg_bpf_started();
+	__u64 took = s && s->reclaim ? bpf_ktime_get_ns() - s->reclaim : 0;
+	__u64 pages = 0;
+
+	bpf_get_func_ret(ctx, &pages);
+	if (s) {
+		s->reclaim = 0;
+		s->reclaim_took = took;
+	}
+	MEMCG_BPF_COUNT(memcg->css.cgroup, &seen_reclaim, {
+		memcg_bpf_add(&c->reclaim_runs, 1);
+		memcg_bpf_add(&c->reclaim_ns, took);
+		memcg_bpf_add(&c->reclaimed_pages, pages);
+	});
+	return 0;
+}
+
+/* By whom, not whose: the task that has to wait for the page again. */
+MEMCG_BPF_REMEMBER(seen_refault, MEMCG_BPF_SEEN_FEW);
+SEC("?fentry/workingset_refault")
+int BPF_PROG(count_refault__0, struct folio *folio, void *shadow)
+{
+	MEMCG_BPF_COUNT(memcg_bpf_current(), &seen_refault, memcg_bpf_add(&c->refaults, 1));
+	return 0;
+}
+
+MEMCG_BPF_REMEMBER(seen_oom, MEMCG_BPF_SEEN_FEW);
+SEC("?fentry/mem_cgroup_out_of_memory")
+int BPF_PROG(count_oom__0, struct mem_cgroup *memcg)
+{
+	MEMCG_BPF_COUNT(memcg->css.cgroup, &seen_oom, memcg_bpf_add(&c->oom, 1));
+	return 0;
+}
+
+#endif

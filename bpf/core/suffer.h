@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Protected cgroups whose tasks wait, and whose limit they wait for (see throttle). */
+#ifndef MEMCG_BPF_CORE_SUFFER_H
+#define MEMCG_BPF_CORE_SUFFER_H
+
+struct limited {
+	struct cgroup_subsys_state *css;
+	__u64 by;
+};
+
+static long limited_at(__u64 i, struct limited *at)
+{
+	__u64 usage = MEMCG_BPF_READ(at->css, memory.usage.counter);
+	__u64 limit = MEMCG_BPF_READ(at->css, memory.max);
+	__u64 high = MEMCG_BPF_READ(at->css, memory.high);
+	struct cgroup_subsys_state *parent =
+		MEMCG_BPF_FIELD(struct cgroup_subsys_state, at->css, parent);
+
+	if (high < limit)
+		limit = high;
+	if (usage >= limit - limit / 32) {
+		at->by = memcg_bpf_id(at->css);
+		return 1;
+	}
+	if (!parent)
+		return 1;
+	at->css = parent;
+	return 0;
+}
+
+/*
+ * Is the memory of a task's own cgroup protected? With memory_recursiveprot, which systemd
+ * mounts, the effective values also tell of protection given further up.
+ */
+static __always_inline bool is_protected(struct cgroup_subsys_state *css)
+{
+	return MEMCG_BPF_READ(css, memory.low) | MEMCG_BPF_READ(css, memory.min) |
+	       MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin);
+}
+
+/* Whose cgroup is it? */
+static __noinline bool is_roots(struct cgroup_subsys_state *css)
+{
+	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
+	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
+	struct kernfs_iattrs *attributes = MEMCG_BPF_FIELD(struct kernfs_node, node, iattr);
+
+	return !attributes || !MEMCG_BPF_FIELD(struct kernfs_iattrs, attributes, ia_uid.val);
+}
+
+/*
+ * The task waits, and its memory is protected: whose limit does it wait for? The nearest cgroup's
+ * from its own up that stands at it, for the kernel asks that one first; 0: the machine's memory.
+ * A user's own word protects only from whoever is below a limit that is the user's as well.
+ */
+static __noinline bool suffers_now(struct task_struct *task, __u64 *limit)
+{
+	struct cgroup_subsys_state *css = memcg_bpf_task_css(task);
+	struct limited at = {.css = css};
+
+	if (!is_protected(css))
+		return false;
+	bpf_loop(MEMCG_BPF_SKIP_MAX, limited_at, &at, 0);
+	*limit = at.by;
+	return is_roots(css) || (at.by && !is_roots(at.css));
+}
+
+/* A protected cgroup suffers, and whose limit for; see throttle. */
+static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
+{
+	struct memcg_bpf_suffering fresh = {.begin = now}, *it;
+	__u64 from;
+
+	it = bpf_map_lookup_elem(&memcg_suffering, &id);
+	if (!it) {
+		bpf_map_update_elem(&memcg_suffering, &id, &fresh, BPF_NOEXIST);
+		it = bpf_map_lookup_elem(&memcg_suffering, &id);
+		if (!it)
+			return;
+	}
+	if (it->limit != s->limit) {
+		it->limit = s->limit;
+		it->before = 0;
+		it->stall = 0;
+		it->begin = now;
+	}
+	if (now - it->begin >= MEMCG_BPF_SUFFERING_SPAN) {
+		it->before = now - it->begin < 2 * MEMCG_BPF_SUFFERING_SPAN ? it->stall : 0;
+		it->stall = 0;
+		it->begin = now;
+	}
+	/* Several tasks wait at once: time that was counted already is not counted again. */
+	from = s->stall > it->until ? s->stall : it->until;
+	if (now > from)
+		memcg_bpf_add(&it->stall, now - from);
+	it->until = now;
+	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS; i++)
+		it->above[i] = i < s->governed ? s->cgroup[i] : 0;
+}
+
+#endif
