@@ -62,67 +62,68 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
  * running kernel has. `security_` functions may always be modified, and a refusal there leaves
  * nothing to undo.
  */
-#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                        \
-	MEMCG_BPF_REMEMBER(seen_growth, MEMCG_BPF_SEEN);                                        \
-	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                   \
-						   const struct policy##_params *p);            \
-	static __noinline int policy##_decides(struct cgroup *cgroup, __u64 above, __u64 pages) \
-	{                                                                                       \
-		struct cgroup_subsys_state *self;                                               \
-		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;            \
-                                                                                                \
-		if (above & MEMCG_BPF_TOO_DEEP)                                                 \
-			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                   \
-		if (above & MEMCG_BPF_DEEP)                                                     \
-			cgroup = memcg_bpf_climb(cgroup);                                       \
-		above &= MEMCG_BPF_ABOVE;                                                       \
-		self = cgroup ? &cgroup->self : NULL;                                           \
-		memcg_bpf_for_each_governed(self, above, i)                                     \
-		{                                                                               \
-			struct memcg_bpf_at at = {                                              \
-				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},              \
-				.css = memcg_bpf_css(self->cgroup),                             \
-			};                                                                      \
-			__u32 at_slot = nearest;                                                \
-			struct policy##_slot *slot;                                             \
-                                                                                                \
-			nearest = MEMCG_BPF_NO_SLOT;                                            \
-			if (at_slot == MEMCG_BPF_NO_SLOT &&                                     \
-			    !memcg_bpf_slot(self->cgroup, &at_slot))                            \
-				continue;                                                       \
-			slot = bpf_map_lookup_elem(&params, &at_slot);                          \
-			if (!slot || !slot->in_force || !at.css)                                \
-				continue;                                                       \
-			at.mode = slot->params.mode; /* for memcg_bpf_ask() */                  \
-			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)          \
-				continue;                                                       \
-			if (!memcg_bpf_refusable())                                             \
-				return 0; /* the same for every cgroup above */                 \
-			if (memcg_bpf_refuse(self->cgroup->kn->id, slot->params.mode))          \
-				return -MEMCG_BPF_ENOMEM;                                       \
-		}                                                                               \
-		return 0;                                                                       \
-	}                                                                                       \
-	static __noinline int policy##_governed(struct cgroup *cgroup, __u64 pages)             \
-	{                                                                                       \
-		__u64 above = memcg_bpf_above(cgroup, &seen_growth);                            \
-		int verdict = policy##_decides(cgroup, above, pages);                           \
-                                                                                                \
-		if (memcg_world.growth_bound)                                                   \
-			memcg_bpf_count_growth(cgroup, above, pages, verdict);                  \
-		return verdict;                                                                 \
-	}                                                                                       \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                           \
-	/* (mm, pages, what programs before us said): read where needed, not by BPF_PROG() */   \
-	int growth__0(__u64 *args)                                                              \
-	{                                                                                       \
-		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());      \
-                                                                                                \
-		if (memcg_bpf_calm(cgroup) || args[2])                                          \
-			return args[2];                                                         \
-		return policy##_governed(cgroup, args[1]);                                      \
-	}                                                                                       \
-	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                   \
+#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                      \
+	MEMCG_BPF_REMEMBER(seen_growth, MEMCG_BPF_SEEN);                                      \
+	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                 \
+						   const struct policy##_params *p);          \
+	static __always_inline int policy##_decides(struct cgroup *cgroup, __u64 above,       \
+						    __u64 pages)                              \
+	{                                                                                     \
+		struct cgroup_subsys_state *self;                                             \
+		__u32 nearest = above >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;          \
+                                                                                              \
+		if (above & MEMCG_BPF_TOO_DEEP)                                               \
+			return memcg_bpf_refusable() ? -MEMCG_BPF_ENOMEM : 0;                 \
+		if (above & MEMCG_BPF_DEEP)                                                   \
+			cgroup = memcg_bpf_climb(cgroup);                                     \
+		above &= MEMCG_BPF_ABOVE;                                                     \
+		self = cgroup ? &cgroup->self : NULL;                                         \
+		memcg_bpf_for_each_governed(self, above, i)                                   \
+		{                                                                             \
+			struct memcg_bpf_at at = {                                            \
+				.ctx = {.request = pages << MEMCG_BPF_PAGE_SHIFT},            \
+				.css = memcg_bpf_css(self->cgroup),                           \
+			};                                                                    \
+			__u32 at_slot = nearest;                                              \
+			struct policy##_slot *slot;                                           \
+                                                                                              \
+			nearest = MEMCG_BPF_NO_SLOT;                                          \
+			if (at_slot == MEMCG_BPF_NO_SLOT &&                                   \
+			    !memcg_bpf_slot(self->cgroup, &at_slot))                          \
+				continue;                                                     \
+			slot = bpf_map_lookup_elem(&params, &at_slot);                        \
+			if (!slot || !slot->in_force || !at.css)                              \
+				continue;                                                     \
+			at.mode = slot->params.mode; /* for memcg_bpf_ask() */                \
+			if (policy##_growth(&at.ctx, &slot->params) != MEMCG_BPF_DENY)        \
+				continue;                                                     \
+			if (!memcg_bpf_refusable())                                           \
+				return 0; /* the same for every cgroup above */               \
+			if (memcg_bpf_refuse(self->cgroup->kn->id, slot->params.mode))        \
+				return -MEMCG_BPF_ENOMEM;                                     \
+		}                                                                             \
+		return 0;                                                                     \
+	}                                                                                     \
+	static __noinline int policy##_governed(struct cgroup *cgroup, __u64 pages)           \
+	{                                                                                     \
+		__u64 above = memcg_bpf_above(cgroup, &seen_growth);                          \
+		int verdict = policy##_decides(cgroup, above, pages);                         \
+                                                                                              \
+		if (memcg_world.growth_bound)                                                 \
+			memcg_bpf_count_growth(cgroup, above, pages, verdict);                \
+		return verdict;                                                               \
+	}                                                                                     \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                         \
+	/* (mm, pages, what programs before us said): read where needed, not by BPF_PROG() */ \
+	int growth__0(__u64 *args)                                                            \
+	{                                                                                     \
+		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());    \
+                                                                                              \
+		if (memcg_bpf_calm(cgroup) || args[2])                                        \
+			return args[2];                                                       \
+		return policy##_governed(cgroup, args[1]);                                    \
+	}                                                                                     \
+	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                 \
 						   const struct policy##_params *p)
 
 #endif

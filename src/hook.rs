@@ -247,5 +247,4 @@ fn tell(outcome: &Outcome) {
 }
 
 #[cfg(test)]
-#[path = "hook/tests.rs"]
 mod tests;

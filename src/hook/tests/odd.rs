@@ -1,0 +1,140 @@
+//! What is odd, and what comes in wrong.
+
+use std::time::Instant;
+
+use super::*;
+
+#[test]
+fn an_unreadable_state_never_stops_a_container() {
+    let machine = Machine::new(nobody());
+    for state in [
+        &b""[..],
+        b"{",
+        b"\xff\xff",
+        br#"{"id":"c1"}"#,
+        br#"{"id":"../x","status":"created","annotations":{"memcg.bpf/required":"true"}}"#,
+    ] {
+        let outcome = run(state, None, &machine.surroundings);
+        assert!(!outcome.fail);
+        assert!(outcome.notes[0].ends_with("; the container goes on without a policy"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_start_without_pid_is_a_reason_of_its_own() {
+    let machine = Machine::new(nobody());
+    let json = br#"{"id":"c1","status":"created","annotations":{"memcg.bpf/policy":"observe"}}"#;
+    assert_eq!(
+        run(json, None, &machine.surroundings).notes,
+        [
+            "container c1: the runtime gives no pid at this stage; use the stages createRuntime or prestart; it starts without a policy"
+        ]
+    );
+}
+
+#[test]
+fn a_line_that_no_bus_can_carry_is_refused_here() {
+    let machine = Machine::new(nobody());
+    let outcome = machine.run(&[("memcg.bpf/policy", "deny\0")]);
+    assert_eq!(
+        outcome.notes,
+        ["container c1: the policy line holds a zero byte; it starts without a policy"]
+    );
+    assert_eq!(machine.recorded(), None);
+}
+
+#[test]
+fn the_end_never_fails_even_without_daemon() {
+    let machine = Machine::new(nobody());
+    let outcome = run(&machine.state("stopped", &[DENY, NEEDED]), None, &machine.surroundings);
+    assert_eq!((outcome.fail, outcome.notes.len()), (false, 0));
+    assert_eq!(machine.recorded(), None);
+}
+
+#[test]
+fn odd_annotations_are_told_once_at_the_start() {
+    let daemon = FakeDaemon::start(Mood::Willing);
+    let machine = Machine::new(daemon.address());
+    let outcome = machine.run(&[DENY, ("memcg.bpf/required", "maybe")]);
+    assert_eq!(
+        outcome.notes,
+        [
+            "container c1: annotation memcg.bpf/required is 'maybe', which is neither true nor false; taken as false"
+        ]
+    );
+    let outcome =
+        run(&machine.state("stopped", &[DENY, ("memcg.bpf/required", "maybe")]), None, &machine.surroundings);
+    assert!(outcome.notes.is_empty());
+}
+
+#[test]
+fn a_runtime_that_writes_nothing_is_not_waited_for() {
+    let (_writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+    let began = Instant::now();
+    let error = read_state(reader, Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error, "the runtime did not write the container state to standard input within 50ms");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(read_state(io::Cursor::new(b"{}".to_vec()), STATE_DEADLINE), Ok(b"{}".to_vec()));
+    let endless = read_state(io::repeat(b' '), STATE_DEADLINE).unwrap();
+    assert_eq!(endless.len(), STATE_MAX + 1);
+}
+
+#[test]
+fn the_command_line_is_understood() {
+    let parse = |args: &[&str]| invocation(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>());
+    assert_eq!(parse(&[]), Invocation::Run { stage: None, unknown: None });
+    assert_eq!(parse(&["prestart"]), Invocation::Run { stage: Some(Stage::Start), unknown: None });
+    assert_eq!(parse(&["createRuntime"]), Invocation::Run { stage: Some(Stage::Start), unknown: None });
+    assert_eq!(parse(&["poststop"]), Invocation::Run { stage: Some(Stage::End), unknown: None });
+    assert_eq!(parse(&["x"]), Invocation::Run { stage: None, unknown: Some("x".into()) });
+    assert_eq!(parse(&["x", "--help"]), Invocation::Help);
+    assert_eq!(parse(&["-V"]), Invocation::Version);
+}
+
+#[test]
+fn long_ids_are_shown_as_engines_show_them() {
+    assert_eq!(about(&"1f".repeat(32), "x"), "container 1f1f1f1f1f1f: x");
+    assert_eq!(about("mine", "x"), "container mine: x");
+}
+
+#[test]
+fn the_hook_file_is_what_engines_accept() {
+    let text = include_str!("../../../oci-hooks/90-memcg-bpf.json");
+    let json: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(json["version"], "1.0.0");
+    assert_eq!(json["hook"]["path"], "/usr/libexec/oci/hooks.d/memcg-bpf-hook");
+    // Both waits of ours must end before the engine kills the hook and with it the container.
+    let timeout = Duration::from_secs(json["hook"]["timeout"].as_u64().unwrap());
+    assert!(timeout >= STATE_DEADLINE + call::DEADLINE + Duration::from_secs(2));
+    // podman runs a hook under createRuntime and prestart twice.
+    assert_eq!(json["stages"], serde_json::json!(["createRuntime", "poststop"]));
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["hook", "stages", "version", "when"]);
+}
+
+#[test]
+fn the_hook_files_condition_matches_our_annotations_and_nothing_else() {
+    let json: serde_json::Value =
+        serde_json::from_str(include_str!("../../../oci-hooks/90-memcg-bpf.json")).unwrap();
+    let conditions = json["when"]["annotations"].as_object().unwrap();
+    let (key, value) = conditions.iter().next().unwrap();
+    assert_eq!((conditions.len(), json["when"].as_object().unwrap().len()), (1, 1));
+    // Go's regular expressions and this crate's are of one family (RE2), and both search when not anchored.
+    let (key, value) = (regex::Regex::new(key).unwrap(), regex::Regex::new(value.as_str().unwrap()).unwrap());
+    for name in ["memcg.bpf/policy", "memcg.bpf/policy.web", "memcg.bpf/policy.web-1", "memcg.bpf/policy.0"] {
+        assert!(key.is_match(name), "{name}");
+    }
+    for name in [
+        "memcg.bpf/required",
+        "memcg.bpf/policyx",
+        "memcgxbpf/policy",
+        "a.memcg.bpf/policy",
+        "memcg.bpf/policy.",
+        "memcg.bpf/policy.a/b",
+        "memcg.bpf/policy x",
+        "",
+    ] {
+        assert!(!key.is_match(name), "{name}");
+    }
+    assert!(value.is_match("") && value.is_match("deny limit=64M"));
+}
