@@ -109,7 +109,7 @@ __noinline int memcg_bpf_refuse(__u64 cgroup, __u32 mode)
 		__u64 above = memcg_bpf_above(cgroup, &seen_growth);                          \
 		int verdict = policy##_decides(cgroup, above, pages);                         \
                                                                                               \
-		if (memcg_world.growth_bound)                                                 \
+		if (memcg_world.growth_counter == memcg_bpf_number)                           \
 			memcg_bpf_count_growth(cgroup, above, pages, verdict);                \
 		return verdict;                                                               \
 	}                                                                                     \

@@ -114,8 +114,9 @@ struct memcg_bpf_world {
 	__u32 page_shift;      /* log2 of a page's size; written once by the loader */
 	__u64 watch_protected; /* until then, memcg_suffering is kept */
 	__u64 watch_host;      /* until then, `host` is kept */
-	__u64 growth_bound;    /* pages beyond which the kernel refuses a request by itself, and the
-				  sign that the policy counts growth; 0: core does */
+	__u64 growth_bound;    /* pages beyond which the kernel refuses a request by itself */
+	__u32 growth_counter;  /* number of the object that counts growth; 0: core */
+	__u32 unused;
 	struct memcg_bpf_stalls host; /* tasks that reclaim for the whole machine */
 	__u64 calm[MEMCG_BPF_CALM];   /* cgroups that nothing governs; see walk.h */
 };
@@ -189,6 +190,8 @@ struct memcg_bpf_seen {
 		__type(value, struct name##_slot);                                   \
 	} params SEC(".maps");                                                       \
 	static const char memcg_bpf_name[MEMCG_BPF_NAME_MAX] SEC(".rodata") = #name; \
+	/* The loader's, another one for each object. */                             \
+	const volatile __u32 memcg_bpf_number SEC(".rodata.number") = 0;             \
 	char LICENSE[] SEC("license") = "GPL"
 
 /*

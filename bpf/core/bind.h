@@ -88,7 +88,7 @@ enum memcg_bpf_op {
 	MEMCG_BPF_ANNOUNCE = 2, /* value: 1 = tell of every new cgroup */
 	MEMCG_BPF_MACHINE = 3,	/* value: the machine's pages; slot: log2 of their size */
 	MEMCG_BPF_DAEMON = 4,	/* value: id of the daemon's cgroup */
-	MEMCG_BPF_GROWTH = 5,	/* value: growth_bound */
+	MEMCG_BPF_GROWTH = 5,	/* value: growth_bound; slot: growth_counter */
 };
 
 /*
@@ -126,6 +126,7 @@ int command(struct memcg_bpf_command *cmd)
 		return 0;
 	case MEMCG_BPF_GROWTH:
 		memcg_world.growth_bound = cmd->value;
+		*(volatile __u32 *)&memcg_world.growth_counter = cmd->slot;
 		return 0;
 	}
 	return -1;

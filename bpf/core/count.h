@@ -5,13 +5,20 @@
 
 #include "started.h"
 
-/* fexit, so that a refusal by any policy or by the kernel itself is seen. Not attached while a
- * policy counts: memcg_bpf_count_growth(). */
+/*
+ * fexit, so that a refusal by any policy or by the kernel itself is seen. Made way for by a policy
+ * that counts: memcg_bpf_count_growth().
+ */
 MEMCG_BPF_REMEMBER(seen_growth, MEMCG_BPF_SEEN);
 SEC("?fexit/security_vm_enough_memory_mm")
 int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
 {
-	MEMCG_BPF_COUNT(memcg_bpf_current(), &seen_growth, memcg_bpf_grown(c, pages, ret));
+	struct cgroup *cgroup = memcg_bpf_current();
+
+	if (memcg_bpf_calm(cgroup) || memcg_world.growth_counter)
+		return 0;
+	MEMCG_BPF_COUNT_ABOVE(cgroup, memcg_bpf_above(cgroup, &seen_growth),
+			      memcg_bpf_grown(c, pages, ret));
 	return 0;
 }
 

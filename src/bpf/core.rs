@@ -37,11 +37,13 @@ pub struct Kernel {
     pub(super) counting: Links,
     /// The programs of core's that count, in force or not (see growth.rs).
     pub(super) counted: Vec<String>,
+    /// The number of the object that counts growth in core's place, and the bound it was told.
+    pub(super) growth: Option<(u32, u64)>,
     /// Which policies each slot holds.
     holds: BTreeMap<u32, BTreeSet<String>>,
     pub(super) policies: BTreeMap<String, PolicyObject>,
     /// Objects that others have taken over from, which stay in force until those are.
-    pub(super) retired: Vec<PolicyObject>,
+    retired: Vec<PolicyObject>,
     generation: u32,
     files: BTreeMap<String, ObjectFile>,
     btf: Btf<'static>,
@@ -93,6 +95,7 @@ impl Kernel {
             life: Links::new("core"),
             counting: Links::new("core"),
             counted: Vec::new(),
+            growth: None,
             holds: BTreeMap::new(),
             policies: BTreeMap::new(),
             retired: Vec::new(),
@@ -167,8 +170,6 @@ impl Kernel {
         files: BTreeMap<String, ObjectFile>,
         mut loaded: Vec<Loaded>,
     ) -> Result<(), BpfError> {
-        // Two objects beside each other would both count.
-        self.share_growth(None)?;
         let attached = loaded.iter_mut().try_for_each(|Loaded { name, object, .. }| {
             self.generation = self.generation.saturating_add(1);
             object.succeed(name, self.generation);
@@ -192,9 +193,11 @@ impl Kernel {
     }
 
     /// Ends what was replaced. `commit`: see [`Kernel::need`].
-    pub fn retire(&mut self, commit: Option<u64>) -> Result<(), BpfError> {
+    pub fn retire(&mut self, commit: Option<u64>) {
+        if let Err(error) = self.share_growth(commit, |_| true) {
+            tracing::error!("growth is not counted: {error}");
+        }
         self.retired.drain(..).for_each(|mut object| object.detach());
-        self.share_growth(commit)
     }
 
     /// Writes a policy's parameters into a slot that nobody is bound to yet.

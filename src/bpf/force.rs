@@ -32,9 +32,15 @@ impl Kernel {
         }
         let counts = self.counts(counting);
         self.counted = self.counters_of(counts).collect();
-        let first = counting.first().cloned().unwrap_or_default();
-        if let Err(error) = self.attach_counting() {
+        let first = counting.first();
+        if let (Some(first), Err(error)) = (first, self.attach_counting()) {
             failed.insert(first.clone(), error);
+        }
+        // Whoever counts growth now may be about to go.
+        if self.growth.is_some()
+            && let Err(error) = self.share_growth(commit, |name| policies.contains(name))
+        {
+            tracing::warn!("growth is not counted for a moment: {error}");
         }
         for (name, policy) in &mut self.policies {
             if !policies.contains(name) {
@@ -43,8 +49,8 @@ impl Kernel {
                 failed.insert(name.clone(), error);
             }
         }
-        if let Err(error) = self.share_growth(commit) {
-            failed.insert(first, error);
+        if let (Err(error), Some(first)) = (self.share_growth(commit, |_| true), first) {
+            failed.entry(first.clone()).or_insert(error);
         }
         if !life {
             self.life.release();

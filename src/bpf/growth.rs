@@ -10,6 +10,8 @@ use super::shared::Op;
 /// Core's hook, and that of the policies at the same function.
 const COUNTS: &str = "count_growth";
 const ASKED: &str = "growth";
+/// Core's number as one who counts; no object has it.
+pub(super) const CORE: u32 = 0;
 
 impl Kernel {
     /// Core's program that counts growth.
@@ -17,27 +19,31 @@ impl Kernel {
         self.counting_hooks.get(COUNTS).and_then(Candidates::program)
     }
 
-    /// Settles who counts, and keeps of core's programs those that then do. `commit`: see [`Kernel::need`]. Between one
-    /// and the other a request may go uncounted, never is one counted twice.
-    pub(super) fn share_growth(&mut self, commit: Option<u64>) -> Result<(), BpfError> {
+    /// Settles who counts, of the policies for which `stays` says yes, and keeps of core's programs those that then do: who
+    /// is to count is there before it is named, and only who is named counts. `commit`: see [`Kernel::need`]. An error
+    /// says that nobody counts.
+    pub(super) fn share_growth(
+        &mut self,
+        commit: Option<u64>,
+        stays: impl Fn(&str) -> bool,
+    ) -> Result<(), BpfError> {
         let program = self.counts_growth().filter(|own| self.counted.iter().any(|name| name == own));
         let program = program.map(str::to_owned);
-        let asked =
-            self.policies.values().chain(&self.retired).filter(|policy| policy.is_asked(ASKED)).count();
-        // 0 stands for "core counts".
-        let bound = commit.filter(|pages| *pages > 0 && program.is_some() && asked == 1);
-        let by_core: Vec<String> = self
-            .counted
-            .iter()
-            .filter(|name| bound.is_none() || Some(*name) != program.as_ref())
-            .cloned()
-            .collect();
-        self.counting.keep(&by_core);
-        self.command(Op::Growth, "count growth of", bound.unwrap_or(0), 0, 0)?;
-        if let Some(own) = program.filter(|own| bound.is_none() && !self.counting.has(own)) {
-            let link = self.attach(&own)?;
-            self.counting.hold(vec![(own, link)], &self.pins);
+        let asked = self.policies.iter().filter(|(name, policy)| policy.is_asked(ASKED) && stays(name));
+        let mut numbers = asked.map(|(_, policy)| policy.number());
+        let only = numbers.next().filter(|number| *number != CORE && numbers.next().is_none());
+        let chosen = only.zip(commit).filter(|_| program.is_some());
+        if let Some(own) = program.as_ref().filter(|own| chosen.is_none() && !self.counting.has(own)) {
+            let link = self.attach(own)?;
+            self.counting.hold(vec![(own.clone(), link)], &self.pins);
         }
+        if chosen != self.growth {
+            let (number, bound) = chosen.unwrap_or((CORE, 0));
+            self.command(Op::Growth, "count growth of", bound, number, 0)?;
+            self.growth = chosen;
+        }
+        let by_core = self.counted.iter().filter(|name| chosen.is_none() || Some(*name) != program.as_ref());
+        self.counting.keep(&by_core.cloned().collect::<Vec<_>>());
         Ok(())
     }
 }

@@ -125,13 +125,16 @@ impl Links {
 
     /// Detaches all but these programs.
     pub fn keep(&mut self, programs: &[String]) {
-        for (program, mut link) in self.held.extract_if(.., |(held, _)| !programs.contains(held)) {
-            if link.pin_path().is_some()
-                && let Err(error) = link.unpin()
-            {
+        self.held.retain_mut(|(program, link)| {
+            let unpinned = match link.pin_path() {
+                Some(_) if !programs.contains(program) => link.unpin(),
+                _ => Ok(()),
+            };
+            if let Err(error) = &unpinned {
                 tracing::error!(%error, "{program} cannot be unpinned: it stays attached");
             }
-        }
+            unpinned.is_err() || programs.contains(program)
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
@@ -22,8 +23,14 @@ const STATE: &str = "state";
 const TICKING: &str = "ticking";
 const TICK: &str = "tick";
 
+/// What tells objects from one another (`memcg_bpf_number`).
+const NUMBER: &str = ".rodata.number";
+/// Those given so far in this process, whose objects alone share maps.
+static NUMBERS: AtomicU32 = AtomicU32::new(0);
+
 pub struct PolicyObject {
     object: Object,
+    number: u32,
     params: MapHandle,
     slot_size: usize,
     /// Both keyed by cgroup.
@@ -52,7 +59,11 @@ impl PolicyObject {
             .map_err(|e| open_error(e.to_string()))?;
         file.unchanged()?;
         attach::choose(&mut opened, &hooks);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for mut map in opened.maps_mut() {
+            if map.name() == NUMBER {
+                map.set_initial_value(&number.to_ne_bytes()).map_err(|e| open_error(format!("{e:#}")))?;
+            }
             if let Some(core) = shared.get(map.name().to_string_lossy().as_ref()) {
                 map.reuse_fd(core.as_fd()).map_err(|e| open_error(format!("{e:#}")))?;
             }
@@ -68,7 +79,7 @@ impl PolicyObject {
         let slot_size = usize::try_from(params.value_size()).map_err(|e| open_error(e.to_string()))?;
         let (state, ticking) = (map(STATE)?, map(TICKING)?);
         let links = Links::new(name);
-        Ok(PolicyObject { object, params, slot_size, state, ticking, counts, hooks, links })
+        Ok(PolicyObject { object, number, params, slot_size, state, ticking, counts, hooks, links })
     }
 
     /// Writes parameters into a slot and puts the policy in force there.
@@ -150,6 +161,11 @@ impl PolicyObject {
     /// Are its programs attached?
     pub fn is_attached(&self) -> bool {
         !self.links.is_empty()
+    }
+
+    /// Its number among all objects of this process; 0 is none's.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// Does it have a program for this hook that the kernel has?

@@ -241,9 +241,7 @@ impl Hands {
 
     /// Ends what was replaced.
     pub fn retire(&mut self) {
-        if let Err(error) = self.kernel.retire(memory::commit_bound()) {
-            tracing::error!("{error}");
-        }
+        self.kernel.retire(memory::commit_bound());
     }
 
     /// How many events of the kernel were lost so far.

@@ -86,13 +86,14 @@ fn asked(unit: &str, mib: &str) -> (bool, [u64; 3]) {
 /// More address space than the machine has memory and swap, in MiB and in pages.
 const TOO_MUCH: &str = "1000000";
 const TOO_MANY: u64 = 256_000_000;
+const OWN: &str = "/etc/memcg-bpf/policies";
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
     let mut scene = Scene::new("observe-growth");
     let by_core = || sh("ls /sys/fs/bpf/memcg-bpf/*/").contains("core-count_growth__0");
-    for unit in ["mpseen.service", "mpboth.service"] {
+    for unit in ["mpseen.service", "mpboth.service", "mpthird.service"] {
         scene.unit(unit, "[Service]\nExecStart=sleep 1000\n");
     }
     scene.policy("mpseen.service", "observe");
@@ -101,7 +102,7 @@ fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
     );
     sh("sysctl -q vm.overcommit_memory=0");
     scene.reload();
-    sh("systemctl start mpseen.service mpboth.service");
+    sh("systemctl start mpseen.service mpboth.service mpthird.service");
     active("/system.slice/mpseen.service");
     assert!(by_core(), "nobody else is asked");
     let refused = |(got, [pages, refused, denied]): (bool, [u64; 3])| {
@@ -117,6 +118,20 @@ fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
     assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
     assert_eq!(refused(asked("mpseen.service", TOO_MUCH)), 0, "the kernel refuses");
     assert_eq!(refused(asked("mpboth.service", TOO_MUCH)), 1, "deny refuses");
+
+    // Another object of it, and another policy that is asked as well.
+    scene.at_end(format!("rm -f {OWN}/deny.bpf.o {OWN}/puppet.bpf.o; rmdir {OWN}"));
+    sh(&format!("mkdir -p {OWN} && cp /usr/lib/memcg-bpf/policies/deny.bpf.o {OWN}/ && memcg-bpf reload"));
+    assert!(!by_core());
+    assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
+    assert_eq!(refused(asked("mpboth.service", TOO_MUCH)), 1, "deny refuses");
+    sh(&format!("rm {OWN}/deny.bpf.o; cp /data/policies/puppet.bpf.o {OWN}/ && memcg-bpf reload"));
+    assert!(!by_core());
+    sh("memcg-bpf attach /system.slice/mpthird.service 'puppet verb=high'");
+    assert!(by_core(), "two are asked");
+    assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
+    sh("memcg-bpf detach /system.slice/mpthird.service");
+    assert!(!by_core());
 
     // A kernel that lets everything through, and one that may refuse anything.
     sh("sysctl -q vm.overcommit_memory=1 && memcg-bpf reload");
