@@ -45,6 +45,21 @@ fn waited(cgroup: &str) -> Option<u64> {
     knob(cgroup, "memory.pressure").lines().next()?.rsplit_once("total=")?.1.parse().ok()
 }
 
+/// Waits until somebody has to reclaim for the whole machine. Filling it takes `filling` its time: it may have all that
+/// it needs as long as it gets on.
+fn machine_is_short(filling: &str) {
+    let stalls = || sh("awk '/^allocstall/ { n += $2 } END { print n }' /proc/vmstat");
+    let used = || bytes(filling, "memory.current") + bytes(filling, "memory.swap.current");
+    let before = stalls();
+    let mut had = used();
+    while stalls() == before {
+        had = wait_for(&format!("{filling} to fill the machine"), || {
+            let now = used();
+            (now > had || stalls() != before).then_some(now)
+        });
+    }
+}
+
 fn share(name: &str) -> Scene {
     let mut scene = Scene::new(name);
     scene.unit("mpshare.slice", "[Slice]\nMemoryMax=64M\n");
@@ -194,6 +209,7 @@ fn it_gives_way_while_the_machine_itself_is_short() {
     sleep(Duration::from_secs(2));
     assert_eq!(knob(host, "memory.high"), "max", "the machine has enough");
     sh("systemctl stop mpcramped.service; systemctl start mphungry.service");
+    machine_is_short("/system.slice/mphungry.service");
     // It may have come back again by now: the machine is not short all the time.
     let first = wait_for("memory.high to go down", || told(host).into_iter().next());
     for (field, value) in
