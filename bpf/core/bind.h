@@ -125,6 +125,7 @@ int command(struct memcg_bpf_command *cmd)
 		memcg_world.daemon = cmd->value;
 		return 0;
 	case MEMCG_BPF_GROWTH:
+		/* In this order: who is named finds its bound. */
 		memcg_world.growth_bound = cmd->value;
 		*(volatile __u32 *)&memcg_world.growth_counter = cmd->slot;
 		return 0;

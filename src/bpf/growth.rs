@@ -11,7 +11,7 @@ use super::shared::Op;
 const COUNTS: &str = "count_growth";
 const ASKED: &str = "growth";
 /// Core's number as one who counts; no object has it.
-pub(super) const CORE: u32 = 0;
+const CORE: u32 = 0;
 
 impl Kernel {
     /// Core's program that counts growth.
@@ -20,8 +20,8 @@ impl Kernel {
     }
 
     /// Settles who counts, of the policies for which `stays` says yes, and keeps of core's programs those that then do: who
-    /// is to count is there before it is named, and only who is named counts. `commit`: see [`Kernel::need`]. An error
-    /// says that nobody counts.
+    /// is to count is there before it is named, and only who is named counts. `commit`: see [`Kernel::need`]. On an
+    /// error whoever counted until now is still named.
     pub(super) fn share_growth(
         &mut self,
         commit: Option<u64>,
