@@ -6,6 +6,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 
 use super::core::{COUNTERS, Kernel, LIFE};
 use super::error::BpfError;
+use super::links::Links;
 use super::pins;
 use super::policy::PolicyObject;
 use super::schema::Counts;
@@ -59,7 +60,7 @@ impl Kernel {
     }
 
     fn attach_life(&mut self) -> Result<(), BpfError> {
-        let links = LIFE.iter().map(|name| Ok(((*name).to_owned(), self.attach(name)?)));
+        let links = LIFE.iter().map(|name| Ok(((*name).to_owned(), self.attach(&self.life, name)?)));
         let links = links.collect::<Result<_, BpfError>>()?;
         self.life.hold(links, &self.pins);
         Ok(())
@@ -69,7 +70,7 @@ impl Kernel {
         let growth = self.counts_growth();
         let new =
             self.counted.iter().filter(|name| !self.counting.has(name) && Some(name.as_str()) != growth);
-        let links = new.map(|name| Ok((name.clone(), self.attach(name)?)));
+        let links = new.map(|name| Ok((name.clone(), self.attach(&self.counting, name)?)));
         let links = links.collect::<Result<_, BpfError>>()?;
         self.counting.hold(links, &self.pins);
         Ok(())
@@ -93,8 +94,9 @@ impl Kernel {
         Ok(earlier)
     }
 
-    pub(super) fn attach(&self, name: &str) -> Result<Link, BpfError> {
-        self.program(name)?.attach().map_err(|why| BpfError::Attach { program: name.to_owned(), why })
+    /// Attaches one of core's programs, for `links` to hold.
+    pub(super) fn attach(&self, links: &Links, name: &str) -> Result<Link, BpfError> {
+        links.attach(name, &self.program(name)?, &self.pins)
     }
 
     /// What must be counted for these policies.

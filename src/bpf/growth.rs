@@ -34,7 +34,7 @@ impl Kernel {
         let only = numbers.next().filter(|number| *number != CORE && numbers.next().is_none());
         let chosen = only.zip(commit).filter(|_| program.is_some());
         if let Some(own) = program.as_ref().filter(|own| chosen.is_none() && !self.counting.has(own)) {
-            let link = self.attach(own)?;
+            let link = self.attach(&self.counting, own)?;
             self.counting.hold(vec![(own.clone(), link)], &self.pins);
         }
         if chosen != self.growth {

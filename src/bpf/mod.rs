@@ -11,6 +11,7 @@ mod events;
 mod force;
 mod growth;
 pub mod kernel;
+mod links;
 mod log;
 pub mod pins;
 mod policy;

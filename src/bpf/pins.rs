@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{Link, MapHandle};
+use libbpf_rs::MapHandle;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::time::{ClockId, clock_gettime};
 
@@ -48,7 +48,7 @@ impl Pins {
     }
 
     /// The file for a thing's pin; `None` as long as nothing is pinned.
-    fn place(&self, object: &str, name: &str) -> Option<PathBuf> {
+    pub(super) fn place(&self, object: &str, name: &str) -> Option<PathBuf> {
         // bpffs has no dots in names.
         Some(self.own.as_ref()?.join(format!("{object}-{name}").replace('.', "_")))
     }
@@ -71,70 +71,6 @@ pub fn remove_all(root: &Path) -> io::Result<usize> {
     match std::fs::remove_dir_all(root) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(earlier.len()),
-    }
-}
-
-/// The attached programs of one object.
-#[derive(Debug)]
-pub struct Links {
-    object: String,
-    held: Vec<(String, Link)>,
-}
-
-impl Links {
-    /// None yet.
-    pub fn new(object: &str) -> Self {
-        Links { object: object.to_owned(), held: Vec::new() }
-    }
-
-    /// Is nothing attached?
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    /// Is this program attached?
-    pub fn has(&self, program: &str) -> bool {
-        self.held.iter().any(|(held, _)| held == program)
-    }
-
-    /// Holds links, by the names of their programs.
-    pub fn hold(&mut self, links: Vec<(String, Link)>, pins: &Pins) {
-        self.held.extend(links);
-        // In force all the same, as long as we live.
-        if let Err(error) = self.pin(pins) {
-            tracing::warn!("programs of {} cannot be pinned and end with memcg-bpfd: {error}", self.object);
-        }
-    }
-
-    /// Pins those that are not.
-    pub fn pin(&mut self, pins: &Pins) -> libbpf_rs::Result<()> {
-        for (program, link) in &mut self.held {
-            if link.pin_path().is_none()
-                && let Some(place) = pins.place(&self.object, program)
-            {
-                link.pin(place)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Detaches all.
-    pub fn release(&mut self) {
-        self.keep(&[]);
-    }
-
-    /// Detaches all but these programs.
-    pub fn keep(&mut self, programs: &[String]) {
-        self.held.retain_mut(|(program, link)| {
-            let unpinned = match link.pin_path() {
-                Some(_) if !programs.contains(program) => link.unpin(),
-                _ => Ok(()),
-            };
-            if let Err(error) = &unpinned {
-                tracing::error!(%error, "{program} cannot be unpinned: it stays attached");
-            }
-            unpinned.is_err() || programs.contains(program)
-        });
     }
 }
 

@@ -10,7 +10,8 @@ use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuil
 use super::attach::{self, Candidates};
 use super::catalog::ObjectFile;
 use super::error::BpfError;
-use super::pins::{Links, Pins};
+use super::links::Links;
+use super::pins::Pins;
 use super::schema::Counts;
 use super::{log, schema, shared};
 use crate::names::CgroupId;
@@ -183,9 +184,7 @@ impl PolicyObject {
         for name in chosen.filter_map(|(_, c)| c.program()) {
             let program = self.object.progs_mut().find(|p| p.name() == name);
             let Some(program) = program else { continue };
-            let link = program.attach();
-            let link = link.map_err(|why| BpfError::Attach { program: name.to_owned(), why })?;
-            links.push((name.to_owned(), link));
+            links.push((name.to_owned(), self.links.attach(name, &program, pins)?));
         }
         self.links.hold(links, pins);
         Ok(())

@@ -1,6 +1,6 @@
 //! Attached, changed and detached while it runs: each counts at once.
 
-use crate::support::{PROGRAMS, Scene, active, setting, sh, try_sh};
+use crate::support::{PROGRAMS, Scene, active, find, setting, sh, try_sh, wait_for};
 
 /// A cgroup of our own making, and what a program hears in it that asks for 128 MiB.
 struct Here(&'static str);
@@ -46,6 +46,46 @@ fn what_is_attached_counts_at_once_and_what_is_detached_no_more() {
     sh("memcg-bpf detach /mpattach");
     assert_eq!((here.asks().as_str(), there.asks().as_str()), ("granted", "refused"));
     sh("memcg-bpf detach /mpattach2");
+    scene.end();
+}
+
+/// Our links, with their numbers; kept also under other names if `keep`, as a tool that lists links keeps each for a
+/// moment.
+fn links(keep: bool) -> String {
+    let keep = if keep { "bpftool link pin pinned $pin /sys/fs/bpf/mpheld-${pin##*/}" } else { ":" };
+    sh(&format!(
+        "for pin in /sys/fs/bpf/memcg-bpf/*/{{deny-growth__,core-cgroup_}}*; do {keep}; \
+         bpftool link show pinned $pin | sed -n \"s|^\\([0-9]*\\):.*|${{pin##*/}} \\1|p\"; done"
+    ))
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn what_somebody_kept_from_being_detached_is_taken_up_again() {
+    let mut scene = Scene::new("kept");
+    let here = Here::new(&mut scene, "/mpkept");
+    here.attach("deny limit=64M");
+    scene.at_end("rm -f /sys/fs/bpf/mpheld-*".to_owned());
+    let before = links(true);
+    assert_eq!(before.lines().count(), 3, "{before}");
+    sh("memcg-bpf detach /mpkept");
+    assert_eq!(
+        (here.asks().as_str(), sh("find /sys/fs/bpf/memcg-bpf -name 'deny-*'").as_str()),
+        ("granted", "")
+    );
+    here.attach("deny limit=64M");
+    assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
+    // When nobody else has them any more they are as ours as any, ...
+    sh("rm /sys/fs/bpf/mpheld-*");
+    assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
+    sh("rmdir /sys/fs/cgroup/mpkept");
+    wait_for("the end of the cgroup to be noticed", || find("/mpkept").is_none().then_some(()));
+    // ... and end with the last who needs them.
+    sh("mkdir /sys/fs/cgroup/mpkept");
+    here.attach("deny limit=64M");
+    assert_eq!(here.asks(), "refused");
+    assert_ne!(links(false), before);
+    sh("memcg-bpf detach /mpkept");
     scene.end();
 }
 

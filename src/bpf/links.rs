@@ -1,0 +1,134 @@
+//! Programs attached, and detached.
+//!
+//! Detaching ends with the last who has the link, and that need not be us: a tool that lists links has each for a moment,
+//! and until October 2025 kernels let go of a pin some time after its file was gone. A program whose link is still
+//! there cannot be attached again (EBUSY; at a tracepoint, before Linux 6.10, it can be, and goes with the old link). So a
+//! link that outlived its end is taken up again.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use libbpf_rs::{Link, ProgramMut, libbpf_sys};
+
+use super::error::BpfError;
+use super::pins::Pins;
+
+/// How long a link whose last holder has let go of it may need to be gone.
+const GOING: Duration = Duration::from_millis(50);
+
+/// The attached programs of one object.
+#[derive(Debug)]
+pub struct Links {
+    object: String,
+    held: Vec<(String, Link)>,
+    /// The last link of each program that was detached. The kernel gives a number again only after all others.
+    ended: BTreeMap<String, u32>,
+}
+
+impl Links {
+    /// None yet.
+    pub fn new(object: &str) -> Self {
+        Links { object: object.to_owned(), held: Vec::new(), ended: BTreeMap::new() }
+    }
+
+    /// Is nothing attached?
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Is this program attached?
+    pub fn has(&self, program: &str) -> bool {
+        self.held.iter().any(|(held, _)| held == program)
+    }
+
+    /// Attaches a program of this object, which [`Links::hold`] then holds.
+    pub fn attach(&self, name: &str, program: &ProgramMut<'_>, pins: &Pins) -> Result<Link, BpfError> {
+        let ended = self.ended.get(name);
+        if let (Some(id), Some(place)) = (ended, pins.place(&self.object, name))
+            && let Some(link) = taken_up(*id, &place)
+        {
+            return Ok(link);
+        }
+        let attached = match program.attach() {
+            Err(_) if ended.is_some() => {
+                std::thread::sleep(GOING);
+                program.attach()
+            }
+            attached => attached,
+        };
+        attached.map_err(|why| BpfError::Attach { program: name.to_owned(), why })
+    }
+
+    /// Holds links, by the names of their programs.
+    pub fn hold(&mut self, links: Vec<(String, Link)>, pins: &Pins) {
+        self.held.extend(links);
+        // In force all the same, as long as we live.
+        if let Err(error) = self.pin(pins) {
+            tracing::warn!("programs of {} cannot be pinned and end with memcg-bpfd: {error}", self.object);
+        }
+    }
+
+    /// Pins those that are not.
+    pub fn pin(&mut self, pins: &Pins) -> libbpf_rs::Result<()> {
+        for (program, link) in &mut self.held {
+            if link.pin_path().is_none()
+                && let Some(place) = pins.place(&self.object, program)
+            {
+                link.pin(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches all.
+    pub fn release(&mut self) {
+        self.keep(&[]);
+    }
+
+    /// Detaches all but these programs.
+    pub fn keep(&mut self, programs: &[String]) {
+        let ended = &mut self.ended;
+        self.held.retain_mut(|(program, link)| {
+            if programs.contains(program) {
+                return true;
+            }
+            if link.pin_path().is_some()
+                && let Err(error) = link.unpin()
+            {
+                tracing::error!(%error, "{program} cannot be unpinned: it stays attached");
+                return true;
+            }
+            // Without its number it is attached anew, which fails only while somebody has it.
+            if let Ok(info) = link.info() {
+                ended.insert(program.clone(), info.id);
+            }
+            false
+        });
+    }
+}
+
+/// The link of this number, if anybody still has it. `place`: where it can be pinned.
+fn taken_up(id: u32, place: &Path) -> Option<Link> {
+    let place_c = CString::new(place.as_os_str().as_bytes()).ok()?;
+    // SAFETY: takes a number, and gives a new file descriptor or a negative error.
+    let fd = unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: it was made just now, and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // libbpf makes a link of what is pinned, and of nothing else.
+    // SAFETY: descriptor and path live longer than this call.
+    let pinned = unsafe { libbpf_sys::bpf_obj_pin(fd.as_raw_fd(), place_c.as_ptr()) };
+    if pinned < 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "pinning link {id} again");
+        return None;
+    }
+    let opened = Link::open(place).and_then(|mut link| link.unpin().map(|()| link));
+    opened.inspect_err(|error| tracing::debug!(%error, "taking link {id} up again")).ok()
+}
