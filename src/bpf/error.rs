@@ -16,7 +16,7 @@ const WHY_MAX: usize = 1000;
 pub enum BpfError {
     /// The kernel has no BTF.
     #[error(
-        "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y ({0})"
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y ({0:#})"
     )]
     NoBtf(libbpf_rs::Error),
     /// An object file cannot be read as BPF.
@@ -32,7 +32,7 @@ pub enum BpfError {
     #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
     Changed { path: PathBuf },
     /// The kernel refused to attach a program.
-    #[error("program {program} cannot be attached: {why}")]
+    #[error("program {program} cannot be attached: {why:#}")]
     Attach { program: String, why: libbpf_rs::Error },
     /// A map or program that must be in the object is not.
     #[error("{object} lacks {what}: the installed files are of different versions; reinstall memcg-bpf")]
@@ -44,10 +44,10 @@ pub enum BpfError {
     #[error("verdicts will pause while memcg-bpfd is down, because nothing can be pinned: {0}")]
     Bpffs(std::io::Error),
     /// A link or map cannot be pinned.
-    #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0}")]
+    #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0:#}")]
     Pin(libbpf_rs::Error),
     /// A map operation failed.
-    #[error("changing the map {map}: {why}")]
+    #[error("changing the map {map}: {why:#}")]
     Map { map: &'static str, why: libbpf_rs::Error },
     /// A program could not be started, or run.
     #[error("running {program}: {why}")]

@@ -2,8 +2,8 @@
 //!
 //! Detaching ends with the last who has the link, and that need not be us: a tool that lists links has each for a moment,
 //! and until October 2025 kernels let go of a pin some time after its file was gone. A program whose link is still
-//! there cannot be attached again (EBUSY; at a tracepoint, before Linux 6.10, it can be, and goes with the old link). So a
-//! link that outlived its end is taken up again.
+//! there cannot be attached again (EBUSY; at a tracepoint, before Linux 6.10, EEXIST). So a link that outlived its end is
+//! taken up again.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -69,7 +69,7 @@ impl Links {
         self.held.extend(links);
         // In force all the same, as long as we live.
         if let Err(error) = self.pin(pins) {
-            tracing::warn!("programs of {} cannot be pinned and end with memcg-bpfd: {error}", self.object);
+            tracing::warn!("programs of {} cannot be pinned and end with memcg-bpfd: {error:#}", self.object);
         }
     }
 
