@@ -106,8 +106,11 @@ impl Record {
 /// What happens from now on, read from the journal beside the samples; it ends with us.
 fn follow() -> mpsc::Receiver<events::Event> {
     let (news, receiver) = mpsc::channel();
+    // journalctl's own now is when it gets to it.
+    let now = Moment::now_us();
+    let since = format!("@{}.{:06}", now / 1_000_000, now % 1_000_000);
     std::thread::spawn(move || {
-        let told = events::read(Some("now"), true, |event| Ok(news.send(event)?));
+        let told = events::read(Some(&since), true, |event| Ok(news.send(event)?));
         if let Err(error) = told {
             super::screen::complain(&format!("memcg-bpf: events are not recorded: {error:#}\n"));
         }

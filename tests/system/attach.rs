@@ -80,7 +80,11 @@ fn what_somebody_kept_from_being_detached_is_taken_up_again() {
     assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
     sh("rmdir /sys/fs/cgroup/mpkept");
     wait_for("the end of the cgroup to be noticed", || find("/mpkept").is_none().then_some(()));
-    // ... and end with the last who needs them.
+    // ... and end with the last who needs them, on older kernels a moment later.
+    let ended = |line: &str| {
+        try_sh(&format!("bpftool link show id {}", line.rsplit(' ').next().unwrap())).status != 0
+    };
+    wait_for("the links to end", || before.lines().all(ended).then_some(()));
     sh("mkdir /sys/fs/cgroup/mpkept");
     here.attach("deny limit=64M");
     assert_eq!(here.asks(), "refused");

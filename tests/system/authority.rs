@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{PROGRAMS, Said, Scene, active, first_line, refused_at, sh, status, try_sh, wait_for};
+use crate::support::{
+    PROGRAMS, Said, Scene, active, first_line, in_time, refused_at, sh, status, try_sh, wait_for,
+};
 
 /// A user with a service manager of its own, as after a login.
 const USER: &str = "mpuser";
@@ -43,6 +45,8 @@ fn refused(said: &Said, why: &str) {
 fn what_polkit_lets_a_user_do_it_may_and_no_more() {
     let mut scene = Scene::new("polkit");
     let uid = users(&mut scene);
+    // Its start may take longer than a caller waits.
+    sh("systemctl start polkit.service");
     scene.unit("mppolkit.service", "[Service]\nType=exec\nExecStart=sleep 10000\n").reload();
     sh("systemctl start mppolkit.service");
     let attach = "memcg-bpf attach mppolkit.service deny limit=64M";
@@ -151,14 +155,17 @@ fn rootless_podman_has_its_containers_governed() {
     assert_eq!(said.status, 0, "{said:?}");
     let out = scene.dir.display().to_string();
     let run = |name: &str, annotations: &str, script: &str| {
-        by(
-            USER,
-            &format!(
-                "podman run -d --name {name} --network=none --log-driver=none -v {PROGRAMS}:{PROGRAMS}:ro -v {}:/out {annotations} \
+        let start = || {
+            by(
+                USER,
+                &format!(
+                    "podman run -d --name {name} --network=none --log-driver=none -v {PROGRAMS}:{PROGRAMS}:ro -v {}:/out {annotations} \
                  --rootfs ~/root sh -c \"{script}\"",
-                out
-            ),
-        )
+                    out
+                ),
+            )
+        };
+        in_time(start, || drop(by(USER, &format!("podman rm -f -t 0 {name}"))))
     };
     let eat = |name: &str| format!("{PROGRAMS}/eat 200 hold >/out/{name}");
     let said = run(
@@ -184,7 +191,7 @@ fn rootless_podman_has_its_containers_governed() {
     let said = run("mpgreedy", "--annotation memcg.bpf/policy=\"protect low=100M\"", "sleep 1000");
     assert_eq!(said.status, 0, "{said:?}");
     assert!(
-        sh("journalctl -t memcg-bpf-hook -o cat --no-pager")
+        sh("journalctl --sync; journalctl -t memcg-bpf-hook -o cat --no-pager")
             .contains("policy 'protect' may not be asked for by annotations"),
     );
     // Without the daemon the hook notes what its user wished; the daemon follows it when it starts.

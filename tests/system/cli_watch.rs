@@ -116,15 +116,17 @@ fn live(scene: &mut Scene) {
     let tmux = "LC_ALL=C.UTF-8 tmux -u -L mptop -f /dev/null";
     scene.at_end(format!("{tmux} kill-server"));
     for (columns, rows, trend) in [(80, 24, false), (200, 50, true)] {
-        sh(&format!("{tmux} new-session -d -s s -x {columns} -y {rows} 'PS1=ready: exec bash --norc'"));
-        let screen = || sh(&format!("{tmux} capture-pane -p -t s"));
+        sh(&format!(
+            "{tmux} new-session -d -s s{columns} -x {columns} -y {rows} 'PS1=ready: exec bash --norc'"
+        ));
+        let screen = || sh(&format!("{tmux} capture-pane -p -t s{columns}"));
         let shows = |what: &str| {
             wait_for(&format!("the terminal to show {what}"), || {
                 let text = screen();
                 text.contains(what).then_some(text)
             })
         };
-        let keys = |keys: &str| sh(&format!("{tmux} send-keys -t s {keys}"));
+        let keys = |keys: &str| sh(&format!("{tmux} send-keys -t s{columns} {keys}"));
         shows("ready:");
         keys("'memcg-bpf top --interval 250ms' Enter");
         shows("mpwatch.service");
@@ -142,6 +144,5 @@ fn live(scene: &mut Scene) {
         keys("q");
         let after = shows("ready:");
         assert!(!after.contains("REFAULTS"), "{after}");
-        sh(&format!("{tmux} kill-session -t s"));
     }
 }

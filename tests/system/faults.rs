@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use memcg_bpf::report::BindingReport;
 
 use crate::support::{
-    PROGRAMS, Scene, actions, active, another_daemon_after, asked_in, greedy_asked, greedy_starts,
+    PROGRAMS, Scene, actions, active, another_daemon_after, asked_in, find, greedy_asked, greedy_starts,
     journal_of, knob_becomes, main_pid, passed_over, puppet_enters, relaid, setting, sh, status, told,
     try_sh, unit_in_state, wait_for, while_it_stands_still,
 };
@@ -86,11 +86,21 @@ fn a_kill_that_waited_for_its_turn_spares_who_has_the_path_by_then() {
          until [ -n \"$(cat /sys/fs/cgroup/mpturn-$i/cgroup.procs)\" ]; do sleep 0.1; done; done",
         lives_in("mpturn-$i")
     ));
-    // More than once: one may be passed over, and while one is on its way the others are refused.
-    sh(&format!("for i in $(seq {KILLS}); do {PROGRAMS}/ask /mpturn-$i 64 64 64; done"));
-    // It is asked for, and waits; then one of the others is over.
+    // Asked for until it is on its way: then the next one is refused. Who asks may be among those that are killed.
+    let on_its_way = |i: usize| {
+        let at = format!("/mpturn-{i}");
+        wait_for(&format!("a kill in {at} to be on its way"), || {
+            if find(&at)?.last_action.is_some_and(|last| last.detail.ends_with("is not over yet")) {
+                return Some(());
+            }
+            try_sh(&format!("{PROGRAMS}/ask {at} 64 64"));
+            None
+        });
+    };
+    // The last one waits; then one of the others is over.
+    (1..=all).for_each(on_its_way);
     sh(&format!(
-        "{PROGRAMS}/ask /mpturn-{all} 64 64 64; sleep 2; cd /sys/fs/cgroup; until rmdir mpturn-{all}; do sleep 0.1; done; \
+        "cd /sys/fs/cgroup; until rmdir mpturn-{all}; do sleep 0.1; done; \
          mkdir mpturn-{all}; {}; until [ -n \"$(cat mpturn-{all}/cgroup.procs)\" ]; do sleep 0.1; done; \
          echo 1 > mpturn-1/cgroup.kill",
         lives_in(&format!("mpturn-{all}"))
@@ -111,7 +121,7 @@ fn a_grace_that_outlives_its_cgroup_spares_who_has_the_path_by_then() {
     let mut scene = Scene::new("grace");
     puppet_enters(&mut scene);
     scene.at_end(format!("echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.1; done"));
-    sh(&format!("mkdir {dir}; memcg-bpf attach /mpgrace 'puppet verb=kill detail=2 value=10000000000'"));
+    sh(&format!("mkdir {dir}; memcg-bpf attach /mpgrace 'puppet verb=kill detail=2 value=300000000000'"));
     // It hears SIGTERM and stays: the daemon waits for its end.
     let heard = scene.dir.join("heard");
     sh(&format!(
@@ -122,8 +132,10 @@ fn a_grace_that_outlives_its_cgroup_spares_who_has_the_path_by_then() {
     wait_for("it to be inside", || {
         (!fs::read_to_string(format!("{dir}/cgroup.procs")).unwrap().is_empty()).then_some(())
     });
-    sh(&format!("{PROGRAMS}/ask /mpgrace 64 64 64 || true"));
-    wait_for("SIGTERM", || heard.exists().then_some(()));
+    wait_for("SIGTERM", || {
+        try_sh(&format!("{PROGRAMS}/ask /mpgrace 64"));
+        heard.exists().then_some(())
+    });
     // The next cgroup is there before the daemon looks again.
     let mut successor = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     while_it_stands_still(&mut scene, |_| {

@@ -4,8 +4,8 @@
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, active, another_daemon_after, daemon_runs, greedy_asked, greedy_starts, nothing_is_left,
-    residue, sh, status, try_sh, unit_in_state, wait_for,
+    PROGRAMS, Scene, active, another_daemon_after, daemon_runs, greedy_asked, greedy_starts, journal_of,
+    main_pid, nothing_is_left, residue, sh, status, try_sh, unit_in_state, wait_for,
 };
 
 const KILLS: usize = 3;
@@ -69,11 +69,20 @@ fn a_unit_that_starts_while_the_daemon_is_dead_is_governed_from_its_first_instru
 fn a_daemon_that_is_killed_while_it_stops_leaves_nothing_either() {
     let mut scene = Scene::new("hung");
     greedy_starts(&mut scene, "mphung.service");
-    // It cannot answer SIGTERM; after this time systemd kills it.
-    sh("mkdir -p /run/systemd/system/memcg-bpfd.service.d; printf '[Service]\\nTimeoutStopSec=2s\\n' \
-        > /run/systemd/system/memcg-bpfd.service.d/50-hung.conf; systemctl daemon-reload");
-    scene.at_end("rm -r /run/systemd/system/memcg-bpfd.service.d; systemctl daemon-reload; systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd".to_owned());
-    sh("systemctl kill -s STOP --kill-whom=main memcg-bpfd; systemctl stop memcg-bpfd");
+    let freeze = "/sys/fs/cgroup/system.slice/memcg-bpfd.service/cgroup.freeze";
+    scene.at_end(format!("echo 0 > {freeze}; systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd"));
+    // It cannot answer SIGTERM, after which systemd has who was stopped go on; and is killed, as systemd would when its
+    // time to stop is over.
+    sh(&format!("echo 1 > {freeze}; systemctl stop --no-block memcg-bpfd"));
+    wait_for("it to be told to stop", || {
+        (try_sh("systemctl show -P SubState memcg-bpfd").out == "stop-sigterm").then_some(())
+    });
+    let pid = main_pid();
+    sh(&format!("systemctl kill -s KILL --kill-whom=main memcg-bpfd; echo 0 > {freeze}"));
+    wait_for("the end of its unit", || {
+        (try_sh("systemctl is-active memcg-bpfd").out == "failed").then_some(())
+    });
+    assert!(!journal_of(&pid).contains("stopped; "), "it has answered");
     nothing_is_left();
     assert_eq!(residue(), "");
     scene.end();

@@ -14,8 +14,10 @@ fn memory_is_taken() {
     ));
     // With a swappiness: where the kernel does not know it, it is left out.
     attach(&at, "puppet verb=reclaim value=16777216 detail=10");
-    ask(&at, "64");
-    let taken = last(&at, "done");
+    let taken = wait_for("memory to be taken", || {
+        ask(&at, "64");
+        find(&at)?.last_action.filter(|last| last.outcome == "done")
+    });
     assert_eq!(taken.verb, "memory.reclaim");
     assert!(taken.from >= taken.to + 12 * MIB, "{taken:?}");
     assert!(taken.detail.starts_with("took "), "{taken:?}");
@@ -53,7 +55,13 @@ fn the_largest_process_ends_once_for_one_event() {
     attach(&at, "puppet verb=kill detail=0 least=64M value=30000000000");
     // Twice in one breath.
     ask(&at, "64 64");
-    wait_for("the largest to be gone", || (!lives(&big)).then_some(()));
+    wait_for("the largest to be gone", || {
+        // A daemon that had no time for it until then does not do it any more.
+        if find(&at)?.last_action.is_some_and(|last| last.detail == "it was asked for more than 5s ago") {
+            ask(&at, "64 64");
+        }
+        (!lives(&big)).then_some(())
+    });
     let killed =
         wait_for("the kill to be told", || told(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "done"));
     assert!(lives(&small) && lives(&exempt));
@@ -61,7 +69,7 @@ fn the_largest_process_ends_once_for_one_event() {
     assert!(detail.starts_with(&format!("killed process {big} (eat, ")), "{detail}");
     assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
     assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
-    assert_eq!((count(&at, "done"), count(&at, "refused")), (1, 1));
+    assert!(count(&at, "done") == 1 && count(&at, "refused") >= 1, "{:?}", find(&at));
     assert!(told(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "refused"));
     // Everything that may be killed.
     attach(&at, "puppet verb=kill detail=2 least=64M value=1000000");
@@ -83,9 +91,9 @@ fn a_killed_unit_ends_as_systemd_expects() {
     sh("systemctl start mpend.service");
     let at = "/system.slice/mpend.service";
     attach(at, "puppet verb=kill detail=2 least=64M value=1000000");
-    // Dies with it, or not.
-    try_sh(&format!("{PROGRAMS}/ask {at} 64"));
     wait_for("the unit to end", || {
+        // Dies with it, or not; or there is no cgroup any more.
+        try_sh(&format!("{PROGRAMS}/ask {at} 64"));
         (try_sh("systemctl is-active mpend.service").out == "failed").then_some(())
     });
     assert_eq!(sh("systemctl show -P Result mpend.service"), "oom-kill");
@@ -111,8 +119,8 @@ fn the_guards_stand_before_the_daemon_itself_and_before_a_flood() {
     // More in a breath than is allowed in a second.
     let at = cgroup(&mut scene, "flood");
     attach(&at, "puppet verb=high");
-    ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
     let refused = wait_for("the flood to be refused", || {
+        ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
         told(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "refused")
     });
     assert_eq!(refused["MEMCG_BPF_DETAIL"], "more than 10 actions in a second (PerSecond=10)");

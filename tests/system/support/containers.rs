@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Said, Scene, sh, try_sh};
+use super::{Said, Scene, hooks_too_late, sh, since_now, try_sh};
 
 /// The hook, where the package puts it.
 pub const HOOK: &str = "/usr/libexec/oci/hooks.d/memcg-bpf-hook";
@@ -19,12 +19,14 @@ const ROOT: &str = "/srv/busybox";
 impl Scene {
     /// The podman command line for a detached container, with its directory as /out and the programs where they are.
     pub fn podman(&mut self, name: &str, options: &str, script: &str) -> Said {
-        self.at_end(format!("podman rm -f -t 0 {name}"));
-        try_sh(&format!(
+        let remove = format!("podman rm -f -t 0 {name}");
+        self.at_end(remove.clone());
+        let start = format!(
             "podman run -d --name {name} --network=none --log-driver=none -v {}:/out -v {PROGRAMS}:{PROGRAMS}:ro \
              {options} --rootfs {ROOT} sh -c '{script}'",
             self.dir.display()
-        ))
+        );
+        in_time(|| try_sh(&start), || drop(try_sh(&remove)))
     }
 
     /// As [`Scene::podman`], which must succeed. The container's id.
@@ -53,6 +55,20 @@ impl Scene {
         self.at_end(format!("{engine} delete -f {}", bundle.name));
         try_sh(&bundle.command(engine))
     }
+}
+
+/// Starts a container, and does so again, up to three times, if the hook gave up on the daemon: two seconds may be too
+/// little for it here, and then a container is governed a little later, or does not start, as is promised.
+pub fn in_time(start: impl Fn() -> Said, remove: impl Fn()) -> Said {
+    for _ in 0..3 {
+        let since = since_now();
+        let said = start();
+        if hooks_too_late(&since) == 0 {
+            return said;
+        }
+        remove();
+    }
+    start()
 }
 
 /// What goes into a bundle's config.json.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use memcg_bpf::report::BindingReport;
 
 pub use acts::{acted, bytes, has_waited, knob, knob_becomes, last_action, passed_over, told};
-pub use containers::{HOOK, PROGRAMS, cgroup_of};
+pub use containers::{HOOK, PROGRAMS, cgroup_of, in_time};
 pub use faults::{
     actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid, while_it_stands_still,
 };
@@ -57,6 +57,18 @@ pub fn sh(script: &str) -> String {
     let said = try_sh(script);
     assert_eq!(said.status, 0, "{script}\n{}\n{}", said.out, said.err);
     said.out
+}
+
+/// For journalctl: what is said from now on.
+pub fn since_now() -> String {
+    sh("date +--since=@%s.%N")
+}
+
+/// How many hooks gave up on a daemon that did not answer in time (src/hook/call.rs).
+pub fn hooks_too_late(since: &str) -> usize {
+    let said =
+        sh(&format!("journalctl --sync; journalctl -q -o cat --no-pager -t memcg-bpf-hook {since} || true"));
+    said.matches("did not answer within").count()
 }
 
 /// Polls until `look` finds something.
