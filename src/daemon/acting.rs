@@ -145,7 +145,9 @@ impl Acting {
         match verb {
             Verb::Want(knob, value) => self.want(knob, value, action, path),
             _ if self.paused_until.is_some() => {
-                self.guards.kill_over(now(), cgroup, action.dry_run);
+                if matches!(verb, Verb::Kill { .. }) {
+                    self.guards.kill_undone(cgroup, action.dry_run);
+                }
                 self.refuse(&action, &path, "actions are paused".to_owned());
             }
             Verb::Reclaim { bytes, .. } if action.dry_run => {

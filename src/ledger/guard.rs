@@ -129,6 +129,11 @@ impl Guards {
         }
     }
 
+    /// The kill that was let through is not done after all, and counts for nothing.
+    pub fn kill_undone(&mut self, cgroup: CgroupId, dry_run: bool) {
+        self.kills.retain(|kill| kill.cgroup != cgroup || kill.dry_run != dry_run || kill.over.is_some());
+    }
+
     /// A cgroup is gone.
     pub fn forget(&mut self, cgroup: CgroupId) {
         self.recent.remove(&cgroup);

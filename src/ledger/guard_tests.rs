@@ -100,6 +100,25 @@ fn never_two_kills_for_one_event() {
 }
 
 #[test]
+fn a_kill_that_was_not_done_counts_for_nothing() {
+    let mut guards = Guards::new(Limits { per_second: 100, kills_per_minute: 1 });
+    let kill = |guards: &mut Guards, now: u64, dry_run: bool| {
+        let action = Action { dry_run, ..action(1, now, KILL) };
+        matches!(guards.judge(now, &path("/a"), &action, &facts()), Ruling::Do(_))
+    };
+    for second in 0..3 {
+        assert!(kill(&mut guards, second * S, false));
+        guards.kill_undone(CgroupId(1), true);
+        assert!(!kill(&mut guards, second * S, false), "the one that is not undone goes on");
+        guards.kill_undone(CgroupId(1), false);
+    }
+    assert!(kill(&mut guards, 5 * S, false));
+    guards.kill_over(5 * S, CgroupId(1), false);
+    guards.kill_undone(CgroupId(1), false);
+    assert!(!kill(&mut guards, 9 * S, false), "what was done stays done");
+}
+
+#[test]
 fn what_was_asked_for_long_ago_is_not_done() {
     let mut guards = Guards::new(Limits::default());
     let late = guards.judge(10 * S, &path("/a"), &action(1, 4 * S, KILL), &facts());

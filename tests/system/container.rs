@@ -1,8 +1,7 @@
 //! Containers and their annotations: podman through hooks.d, crun and runc through a bundle that names the hook.
 
 use crate::support::{
-    PROGRAMS, Scene, active, cgroup_of, find, first_line, in_time, no_oom, refused_at, setting, sh, status,
-    try_sh, wait_for,
+    PROGRAMS, Scene, active, cgroup_of, find, first_line, no_oom, refused_at, setting, sh, status, wait_for,
 };
 
 const EAT: &str = "deny limit=64M";
@@ -73,10 +72,8 @@ fn crun_and_runc_call_the_hook_that_a_bundle_names() {
     ] {
         let name = cgroups_path.rsplit([':', '/']).next().unwrap();
         let bundle = scene.bundle(name).annotation("memcg.bpf/policy", EAT).hook(stage).cgroup(cgroups_path);
-        scene.at_end(format!("{engine} delete -f {name}"));
-        bundle.write(&format!("{PROGRAMS}/eat 200 > /out/{name}; sleep 1000"));
-        let remove = || drop(try_sh(&format!("{engine} delete -f {name}")));
-        let said = in_time(|| try_sh(&bundle.command(engine)), remove);
+        let said =
+            scene.run_bundle(engine, &bundle, &format!("{PROGRAMS}/eat 200 > /out/{name}; sleep 1000"));
         assert_eq!(said.status, 0, "{engine} {stage}: {}", said.err);
         refused_at(&first_line(&scene.dir.join(name)), 64);
         assert_eq!(active(cgroup).container.as_deref(), Some(name), "{engine} {stage}");

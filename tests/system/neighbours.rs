@@ -2,28 +2,37 @@
 
 use std::fs;
 
-use crate::support::{PROGRAMS, Scene, active, find, held, sh, status, try_sh, unit_in_state, wait_for};
+use crate::support::{
+    PROGRAMS, Scene, active, find, held, passed_over, sh, status, try_sh, unit_in_state, wait_for,
+};
 
 /// A unit that asks for too much with its first instruction, started again and again.
 fn others_are_governed(scene: &Scene, unit: &str, times: usize) {
+    let missed = passed_over();
     for _ in 0..times {
-        sh(&format!("systemctl start {unit}"));
+        // A program that is granted its memory says so, and fails.
+        try_sh(&format!("systemctl start {unit}"));
     }
     let out = fs::read_to_string(scene.out(unit)).unwrap();
-    assert_eq!(out.lines().filter(|line| *line == "refused").count(), times, "{out}");
+    let granted = out.lines().filter(|line| *line != "refused").count();
+    assert!(out.lines().count() == times && granted <= passed_over() - missed, "{out}");
     fs::remove_file(scene.out(unit)).unwrap();
 }
 
 /// The same, once it has loaded all policies, which it does some time after its start.
 fn held_by_a_daemon_that_has_all(scene: &mut Scene) -> (usize, usize) {
     scene.at_end("rmdir /sys/fs/cgroup/mpall".to_owned());
-    sh("mkdir /sys/fs/cgroup/mpall; memcg-bpf attach /mpall \
-        'observe; deny limit=64M; throttle when=always; reclaim; oom; protect low=16M'; memcg-bpf detach /mpall");
+    // One by one: each may take the verifier some of the time that a caller waits.
+    sh(
+        "mkdir /sys/fs/cgroup/mpall; for policy in observe 'deny limit=64M' 'throttle when=always' reclaim oom \
+        'protect low=16M'; do memcg-bpf attach /mpall \"$policy\" || exit 1; done; memcg-bpf detach /mpall",
+    );
     held()
 }
 
 fn bystander(scene: &mut Scene, unit: &str) {
-    scene.service(unit, &format!("{PROGRAMS}/first"), "").policy(unit, "deny limit=64M").reload();
+    scene.service(unit, &format!("{PROGRAMS}/first"), "[Unit]\nStartLimitIntervalSec=0");
+    scene.policy(unit, "deny limit=64M").reload();
     unit_in_state(unit, "registered");
 }
 
@@ -106,7 +115,7 @@ fn a_cgroup_that_is_made_anew_all_the_time_is_bound_as_itself_or_not_at_all() {
     let loops = format!("until [ -e {} ]; do mkdir {dir}; rmdir {dir}; done 2>/dev/null", stop.display());
     let race = std::thread::spawn(move || drop(try_sh(&loops)));
     let (mut bound, mut missed) = (0, 0);
-    for _ in 0..60 {
+    while bound == 0 && missed < 600 || bound + missed < 60 {
         let said = try_sh("memcg-bpf attach /mpanew deny limit=64M");
         match said.status {
             0 => bound += 1,
@@ -117,6 +126,7 @@ fn a_cgroup_that_is_made_anew_all_the_time_is_bound_as_itself_or_not_at_all() {
     fs::write(&stop, "").unwrap();
     race.join().unwrap();
     println!("bound {bound} times, gone {missed} times");
+    assert!(bound > 0, "it was never there: {missed}");
     // The last of them is gone, and with it every binding.
     wait_for("nothing to be governed", || status().is_empty().then_some(()));
     scene.end();

@@ -29,7 +29,7 @@ fn work(scene: &mut Scene, unit: &str, line: &str) -> PathBuf {
 #[ignore = "needs root in the test machine: make check"]
 fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
     let mut scene = Scene::new("protect");
-    let busy = work(&mut scene, "mpwork.service", "protect low=20M hold=1s");
+    let busy = work(&mut scene, "mpwork.service", "protect low=20M hold=1s running=50%");
     let dry = work(&mut scene, "mpdry.service", "protect low=20M hold=1s mode=dry-run");
     // It waits more than it runs: `running=100%` is never reached by one task that sleeps in between.
     scene.unit(

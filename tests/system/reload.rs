@@ -79,8 +79,9 @@ fn profiles_and_configuration_count_from_a_reload_on() {
 
     fs::write(profile, "[Profile]\nPolicy=deny limit=32M\n").unwrap();
     fs::write("/etc/memcg-bpf/memcg-bpf.conf.d/mp.conf", "[Annotations]\nAllowPolicies=observe\n").unwrap();
-    let said =
-        sh("systemctl reload memcg-bpfd && journalctl -q -o cat -n 1 -t memcg-bpfd --grep 'read again'");
+    let said = sh(
+        "systemctl reload memcg-bpfd && journalctl --sync && journalctl -q -o cat -n 1 -t memcg-bpfd --grep 'read again'",
+    );
     assert_eq!(said, "read again: took other profiles: mpgold; the configuration has changed");
     assert_eq!(limit(active("/system.slice/mpgold.service")).as_deref(), Some("32M"));
     let bundle = scene.bundle("files").annotation("memcg.bpf/policy", "deny limit=64M").hook("createRuntime");

@@ -120,7 +120,7 @@ fn a_daemon_that_hangs_is_started_again_by_the_watchdog() {
             .to_owned(),
     );
     another_daemon_after(|| drop(sh("systemctl kill -s STOP --kill-whom=main memcg-bpfd")));
-    assert!(sh("journalctl -u memcg-bpfd -o cat --no-pager -n 50").contains("watchdog"));
+    assert!(sh("journalctl --sync; journalctl -u memcg-bpfd -o cat --no-pager -n 50").contains("watchdog"));
     assert_eq!(essence(vec![active("/system.slice/mpdog.service")]), essence(vec![before]));
     scene.end();
 }

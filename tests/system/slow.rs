@@ -60,8 +60,6 @@ fn while_pid_1_answers_nobody_containers_come_under_their_policy_and_callers_get
     assert_eq!(frozen_still.trim(), "1", "all of this happened while PID 1 was frozen");
     drop(frozen);
 
-    let told = sh("journalctl -t memcg-bpf-hook -o cat --no-pager | grep slow- || true");
-    assert!(!told.contains("did not answer"), "{told}");
     // What it was asked meanwhile, and what comes now, is answered: nothing is stuck.
     sh("systemctl start mpslow.service");
     active("/system.slice/mpslow.service");

@@ -290,6 +290,9 @@ fn a_changed_file_counts_from_the_next_start_and_for_what_runs_from_daemon_reloa
     };
     sh("systemctl start mpchange.service");
     assert_eq!(limit("active"), "40M");
+    // The daemon knows by systemd that it runs, whatever it has prepared for it.
+    sh("systemctl restart memcg-bpfd");
+    assert_eq!(limit("active"), "40M");
     // Neither the file nor a job of the unit changes what runs.
     write(50);
     sh("systemctl reload mpchange.service; systemctl start mpchange.service");
@@ -304,6 +307,9 @@ fn a_changed_file_counts_from_the_next_start_and_for_what_runs_from_daemon_reloa
     wait_for("the limit of the file", || (limit("active") == "50M").then_some(()));
     // What starts has the file as it is, and keeps it.
     write(60);
+    scene.unit("mpchange-second.service", "[Service]\nExecStart=sleep 1000\n");
+    scene.policy("mpchange-second.service", "observe");
+    unit_in_state("mpchange-second.service", "registered");
     sh("systemctl restart mpchange.service; systemctl start mpchange-marker.service");
     unit_in_state("mpchange-marker.service", "active");
     assert_eq!(limit("active"), "60M");

@@ -93,7 +93,7 @@ fn c_upgraded_and_downgraded_it_leaves_no_gap_and_keeps_what_was_configured() {
     let id = scene.podman_id(
         "upgraded",
         "--annotation memcg.bpf/policy=\"deny limit=64M\"",
-        &format!("while :; do {PROGRAMS}/eat 100 >> /out/asked; done"),
+        &format!(": > /out/asked; while :; do {PROGRAMS}/eat 100 >> /out/asked; done"),
     );
     first_line(&scene.dir.join("asked"));
     let asked = || sh(&format!("wc -l <{dir}/asked")).parse::<usize>().unwrap();

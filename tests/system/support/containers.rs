@@ -51,9 +51,10 @@ impl Scene {
 
     /// Runs a bundle; deletes the container at the end.
     pub fn run_bundle(&mut self, engine: &str, bundle: &Bundle, script: &str) -> Said {
+        let remove = format!("{engine} delete -f {}", bundle.name);
         bundle.write(script);
-        self.at_end(format!("{engine} delete -f {}", bundle.name));
-        try_sh(&bundle.command(engine))
+        self.at_end(remove.clone());
+        in_time(|| try_sh(&bundle.command(engine)), || drop(try_sh(&remove)))
     }
 }
 

@@ -81,7 +81,9 @@ fn a_wrong_line_in_a_unit_file_is_told_in_the_units_journal() {
     let mut sentences = Sentences::default();
     for (unit, (text, sentence)) in units.iter().zip(&cases) {
         let file = format!("/etc/systemd/system/{unit}.d/50-memory.conf");
-        let told = wait_for("the unit's journal", || Some(told_on(unit)).filter(|told| !told.is_empty()));
+        let told = wait_for("the unit's journal", || {
+            Some(told_on(unit)).filter(|told| told.len() >= sentence.lines().count().max(1))
+        });
         let place = format!("/system.slice/{unit}: drop-in {file}:2, ");
         let mut told: Vec<String> =
             told.iter().map(|told| told.replace(&place, "").replace(&file, "FILE")).collect();
@@ -129,8 +131,9 @@ fn a_record_that_is_not_ours_is_removed_and_told() {
     let since = sh("date +%s; sleep 1");
     sh("systemctl restart memcg-bpfd");
     // The tree is walked once more after a while.
-    let told =
-        sh(&format!("journalctl -u memcg-bpfd -o cat --no-pager --since=@{since} | grep mprecord | sort -u"));
+    let told = sh(&format!(
+        "journalctl --sync; journalctl -u memcg-bpfd -o cat --no-pager --since=@{since} | grep mprecord | sort -u"
+    ));
     let mut sentences = Sentences::default();
     for (n, (text, sentence)) in cases.iter().enumerate() {
         let told: Vec<&str> = told.lines().filter(|l| l.starts_with(&format!("/mprecord{n}: "))).collect();
@@ -186,7 +189,9 @@ fn a_bad_object_profile_or_configuration_is_told_and_disturbs_nothing_else() {
     scene.at_end("systemctl restart memcg-bpfd".to_owned());
     let since = sh("date +%s; sleep 1");
     sh("systemctl restart memcg-bpfd");
-    let told = sh(&format!("journalctl -u memcg-bpfd -o cat --no-pager --since=@{since} | grep mpbad"));
+    let told = sh(&format!(
+        "journalctl --sync; journalctl -u memcg-bpfd -o cat --no-pager --since=@{since} | grep mpbad"
+    ));
     let mut sentences = Sentences::default();
     let wanted = [
         "/etc/memcg-bpf/memcg-bpf.conf.d/mpbad.conf:2: unknown key 'Levl' in section [Log], ignoring",
