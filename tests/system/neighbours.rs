@@ -54,7 +54,8 @@ fn a_container_of_forks_and_mappings_without_end_keeps_nobody_from_being_governe
     others_are_governed(&scene, "mpbystander.service", 5);
     let so_far = denied();
     wait_for("the storm to go on", || (denied() > so_far).then_some(()));
-    sh("podman rm -f -t 0 storm");
+    // So many take their time to end.
+    wait_for("the storm to be removed", || (try_sh("podman rm -f -i -t 0 storm").status == 0).then_some(()));
     wait_for("its binding to go", || find(&scope).is_none().then_some(()));
     let after = held();
     assert!(after.0 <= before.0 + 2 && after.1 <= before.1 + 4096, "{before:?} {after:?}");
@@ -111,6 +112,9 @@ fn a_cgroup_that_is_made_anew_all_the_time_is_bound_as_itself_or_not_at_all() {
     let mut scene = Scene::new("anew");
     let dir = "/sys/fs/cgroup/mpanew";
     scene.at_end(format!("rmdir {dir}"));
+    // What is attached stays so meanwhile: it would take longer than such a cgroup lives.
+    sh("mkdir /sys/fs/cgroup/mpkept && memcg-bpf attach /mpkept 'deny limit=1G'");
+    scene.at_end("rmdir /sys/fs/cgroup/mpkept".to_owned());
     let stop = scene.dir.join("stop");
     let loops = format!("until [ -e {} ]; do mkdir {dir}; rmdir {dir}; done 2>/dev/null", stop.display());
     let race = std::thread::spawn(move || drop(try_sh(&loops)));
@@ -127,6 +131,7 @@ fn a_cgroup_that_is_made_anew_all_the_time_is_bound_as_itself_or_not_at_all() {
     race.join().unwrap();
     println!("bound {bound} times, gone {missed} times");
     assert!(bound > 0, "it was never there: {missed}");
+    sh("memcg-bpf detach /mpkept");
     // The last of them is gone, and with it every binding.
     wait_for("nothing to be governed", || status().is_empty().then_some(()));
     scene.end();

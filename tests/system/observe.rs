@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, active, events, first_line, knob, sh, try_sh, unit_in_state, wait_for,
+    PROGRAMS, Scene, active, events, first_line, knob, passed_over_of, sh, try_sh, unit_in_state, wait_for,
 };
 
 const PAGES_OF_64K: u64 = 16;
@@ -48,6 +48,7 @@ fn requests_and_charges_are_those_of_the_program() {
     for unit in ["mpmaps.service", "mptouch.service"] {
         assert_eq!(first_line(&scene.out(unit)), "ready");
     }
+    let missed = passed_over_of(&["count_growth__0"]);
     let (maps, touch) = (counters("mpmaps.service"), counters("mptouch.service"));
     fs::write(&go, "").unwrap();
     done(&scene, "mpmaps.service");
@@ -57,8 +58,10 @@ fn requests_and_charges_are_those_of_the_program() {
     let more =
         |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, key: &str| after[key] - before[key];
     let after = counters("mpmaps.service");
-    assert_eq!(more(&maps, &after, "growth_requests"), MAPS);
-    assert_eq!(more(&maps, &after, "growth_pages"), MAPS * PAGES_OF_64K);
+    let missed = passed_over_of(&["count_growth__0"]) - missed;
+    let requests = more(&maps, &after, "growth_requests");
+    assert!(requests <= MAPS && requests + missed as u64 >= MAPS, "{requests}, passed over {missed}");
+    assert_eq!(more(&maps, &after, "growth_pages"), requests * PAGES_OF_64K);
     assert_eq!(more(&maps, &after, "growth_refused"), 0);
 
     // Charged in batches: up to one a processor is in stock before and after, and page tables are charged too. Before

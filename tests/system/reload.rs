@@ -59,7 +59,9 @@ fn profiles_and_configuration_count_from_a_reload_on() {
     let profile = "/etc/memcg-bpf/profiles.d/mpgold.profile";
     scene.file(profile, "[Profile]\nPolicy=deny limit=64M\n");
     scene.file("/etc/memcg-bpf/memcg-bpf.conf.d/mp.conf", "");
-    scene.at_end("systemctl reload memcg-bpfd".to_owned());
+    scene.at_end(format!(
+        "rm -f {profile} /etc/memcg-bpf/memcg-bpf.conf.d/mp.conf; systemctl reload memcg-bpfd"
+    ));
     assert_eq!(sh("memcg-bpf reload"), "Read again: took other profiles: mpgold.");
     scene
         .unit("mpgold.service", "[Service]\nExecStart=sleep 1000\n")

@@ -113,7 +113,7 @@ fn a_daemon_that_hangs_is_started_again_by_the_watchdog() {
     sh("systemctl start mpdog.service");
     let before = active("/system.slice/mpdog.service");
     // Not a minute, as in the unit: that is what a loaded machine may need.
-    sh("mkdir -p /run/systemd/system/memcg-bpfd.service.d; printf '[Service]\nWatchdogSec=8s\n' \
+    sh("mkdir -p /run/systemd/system/memcg-bpfd.service.d; printf '[Service]\nWatchdogSec=15s\n' \
         > /run/systemd/system/memcg-bpfd.service.d/50-dog.conf; systemctl daemon-reload; systemctl restart memcg-bpfd");
     scene.at_end(
         "rm -r /run/systemd/system/memcg-bpfd.service.d; systemctl daemon-reload; systemctl reset-failed memcg-bpfd; systemctl restart memcg-bpfd"

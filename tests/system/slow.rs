@@ -14,7 +14,7 @@ struct Frozen;
 impl Frozen {
     fn pid_1() -> Self {
         // Whatever becomes of this test, the machine does not stay so.
-        sh(&format!("(sleep 120; echo 0 > {FREEZE}) </dev/null >/dev/null 2>&1 & echo 1 > {FREEZE}"));
+        sh(&format!("(sleep 170; echo 0 > {FREEZE}) </dev/null >/dev/null 2>&1 & echo 1 > {FREEZE}"));
         let frozen = Frozen;
         wait_for("PID 1 to be frozen", || {
             let events = fs::read_to_string("/sys/fs/cgroup/init.scope/cgroup.events").ok()?;

@@ -53,11 +53,13 @@ pub fn told(cgroup: &str) -> Vec<serde_json::Value> {
 /// How often the kernel has passed over a program that matters here, because the task in it was interrupted by another
 /// on its CPU (docs/policies/deny.md): each time one request may have been let through.
 pub fn passed_over() -> usize {
+    passed_over_of(&["growth__0", "cgroup_mkdir"])
+}
+
+/// The same of other programs.
+pub fn passed_over_of(names: &[&str]) -> usize {
     let all: serde_json::Value = serde_json::from_str(&sh("bpftool -j prog show")).unwrap();
-    let counts = all
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|program| ["growth__0", "cgroup_mkdir"].iter().any(|name| program["name"] == **name));
+    let counts =
+        all.as_array().unwrap().iter().filter(|program| names.iter().any(|name| program["name"] == **name));
     counts.filter_map(|program| program["recursion_misses"].as_u64()).sum::<u64>().try_into().unwrap()
 }

@@ -21,12 +21,19 @@ impl Scene {
     pub fn podman(&mut self, name: &str, options: &str, script: &str) -> Said {
         let remove = format!("podman rm -f -t 0 {name}");
         self.at_end(remove.clone());
+        let remove = format!("{remove}; {}", self.unsaid(script));
         let start = format!(
             "podman run -d --name {name} --network=none --log-driver=none -v {}:/out -v {PROGRAMS}:{PROGRAMS}:ro \
              {options} --rootfs {ROOT} sh -c '{script}'",
             self.dir.display()
         );
         in_time(|| try_sh(&start), || drop(try_sh(&remove)))
+    }
+
+    /// Removes what a container's script has written, lest it be taken for what the next one writes.
+    fn unsaid(&self, script: &str) -> String {
+        let names = script.split("/out/").skip(1).filter_map(|rest| rest.split([';', ' ', ')']).next());
+        names.map(|name| format!("rm -f {}/{name}; ", self.dir.display())).collect()
     }
 
     /// As [`Scene::podman`], which must succeed. The container's id.
@@ -54,6 +61,7 @@ impl Scene {
         let remove = format!("{engine} delete -f {}", bundle.name);
         bundle.write(script);
         self.at_end(remove.clone());
+        let remove = format!("{remove}; {}", self.unsaid(script));
         in_time(|| try_sh(&bundle.command(engine)), || drop(try_sh(&remove)))
     }
 }

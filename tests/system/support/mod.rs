@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
-pub use acts::{acted, bytes, has_waited, knob, knob_becomes, last_action, passed_over, told};
+pub use acts::{
+    acted, bytes, has_waited, knob, knob_becomes, last_action, passed_over, passed_over_of, told,
+};
 pub use containers::{HOOK, PROGRAMS, cgroup_of, in_time};
 pub use faults::{
     actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid, while_it_stands_still,

@@ -160,7 +160,7 @@ fn a_machine_that_cannot_do_it_is_told_in_one_sentence_and_with_an_exit_code_of_
         ("umount -l /sys/fs/cgroup; mount -t cgroup -o none,name=mpv1 none /sys/fs/cgroup", no_v2),
         (
             "mount --bind /dev/null /sys/kernel/btf/vmlinux",
-            "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y (failed to load BTF from vmlinux)",
+            "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y (failed to load BTF from vmlinux: Input/output error (os error 5))",
         ),
         (
             "mount -t tmpfs none /usr/lib/memcg-bpf",
