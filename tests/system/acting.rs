@@ -7,8 +7,8 @@ mod once;
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, another_daemon_after, daemon_runs, find, governed_records, nothing_is_left, sh, told,
-    try_sh, wait_for,
+    PROGRAMS, Scene, acted as count, another_daemon_after, daemon_runs, find, governed_records, knob,
+    knob_becomes, last_action as last, nothing_is_left, sh, told, try_sh, wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -64,10 +64,6 @@ fn ask(cgroup: &str, sizes: &str) {
     sh(&format!("{PROGRAMS}/ask {cgroup} {sizes}"));
 }
 
-fn knob(cgroup: &str, file: &str) -> String {
-    fs::read_to_string(format!("/sys/fs/cgroup{cgroup}/{file}")).unwrap().trim().to_owned()
-}
-
 fn write(cgroup: &str, file: &str, value: &str) {
     fs::write(format!("/sys/fs/cgroup{cgroup}/{file}"), value).unwrap();
 }
@@ -75,16 +71,5 @@ fn write(cgroup: &str, file: &str, value: &str) {
 #[track_caller]
 fn becomes(cgroup: &str, file: &str, value: u64) {
     let value = if value == u64::MAX { "max".to_owned() } else { value.to_string() };
-    wait_for(&format!("{file} of {cgroup} to be {value}"), || (knob(cgroup, file) == value).then_some(()));
-}
-
-fn count(cgroup: &str, outcome: &str) -> u64 {
-    find(cgroup).and_then(|r| r.actions.get(outcome).copied()).unwrap_or(0)
-}
-
-/// The last action of a cgroup, once there is one with this outcome.
-fn last(cgroup: &str, outcome: &str) -> memcg_bpf::report::ActionReport {
-    wait_for(&format!("an action on {cgroup} that is {outcome}"), || {
-        find(cgroup)?.last_action.filter(|last| last.outcome == outcome)
-    })
+    knob_becomes(cgroup, file, &value);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::support::{
-    PROGRAMS, Said, Scene, active, first_line, in_time, refused_at, sh, status, try_sh, wait_for,
+    PROGRAMS, Said, Scene, active, first_line, hooks_said, in_time, refused_at, sh, status, try_sh, wait_for,
 };
 
 /// A user with a service manager of its own, as after a login.
@@ -190,10 +190,7 @@ fn rootless_podman_has_its_containers_governed() {
     // What takes memory from others is not for annotations; the container starts, and its owner is told.
     let said = run("mpgreedy", "--annotation memcg.bpf/policy=\"protect low=100M\"", "sleep 1000");
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(
-        sh("journalctl --sync; journalctl -t memcg-bpf-hook -o cat --no-pager")
-            .contains("policy 'protect' may not be asked for by annotations"),
-    );
+    assert!(hooks_said("").contains("policy 'protect' may not be asked for by annotations"),);
     // Without the daemon the hook notes what its user wished; the daemon follows it when it starts.
     sh("systemctl stop memcg-bpfd; systemctl mask --runtime memcg-bpfd");
     scene.at_end("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd".to_owned());

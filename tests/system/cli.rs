@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{PROGRAMS, Scene, active, first_line, refused_at, sh, try_sh, unit_in_state, wait_for};
+use crate::support::{
+    PROGRAMS, Scene, active, first_line, hooks_said, refused_at, sh, try_sh, unit_in_state, wait_for,
+};
 
 /// The words of a command's output, however it was wrapped.
 fn words(command: &str) -> String {
@@ -218,7 +220,7 @@ fn a_hook_that_the_kernel_lacks_is_named_and_whoever_requires_its_policy_does_no
     let required = "--annotation memcg.bpf/required=true --annotation memcg.bpf/policy=oom";
     let said = scene.podman("mpneeds", required, "exec sleep 1000");
     assert_ne!(said.status, 0, "{said:?}");
-    let journal = sh("journalctl --sync; journalctl -t memcg-bpf-hook -o cat --no-pager");
+    let journal = hooks_said("");
     let why = "this kernel lacks the hook 'count_stall_begin' that oom wants; it does not start, because memcg.bpf/required is true";
     assert!(journal.contains(why), "{journal}");
     scene.end();

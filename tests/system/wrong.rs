@@ -8,8 +8,8 @@ mod files;
 use std::fs;
 
 use crate::support::{
-    HOOK, PROGRAMS, Said, Scene, active, daemon_runs, first_line, governed_records, refused_at, sh,
-    since_now, status, try_sh, unit_in_state, wait_for, while_it_stands_still,
+    HOOK, PROGRAMS, Said, Scene, active, daemon_runs, first_line, governed_records, hooks_said, refused_at,
+    sh, since_now, status, too_late, try_sh, unit_in_state, wait_for, while_it_stands_still,
 };
 
 const CALL: &str = "busctl call org.memcg.Bpf1 /org/memcg/Bpf1 org.memcg.Bpf1.Manager";

@@ -104,6 +104,36 @@ fn a_killed_unit_ends_as_systemd_expects() {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
+fn kills_that_a_pause_refuses_do_not_count_against_later_ones() {
+    /// As the configuration is shipped.
+    const KILLS_PER_MINUTE: u64 = 6;
+    let mut scene = stage("undone");
+    let at = cgroup(&mut scene, "undone");
+    sh(&format!("(echo $BASHPID > /sys/fs/cgroup{at}/cgroup.procs && exec sleep 1000) >/dev/null 2>&1 &"));
+    attach(&at, "puppet verb=kill detail=2 least=64M value=1000000");
+    sh("memcg-bpf pause");
+    wait_for("more refusals than there may be kills", || {
+        ask(&at, "64");
+        (count(&at, "refused") > KILLS_PER_MINUTE).then_some(())
+    });
+    sh("memcg-bpf resume");
+    wait_for("the kill", || {
+        try_sh(&format!("{PROGRAMS}/ask {at} 64"));
+        (count(&at, "done") > 0).then_some(())
+    });
+    // A daemon that had no time for one in five seconds says that.
+    let others = told(&at).into_iter().filter(|line| {
+        line["MEMCG_BPF_OUTCOME"] == "refused"
+            && line["MEMCG_BPF_DETAIL"] != "actions are paused"
+            && line["MEMCG_BPF_DETAIL"] != "it was asked for more than 5s ago"
+            && line["MEMCG_BPF_DETAIL"] != format!("a kill in {at} is not over yet")
+    });
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<serde_json::Value>::new());
+    scene.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
 fn the_guards_stand_before_the_daemon_itself_and_before_a_flood() {
     let mut scene = stage("guards");
     let inner = cgroup_at(&mut scene, "/system.slice/mpact-guards".to_owned());

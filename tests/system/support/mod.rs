@@ -66,11 +66,19 @@ pub fn since_now() -> String {
     sh("date +--since=@%s.%N")
 }
 
-/// How many hooks gave up on a daemon, or an engine, that had no time for them (src/hook).
+/// What hooks have said; `which`: conditions for journalctl.
+pub fn hooks_said(which: &str) -> String {
+    sh(&format!("journalctl --sync; journalctl -q -o cat --no-pager -t memcg-bpf-hook {which} || true"))
+}
+
+/// How often it is said in `text` that a hook gave up on a daemon, or an engine, that had no time for it (src/hook).
+pub fn too_late(text: &str) -> usize {
+    text.matches(" within 2s").count()
+}
+
+/// How many hooks gave up since then.
 pub fn hooks_too_late(since: &str) -> usize {
-    let said =
-        sh(&format!("journalctl --sync; journalctl -q -o cat --no-pager -t memcg-bpf-hook {since} || true"));
-    said.matches(" within 2s").count()
+    too_late(&hooks_said(since))
 }
 
 /// Polls until `look` finds something.
