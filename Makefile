@@ -62,10 +62,10 @@ INSTALL_NAMING = sed -e 's|/usr/bin/memcg-bpf|$(PREFIX)/bin/memcg-bpf|' -e 's|/u
 	-e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
+.PHONY: help build bpf quick format lint test check check-all fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'MACHINE=aarch64 builds for another machine than this one ("make build", "make bpf" and "make deb").'
 	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
@@ -141,8 +141,11 @@ fuzz-long: bpf
 fuzz: bpf ## feeds every parser what nobody wrote, FUZZ_SECONDS=600 each; FUZZ_TARGET=line: one of them
 	@fuzz/run
 
-check: ## everything: quick, and the system tests on each kernel of the matrix
+check: ## everything: quick, and the system tests on each kernel of the matrix (25 minutes on two processors)
 	@tests/vm/all
+
+check-all: ## check, and the packages built a second time and compared (10 minutes more)
+	@tests/vm/all --twice
 
 soak: ## hours of kills and reloads: tests/system/soak.rs
 	@tests/vm/setup
