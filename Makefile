@@ -189,10 +189,10 @@ vm: ## a root shell in a fresh machine; CMD='...' runs one command
 	@tests/vm/run --kernel $(KERNEL) --data target/vm/data $(if $(CMD),-- "$$CMD",--interactive)
 
 deb: ## the Debian packages, under target/deb/
-	packaging/deb/build $(if $(CROSS),--machine $(CROSS))
+	@packaging/deb/build $(if $(CROSS),--machine $(CROSS))
 
 rpm: ## the RPM packages, under target/rpm/
-	packaging/rpm/build
+	@packaging/rpm/build
 
 vendor: ## puts the crates into vendor/, and has cargo use them: builds need no network from then on
 	mkdir -p .cargo
