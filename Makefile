@@ -62,21 +62,29 @@ INSTALL_NAMING = sed -e 's|/usr/bin/memcg-bpf|$(PREFIX)/bin/memcg-bpf|' -e 's|/u
 	-e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build bpf quick format lint test check check-all fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
+.PHONY: help build build-deps bpf quick format lint test check check-all fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'MACHINE=aarch64 builds for another machine than this one ("make build", "make bpf" and "make deb").'
 	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
-build: bpf crates $(SYSROOT_READY) ## the three programs and the BPF objects
+build: toolchain bpf crates $(SYSROOT_READY) ## the three programs and the BPF objects
 	$(if $(CROSS),$(CROSS_C)) cargo build --release --locked $(if $(CROSS),$(CROSS_CARGO)) \
 		--config 'build.rustflags=[$(PATHS)$(CROSS_LINK)]'
 
+build-deps: ## installs the Debian packages that "make build" and "make deb" need, as root
+	@tests/vm/setup build
+
+# One sentence if Rust or a compiler is missing or too old.
+.PHONY: toolchain
+toolchain:
+	@packaging/toolchain
+
 # Beforehand, so that the directory of the crates is there when its name is wanted.
 .PHONY: crates
-crates:
-	cargo fetch --locked --quiet --target $(MACHINE)-unknown-linux-gnu
+crates: toolchain
+	cargo fetch --locked --target $(MACHINE)-unknown-linux-gnu
 
 $(FETCHED)/packages: packaging/deb/sysroot
 	packaging/deb/sysroot $(CROSS) $(FETCHED)
@@ -165,7 +173,6 @@ packages: ## builds both kinds of packages, and tests them on this machine
 	@tests/packaging/check
 
 demo: ## shows in an emulated machine what the project does
-	@tests/vm/setup
 	@tests/vm/demo
 
 pictures: ## makes the screenshots of docs/pictures/ anew
@@ -185,10 +192,10 @@ vm: ## a root shell in a fresh machine; CMD='...' runs one command
 	@tests/vm/run --kernel $(KERNEL) --data target/vm/data $(if $(CMD),-- "$$CMD",--interactive)
 
 deb: ## the Debian packages, under target/deb/
-	packaging/deb/build $(if $(CROSS),--machine $(CROSS))
+	@packaging/deb/build $(if $(CROSS),--machine $(CROSS))
 
 rpm: ## the RPM packages, under target/rpm/
-	packaging/rpm/build
+	@packaging/rpm/build
 
 vendor: ## puts the crates into vendor/, and has cargo use them: builds need no network from then on
 	mkdir -p .cargo

@@ -1,14 +1,39 @@
 # shellcheck shell=bash
-# Shared by the scripts of the test bench: where things are, how progress is told, and an apt
+# Shared by the scripts of the test bench: paths, progress messages, errors with their way out, and an apt
 # that uses this machine's own Debian mirror without touching this machine's apt configuration.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bench=$top/tests/vm
-vm=${MEMCG_BPF_VM_DIR:-$top/target/vm} # several checkouts may share their images
+vm=$(realpath -m "${MEMCG_BPF_VM_DIR:-$top/target/vm}") # several checkouts may share their images
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+PATH=$PATH:/usr/sbin:/sbin # Debian's users have no mkfs.ext4 in their PATH
 
-say() { echo "bench: $* (${SECONDS} s)" >&2; }
-die() { echo "bench: $*" >&2; exit 1; }
+# One clock for a command and all scripts that it calls: seconds since the first of them started.
+export MEMCG_BPF_VM_STARTED=${MEMCG_BPF_VM_STARTED:-$EPOCHSECONDS}
+elapsed() { printf '[%4d s]' $((EPOCHSECONDS - MEMCG_BPF_VM_STARTED)); }
+say() { echo "$(elapsed) $*" >&2; }
+die() { echo "error: $*" >&2; exit 1; }
+
+# failed WHAT LOG: ends after a failed step. Known causes become one sentence; otherwise the end of the log comes first.
+failed() {
+    local what=$1 log=$2
+    if grep -qiE 'no space left on device|disk full|enough free space|\(os error 28\)' "$log"; then
+        die "Failed to $what: the disk is full. Free some space, or set MEMCG_BPF_VM_DIR to a directory on another disk."
+    fi
+    if grep -qE 'Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|Connection (failed|timed out)|Network is unreachable' "$log"; then
+        die "Failed to $what: the package server cannot be reached. Check the network connection of this machine and run the command again."
+    fi
+    tail -n 20 "$log" >&2
+    die "Failed to $what; the whole output is in $log"
+}
+
+# need_space DIRECTORY MB WHAT: ends unless the file system of the directory has that much room.
+need_space() {
+    local free
+    free=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$2" ] || die "Failed to $3: the disk is full. $1 needs $2 MB and has $free MB:" \
+        "free some space, or set MEMCG_BPF_VM_DIR to a directory on another disk."
+}
 
 # Debian's packages as this machine's apt already knows them: "URI suite component" lines.
 machine_suites() {
