@@ -6,15 +6,16 @@
 #ifndef MEMCG_BPF_ACTION_H
 #define MEMCG_BPF_ACTION_H
 
-enum memcg_bpf_verb {
-	MEMCG_BPF_HIGH = 1,    /* memory.high in bytes; MEMCG_BPF_LET_GO takes the want back */
-	MEMCG_BPF_LOW = 2,     /* memory.low: the same */
-	MEMCG_BPF_RECLAIM = 3, /* memory.reclaim in bytes; detail: swappiness */
-	MEMCG_BPF_KILL = 4,    /* value: grace in ns; detail: MEMCG_BPF_KILL_HOW() */
-	MEMCG_BPF_FREEZE = 5,  /* cgroup.freeze: 1 freezes; MEMCG_BPF_LET_GO takes the want back */
+enum memcg_bpf_action_kind {
+	MEMCG_BPF_ACT_HIGH = 1,	   /* memory.high in bytes; MEMCG_BPF_RELEASE takes the want back */
+	MEMCG_BPF_ACT_LOW = 2,	   /* memory.low: the same */
+	MEMCG_BPF_ACT_RECLAIM = 3, /* memory.reclaim in bytes; detail: swappiness */
+	MEMCG_BPF_ACT_KILL = 4,	   /* value: grace in ns; detail: MEMCG_BPF_KILL_HOW() */
+	MEMCG_BPF_ACT_FREEZE =
+		5, /* cgroup.freeze: 1 freezes; MEMCG_BPF_RELEASE takes the want back */
 };
 
-#define MEMCG_BPF_LET_GO	     (~0ULL)
+#define MEMCG_BPF_RELEASE	     (~0ULL)
 #define MEMCG_BPF_SWAPPINESS_DEFAULT (~0U) /* else 0..200 */
 
 /* What is killed at once. */
@@ -39,9 +40,9 @@ enum memcg_bpf_kill_select {
 struct memcg_bpf_action {
 	__u64 cgroup;	 /* the governed cgroup whose policy asks */
 	__u64 time;	 /* bpf_ktime_get_ns() */
-	__u64 value;	 /* see enum memcg_bpf_verb */
+	__u64 value;	 /* see enum memcg_bpf_action_kind */
 	__u64 number[4]; /* the numbers behind it, in the order of the placeholders */
-	__u32 verb;
+	__u32 kind;
 	__u32 detail;
 	__u32 mode; /* enum memcg_bpf_mode: a dry run is logged and counted, but not done */
 	__u32 unused;

@@ -5,10 +5,10 @@
  * parameters under it.
  */
 #include "memcg_bpf.h"
-#include "core/life.h"
-#include "core/count.h"
-#include "core/wait.h"
-#include "core/host.h"
+#include "core/cgroup_events.h"
+#include "core/counters.h"
+#include "core/stall.h"
+#include "core/host_reclaim.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

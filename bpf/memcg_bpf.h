@@ -20,15 +20,15 @@
 #ifndef MEMCG_BPF_H
 #define MEMCG_BPF_H
 
-#include "kernel.h"
+#include "internal/kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 #include "action.h"
-#include "stall.h"
+#include "internal/stall_clock.h"
 
 /* Of what an object and the daemon agree on; every object carries the one it was built for. */
-#define MEMCG_BPF_ABI 2
+#define MEMCG_BPF_ABI 3
 
 /* Verdicts. */
 #define MEMCG_BPF_OK	   0
@@ -72,15 +72,16 @@ enum memcg_bpf_mode {
 #define MEMCG_BPF_MAX_BINDINGS 4096 /* ten times the containers of a full node */
 #define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be governed; tasks may be deeper */
 #define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered ahead */
-#define MEMCG_BPF_SEEN	       64   /* cgroups a CPU remembers for a program that asks often */
-#define MEMCG_BPF_SEEN_FEW     16   /* for one that asks seldom; powers of two */
-#define MEMCG_BPF_CALM	       256  /* ungoverned cgroups that all remember; a power of two */
+#define MEMCG_BPF_ANCESTOR_CACHE_LARGE \
+	64 /* cgroups a CPU remembers for a program that asks often */
+#define MEMCG_BPF_ANCESTOR_CACHE_SMALL 16  /* for one that asks seldom; powers of two */
+#define MEMCG_BPF_NO_POLICY_CACHE      256 /* ungoverned cgroups that all remember; a power of two */
 
 /* What the shared maps of core.bpf.c hold. */
 struct memcg_bpf_binding {
-	__u32 slot;  /* index into every policy's params */
-	__u32 flags; /* MEMCG_BPF_BINDING_* */
-	__u64 place; /* address of its struct cgroup; 0: not known (docs/decisions/0011) */
+	__u32 slot;	  /* index into every policy's params */
+	__u32 flags;	  /* MEMCG_BPF_BINDING_* */
+	__u64 cgroup_ptr; /* address of its struct cgroup; 0: not known (docs/decisions/0011) */
 };
 #define MEMCG_BPF_BINDING_COUNT	 1 /* keep the subtree's counters */
 #define MEMCG_BPF_BINDING_DAEMON 2 /* no binding: registered for the next daemon's cgroup */
@@ -103,22 +104,23 @@ struct memcg_bpf_counters {
 };
 
 /* What every program may need at once. */
-struct memcg_bpf_world {
-	__u64 machine_pages; /* the machine's memory; written once by the loader */
+struct memcg_bpf_globals {
+	__u64 total_ram_pages; /* the machine's memory; written once by the loader */
 	__u64 generation; /* of the bindings: what was seen under another number counts no more */
-	__u32 announce;	  /* tell of every cgroup that appears, not only of registered ones */
+	__u32 report_all; /* tell of every cgroup that appears, not only of registered ones */
 	__u32 dropped;	  /* events that found the ring buffer full */
 	__u64 daemon;	  /* id of its cgroup: it needs memory to let others go */
 	__u64 zero;	  /* a number of which the verifier knows nothing */
-	__u32 actions_dropped; /* actions that found their ring buffer full */
-	__u32 page_shift;      /* log2 of a page's size; written once by the loader */
-	__u64 watch_protected; /* until then, memcg_suffering is kept */
-	__u64 watch_host;      /* until then, `host` is kept */
-	__u64 growth_bound;    /* pages beyond which the kernel refuses a request by itself */
-	__u32 growth_counter;  /* number of the object that counts growth; 0: core */
+	__u32 actions_dropped;	 /* actions that found their ring buffer full */
+	__u32 page_shift;	 /* log2 of a page's size; written once by the loader */
+	__u64 watch_protected;	 /* until then, memcg_protected_stalls is kept */
+	__u64 watch_host;	 /* until then, `host` is kept */
+	__u64 commit_limit;	 /* pages beyond which the kernel refuses a request by itself */
+	__u32 growth_counter_id; /* number of the object that counts growth; 0: core */
 	__u32 unused;
-	struct memcg_bpf_stalls host; /* tasks that reclaim for the whole machine */
-	__u64 calm[MEMCG_BPF_CALM];   /* cgroups that nothing governs; see walk.h */
+	struct memcg_bpf_stall_clock host; /* tasks that reclaim for the whole machine */
+	__u64 no_policy_cache[MEMCG_BPF_NO_POLICY_CACHE]; /* cgroups that nothing governs; see
+							     walk.h */
 };
 
 /* Shared with core.bpf.c: the loader puts core's maps in place of these by name. */
@@ -142,23 +144,23 @@ struct {
 					    binding */
 	__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);
 	__type(key, __u64);
-	__type(value, struct memcg_bpf_stalls);
+	__type(value, struct memcg_bpf_stall_clock);
 } memcg_stalls SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct memcg_bpf_started);
-} memcg_started SEC(".maps");
+	__type(value, struct memcg_bpf_task_state);
+} memcg_task_state SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* cgroup id → how it suffers; kept only while a policy
 						wants to know */
-	__uint(max_entries, MEMCG_BPF_SUFFERING_MAX);
+	__uint(max_entries, MEMCG_BPF_PROTECTED_STALLS_MAX);
 	__type(key, __u64);
-	__type(value, struct memcg_bpf_suffering);
-} memcg_suffering SEC(".maps");
+	__type(value, struct memcg_bpf_protected_stalls);
+} memcg_protected_stalls SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -167,20 +169,20 @@ struct {
 
 /* A variable, for its address is a constant in the program: no look-up. libbpf makes it the one
  * value of a map called as the section. */
-struct memcg_bpf_world memcg_world SEC(".data.memcg");
+struct memcg_bpf_globals memcg_globals SEC(".data.memcg");
 
 /* What is above a cgroup (walk.h), as a program last found it. */
-struct memcg_bpf_seen {
+struct memcg_bpf_ancestor_entry {
 	__u64 serial;
 	__u64 generation;
-	__u64 above;
+	__u64 ancestors;
 };
 
 /* Declares the policy's parameter map: slot → struct NAME_params. */
 #define MEMCG_BPF_POLICY(name)                                                       \
 	struct name##_slot {                                                         \
 		/* 0: this policy is not bound in this slot */                       \
-		__u64 in_force MEMCG_BPF_TAG("abi:" MEMCG_BPF_TEXT(MEMCG_BPF_ABI));  \
+		__u64 active MEMCG_BPF_TAG("abi:" MEMCG_BPF_TEXT(MEMCG_BPF_ABI));    \
 		struct name##_params params;                                         \
 	};                                                                           \
 	struct {                                                                     \
@@ -191,7 +193,7 @@ struct memcg_bpf_seen {
 	} params SEC(".maps");                                                       \
 	static const char memcg_bpf_name[MEMCG_BPF_NAME_MAX] SEC(".rodata") = #name; \
 	/* The loader's, another one for each object. */                             \
-	const volatile __u32 memcg_bpf_number SEC(".rodata.number") = 0;             \
+	const volatile __u32 memcg_bpf_object_id SEC(".rodata.id") = 0;              \
 	char LICENSE[] SEC("license") = "GPL"
 
 /*
@@ -214,13 +216,13 @@ struct memcg_bpf_seen {
 		bpf_map_lookup_elem(&state, &__cgroup);                           \
 	})
 
-#include "walk.h"
-#include "count.h"
+#include "internal/ancestors.h"
+#include "internal/counters.h"
 #include "context.h"
-#include "growth.h"
+#include "internal/growth.h"
 #include "ask.h"
-#include "hooks.h"
-#include "tick.h"
+#include "internal/hooks.h"
+#include "internal/timer.h"
 #include "window.h"
 
 #endif

@@ -15,10 +15,10 @@ struct memcg_bpf_window {
 /*
  * Looks at `number` at time `now`; returns its growth within the last `span`. What grew between two
  * looks counts for the time of the second: look often. The first look, and one that comes
- * later than `span` after the last, starts anew. Not for two CPUs at once: see memcg_bpf_claim().
+ * later than `span` after the last, starts anew. Not for two CPUs at once: see memcg_bpf_trylock().
  */
-static __always_inline __u64 memcg_bpf_grew(struct memcg_bpf_window *w, __u64 span, __u64 now,
-					    __u64 number)
+static __always_inline __u64 memcg_bpf_window_add(struct memcg_bpf_window *w, __u64 span, __u64 now,
+						  __u64 number)
 {
 	__u64 width = span / MEMCG_BPF_WINDOW_PARTS, turn, sum = 0;
 	bool anew;
@@ -46,12 +46,12 @@ static __always_inline __u64 memcg_bpf_grew(struct memcg_bpf_window *w, __u64 sp
 }
 
 /* Takes what one CPU alone may touch; false: another has it, and decides in our stead. */
-static __always_inline bool memcg_bpf_claim(__u64 *taken)
+static __always_inline bool memcg_bpf_trylock(__u64 *taken)
 {
 	return __sync_val_compare_and_swap(taken, 0, 1) == 0;
 }
 
-static __always_inline void memcg_bpf_release(__u64 *taken)
+static __always_inline void memcg_bpf_unlock(__u64 *taken)
 {
 	*(volatile __u64 *)taken = 0;
 }

@@ -41,49 +41,49 @@ MEMCG_BPF_POLICY(oom);
 
 struct oom_state {
 	struct memcg_bpf_window stalled;
-	__u64 deciding;
-	__u64 looked;
-	__u64 quiet; /* until then no kill: one has just been */
+	__u64 lock;
+	__u64 last_check;
+	__u64 cooldown_until; /* until then no kill: one has just been */
 };
 MEMCG_BPF_STATE(oom);
 
-#define OOM_LOOK 2000000ULL /* at stalls, look at most so often (2 ms) */
+#define OOM_CHECK_INTERVAL 2000000ULL /* at stalls, look at most so often (2 ms) */
 
-static __always_inline int oom_act(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
-				   struct oom_state *s, __u64 stalled)
+static __always_inline int oom_kill_victim(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+					   struct oom_state *s, __u64 stalled)
 {
 	__u64 usage = memcg_bpf_usage(ctx);
 	int verdict;
 
-	if (usage < memcg_bpf_size_now(ctx, p->usage))
+	if (usage < memcg_bpf_size_bytes(ctx, p->usage))
 		return MEMCG_BPF_OK;
 	verdict = memcg_bpf_ask(
-		ctx, MEMCG_BPF_KILL, p->grace, MEMCG_BPF_KILL_HOW(p->kill, p->select),
+		ctx, MEMCG_BPF_ACT_KILL, p->grace, MEMCG_BPF_KILL_HOW(p->kill, p->select),
 		"tasks waited for memory for {ns} of the last {ns} ({ppm} is allowed), "
 		"{bytes} in use",
 		stalled, p->for_, p->pressure, usage);
 	if (verdict == MEMCG_BPF_OVERRIDE) {
-		s->quiet = ctx->now + p->cooldown;
+		s->cooldown_until = ctx->now + p->cooldown;
 		s->stalled.width = 0; /* what was waited so far has had its answer */
 	}
 	return verdict;
 }
 
-static __always_inline int oom_look(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
-				    struct oom_state *s)
+static __always_inline int oom_check(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+				     struct oom_state *s)
 {
 	int verdict = MEMCG_BPF_OK;
 	__u64 stalled;
 
-	if (!memcg_bpf_claim(&s->deciding))
+	if (!memcg_bpf_trylock(&s->lock))
 		return MEMCG_BPF_OK;
-	s->looked = ctx->now;
-	stalled = memcg_bpf_grew(&s->stalled, p->for_, ctx->now, memcg_bpf_stalled(ctx));
+	s->last_check = ctx->now;
+	stalled = memcg_bpf_window_add(&s->stalled, p->for_, ctx->now, memcg_bpf_stalled(ctx));
 	if (stalled > p->for_)
 		stalled = p->for_;
-	if (stalled >= p->for_ / 1000 * p->pressure / 1000 && ctx->now >= s->quiet)
-		verdict = oom_act(ctx, p, s, stalled);
-	memcg_bpf_release(&s->deciding);
+	if (stalled >= p->for_ / 1000 * p->pressure / 1000 && ctx->now >= s->cooldown_until)
+		verdict = oom_kill_victim(ctx, p, s, stalled);
+	memcg_bpf_unlock(&s->lock);
 	return verdict;
 }
 
@@ -92,7 +92,8 @@ MEMCG_BPF_STALL(oom, ctx, p)
 {
 	struct oom_state *s = memcg_bpf_state(ctx);
 
-	return s && ctx->now - s->looked > OOM_LOOK ? oom_look(ctx, p, s) : MEMCG_BPF_OK;
+	return s && ctx->now - s->last_check > OOM_CHECK_INTERVAL ? oom_check(ctx, p, s)
+								  : MEMCG_BPF_OK;
 }
 
 /* For waits that do not end. */
@@ -100,7 +101,7 @@ MEMCG_BPF_TICK(oom, ctx, p, p->for_ / 8)
 {
 	struct oom_state *s = memcg_bpf_state(ctx);
 
-	return s ? oom_look(ctx, p, s) : MEMCG_BPF_OK;
+	return s ? oom_check(ctx, p, s) : MEMCG_BPF_OK;
 }
 
 /* The kernel was first. It kills one process; who said `group` does not want the rest to linger. */
@@ -111,12 +112,12 @@ MEMCG_BPF_OOM(oom, ctx, p)
 
 	if (!s)
 		return MEMCG_BPF_OK;
-	again = ctx->now < s->quiet;
-	s->quiet = ctx->now + p->cooldown;
+	again = ctx->now < s->cooldown_until;
+	s->cooldown_until = ctx->now + p->cooldown;
 	s->stalled.width = 0;
-	if (again || p->kill != OOM_KILL_GROUP || !ctx->own)
+	if (again || p->kill != OOM_KILL_GROUP || !ctx->at_own_limit)
 		return MEMCG_BPF_OK;
-	return memcg_bpf_ask(ctx, MEMCG_BPF_KILL, p->grace, MEMCG_BPF_KILL_HOW(p->kill, p->select),
-			     "the kernel found no memory for it, {bytes} in use",
-			     memcg_bpf_usage(ctx), 0, 0, 0);
+	return memcg_bpf_ask(
+		ctx, MEMCG_BPF_ACT_KILL, p->grace, MEMCG_BPF_KILL_HOW(p->kill, p->select),
+		"the kernel found no memory for it, {bytes} in use", memcg_bpf_usage(ctx), 0, 0, 0);
 }

@@ -6,11 +6,11 @@
 #include "memcg_bpf.h"
 
 enum puppet_verb {
-	PUPPET_HIGH = MEMCG_BPF_HIGH,
-	PUPPET_LOW = MEMCG_BPF_LOW,
-	PUPPET_RECLAIM = MEMCG_BPF_RECLAIM,
-	PUPPET_KILL = MEMCG_BPF_KILL,
-	PUPPET_FREEZE = MEMCG_BPF_FREEZE,
+	PUPPET_HIGH = MEMCG_BPF_ACT_HIGH,
+	PUPPET_LOW = MEMCG_BPF_ACT_LOW,
+	PUPPET_RECLAIM = MEMCG_BPF_ACT_RECLAIM,
+	PUPPET_KILL = MEMCG_BPF_ACT_KILL,
+	PUPPET_FREEZE = MEMCG_BPF_ACT_FREEZE,
 };
 
 #define PUPPET_PARAMS(name)                                                                       \
@@ -38,7 +38,7 @@ enum puppet_verb {
 		if (request < params->least)                                             \
 			return MEMCG_BPF_OK;                                             \
 		if (request == params->off)                                              \
-			value = MEMCG_BPF_LET_GO;                                        \
+			value = MEMCG_BPF_RELEASE;                                        \
 		return memcg_bpf_ask(ctx, params->verb, value, params->detail,           \
 				     "a request of {bytes} was seen", request, 0, 0, 0); \
 	}

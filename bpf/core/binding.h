@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Which cgroup is bound to which slot, and how the daemon changes that. */
-#ifndef MEMCG_BPF_CORE_BIND_H
-#define MEMCG_BPF_CORE_BIND_H
+#ifndef MEMCG_BPF_CORE_BINDING_H
+#define MEMCG_BPF_CORE_BINDING_H
 
 static const struct memcg_bpf_counters no_counters;
 
@@ -10,18 +10,18 @@ static const struct memcg_bpf_counters no_counters;
  * of the number's bits fit into a word of `calm`: when they begin anew, what they said before is
  * wiped.
  */
-static __noinline void changed(void)
+static __noinline void bump_generation(void)
 {
-	__u64 generation = __sync_fetch_and_add(&memcg_world.generation, 1) + 1;
+	__u64 generation = __sync_fetch_and_add(&memcg_globals.generation, 1) + 1;
 
-	if (!(generation & ((1ULL << MEMCG_BPF_CALM_GENERATION) - 1)))
-		for (int i = 0; i < MEMCG_BPF_CALM; i++)
-			*(volatile __u64 *)&memcg_world.calm[i] = 0;
+	if (!(generation & ((1ULL << MEMCG_BPF_NO_POLICY_GENERATION_BITS) - 1)))
+		for (int i = 0; i < MEMCG_BPF_NO_POLICY_CACHE; i++)
+			*(volatile __u64 *)&memcg_globals.no_policy_cache[i] = 0;
 }
 
 static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
 {
-	struct memcg_bpf_stalls stalls = {.born = bpf_ktime_get_ns()};
+	struct memcg_bpf_stall_clock stalls = {.created = bpf_ktime_get_ns()};
 	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
 	int err;
 
@@ -35,7 +35,7 @@ static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
 		bpf_map_delete_elem(&memcg_counters, &cgroup);
 		bpf_map_delete_elem(&memcg_stalls, &cgroup);
 	}
-	changed();
+	bump_generation();
 	return err;
 }
 
@@ -45,7 +45,7 @@ static int rebind(__u64 cgroup, struct memcg_bpf_binding *binding)
 	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
 
 	if (before)
-		binding->place = before->place;
+		binding->cgroup_ptr = before->cgroup_ptr;
 	return bind(cgroup, binding);
 }
 
@@ -55,7 +55,7 @@ static int unbind(__u64 cgroup)
 
 	bpf_map_delete_elem(&memcg_counters, &cgroup);
 	bpf_map_delete_elem(&memcg_stalls, &cgroup);
-	changed();
+	bump_generation();
 	return err;
 }
 
@@ -64,7 +64,7 @@ static int unbind(__u64 cgroup)
  * still exists: cgroup_rmdir may have deleted it meanwhile, and its memory may be another's.
  */
 SEC("?iter/cgroup")
-int place(struct bpf_iter__cgroup *ctx)
+int store_cgroup_ptr(struct bpf_iter__cgroup *ctx)
 {
 	struct memcg_bpf_binding binding, *bound;
 	struct cgroup *cgroup = ctx->cgroup;
@@ -77,18 +77,18 @@ int place(struct bpf_iter__cgroup *ctx)
 	if (!bound)
 		return 0;
 	binding = *bound;
-	binding.place = (__u64)cgroup;
+	binding.cgroup_ptr = (__u64)cgroup;
 	bpf_map_update_elem(&memcg_bindings, &id, &binding, BPF_EXIST);
 	return 0;
 }
 
 enum memcg_bpf_op {
-	MEMCG_BPF_UNBIND = 0,	/* value: cgroup id */
-	MEMCG_BPF_BIND = 1,	/* value: cgroup id */
-	MEMCG_BPF_ANNOUNCE = 2, /* value: 1 = tell of every new cgroup */
-	MEMCG_BPF_MACHINE = 3,	/* value: the machine's pages; slot: log2 of their size */
-	MEMCG_BPF_DAEMON = 4,	/* value: id of the daemon's cgroup */
-	MEMCG_BPF_GROWTH = 5,	/* value: growth_bound; slot: growth_counter */
+	MEMCG_BPF_OP_UNBIND = 0,     /* value: cgroup id */
+	MEMCG_BPF_OP_BIND = 1,	     /* value: cgroup id */
+	MEMCG_BPF_OP_REPORT_ALL = 2, /* value: 1 = tell of every new cgroup */
+	MEMCG_BPF_OP_MACHINE = 3,    /* value: the machine's pages; slot: log2 of their size */
+	MEMCG_BPF_OP_DAEMON = 4,     /* value: id of the daemon's cgroup */
+	MEMCG_BPF_OP_GROWTH = 5,     /* value: growth_bound; slot: growth_counter */
 };
 
 /*
@@ -109,25 +109,25 @@ int command(struct memcg_bpf_command *cmd)
 	struct memcg_bpf_binding binding = {.slot = cmd->slot, .flags = cmd->flags};
 
 	switch (cmd->op) {
-	case MEMCG_BPF_UNBIND:
+	case MEMCG_BPF_OP_UNBIND:
 		return unbind(cmd->value);
-	case MEMCG_BPF_BIND:
+	case MEMCG_BPF_OP_BIND:
 		return rebind(cmd->value, &binding);
-	case MEMCG_BPF_ANNOUNCE:
-		memcg_world.announce = cmd->value;
+	case MEMCG_BPF_OP_REPORT_ALL:
+		memcg_globals.report_all = cmd->value;
 		return 0;
-	case MEMCG_BPF_MACHINE:
-		memcg_world.machine_pages = cmd->value;
-		memcg_world.page_shift = cmd->slot;
-		memcg_world.host.born = bpf_ktime_get_ns();
+	case MEMCG_BPF_OP_MACHINE:
+		memcg_globals.total_ram_pages = cmd->value;
+		memcg_globals.page_shift = cmd->slot;
+		memcg_globals.host.created = bpf_ktime_get_ns();
 		return 0;
-	case MEMCG_BPF_DAEMON:
-		memcg_world.daemon = cmd->value;
+	case MEMCG_BPF_OP_DAEMON:
+		memcg_globals.daemon = cmd->value;
 		return 0;
-	case MEMCG_BPF_GROWTH:
+	case MEMCG_BPF_OP_GROWTH:
 		/* In this order: who is named finds its bound. */
-		memcg_world.growth_bound = cmd->value;
-		*(volatile __u32 *)&memcg_world.growth_counter = cmd->slot;
+		memcg_globals.commit_limit = cmd->value;
+		*(volatile __u32 *)&memcg_globals.growth_counter_id = cmd->slot;
 		return 0;
 	}
 	return -1;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Protected cgroups whose tasks wait, and whose limit they wait for (see throttle). */
-#ifndef MEMCG_BPF_CORE_SUFFER_H
-#define MEMCG_BPF_CORE_SUFFER_H
+#ifndef MEMCG_BPF_CORE_PROTECTED_STALL_H
+#define MEMCG_BPF_CORE_PROTECTED_STALL_H
 
-struct limited {
+struct limit_search {
 	struct cgroup_subsys_state *css;
 	__u64 by;
 };
 
-static long limited_at(__u64 i, struct limited *at)
+static long find_limiting_cgroup_step(__u64 i, struct limit_search *at)
 {
 	__u64 usage = MEMCG_BPF_READ(at->css, memory.usage.counter);
 	__u64 limit = MEMCG_BPF_READ(at->css, memory.max);
@@ -19,7 +19,7 @@ static long limited_at(__u64 i, struct limited *at)
 	if (high < limit)
 		limit = high;
 	if (usage >= limit - limit / 32) {
-		at->by = memcg_bpf_id(at->css);
+		at->by = memcg_bpf_css_id(at->css);
 		return 1;
 	}
 	if (!parent)
@@ -39,7 +39,7 @@ static __always_inline bool is_protected(struct cgroup_subsys_state *css)
 }
 
 /* Whose cgroup is it? */
-static __noinline bool is_roots(struct cgroup_subsys_state *css)
+static __noinline bool owned_by_root(struct cgroup_subsys_state *css)
 {
 	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
 	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
@@ -53,28 +53,28 @@ static __noinline bool is_roots(struct cgroup_subsys_state *css)
  * from its own up that stands at it, for the kernel asks that one first; 0: the machine's memory.
  * A user's own word protects only from whoever is below a limit that is the user's as well.
  */
-static __noinline bool suffers_now(struct task_struct *task, __u64 *limit)
+static __noinline bool is_stalled_protected(struct task_struct *task, __u64 *limit)
 {
 	struct cgroup_subsys_state *css = memcg_bpf_task_css(task);
-	struct limited at = {.css = css};
+	struct limit_search at = {.css = css};
 
 	if (!is_protected(css))
 		return false;
-	bpf_loop(MEMCG_BPF_SKIP_MAX, limited_at, &at, 0);
+	bpf_loop(MEMCG_BPF_SKIPPED_LEVELS_MAX, find_limiting_cgroup_step, &at, 0);
 	*limit = at.by;
-	return is_roots(css) || (at.by && !is_roots(at.css));
+	return owned_by_root(css) || (at.by && !owned_by_root(at.css));
 }
 
 /* A protected cgroup suffers, and whose limit for; see throttle. */
-static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
+static __noinline void account_stall(struct memcg_bpf_task_state *s, __u64 id, __u64 now)
 {
-	struct memcg_bpf_suffering fresh = {.begin = now}, *it;
+	struct memcg_bpf_protected_stalls fresh = {.begin = now}, *it;
 	__u64 from;
 
-	it = bpf_map_lookup_elem(&memcg_suffering, &id);
+	it = bpf_map_lookup_elem(&memcg_protected_stalls, &id);
 	if (!it) {
-		bpf_map_update_elem(&memcg_suffering, &id, &fresh, BPF_NOEXIST);
-		it = bpf_map_lookup_elem(&memcg_suffering, &id);
+		bpf_map_update_elem(&memcg_protected_stalls, &id, &fresh, BPF_NOEXIST);
+		it = bpf_map_lookup_elem(&memcg_protected_stalls, &id);
 		if (!it)
 			return;
 	}
@@ -84,8 +84,8 @@ static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
 		it->stall = 0;
 		it->begin = now;
 	}
-	if (now - it->begin >= MEMCG_BPF_SUFFERING_SPAN) {
-		it->before = now - it->begin < 2 * MEMCG_BPF_SUFFERING_SPAN ? it->stall : 0;
+	if (now - it->begin >= MEMCG_BPF_PROTECTED_STALLS_SPAN) {
+		it->before = now - it->begin < 2 * MEMCG_BPF_PROTECTED_STALLS_SPAN ? it->stall : 0;
 		it->stall = 0;
 		it->begin = now;
 	}
@@ -95,7 +95,7 @@ static __noinline void suffers(struct memcg_bpf_started *s, __u64 id, __u64 now)
 		memcg_bpf_add(&it->stall, now - from);
 	it->until = now;
 	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS; i++)
-		it->above[i] = i < s->governed ? s->cgroup[i] : 0;
+		it->ancestors[i] = i < s->bound ? s->cgroup[i] : 0;
 }
 
 #endif

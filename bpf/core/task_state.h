@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What is remembered of a task while it waits or reclaims. */
-#ifndef MEMCG_BPF_CORE_STARTED_H
-#define MEMCG_BPF_CORE_STARTED_H
+#ifndef MEMCG_BPF_CORE_TASK_STATE_H
+#define MEMCG_BPF_CORE_TASK_STATE_H
 
-static __always_inline struct memcg_bpf_started *started_of_current(void)
+static __always_inline struct memcg_bpf_task_state *task_state_create(void)
 {
-	return bpf_task_storage_get(&memcg_started, bpf_get_current_task_btf(), NULL,
+	return bpf_task_storage_get(&memcg_task_state, bpf_get_current_task_btf(), NULL,
 				    BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Counting for whoever governs a cgroup. Not for policies: for core and the hooks. */
-#ifndef MEMCG_BPF_COUNT_H
-#define MEMCG_BPF_COUNT_H
+#ifndef MEMCG_BPF_COUNTERS_H
+#define MEMCG_BPF_COUNTERS_H
 
 /* The counters of a governed cgroup, if it wants any. */
 static __always_inline struct memcg_bpf_counters *memcg_bpf_counters_of(struct cgroup *cgroup)
@@ -16,16 +16,16 @@ static __always_inline struct memcg_bpf_counters *memcg_bpf_counters_of(struct c
 
 /* Runs `body` with `c` set for each counted cgroup from `cgroup_` up, of which `above_` is known.
  */
-#define MEMCG_BPF_COUNT_ABOVE(cgroup_, above_, body)                                        \
+#define MEMCG_BPF_COUNT_ANCESTORS(cgroup_, above_, body)                                    \
 	do {                                                                                \
 		struct cgroup *__from = cgroup_;                                            \
 		struct cgroup_subsys_state *self;                                           \
-		__u64 __above = above_;                                                     \
-		if (__above & MEMCG_BPF_DEEP)                                               \
-			__from = memcg_bpf_climb(__from);                                   \
-		__above &= MEMCG_BPF_ABOVE;                                                 \
+		__u64 __ancestors = above_;                                                 \
+		if (__ancestors & MEMCG_BPF_ANC_SKIPPED)                                    \
+			__from = memcg_bpf_to_max_level(__from);                            \
+		__ancestors &= MEMCG_BPF_ANC_MASK;                                          \
 		self = __from ? &__from->self : NULL;                                       \
-		memcg_bpf_for_each_governed(self, __above, i)                               \
+		memcg_bpf_for_each_bound(self, __ancestors, i)                              \
 		{                                                                           \
 			struct memcg_bpf_counters *c = memcg_bpf_counters_of(self->cgroup); \
 			if (c)                                                              \
@@ -34,15 +34,16 @@ static __always_inline struct memcg_bpf_counters *memcg_bpf_counters_of(struct c
 	} while (0)
 
 /* The same for a cgroup of which nothing is known yet. `seen`: see walk.h. */
-#define MEMCG_BPF_COUNT(cgroup_, seen, body)                                              \
-	do {                                                                              \
-		struct cgroup *__own = cgroup_;                                           \
-		if (!memcg_bpf_calm(__own))                                               \
-			MEMCG_BPF_COUNT_ABOVE(__own, memcg_bpf_above(__own, seen), body); \
+#define MEMCG_BPF_COUNT(cgroup_, seen, body)                                                      \
+	do {                                                                                      \
+		struct cgroup *__own = cgroup_;                                                   \
+		if (!memcg_bpf_no_policy(__own))                                                  \
+			MEMCG_BPF_COUNT_ANCESTORS(__own, memcg_bpf_ancestors(__own, seen), body); \
 	} while (0)
 
 /* One request for address space. */
-static __always_inline void memcg_bpf_grown(struct memcg_bpf_counters *c, __u64 pages, bool refused)
+static __always_inline void memcg_bpf_count_request(struct memcg_bpf_counters *c, __u64 pages,
+						    bool refused)
 {
 	memcg_bpf_add(&c->growth_requests, 1);
 	memcg_bpf_add(&c->growth_pages, pages);
@@ -56,11 +57,11 @@ static __always_inline void memcg_bpf_grown(struct memcg_bpf_counters *c, __u64 
  * (docs/decisions/0015). What the kernel refuses after it is foreseen.
  */
 static __noinline __attribute__((unused)) void
-memcg_bpf_count_growth(struct cgroup *cgroup, __u64 above, __u64 pages, bool refused)
+memcg_bpf_count_growth(struct cgroup *cgroup, __u64 ancestors, __u64 pages, bool refused)
 {
-	if (pages > memcg_world.growth_bound)
+	if (pages > memcg_globals.commit_limit)
 		refused = true;
-	MEMCG_BPF_COUNT_ABOVE(cgroup, above, memcg_bpf_grown(c, pages, refused));
+	MEMCG_BPF_COUNT_ANCESTORS(cgroup, ancestors, memcg_bpf_count_request(c, pages, refused));
 }
 
 #endif

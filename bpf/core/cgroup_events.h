@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Cgroups that appear and go away: what was prepared for them is in force before any task is in
  * them. */
-#ifndef MEMCG_BPF_CORE_LIFE_H
-#define MEMCG_BPF_CORE_LIFE_H
+#ifndef MEMCG_BPF_CORE_CGROUP_EVENTS_H
+#define MEMCG_BPF_CORE_CGROUP_EVENTS_H
 
-#include "bind.h"
+#include "binding.h"
 
 /* A binding prepared for a cgroup that does not exist yet, by the path it will have. */
 struct memcg_bpf_path {
@@ -18,7 +18,7 @@ struct {
 	__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);
 	__type(key, struct memcg_bpf_path);
 	__type(value, struct memcg_bpf_binding);
-} memcg_prepared SEC(".maps");
+} memcg_registered SEC(".maps");
 
 enum memcg_bpf_event_kind {
 	MEMCG_BPF_CREATED =
@@ -48,12 +48,12 @@ struct {
 	__type(value, struct memcg_bpf_path);
 } scratch SEC(".maps");
 
-static void tell(__u32 kind, __u32 bound, __u64 cgroup, const char *path)
+static void emit_event(__u32 kind, __u32 bound, __u64 cgroup, const char *path)
 {
 	struct memcg_bpf_event *event = bpf_ringbuf_reserve(&memcg_events, sizeof(*event), 0);
 
 	if (!event) {
-		__sync_fetch_and_add(&memcg_world.dropped, 1);
+		__sync_fetch_and_add(&memcg_globals.dropped, 1);
 		return;
 	}
 	event->kind = kind;
@@ -70,7 +70,7 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 {
 	__u32 zero = 0;
 	struct memcg_bpf_path *key = bpf_map_lookup_elem(&scratch, &zero);
-	struct memcg_bpf_binding *prepared, binding;
+	struct memcg_bpf_binding *registered, binding;
 	__u64 id = cgroup->kn->id;
 
 	/* A v1 hierarchy beside ours (net_cls) has paths and ids of its own. */
@@ -80,18 +80,18 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	/* A longer path is cut and so never equals a prepared one, which ends in a zero byte before
 	 * the end. */
 	bpf_probe_read_kernel_str(key->text, sizeof(key->text), path);
-	prepared = bpf_map_lookup_elem(&memcg_prepared, key);
-	if (prepared && prepared->flags & MEMCG_BPF_BINDING_DAEMON) {
-		memcg_world.daemon = id;
+	registered = bpf_map_lookup_elem(&memcg_registered, key);
+	if (registered && registered->flags & MEMCG_BPF_BINDING_DAEMON) {
+		memcg_globals.daemon = id;
 		return 0;
 	}
-	if (prepared) {
-		binding = *prepared;
-		binding.place = (__u64)cgroup;
+	if (registered) {
+		binding = *registered;
+		binding.cgroup_ptr = (__u64)cgroup;
 		bind(id, &binding);
 	}
-	if (prepared || memcg_world.announce)
-		tell(MEMCG_BPF_CREATED, !!prepared, id, path);
+	if (registered || memcg_globals.report_all)
+		emit_event(MEMCG_BPF_CREATED, !!registered, id, path);
 	return 0;
 }
 
@@ -103,7 +103,7 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 	if (cgroup->root->hierarchy_id || !bpf_map_lookup_elem(&memcg_bindings, &id))
 		return 0;
 	unbind(id);
-	tell(MEMCG_BPF_REMOVED, 0, id, path);
+	emit_event(MEMCG_BPF_REMOVED, 0, id, path);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* From a task or a memcg up through the cgroups above it: who governs here? Not for policies: for
  * the hooks. */
-#ifndef MEMCG_BPF_WALK_H
-#define MEMCG_BPF_WALK_H
+#ifndef MEMCG_BPF_ANCESTORS_H
+#define MEMCG_BPF_ANCESTORS_H
 
 /* Since 6.2; before, fields are read through bpf_probe_read_kernel(). */
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
@@ -25,7 +25,7 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #if defined(__TARGET_ARCH_x86)
 #define MEMCG_BPF_PAGE_SHIFT 12
 #else /* arm64 is built for pages of 4, 16 or 64 KiB */
-#define MEMCG_BPF_PAGE_SHIFT memcg_world.page_shift
+#define MEMCG_BPF_PAGE_SHIFT memcg_globals.page_shift
 #endif
 
 /* The nearest cgroup with a memory controller: who pays. Never NULL under cgroup v2. */
@@ -46,7 +46,7 @@ static __always_inline struct cgroup_subsys_state *memcg_bpf_css(struct cgroup *
 }
 
 /* Of a cgroup of which only the memory controller's side is at hand. */
-static __always_inline __u64 memcg_bpf_id(struct cgroup_subsys_state *css)
+static __always_inline __u64 memcg_bpf_css_id(struct cgroup_subsys_state *css)
 {
 	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
 	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
@@ -54,22 +54,22 @@ static __always_inline __u64 memcg_bpf_id(struct cgroup_subsys_state *css)
 	return MEMCG_BPF_FIELD(struct kernfs_node, node, id);
 }
 
-static __always_inline struct cgroup *memcg_bpf_parent(struct cgroup *cgroup)
+static __always_inline struct cgroup *memcg_bpf_cgroup_parent(struct cgroup *cgroup)
 {
 	struct cgroup_subsys_state *parent = cgroup->self.parent;
 
 	return parent ? parent->cgroup : NULL;
 }
 
-#define MEMCG_BPF_SKIP_MAX 1024 /* levels below MEMCG_BPF_MAX_LEVEL that we climb */
+#define MEMCG_BPF_SKIPPED_LEVELS_MAX 1024 /* levels below MEMCG_BPF_MAX_LEVEL that we climb */
 
-struct memcg_bpf_climber {
+struct memcg_bpf_to_max_level_iter {
 	struct cgroup *cgroup;
 };
 
-static long memcg_bpf_climb_on(__u64 i, struct memcg_bpf_climber *at)
+static long memcg_bpf_to_max_level_step(__u64 i, struct memcg_bpf_to_max_level_iter *at)
 {
-	struct cgroup *parent = memcg_bpf_parent(at->cgroup);
+	struct cgroup *parent = memcg_bpf_cgroup_parent(at->cgroup);
 
 	if (!parent) /* never, for the root is not deep; and for the verifier no pointer */
 		return 1;
@@ -83,75 +83,79 @@ static long memcg_bpf_climb_on(__u64 i, struct memcg_bpf_climber *at)
  * for) is for the caller to treat as hostile. By bpf_loop(), of which the verifier looks at one
  * step; out of line, for nearly nobody nests as deep.
  */
-static __noinline struct cgroup *memcg_bpf_climb(struct cgroup *cgroup)
+static __noinline struct cgroup *memcg_bpf_to_max_level(struct cgroup *cgroup)
 {
-	struct memcg_bpf_climber at = {.cgroup = cgroup};
+	struct memcg_bpf_to_max_level_iter at = {.cgroup = cgroup};
 
-	bpf_loop(MEMCG_BPF_SKIP_MAX, memcg_bpf_climb_on, &at, 0);
+	bpf_loop(MEMCG_BPF_SKIPPED_LEVELS_MAX, memcg_bpf_to_max_level_step, &at, 0);
 	cgroup = at.cgroup;
 	return cgroup->level <= MEMCG_BPF_MAX_LEVEL ? cgroup : NULL;
 }
 
-/* Visits a cgroup and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_climb().
+/* Visits a cgroup and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after
+ * memcg_bpf_to_max_level().
  */
-#define memcg_bpf_for_each_up(cgroup, i)                      \
+#define memcg_bpf_for_each_ancestor(cgroup, i)                \
 	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (cgroup); \
-	     i++, (cgroup) = memcg_bpf_parent(cgroup))
+	     i++, (cgroup) = memcg_bpf_cgroup_parent(cgroup))
 
 /*
  * Visits those whose bit is set in `above`, the nearest first. `self` is a cgroup's own state, from
  * which one load leads to the next; self->cgroup is the cgroup.
  */
-#define memcg_bpf_for_each_governed(self, above, i)                        \
-	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (above) && (self);     \
-	     i++, (above) >>= 1, (self) = (above) ? (self)->parent : NULL) \
-		if (!((above)&1))                                          \
-			continue;                                          \
+#define memcg_bpf_for_each_bound(self, ancestors, i)                               \
+	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (ancestors) && (self);         \
+	     i++, (ancestors) >>= 1, (self) = (ancestors) ? (self)->parent : NULL) \
+		if (!((ancestors)&1))                                              \
+			continue;                                                  \
 		else
 
 /* What is above a cgroup, in one number, so that it is read and written whole. 0: nothing governs
  * it. */
-#define MEMCG_BPF_ABOVE	     ((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1) /* bit n: the nth cgroup up */
-#define MEMCG_BPF_SLOT_SHIFT 40 /* from here the slot of the nearest */
+#define MEMCG_BPF_ANC_MASK                                                    \
+	((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1) /* bit n: the nth cgroup up \
+						   */
+#define MEMCG_BPF_SLOT_SHIFT 40			  /* from here the slot of the nearest */
 #define MEMCG_BPF_SLOT_MASK  (MEMCG_BPF_MAX_BINDINGS - 1)
 #define MEMCG_BPF_NO_SLOT    (~0U)
-#define MEMCG_BPF_DEEP	     (1ULL << 62) /* bits count from memcg_bpf_climb(), not from the cgroup */
-#define MEMCG_BPF_TOO_DEEP   (1ULL << 63) /* nested deeper than anybody has use for */
+#define MEMCG_BPF_ANC_SKIPPED \
+	(1ULL << 62) /* bits count from memcg_bpf_to_max_level(), not from the cgroup */
+#define MEMCG_BPF_ANC_TOO_DEEP (1ULL << 63) /* nested deeper than anybody has use for */
 
 /*
  * Asks the map of bindings for every cgroup from here up. The verifier must not follow which bits
  * are set: it would take every combination for a state of its own.
  */
-static __always_inline __u64 memcg_bpf_look(struct cgroup *cgroup)
+static __always_inline __u64 memcg_bpf_find_ancestors(struct cgroup *cgroup)
 {
-	volatile __u64 *zero = &memcg_world.zero;
-	__u64 above = *zero;
+	volatile __u64 *zero = &memcg_globals.zero;
+	__u64 ancestors = *zero;
 
 	if (cgroup->level > MEMCG_BPF_MAX_LEVEL) {
-		cgroup = memcg_bpf_climb(cgroup);
+		cgroup = memcg_bpf_to_max_level(cgroup);
 		if (!cgroup)
-			return MEMCG_BPF_TOO_DEEP;
-		above = MEMCG_BPF_DEEP ^ *zero;
+			return MEMCG_BPF_ANC_TOO_DEEP;
+		ancestors = MEMCG_BPF_ANC_SKIPPED ^ *zero;
 	}
-	memcg_bpf_for_each_up(cgroup, i)
+	memcg_bpf_for_each_ancestor(cgroup, i)
 	{
 		__u64 id = cgroup->kn->id;
 		struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 
 		if (!binding)
 			continue;
-		if (!(above & MEMCG_BPF_ABOVE))
-			above |= (__u64)(binding->slot & MEMCG_BPF_SLOT_MASK)
-				 << MEMCG_BPF_SLOT_SHIFT;
-		above = (above | 1ULL << i) ^ *zero;
+		if (!(ancestors & MEMCG_BPF_ANC_MASK))
+			ancestors |= (__u64)(binding->slot & MEMCG_BPF_SLOT_MASK)
+				     << MEMCG_BPF_SLOT_SHIFT;
+		ancestors = (ancestors | 1ULL << i) ^ *zero;
 	}
-	return above & MEMCG_BPF_ABOVE ? above : 0;
+	return ancestors & MEMCG_BPF_ANC_MASK ? ancestors : 0;
 }
 
 /* The bindings' number now. What was found out under another number counts no more. */
 static __always_inline __u64 memcg_bpf_generation(void)
 {
-	return *(volatile __u64 *)&memcg_world.generation;
+	return *(volatile __u64 *)&memcg_globals.generation;
 }
 
 /*
@@ -160,82 +164,84 @@ static __always_inline __u64 memcg_bpf_generation(void)
  * that is never used twice, 24 of the generation (see changed() in core/bind.h for what happens
  * when they are used up).
  */
-#define MEMCG_BPF_CALM_GENERATION 24
+#define MEMCG_BPF_NO_POLICY_GENERATION_BITS 24
 
-static __always_inline __u64 memcg_bpf_calm_word(__u64 serial, __u64 generation)
+static __always_inline __u64 memcg_bpf_no_policy_word(__u64 serial, __u64 generation)
 {
-	return serial << MEMCG_BPF_CALM_GENERATION |
-	       (generation & ((1ULL << MEMCG_BPF_CALM_GENERATION) - 1));
+	return serial << MEMCG_BPF_NO_POLICY_GENERATION_BITS |
+	       (generation & ((1ULL << MEMCG_BPF_NO_POLICY_GENERATION_BITS) - 1));
 }
 
-static __always_inline volatile __u64 *memcg_bpf_calm_place(__u64 serial)
+static __always_inline volatile __u64 *memcg_bpf_no_policy_entry(__u64 serial)
 {
-	return &memcg_world.calm[serial & (MEMCG_BPF_CALM - 1)];
+	return &memcg_globals.no_policy_cache[serial & (MEMCG_BPF_NO_POLICY_CACHE - 1)];
 }
 
-static __always_inline bool memcg_bpf_calm(struct cgroup *cgroup)
+static __always_inline bool memcg_bpf_no_policy(struct cgroup *cgroup)
 {
 	__u64 serial = cgroup->self.serial_nr;
 
-	return *memcg_bpf_calm_place(serial) == memcg_bpf_calm_word(serial, memcg_bpf_generation());
+	return *memcg_bpf_no_policy_entry(serial) ==
+	       memcg_bpf_no_policy_word(serial, memcg_bpf_generation());
 }
 
 /* Out of line, to leave the registers to those who know already. */
-static __noinline __u64 memcg_bpf_learn(struct cgroup *cgroup, __u64 generation, void *seen,
-					__u32 places)
+static __noinline __u64 memcg_bpf_ancestors_fill(struct cgroup *cgroup, __u64 generation,
+						 void *cache, __u32 size)
 {
-	__u64 serial = cgroup->self.serial_nr, above = memcg_bpf_look(cgroup);
-	__u32 place = serial & (places - 1);
-	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(seen, &place);
+	__u64 serial = cgroup->self.serial_nr, ancestors = memcg_bpf_find_ancestors(cgroup);
+	__u32 index = serial & (size - 1);
+	volatile struct memcg_bpf_ancestor_entry *entry = bpf_map_lookup_elem(cache, &index);
 
-	if (!above) {
-		*memcg_bpf_calm_place(serial) = memcg_bpf_calm_word(serial, generation);
+	if (!ancestors) {
+		*memcg_bpf_no_policy_entry(serial) = memcg_bpf_no_policy_word(serial, generation);
 		return 0;
 	}
-	if (known) {
-		known->serial = 0;
-		known->above = above;
-		known->generation = generation;
-		known->serial = serial;
+	if (entry) {
+		entry->serial = 0;
+		entry->ancestors = ancestors;
+		entry->generation = generation;
+		entry->serial = serial;
 	}
-	return above;
+	return ancestors;
 }
 
 /*
  * Which cgroups from here up are governed. Nearly always nothing has changed since this CPU last
- * asked for the same cgroup: ancestry never changes, and bindings are counted. `seen` is the asking
- * program's own: the kernel never runs a program on a CPU on which it is running already, so no
- * entry is half one cgroup's and half another's.
+ * asked for the same cgroup: ancestry never changes, and bindings are counted. `cache` is the
+ * asking program's own: the kernel never runs a program on a CPU on which it is running already, so
+ * no entry is half one cgroup's and half another's.
  */
-static __always_inline __u64 memcg_bpf_recall(struct cgroup *cgroup, void *seen, __u32 places)
+static __always_inline __u64 memcg_bpf_ancestors_cached(struct cgroup *cgroup, void *cache,
+							__u32 size)
 {
 	__u64 serial = cgroup->self.serial_nr, generation = memcg_bpf_generation();
-	__u32 place = serial & (places - 1);
-	volatile struct memcg_bpf_seen *known = bpf_map_lookup_elem(seen, &place);
+	__u32 index = serial & (size - 1);
+	volatile struct memcg_bpf_ancestor_entry *entry = bpf_map_lookup_elem(cache, &index);
 
-	if (known) {
-		__u64 above = known->above;
+	if (entry) {
+		__u64 ancestors = entry->ancestors;
 
-		if (known->serial == serial && known->generation == generation)
-			return above;
+		if (entry->serial == serial && entry->generation == generation)
+			return ancestors;
 	}
-	return memcg_bpf_learn(cgroup, generation, seen, places);
+	return memcg_bpf_ancestors_fill(cgroup, generation, cache, size);
 }
 
-/* The last answers of one program, on each CPU. `places`: a power of two. */
-#define MEMCG_BPF_REMEMBER(name, places)                 \
-	struct {                                         \
-		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
-		__uint(max_entries, places);             \
-		__type(key, __u32);                      \
-		__type(value, struct memcg_bpf_seen);    \
+/* The last answers of one program, on each CPU. `size`: a power of two. */
+#define MEMCG_BPF_ANCESTOR_CACHE(name, size)                    \
+	struct {                                                \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);        \
+		__uint(max_entries, size);                      \
+		__type(key, __u32);                             \
+		__type(value, struct memcg_bpf_ancestor_entry); \
 	} name SEC(".maps")
 
-#define memcg_bpf_above(cgroup, seen) \
-	memcg_bpf_recall(cgroup, seen, sizeof(*(seen)->max_entries) / sizeof(int))
+#define memcg_bpf_ancestors(cgroup, cache) \
+	memcg_bpf_ancestors_cached(cgroup, cache, sizeof(*(cache)->max_entries) / sizeof(int))
 
 /* The slot of a governed cgroup; false when it has been unbound meanwhile. */
-static __always_inline bool memcg_bpf_slot(struct cgroup *cgroup, __u32 *slot)
+static __always_inline bool memcg_bpf_binding_slot(struct cgroup *cgroup, __u32 *slot)
 {
 	__u64 id = cgroup->kn->id;
 	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);

@@ -26,54 +26,54 @@
  * The policy's function is verified by itself, as a global function: the walk to the governed
  * cgroups does not multiply its states. So it knows kernel objects by their address only.
  */
-#define MEMCG_BPF_ASKED(policy, hook, ctx, p)                                                 \
+#define MEMCG_BPF_DEFINE_HOOK(policy, hook, ctx, p)                                           \
 	static __always_inline int policy##_##hook(struct memcg_bpf_ctx *ctx,                 \
 						   const struct policy##_params *p);          \
-	__noinline int policy##_##hook##_at(struct memcg_bpf_at *at,                          \
-					    const struct policy##_params *params)             \
+	__noinline int policy##_##hook##_call(struct memcg_bpf_call *call,                    \
+					      const struct policy##_params *params)           \
 	{                                                                                     \
-		return at && params ? policy##_##hook(&at->ctx, params) : MEMCG_BPF_OK;       \
+		return call && params ? policy##_##hook(&call->ctx, params) : MEMCG_BPF_OK;   \
 	}                                                                                     \
-	static __noinline int policy##_##hook##_up(struct cgroup *cgroup, __u64 above,        \
-						   const struct memcg_bpf_ctx *event)         \
+	static __noinline int policy##_##hook##_walk(struct cgroup *cgroup, __u64 ancestors,  \
+						     const struct memcg_bpf_ctx *event)       \
 	{                                                                                     \
-		struct memcg_bpf_at at = {.ctx = *event};                                     \
+		struct memcg_bpf_call call = {.ctx = *event};                                 \
 		struct cgroup_subsys_state *self;                                             \
-		bool own = !(above & MEMCG_BPF_DEEP);                                         \
+		bool own = !(ancestors & MEMCG_BPF_ANC_SKIPPED);                              \
                                                                                               \
-		at.ctx.now = bpf_ktime_get_ns();                                              \
-		if (above & MEMCG_BPF_DEEP)                                                   \
-			cgroup = memcg_bpf_climb(cgroup);                                     \
-		above &= MEMCG_BPF_ABOVE;                                                     \
+		call.ctx.now = bpf_ktime_get_ns();                                            \
+		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                        \
+			cgroup = memcg_bpf_to_max_level(cgroup);                              \
+		ancestors &= MEMCG_BPF_ANC_MASK;                                              \
 		self = cgroup ? &cgroup->self : NULL;                                         \
-		memcg_bpf_for_each_governed(self, above, i)                                   \
+		memcg_bpf_for_each_bound(self, ancestors, i)                                  \
 		{                                                                             \
 			struct policy##_slot *slot;                                           \
 			__u32 number;                                                         \
                                                                                               \
-			if (!memcg_bpf_slot(self->cgroup, &number))                           \
+			if (!memcg_bpf_binding_slot(self->cgroup, &number))                   \
 				continue;                                                     \
 			slot = bpf_map_lookup_elem(&params, &number);                         \
-			at.css = memcg_bpf_css(self->cgroup);                                 \
-			if (!slot || !slot->in_force || !at.css)                              \
+			call.css = memcg_bpf_css(self->cgroup);                               \
+			if (!slot || !slot->active || !call.css)                              \
 				continue;                                                     \
-			at.ctx.cgroup = self->cgroup->kn->id;                                 \
-			at.ctx.own = own && !i;                                               \
-			at.mode = slot->params.mode;                                          \
-			policy##_##hook##_at(&at, &slot->params);                             \
+			call.ctx.cgroup = self->cgroup->kn->id;                               \
+			call.ctx.at_own_limit = own && !i;                                    \
+			call.mode = slot->params.mode;                                        \
+			policy##_##hook##_call(&call, &slot->params);                         \
 		}                                                                             \
 		return 0;                                                                     \
 	}                                                                                     \
-	MEMCG_BPF_REMEMBER(seen_##hook, MEMCG_BPF_SEEN_FEW);                                  \
-	static __always_inline int policy##_##hook##_asked(struct cgroup *cgroup,             \
+	MEMCG_BPF_ANCESTOR_CACHE(ancestors_##hook, MEMCG_BPF_ANCESTOR_CACHE_SMALL);           \
+	static __always_inline int policy##_##hook##_entry(struct cgroup *cgroup,             \
 							   const struct memcg_bpf_ctx *event) \
 	{                                                                                     \
-		__u64 above;                                                                  \
+		__u64 ancestors;                                                              \
                                                                                               \
-		if (memcg_bpf_calm(cgroup))                                                   \
+		if (memcg_bpf_no_policy(cgroup))                                              \
 			return 0;                                                             \
-		above = memcg_bpf_above(cgroup, &seen_##hook);                                \
-		return policy##_##hook##_up(cgroup, above, event);                            \
+		ancestors = memcg_bpf_ancestors(cgroup, &ancestors_##hook);                   \
+		return policy##_##hook##_walk(cgroup, ancestors, event);                      \
 	}
 
 #define MEMCG_BPF_BODY(policy, hook, ctx, p)                                  \
@@ -86,9 +86,9 @@ static __always_inline struct cgroup *memcg_bpf_current(void)
 }
 
 /* What core knows of the current task; NULL when it knows nothing. */
-static __always_inline struct memcg_bpf_started *memcg_bpf_started(void)
+static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
 {
-	return bpf_task_storage_get(&memcg_started, bpf_get_current_task_btf(), NULL, 0);
+	return bpf_task_storage_get(&memcg_task_state, bpf_get_current_task_btf(), NULL, 0);
 }
 
 /*
@@ -97,17 +97,17 @@ static __always_inline struct memcg_bpf_started *memcg_bpf_started(void)
  * behalf of others are rare.
  */
 #define MEMCG_BPF_CHARGE(policy, ctx, p)                                                          \
-	MEMCG_BPF_ASKED(policy, charge, ctx, p)                                                   \
+	MEMCG_BPF_DEFINE_HOOK(policy, charge, ctx, p)                                             \
 	SEC("?fentry/page_counter_try_charge")                                                    \
 	int BPF_PROG(charge__0, struct page_counter *counter, unsigned long pages)                \
 	{                                                                                         \
 		struct cgroup_subsys_state *css = memcg_bpf_task_css(bpf_get_current_task_btf()); \
-		struct memcg_bpf_ctx event = {.request = pages << MEMCG_BPF_PAGE_SHIFT};          \
+		struct memcg_bpf_ctx event = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT};            \
                                                                                                   \
 		if ((__u64)counter !=                                                             \
 		    (__u64)css + bpf_core_field_offset(struct mem_cgroup, memory))                \
 			return 0;                                                                 \
-		return policy##_charge_asked(css->cgroup, &event);                                \
+		return policy##_charge_entry(css->cgroup, &event);                                \
 	}                                                                                         \
 	MEMCG_BPF_BODY(policy, charge, ctx, p)
 
@@ -122,73 +122,73 @@ static __always_inline struct memcg_bpf_started *memcg_bpf_started(void)
                                                                                  \
 		if (!pages)                                                      \
 			return 0;                                                \
-		event.request = (__u64)pages << MEMCG_BPF_PAGE_SHIFT;            \
-		return policy##_high_asked(memcg_bpf_task_cgroup(task), &event); \
+		event.bytes = (__u64)pages << MEMCG_BPF_PAGE_SHIFT;              \
+		return policy##_high_entry(memcg_bpf_task_cgroup(task), &event); \
 	}
 
 #define MEMCG_BPF_HIGH(policy, ctx, p)                                     \
-	MEMCG_BPF_ASKED(policy, high, ctx, p)                              \
+	MEMCG_BPF_DEFINE_HOOK(policy, high, ctx, p)                        \
 	MEMCG_BPF_HIGH_CANDIDATE(policy, 0, __mem_cgroup_handle_over_high) \
 	MEMCG_BPF_HIGH_CANDIDATE(policy, 1, mem_cgroup_handle_over_high)   \
 	MEMCG_BPF_BODY(policy, high, ctx, p)
 
 /* The number of arguments grew with 6.12, so the result is asked for instead of counted off. */
 #define MEMCG_BPF_RECLAIM(policy, ctx, p)                                                         \
-	MEMCG_BPF_ASKED(policy, reclaim, ctx, p)                                                  \
+	MEMCG_BPF_DEFINE_HOOK(policy, reclaim, ctx, p)                                            \
 	SEC("?fexit/try_to_free_mem_cgroup_pages")                                                \
 	int BPF_PROG(reclaim__0, struct mem_cgroup *memcg, unsigned long pages, unsigned int gfp) \
 	{                                                                                         \
-		struct memcg_bpf_started *s = memcg_bpf_started();                                \
+		struct memcg_bpf_task_state *s = memcg_bpf_task_state();                          \
 		struct memcg_bpf_ctx event = {                                                    \
-			.request = pages << MEMCG_BPF_PAGE_SHIFT,                                 \
+			.bytes = pages << MEMCG_BPF_PAGE_SHIFT,                                   \
 			.gfp = gfp,                                                               \
-			.took = s ? s->reclaim_took : 0,                                          \
+			.duration_ns = s ? s->reclaim_ns : 0,                                     \
 		};                                                                                \
                                                                                                   \
-		bpf_get_func_ret((void *)___ctx, &event.got);                                     \
-		event.got <<= MEMCG_BPF_PAGE_SHIFT;                                               \
-		return policy##_reclaim_asked(memcg->css.cgroup, &event);                         \
+		bpf_get_func_ret((void *)___ctx, &event.reclaimed);                               \
+		event.reclaimed <<= MEMCG_BPF_PAGE_SHIFT;                                         \
+		return policy##_reclaim_entry(memcg->css.cgroup, &event);                         \
 	}                                                                                         \
 	MEMCG_BPF_BODY(policy, reclaim, ctx, p)
 
 #define MEMCG_BPF_REFAULT(policy, ctx, p)                                   \
-	MEMCG_BPF_ASKED(policy, refault, ctx, p)                            \
+	MEMCG_BPF_DEFINE_HOOK(policy, refault, ctx, p)                      \
 	SEC("?fentry/workingset_refault")                                   \
 	int BPF_PROG(refault__0, struct folio *folio, void *shadow)         \
 	{                                                                   \
 		struct memcg_bpf_ctx event = {};                            \
                                                                             \
-		return policy##_refault_asked(memcg_bpf_current(), &event); \
+		return policy##_refault_entry(memcg_bpf_current(), &event); \
 	}                                                                   \
 	MEMCG_BPF_BODY(policy, refault, ctx, p)
 
 /* At the end of the outermost stall, after core's program (fentry) has seen it. */
 #define MEMCG_BPF_STALL(policy, ctx, p)                                   \
-	MEMCG_BPF_ASKED(policy, stall, ctx, p)                            \
+	MEMCG_BPF_DEFINE_HOOK(policy, stall, ctx, p)                      \
 	SEC("?fexit/psi_memstall_leave")                                  \
 	int BPF_PROG(stall__0, unsigned long *flags)                      \
 	{                                                                 \
-		struct memcg_bpf_started *s;                              \
+		struct memcg_bpf_task_state *s;                           \
 		struct memcg_bpf_ctx event = {};                          \
                                                                           \
-		if (memcg_bpf_calm(memcg_bpf_current()))                  \
+		if (memcg_bpf_no_policy(memcg_bpf_current()))             \
 			return 0;                                         \
-		s = memcg_bpf_started();                                  \
-		if (!s || s->stall || !s->stall_took)                     \
+		s = memcg_bpf_task_state();                               \
+		if (!s || s->stall || !s->stall_ns)                       \
 			return 0;                                         \
-		event.took = s->stall_took;                               \
-		return policy##_stall_asked(memcg_bpf_current(), &event); \
+		event.duration_ns = s->stall_ns;                          \
+		return policy##_stall_entry(memcg_bpf_current(), &event); \
 	}                                                                 \
 	MEMCG_BPF_BODY(policy, stall, ctx, p)
 
 #define MEMCG_BPF_OOM(policy, ctx, p)                                    \
-	MEMCG_BPF_ASKED(policy, oom, ctx, p)                             \
+	MEMCG_BPF_DEFINE_HOOK(policy, oom, ctx, p)                       \
 	SEC("?fentry/mem_cgroup_out_of_memory")                          \
 	int BPF_PROG(oom__0, struct mem_cgroup *memcg, unsigned int gfp) \
 	{                                                                \
 		struct memcg_bpf_ctx event = {.gfp = gfp};               \
                                                                          \
-		return policy##_oom_asked(memcg->css.cgroup, &event);    \
+		return policy##_oom_entry(memcg->css.cgroup, &event);    \
 	}                                                                \
 	MEMCG_BPF_BODY(policy, oom, ctx, p)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Has the cgroup something to run? The kernel knows it for PSI, on each CPU. */
-#ifndef MEMCG_BPF_RUNNING_H
-#define MEMCG_BPF_RUNNING_H
+#ifndef MEMCG_BPF_RUNNABLE_H
+#define MEMCG_BPF_RUNNABLE_H
 
 #define MEMCG_BPF_CPUS_MAX 8192
 
@@ -9,12 +9,12 @@
 /* Each CPU's own offset of what every CPU has one of. */
 extern const unsigned long this_cpu_off __ksym __weak;
 
-struct memcg_bpf_tally {
+struct memcg_bpf_cpu_scan {
 	__u64 tasks; /* address of the first CPU's counts, less its offset */
 	__u64 runnable;
 };
 
-static long memcg_bpf_tally(__u32 cpu, struct memcg_bpf_tally *tally)
+static long memcg_bpf_cpu_scan(__u32 cpu, struct memcg_bpf_cpu_scan *tally)
 {
 	const unsigned long *offset = bpf_per_cpu_ptr(&this_cpu_off, cpu);
 	__u32 runnable = 0;
@@ -31,13 +31,13 @@ static long memcg_bpf_tally(__u32 cpu, struct memcg_bpf_tally *tally)
 #endif
 
 /* At this moment, in the subtree. False where it cannot be known: without PSI, or not on x86. */
-static __always_inline bool memcg_bpf_running(struct memcg_bpf_ctx *ctx)
+static __always_inline bool memcg_bpf_has_runnable(struct memcg_bpf_ctx *ctx)
 {
 #if defined(__TARGET_ARCH_x86)
-	struct cgroup_subsys_state *css = memcg_bpf_at(ctx)->css;
+	struct cgroup_subsys_state *css = memcg_bpf_to_call(ctx)->css;
 	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
 	struct psi_group *psi = MEMCG_BPF_FIELD(struct cgroup, cgroup, psi);
-	struct memcg_bpf_tally tally = {};
+	struct memcg_bpf_cpu_scan tally = {};
 	__u64 counts = 0;
 
 	if (!&this_cpu_off || !psi || !bpf_core_enum_value_exists(enum psi_task_count, NR_RUNNING))
@@ -46,7 +46,7 @@ static __always_inline bool memcg_bpf_running(struct memcg_bpf_ctx *ctx)
 	bpf_core_read(&counts, sizeof(counts), &psi->pcpu);
 	tally.tasks = counts + bpf_core_field_offset(struct psi_group_cpu, tasks) +
 		      sizeof(__u32) * bpf_core_enum_value(enum psi_task_count, NR_RUNNING);
-	bpf_loop(MEMCG_BPF_CPUS_MAX, memcg_bpf_tally, &tally, 0);
+	bpf_loop(MEMCG_BPF_CPUS_MAX, memcg_bpf_cpu_scan, &tally, 0);
 	return tally.runnable;
 #else
 	return false;
