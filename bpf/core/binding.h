@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Which cgroup is bound to which slot, and how the daemon changes that. */
+/* Bindings of cgroups to slots, and the commands by which the daemon changes them. */
 #ifndef MEMCG_BPF_CORE_BINDING_H
 #define MEMCG_BPF_CORE_BINDING_H
 
 static const struct memcg_bpf_counters no_counters;
 
 /*
- * After the change, so that nobody remembers under the new number what was true before. Only some
- * of the number's bits fit into a word of `calm`: when they begin anew, what they said before is
- * wiped.
+ * Called after the change, so that no CPU caches the old state under the new generation. An entry
+ * of the cache of cgroups without a policy holds only some bits of the generation: when these wrap,
+ * the cache is cleared.
  */
 static __noinline void bump_generation(void)
 {
@@ -26,7 +26,7 @@ static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
 	int err;
 
 	bpf_map_update_elem(&memcg_counters, &cgroup, &no_counters, BPF_NOEXIST);
-	/* Waits may have ended unseen while nobody counted. */
+	/* Without counting, stalls may have ended unseen. */
 	bpf_map_update_elem(&memcg_stalls, &cgroup, &stalls,
 			    before && before->flags & MEMCG_BPF_BINDING_COUNT ? BPF_NOEXIST
 									      : BPF_ANY);
@@ -39,7 +39,7 @@ static int bind(__u64 cgroup, struct memcg_bpf_binding *binding)
 	return err;
 }
 
-/* Binds, or moves to another slot, a cgroup of which the daemon knows the id only. */
+/* Binds a cgroup, or moves it to another slot, by its id. */
 static int rebind(__u64 cgroup, struct memcg_bpf_binding *binding)
 {
 	struct memcg_bpf_binding *before = bpf_map_lookup_elem(&memcg_bindings, &cgroup);
@@ -60,8 +60,8 @@ static int unbind(__u64 cgroup)
 }
 
 /*
- * Shown a cgroup that the daemon has bound, notes where it is. Replaces the binding only if it
- * still exists: cgroup_rmdir may have deleted it meanwhile, and its memory may be another's.
+ * Run on a cgroup that the daemon has bound: stores its address. Replaces the binding only if it
+ * still exists, because cgroup_rmdir may have deleted it meanwhile.
  */
 SEC("?iter/cgroup")
 int store_cgroup_ptr(struct bpf_iter__cgroup *ctx)
@@ -85,15 +85,15 @@ int store_cgroup_ptr(struct bpf_iter__cgroup *ctx)
 enum memcg_bpf_op {
 	MEMCG_BPF_OP_UNBIND = 0,     /* value: cgroup id */
 	MEMCG_BPF_OP_BIND = 1,	     /* value: cgroup id */
-	MEMCG_BPF_OP_REPORT_ALL = 2, /* value: 1 = tell of every new cgroup */
-	MEMCG_BPF_OP_MACHINE = 3,    /* value: the machine's pages; slot: log2 of their size */
+	MEMCG_BPF_OP_REPORT_ALL = 2, /* value: 1 = report every new cgroup */
+	MEMCG_BPF_OP_MACHINE = 3,    /* value: pages of RAM; slot: log2 of their size */
 	MEMCG_BPF_OP_DAEMON = 4,     /* value: id of the daemon's cgroup */
-	MEMCG_BPF_OP_GROWTH = 5,     /* value: growth_bound; slot: growth_counter */
+	MEMCG_BPF_OP_GROWTH = 5,     /* value: commit_limit; slot: growth_counter_id */
 };
 
 /*
- * How the daemon changes what is shared: in the kernel and by the same code as cgroup_mkdir, so
- * that no update from outside can undo one from inside.
+ * The argument of `command`. The daemon changes bindings in the kernel and by the same code as
+ * cgroup_mkdir, so that its updates and those of cgroup_mkdir cannot overwrite each other.
  */
 struct memcg_bpf_command {
 	__u64 value;
@@ -125,7 +125,7 @@ int command(struct memcg_bpf_command *cmd)
 		memcg_globals.daemon = cmd->value;
 		return 0;
 	case MEMCG_BPF_OP_GROWTH:
-		/* In this order: who is named finds its bound. */
+		/* In this order: the object that counts reads the limit. */
 		memcg_globals.commit_limit = cmd->value;
 		*(volatile __u32 *)&memcg_globals.growth_counter_id = cmd->slot;
 		return 0;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The counters of governed subtrees. */
+/* The counters of bound cgroups and their subtrees. */
 #ifndef MEMCG_BPF_CORE_COUNTERS_H
 #define MEMCG_BPF_CORE_COUNTERS_H
 
 #include "task_state.h"
 
 /*
- * fexit, so that a refusal by any policy or by the kernel itself is seen. Made way for by a policy
- * that counts: memcg_bpf_count_growth().
+ * fexit, so that denials by policies and by the kernel itself are seen. Skipped while a policy's
+ * program counts: memcg_bpf_count_growth().
  */
 MEMCG_BPF_ANCESTOR_CACHE(ancestors_growth, MEMCG_BPF_ANCESTOR_CACHE_LARGE);
 SEC("?fexit/security_vm_enough_memory_mm")
@@ -22,7 +22,7 @@ int BPF_PROG(count_growth__0, struct mm_struct *mm, long pages, int ret)
 	return 0;
 }
 
-/* See MEMCG_BPF_CHARGE. */
+/* See MEMCG_BPF_PROGRAMS_charge. */
 MEMCG_BPF_ANCESTOR_CACHE(ancestors_charge, MEMCG_BPF_ANCESTOR_CACHE_LARGE);
 SEC("?fentry/page_counter_try_charge")
 int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
@@ -51,7 +51,7 @@ int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg)
 	return 0;
 }
 
-/* The number of arguments grew with 6.12, so the result is asked for instead of counted off. */
+/* The result is read by bpf_get_func_ret(), because the number of arguments changed with 6.12. */
 MEMCG_BPF_ANCESTOR_CACHE(ancestors_reclaim, MEMCG_BPF_ANCESTOR_CACHE_SMALL);
 SEC("?fexit/try_to_free_mem_cgroup_pages")
 int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
@@ -73,7 +73,7 @@ int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
 	return 0;
 }
 
-/* By whom, not whose: the task that has to wait for the page again. */
+/* Counted for the task that reads the page again, whoever charged it. */
 MEMCG_BPF_ANCESTOR_CACHE(ancestors_refault, MEMCG_BPF_ANCESTOR_CACHE_SMALL);
 SEC("?fentry/workingset_refault")
 int BPF_PROG(count_refault__0, struct folio *folio, void *shadow)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The machine's own reclaim: how long anybody works for the memory of all. */
+/* The time that tasks reclaim memory for the whole machine. */
 #ifndef MEMCG_BPF_CORE_HOST_RECLAIM_H
 #define MEMCG_BPF_CORE_HOST_RECLAIM_H
 
@@ -41,7 +41,7 @@ int BPF_PROG(count_host_end__0)
 	return 0;
 }
 
-/* Once more, as for stalls. */
+/* A second time, as for stalls. */
 SEC("?fexit/try_to_free_pages")
 int BPF_PROG(count_host_ended__0)
 {

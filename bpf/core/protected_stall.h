@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Protected cgroups whose tasks wait, and whose limit they wait for (see throttle). */
+/* Stalls of cgroups with memory.low or memory.min, and the limits that cause them; see
+ * contention.h. */
 #ifndef MEMCG_BPF_CORE_PROTECTED_STALL_H
 #define MEMCG_BPF_CORE_PROTECTED_STALL_H
 
@@ -29,8 +30,8 @@ static long find_limiting_cgroup_step(__u64 i, struct limit_search *at)
 }
 
 /*
- * Is the memory of a task's own cgroup protected? With memory_recursiveprot, which systemd
- * mounts, the effective values also tell of protection given further up.
+ * Does the cgroup have memory.low or memory.min? With memory_recursiveprot, which systemd mounts,
+ * the effective values include protection of ancestors.
  */
 static __always_inline bool is_protected(struct cgroup_subsys_state *css)
 {
@@ -38,7 +39,6 @@ static __always_inline bool is_protected(struct cgroup_subsys_state *css)
 	       MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin);
 }
 
-/* Whose cgroup is it? */
 static __noinline bool owned_by_root(struct cgroup_subsys_state *css)
 {
 	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
@@ -49,9 +49,10 @@ static __noinline bool owned_by_root(struct cgroup_subsys_state *css)
 }
 
 /*
- * The task waits, and its memory is protected: whose limit does it wait for? The nearest cgroup's
- * from its own up that stands at it, for the kernel asks that one first; 0: the machine's memory.
- * A user's own word protects only from whoever is below a limit that is the user's as well.
+ * Is the stalled task's memory protected? `limit` is the cgroup at whose limit it stalls: the
+ * nearest from its own up whose usage is at its limit, because the kernel checks that one first; 0:
+ * the machine's memory. Protection set by a user other than root counts only within a limit set by
+ * a user, too.
  */
 static __noinline bool is_stalled_protected(struct task_struct *task, __u64 *limit)
 {
@@ -65,7 +66,7 @@ static __noinline bool is_stalled_protected(struct task_struct *task, __u64 *lim
 	return owned_by_root(css) || (at.by && !owned_by_root(at.css));
 }
 
-/* A protected cgroup suffers, and whose limit for; see throttle. */
+/* Adds the end of a stall to the entry of the protected cgroup. */
 static __noinline void account_stall(struct memcg_bpf_task_state *s, __u64 id, __u64 now)
 {
 	struct memcg_bpf_protected_stalls fresh = {.begin = now}, *it;
@@ -89,7 +90,7 @@ static __noinline void account_stall(struct memcg_bpf_task_state *s, __u64 id, _
 		it->stall = 0;
 		it->begin = now;
 	}
-	/* Several tasks wait at once: time that was counted already is not counted again. */
+	/* Several tasks stall at once: time is not counted twice. */
 	from = s->stall > it->until ? s->stall : it->until;
 	if (now > from)
 		memcg_bpf_add(&it->stall, now - from);

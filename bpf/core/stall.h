@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* How long the tasks of governed cgroups wait for memory. */
+/* The time that tasks of bound cgroups are stalled on memory. */
 #ifndef MEMCG_BPF_CORE_STALL_H
 #define MEMCG_BPF_CORE_STALL_H
 
 #include "task_state.h"
 #include "protected_stall.h"
 
-/* Global, so that the verifier looks at it once and not for every way up to it. */
+/* Global, so that the verifier follows it once and not for every path to it. */
 __noinline int stall_start_in(__u64 id, __u64 now)
 {
 	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
@@ -18,11 +18,12 @@ __noinline int stall_start_in(__u64 id, __u64 now)
 	return 1;
 }
 
-/* The stall is timed for the governed cgroups above the task now: its end is theirs, too. */
+/* The end of the stall is counted for the same cgroups, even if the task is moved meanwhile. */
 static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup *cgroup,
 				   __u64 ancestors, __u64 now)
 {
-	volatile __u64 *zero = &memcg_globals.zero; /* the verifier must not count levels either */
+	volatile __u64 *zero =
+		&memcg_globals.zero; /* the verifier must not follow the count of levels */
 	struct cgroup_subsys_state *self;
 	__u64 n = *zero;
 
@@ -42,7 +43,6 @@ static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup
 	s->bound = n;
 }
 
-/* The current task waits no more. */
 static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u64 now)
 {
 	__u64 took = now - s->stall;
@@ -67,7 +67,7 @@ static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u6
 
 /*
  * A stall within a stall is part of it, as in PSI: its `flags` are further down the same stack. If
- * the stall we know of is not around this one, we have missed its end.
+ * the known stall does not enclose this one, its end was missed.
  */
 MEMCG_BPF_ANCESTOR_CACHE(ancestors_stall, MEMCG_BPF_ANCESTOR_CACHE_SMALL);
 SEC("?fentry/psi_memstall_enter")
@@ -119,8 +119,8 @@ int BPF_PROG(count_stall_end__0, unsigned long *flags)
 }
 
 /*
- * Once more: the kernel skips a program while the same program is interrupted on the same CPU, and
- * a stall without an end would look like one that lasts for ever.
+ * A second time: the kernel skips a program while the same program is interrupted on the same CPU,
+ * and a stall without an end would never stop its clock.
  */
 SEC("?fexit/psi_memstall_leave")
 int BPF_PROG(count_stall_ended__0, unsigned long *flags)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What is remembered of a task while it waits or reclaims. */
+/* The state of a task while it is stalled or reclaims. */
 #ifndef MEMCG_BPF_CORE_TASK_STATE_H
 #define MEMCG_BPF_CORE_TASK_STATE_H
 

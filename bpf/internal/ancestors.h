@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* From a task or a memcg up through the cgroups above it: who governs here? Not for policies: for
- * the hooks. */
+/* Which of the cgroups above a task are bound. */
 #ifndef MEMCG_BPF_ANCESTORS_H
 #define MEMCG_BPF_ANCESTORS_H
 
-/* Since 6.2; before, fields are read through bpf_probe_read_kernel(). */
+/* Since 6.2. On earlier kernels fields are read by bpf_probe_read_kernel(). */
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 /* A field of a kernel struct of which only the address is known. */
@@ -28,7 +27,7 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define MEMCG_BPF_PAGE_SHIFT memcg_globals.page_shift
 #endif
 
-/* The nearest cgroup with a memory controller: who pays. Never NULL under cgroup v2. */
+/* Of the nearest cgroup with a memory controller, which is charged. Never NULL in cgroup v2. */
 static __always_inline struct cgroup_subsys_state *memcg_bpf_task_css(struct task_struct *task)
 {
 	return task->cgroups->subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)];
@@ -39,13 +38,13 @@ static __always_inline struct cgroup *memcg_bpf_task_cgroup(struct task_struct *
 	return task->cgroups->dfl_cgrp;
 }
 
-/* The memory controller's side of a cgroup; NULL when the controller is not enabled there. */
+/* The memory controller's state of a cgroup; NULL when the controller is not enabled there. */
 static __always_inline struct cgroup_subsys_state *memcg_bpf_css(struct cgroup *cgroup)
 {
 	return cgroup->subsys[bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id)];
 }
 
-/* Of a cgroup of which only the memory controller's side is at hand. */
+/* The id of the cgroup of a controller's state. */
 static __always_inline __u64 memcg_bpf_css_id(struct cgroup_subsys_state *css)
 {
 	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
@@ -61,7 +60,7 @@ static __always_inline struct cgroup *memcg_bpf_cgroup_parent(struct cgroup *cgr
 	return parent ? parent->cgroup : NULL;
 }
 
-#define MEMCG_BPF_SKIPPED_LEVELS_MAX 1024 /* levels below MEMCG_BPF_MAX_LEVEL that we climb */
+#define MEMCG_BPF_SKIPPED_LEVELS_MAX 1024 /* below MEMCG_BPF_MAX_LEVEL */
 
 struct memcg_bpf_to_max_level_iter {
 	struct cgroup *cgroup;
@@ -71,17 +70,16 @@ static long memcg_bpf_to_max_level_step(__u64 i, struct memcg_bpf_to_max_level_i
 {
 	struct cgroup *parent = memcg_bpf_cgroup_parent(at->cgroup);
 
-	if (!parent) /* never, for the root is not deep; and for the verifier no pointer */
+	if (!parent) /* never at a deep level; for the verifier */
 		return 1;
 	at->cgroup = parent;
 	return parent->level <= MEMCG_BPF_MAX_LEVEL;
 }
 
 /*
- * Climbs to the deepest cgroup that can be governed. A container may nest its own cgroups as it
- * likes, and must not slip out from under its policy by doing so: NULL (deeper than anybody has use
- * for) is for the caller to treat as hostile. By bpf_loop(), of which the verifier looks at one
- * step; out of line, for nearly nobody nests as deep.
+ * The deepest ancestor that can be bound. A container can nest cgroups below its own, and must not
+ * escape its policy by that: for NULL (deeper than any program needs) the caller denies. By
+ * bpf_loop(), of which the verifier follows one step; out of line, because such depths are rare.
  */
 static __noinline struct cgroup *memcg_bpf_to_max_level(struct cgroup *cgroup)
 {
@@ -92,16 +90,14 @@ static __noinline struct cgroup *memcg_bpf_to_max_level(struct cgroup *cgroup)
 	return cgroup->level <= MEMCG_BPF_MAX_LEVEL ? cgroup : NULL;
 }
 
-/* Visits a cgroup and all above it; a level is at most MEMCG_BPF_MAX_LEVEL after
- * memcg_bpf_to_max_level().
- */
+/* Visits a cgroup and its ancestors, at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_to_max_level(). */
 #define memcg_bpf_for_each_ancestor(cgroup, i)                \
 	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (cgroup); \
 	     i++, (cgroup) = memcg_bpf_cgroup_parent(cgroup))
 
 /*
- * Visits those whose bit is set in `above`, the nearest first. `self` is a cgroup's own state, from
- * which one load leads to the next; self->cgroup is the cgroup.
+ * Visits the cgroups whose bit is set in `ancestors`, the nearest first. `self` is the cgroup's own
+ * state, from which one load leads to the next; self->cgroup is the cgroup.
  */
 #define memcg_bpf_for_each_bound(self, ancestors, i)                               \
 	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (ancestors) && (self);         \
@@ -110,21 +106,23 @@ static __noinline struct cgroup *memcg_bpf_to_max_level(struct cgroup *cgroup)
 			continue;                                                  \
 		else
 
-/* What is above a cgroup, in one number, so that it is read and written whole. 0: nothing governs
- * it. */
-#define MEMCG_BPF_ANC_MASK                                                    \
-	((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1) /* bit n: the nth cgroup up \
-						   */
-#define MEMCG_BPF_SLOT_SHIFT 40			  /* from here the slot of the nearest */
+/*
+ * The bound ancestors of a cgroup, and the cgroup itself, in one word, so that it is read and
+ * written whole. Bit n: the nth cgroup up is bound. 0: none is.
+ */
+#define MEMCG_BPF_ANC_MASK ((1ULL << (MEMCG_BPF_MAX_LEVEL + 1)) - 1)
+/* From this bit: the slot of the nearest. */
+#define MEMCG_BPF_SLOT_SHIFT 40
 #define MEMCG_BPF_SLOT_MASK  (MEMCG_BPF_MAX_BINDINGS - 1)
 #define MEMCG_BPF_NO_SLOT    (~0U)
-#define MEMCG_BPF_ANC_SKIPPED \
-	(1ULL << 62) /* bits count from memcg_bpf_to_max_level(), not from the cgroup */
-#define MEMCG_BPF_ANC_TOO_DEEP (1ULL << 63) /* nested deeper than anybody has use for */
+/* Bits count from memcg_bpf_to_max_level(), not from the cgroup. */
+#define MEMCG_BPF_ANC_SKIPPED (1ULL << 62)
+/* Nested deeper than any program needs. */
+#define MEMCG_BPF_ANC_TOO_DEEP (1ULL << 63)
 
 /*
- * Asks the map of bindings for every cgroup from here up. The verifier must not follow which bits
- * are set: it would take every combination for a state of its own.
+ * Looks every cgroup from this one up to the root up in the map of bindings. The verifier must not
+ * follow which bits are set: every combination would be a state of its own.
  */
 static __always_inline __u64 memcg_bpf_find_ancestors(struct cgroup *cgroup)
 {
@@ -152,17 +150,16 @@ static __always_inline __u64 memcg_bpf_find_ancestors(struct cgroup *cgroup)
 	return ancestors & MEMCG_BPF_ANC_MASK ? ancestors : 0;
 }
 
-/* The bindings' number now. What was found out under another number counts no more. */
+/* Changes with every change of a binding. */
 static __always_inline __u64 memcg_bpf_generation(void)
 {
 	return *(volatile __u64 *)&memcg_globals.generation;
 }
 
 /*
- * Nothing governs this cgroup, and somebody found that out since the last change of a binding. One
- * word says which cgroup and when, so that it can be shared by all CPUs: 40 bits of a serial number
- * that is never used twice, 24 of the generation (see changed() in core/bind.h for what happens
- * when they are used up).
+ * The cache of cgroups without a policy. An entry is one word, so that all CPUs can share it: 40
+ * bits of the cgroup's serial number, which is never used twice, and 24 of the generation in which
+ * this was found out (see bump_generation() in core/binding.h for what happens when they wrap).
  */
 #define MEMCG_BPF_NO_POLICY_GENERATION_BITS 24
 
@@ -185,7 +182,7 @@ static __always_inline bool memcg_bpf_no_policy(struct cgroup *cgroup)
 	       memcg_bpf_no_policy_word(serial, memcg_bpf_generation());
 }
 
-/* Out of line, to leave the registers to those who know already. */
+/* Out of line: inlined it would spill registers on the path that finds an entry. */
 static __noinline __u64 memcg_bpf_ancestors_fill(struct cgroup *cgroup, __u64 generation,
 						 void *cache, __u32 size)
 {
@@ -207,10 +204,10 @@ static __noinline __u64 memcg_bpf_ancestors_fill(struct cgroup *cgroup, __u64 ge
 }
 
 /*
- * Which cgroups from here up are governed. Nearly always nothing has changed since this CPU last
- * asked for the same cgroup: ancestry never changes, and bindings are counted. `cache` is the
- * asking program's own: the kernel never runs a program on a CPU on which it is running already, so
- * no entry is half one cgroup's and half another's.
+ * The bound ancestors of a cgroup. They are cached by CPU and cgroup, because ancestry never
+ * changes and changes of bindings are counted. `cache` belongs to the calling program alone: the
+ * kernel does not run a program on a CPU on which it is already running, so no entry mixes two
+ * cgroups.
  */
 static __always_inline __u64 memcg_bpf_ancestors_cached(struct cgroup *cgroup, void *cache,
 							__u32 size)
@@ -228,7 +225,7 @@ static __always_inline __u64 memcg_bpf_ancestors_cached(struct cgroup *cgroup, v
 	return memcg_bpf_ancestors_fill(cgroup, generation, cache, size);
 }
 
-/* The last answers of one program, on each CPU. `size`: a power of two. */
+/* `size`: a power of two. */
 #define MEMCG_BPF_ANCESTOR_CACHE(name, size)                    \
 	struct {                                                \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);        \
@@ -240,7 +237,7 @@ static __always_inline __u64 memcg_bpf_ancestors_cached(struct cgroup *cgroup, v
 #define memcg_bpf_ancestors(cgroup, cache) \
 	memcg_bpf_ancestors_cached(cgroup, cache, sizeof(*(cache)->max_entries) / sizeof(int))
 
-/* The slot of a governed cgroup; false when it has been unbound meanwhile. */
+/* The slot of a bound cgroup; false when it has been unbound meanwhile. */
 static __always_inline bool memcg_bpf_binding_slot(struct cgroup *cgroup, __u32 *slot)
 {
 	__u64 id = cgroup->kn->id;
@@ -250,11 +247,6 @@ static __always_inline bool memcg_bpf_binding_slot(struct cgroup *cgroup, __u32 
 		return false;
 	*slot = binding->slot;
 	return true;
-}
-
-static __always_inline void memcg_bpf_add(__u64 *counter, __u64 n)
-{
-	__sync_fetch_and_add(counter, n);
 }
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Counting for whoever governs a cgroup. Not for policies: for core and the hooks. */
+/* Counting in all bound cgroups above a task: for core and the hooks. */
 #ifndef MEMCG_BPF_COUNTERS_H
 #define MEMCG_BPF_COUNTERS_H
 
-/* The counters of a governed cgroup, if it wants any. */
+/* The counters of a bound cgroup, if any policy reads them. */
 static __always_inline struct memcg_bpf_counters *memcg_bpf_counters_of(struct cgroup *cgroup)
 {
 	__u64 id = cgroup->kn->id;
@@ -14,13 +14,12 @@ static __always_inline struct memcg_bpf_counters *memcg_bpf_counters_of(struct c
 	return bpf_map_lookup_elem(&memcg_counters, &id);
 }
 
-/* Runs `body` with `c` set for each counted cgroup from `cgroup_` up, of which `above_` is known.
- */
-#define MEMCG_BPF_COUNT_ANCESTORS(cgroup_, above_, body)                                    \
+/* Runs `body` with `c` set for each cgroup from `cgroup_` up that has counters. */
+#define MEMCG_BPF_COUNT_ANCESTORS(cgroup_, ancestors_, body)                                \
 	do {                                                                                \
 		struct cgroup *__from = cgroup_;                                            \
 		struct cgroup_subsys_state *self;                                           \
-		__u64 __ancestors = above_;                                                 \
+		__u64 __ancestors = ancestors_;                                             \
 		if (__ancestors & MEMCG_BPF_ANC_SKIPPED)                                    \
 			__from = memcg_bpf_to_max_level(__from);                            \
 		__ancestors &= MEMCG_BPF_ANC_MASK;                                          \
@@ -33,12 +32,12 @@ static __always_inline struct memcg_bpf_counters *memcg_bpf_counters_of(struct c
 		}                                                                           \
 	} while (0)
 
-/* The same for a cgroup of which nothing is known yet. `seen`: see walk.h. */
-#define MEMCG_BPF_COUNT(cgroup_, seen, body)                                                      \
-	do {                                                                                      \
-		struct cgroup *__own = cgroup_;                                                   \
-		if (!memcg_bpf_no_policy(__own))                                                  \
-			MEMCG_BPF_COUNT_ANCESTORS(__own, memcg_bpf_ancestors(__own, seen), body); \
+/* The same for a cgroup whose ancestors are not known yet. `cache`: see ancestors.h. */
+#define MEMCG_BPF_COUNT(cgroup_, cache, body)                                                      \
+	do {                                                                                       \
+		struct cgroup *__own = cgroup_;                                                    \
+		if (!memcg_bpf_no_policy(__own))                                                   \
+			MEMCG_BPF_COUNT_ANCESTORS(__own, memcg_bpf_ancestors(__own, cache), body); \
 	} while (0)
 
 /* One request for address space. */
@@ -52,9 +51,9 @@ static __always_inline void memcg_bpf_count_request(struct memcg_bpf_counters *c
 }
 
 /*
- * Counts a request on which the one policy that is asked has decided, for a second program at the
- * function, core's, would cost every task on the machine 132 instructions for each request
- * (docs/decisions/0015). What the kernel refuses after it is foreseen.
+ * Counts a request for the only policy with a growth hook. A second program at the function,
+ * core's, would cost every task of the machine 132 instructions for each request
+ * (docs/decisions/0015). That the kernel refuses the request afterwards is computed in advance.
  */
 static __noinline __attribute__((unused)) void
 memcg_bpf_count_growth(struct cgroup *cgroup, __u64 ancestors, __u64 pages, bool refused)

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The hook `growth`: a task asks for address space that must be backed by memory. May be refused.
- */
+/* The hook `growth`. */
 #ifndef MEMCG_BPF_GROWTH_H
 #define MEMCG_BPF_GROWTH_H
 
 #define MEMCG_BPF_ENOMEM 12
 
 /*
- * Is the task in a system call in which -ENOMEM is an answer its caller expects? The same check of
- * the kernel also serves stack growth (refusal: SIGSEGV), fork, exec, swapoff and every single
- * tmpfs page (refusal: SIGBUS or ENOSPC); those never reach a policy. Global, so that the verifier
- * looks at it once and not at every level.
+ * Is the task in a system call whose caller expects ENOMEM? The kernel makes the same check for
+ * stack growth (a denial means SIGSEGV), fork, exec, swapoff and every tmpfs page (SIGBUS or
+ * ENOSPC); those are never denied. Global, so that the verifier follows it once and not at every
+ * level.
  */
 __noinline int memcg_bpf_deniable(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
-	/* The daemon must be able to let others go. */
+	/* The daemon needs memory to restore what policies changed. */
 	if (memcg_bpf_task_cgroup(task)->kn->id == memcg_globals.daemon)
 		return false;
 #if defined(__TARGET_ARCH_x86)
@@ -44,7 +43,7 @@ __noinline int memcg_bpf_deniable(void)
 #endif
 }
 
-/* Counts a refusal (or what would have been one); true when it is to be carried out. */
+/* Counts a denial, or one that a dry run does not carry out. */
 __noinline int memcg_bpf_count_denial(__u64 cgroup, __u32 mode)
 {
 	struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
@@ -56,74 +55,70 @@ __noinline int memcg_bpf_count_denial(__u64 cgroup, __u32 mode)
 }
 
 /*
- * MEMCG_BPF_GROWTH(policy, ctx, params) { … return a verdict }
- *
- * The program's name is HOOK__CANDIDATE: the loader takes the first candidate whose target the
- * running kernel has. `security_` functions may always be modified, and a refusal there leaves
- * nothing to undo.
+ * A program's name is HOOK__CANDIDATE: the loader takes the first candidate whose target the
+ * running kernel has. `security_` functions can always be modified, and a denial there leaves
+ * nothing to undo. The arguments (mm, pages, result of the programs before) are read where they are
+ * used, not by BPF_PROG().
  */
-#define MEMCG_BPF_GROWTH(policy, ctx, p)                                                           \
-	MEMCG_BPF_ANCESTOR_CACHE(ancestors_growth, MEMCG_BPF_ANCESTOR_CACHE_LARGE);                \
-	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                      \
-						   const struct policy##_params *p);               \
-	static __always_inline int policy##_growth_verdict(struct cgroup *cgroup, __u64 ancestors, \
-							   __u64 pages)                            \
-	{                                                                                          \
-		struct cgroup_subsys_state *self;                                                  \
-		__u32 nearest = ancestors >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;           \
-                                                                                                   \
-		if (ancestors & MEMCG_BPF_ANC_TOO_DEEP)                                            \
-			return memcg_bpf_deniable() ? -MEMCG_BPF_ENOMEM : 0;                       \
-		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                             \
-			cgroup = memcg_bpf_to_max_level(cgroup);                                   \
-		ancestors &= MEMCG_BPF_ANC_MASK;                                                   \
-		self = cgroup ? &cgroup->self : NULL;                                              \
-		memcg_bpf_for_each_bound(self, ancestors, i)                                       \
-		{                                                                                  \
-			struct memcg_bpf_call call = {                                             \
-				.ctx = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT},                   \
-				.css = memcg_bpf_css(self->cgroup),                                \
-			};                                                                         \
-			__u32 slot_index = nearest;                                                \
-			struct policy##_slot *slot;                                                \
-                                                                                                   \
-			nearest = MEMCG_BPF_NO_SLOT;                                               \
-			if (slot_index == MEMCG_BPF_NO_SLOT &&                                     \
-			    !memcg_bpf_binding_slot(self->cgroup, &slot_index))                    \
-				continue;                                                          \
-			slot = bpf_map_lookup_elem(&params, &slot_index);                          \
-			if (!slot || !slot->active || !call.css)                                   \
-				continue;                                                          \
-			call.mode = slot->params.mode; /* for memcg_bpf_ask() */                   \
-			if (policy##_growth(&call.ctx, &slot->params) != MEMCG_BPF_DENY)           \
-				continue;                                                          \
-			if (!memcg_bpf_deniable())                                                 \
-				return 0; /* the same for every cgroup above */                    \
-			if (memcg_bpf_count_denial(self->cgroup->kn->id, slot->params.mode))       \
-				return -MEMCG_BPF_ENOMEM;                                          \
-		}                                                                                  \
-		return 0;                                                                          \
-	}                                                                                          \
-	static __noinline int policy##_growth_bound(struct cgroup *cgroup, __u64 pages)            \
-	{                                                                                          \
-		__u64 ancestors = memcg_bpf_ancestors(cgroup, &ancestors_growth);                  \
-		int verdict = policy##_growth_verdict(cgroup, ancestors, pages);                   \
-                                                                                                   \
-		if (memcg_globals.growth_counter_id == memcg_bpf_object_id)                        \
-			memcg_bpf_count_growth(cgroup, ancestors, pages, verdict);                 \
-		return verdict;                                                                    \
-	}                                                                                          \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                              \
-	/* (mm, pages, what programs before us said): read where needed, not by BPF_PROG() */      \
-	int growth__0(__u64 *args)                                                                 \
-	{                                                                                          \
-		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());         \
-                                                                                                   \
-		if (memcg_bpf_no_policy(cgroup) || args[2])                                        \
-			return args[2];                                                            \
-		return policy##_growth_bound(cgroup, args[1]);                                     \
-	}                                                                                          \
-	static __always_inline int policy##_growth(struct memcg_bpf_ctx *ctx,                      \
-						   const struct policy##_params *p)
+#define MEMCG_BPF_PROGRAMS_growth                                                            \
+	MEMCG_BPF_ANCESTOR_CACHE(ancestors_growth, MEMCG_BPF_ANCESTOR_CACHE_LARGE);          \
+	static __always_inline int memcg_bpf_growth_verdict(struct cgroup *cgroup,           \
+							    __u64 ancestors, __u64 pages)    \
+	{                                                                                    \
+		struct cgroup_subsys_state *self;                                            \
+		__u32 nearest = ancestors >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;     \
+                                                                                             \
+		if (ancestors & MEMCG_BPF_ANC_TOO_DEEP)                                      \
+			return memcg_bpf_deniable() ? -MEMCG_BPF_ENOMEM : 0;                 \
+		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                       \
+			cgroup = memcg_bpf_to_max_level(cgroup);                             \
+		ancestors &= MEMCG_BPF_ANC_MASK;                                             \
+		self = cgroup ? &cgroup->self : NULL;                                        \
+		memcg_bpf_for_each_bound(self, ancestors, i)                                 \
+		{                                                                            \
+			struct memcg_bpf_call call = {                                       \
+				.ctx = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT},             \
+				.cgroup = self->cgroup->kn->id,                              \
+				.css = memcg_bpf_css(self->cgroup),                          \
+			};                                                                   \
+			__u32 index = nearest;                                               \
+			memcg_bpf_policy_slot *slot;                                         \
+                                                                                             \
+			nearest = MEMCG_BPF_NO_SLOT;                                         \
+			if (index == MEMCG_BPF_NO_SLOT &&                                    \
+			    !memcg_bpf_binding_slot(self->cgroup, &index))                   \
+				continue;                                                    \
+			slot = bpf_map_lookup_elem(&params, &index);                         \
+			if (!slot || !slot->active || !call.css)                             \
+				continue;                                                    \
+			call.mode = slot->params.mode;                                       \
+			if (memcg_bpf_growth_fn(&call.ctx, &slot->params) != MEMCG_BPF_DENY) \
+				continue;                                                    \
+			if (!memcg_bpf_deniable())                                           \
+				return 0; /* the same for every cgroup above */              \
+			if (memcg_bpf_count_denial(self->cgroup->kn->id, slot->params.mode)) \
+				return -MEMCG_BPF_ENOMEM;                                    \
+		}                                                                            \
+		return 0;                                                                    \
+	}                                                                                    \
+	static __noinline int memcg_bpf_growth_bound(struct cgroup *cgroup, __u64 pages)     \
+	{                                                                                    \
+		__u64 ancestors = memcg_bpf_ancestors(cgroup, &ancestors_growth);            \
+		int verdict = memcg_bpf_growth_verdict(cgroup, ancestors, pages);            \
+                                                                                             \
+		if (memcg_globals.growth_counter_id == memcg_bpf_object_id)                  \
+			memcg_bpf_count_growth(cgroup, ancestors, pages, verdict);           \
+		return verdict;                                                              \
+	}                                                                                    \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                        \
+	int growth__0(__u64 *args)                                                           \
+	{                                                                                    \
+		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());   \
+                                                                                             \
+		if (memcg_bpf_no_policy(cgroup) || args[2])                                  \
+			return args[2];                                                      \
+		return memcg_bpf_growth_bound(cgroup, args[1]);                              \
+	}                                                                                    \
+	MEMCG_BPF_HOOK_END(growth)
 
 #endif
