@@ -114,6 +114,11 @@ impl TestEnv {
         if self.files.is_empty() && self.units.is_empty() && self.clean_up.is_empty() {
             return;
         }
+        // Generators make a reload the most expensive step; one is needed only if systemd may have read a file.
+        let systemd_read =
+            self.files.iter().any(|file| file.components().any(|c| c.as_os_str() == "systemd"))
+                || !self.units.is_empty()
+                || self.clean_up.iter().any(|script| script.contains("systemd/"));
         for script in self.clean_up.drain(..).rev() {
             try_sh(&script);
         }
@@ -129,7 +134,9 @@ impl TestEnv {
             file.parent().filter(|d| d.extension().is_some_and(|e| e == "d")).map(fs::remove_dir);
         }
         drop(fs::remove_dir_all(&self.dir));
-        systemd::daemon_reload();
+        if systemd_read && let Err(error) = systemd::try_daemon_reload() {
+            eprintln!("daemon-reload: {error}");
+        }
     }
 }
 

@@ -54,12 +54,15 @@ async fn run_jobs(
         .build()?;
     // Before the first job is queued, so that the end of none is missed.
     let mut removed = MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(1024)).await?;
-    let mut pending = HashMap::new();
+    let (mut pending, mut results) = (HashMap::new(), Vec::new());
     for unit in units {
-        let reply = call(&connection, SYSTEMD, PATH, (MANAGER, method), &(unit.as_str(), "replace")).await?;
-        pending.insert(reply.body().deserialize::<OwnedObjectPath>()?, unit.clone());
+        match call(&connection, SYSTEMD, PATH, (MANAGER, method), &(unit.as_str(), "replace")).await {
+            Ok(reply) => drop(pending.insert(reply.body().deserialize::<OwnedObjectPath>()?, unit.clone())),
+            // As with systemctl, one unit that is not there keeps no other from its job.
+            Err(error @ zbus::Error::MethodError(..)) => results.push((unit.clone(), error.to_string())),
+            Err(error) => return Err(error),
+        }
     }
-    let mut results = Vec::new();
     while !pending.is_empty() {
         let Some(message) = removed.next().await else { break };
         let (_, job, _, result): (u32, OwnedObjectPath, String, String) = message?.body().deserialize()?;
@@ -145,10 +148,14 @@ pub fn try_kill(unit: &str, whom: &str, signal: Signal) -> zbus::Result<()> {
 /// Has systemd read all unit files again, and waits until it has.
 #[track_caller]
 pub fn daemon_reload() {
+    try_daemon_reload().unwrap_or_else(|error| panic!("daemon-reload: {error}"));
+}
+
+/// The same where a failure is not that of the test.
+pub fn try_daemon_reload() -> zbus::Result<()> {
     on_bus(RELOAD_TIMEOUT, async |connection| {
         call(&connection, SYSTEMD, PATH, (MANAGER, "Reload"), &()).await.map(drop)
     })
-    .unwrap_or_else(|error| panic!("daemon-reload: {error}"));
 }
 
 /// A property of a unit. An error while the bus, or systemd, is being restarted.
