@@ -9,9 +9,9 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    PROGRAMS, TestEnv, acted as count, assert_no_leftovers, ensure_daemon, find, journal, journal_entries,
-    knob, knob_becomes, last_action as last, recorded_cgroups, sh, stored_journal_entries, systemd, try_sh,
-    wait_for, wait_for_daemon_restart,
+    PROGRAMS, TestEnv, acted as count, assert_no_leftovers, attach, ensure_daemon, find, journal,
+    journal_entries, knob, knob_becomes, last_action as last, recorded_cgroups, sh, stored_journal_entries,
+    systemd, try_sh, wait_for, wait_for_daemon_restart,
 };
 
 const MIB: u64 = 1 << 20;
@@ -54,10 +54,6 @@ fn cgroup_at(env: &mut TestEnv, path: String) -> String {
         "echo 1 > {dir}/cgroup.kill; until rmdir {dir}; do sleep 0.1; [ -d {dir} ] || break; done"
     ));
     path
-}
-
-fn attach(cgroup: &str, line: &str) {
-    sh(&format!("memcg-bpf attach {cgroup} '{line}'"));
 }
 
 /// Requests of so many MiB, one after the other, from within the cgroup; 'x' waits.

@@ -1,6 +1,6 @@
 //! Attach, change and detach at run time: each takes effect immediately.
 
-use crate::support::{PROGRAMS, TestEnv, active, find, setting, sh, try_sh, wait_for};
+use crate::support::{PROGRAMS, TestEnv, active, attach, find, setting, sh, try_sh, wait_for};
 
 /// A cgroup of our own making, and what a program hears in it that asks for 128 MiB.
 struct Here(&'static str);
@@ -21,7 +21,7 @@ impl Here {
     }
 
     fn attach(&self, line: &str) {
-        sh(&format!("memcg-bpf attach {} '{line}'", self.0));
+        attach(self.0, line);
     }
 }
 

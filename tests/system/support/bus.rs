@@ -81,10 +81,10 @@ pub async fn call<B: Serialize + DynamicType>(
 }
 
 /// A method of the daemon's that returns JSON. As with `memcg-bpf`, the bus starts a daemon that is not running.
-fn daemon<T: DeserializeOwned>(method: &str) -> zbus::Result<T> {
+fn daemon<T: DeserializeOwned>(method: &str, arguments: &(impl Serialize + DynamicType)) -> zbus::Result<T> {
     let json: String = on_bus(DAEMON_TIMEOUT, async |connection| {
         let method = ("org.memcg.Bpf1.Manager", method);
-        let reply = call(&connection, "org.memcg.Bpf1", "/org/memcg/Bpf1", method, &()).await?;
+        let reply = call(&connection, "org.memcg.Bpf1", "/org/memcg/Bpf1", method, arguments).await?;
         reply.body().deserialize::<String>()
     })?;
     Ok(serde_json::from_str(&json)
@@ -94,11 +94,17 @@ fn daemon<T: DeserializeOwned>(method: &str) -> zbus::Result<T> {
 /// All bindings and registrations.
 #[track_caller]
 pub fn status() -> Vec<BindingReport> {
-    daemon("List").unwrap_or_else(|error| panic!("List failed: {error}"))
+    daemon("List", &()).unwrap_or_else(|error| panic!("List failed: {error}"))
 }
 
 /// What the daemon counts of all actions.
 #[track_caller]
 pub fn action_stats() -> memcg_bpf::report::ActionsReport {
-    daemon("Actions").unwrap_or_else(|error| panic!("Actions failed: {error}"))
+    daemon("Actions", &()).unwrap_or_else(|error| panic!("Actions failed: {error}"))
+}
+
+/// Attaches policies as `memcg-bpf attach` does, for tests that are not about the command.
+#[track_caller]
+pub fn attach(cgroup: &str, line: &str) -> BindingReport {
+    daemon("Attach", &(cgroup, line)).unwrap_or_else(|error| panic!("Attach {cgroup} '{line}': {error}"))
 }

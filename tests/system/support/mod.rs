@@ -22,7 +22,7 @@ pub use actions::{
     stored_journal_entries, wait_for_stall,
 };
 pub use alloc_loop::{pin_to_cpu, start_alloc_loop, stop_alloc_loop};
-pub use bus::{action_stats, status};
+pub use bus::{action_stats, attach, status};
 pub use containers::{HOOK, PROGRAMS, cgroup_of, retry_on_hook_timeout};
 pub use env::TestEnv;
 pub use faults::{
