@@ -105,24 +105,24 @@ $(BUILT)/bpf/%.bpf.o: bpf/%.bpf.c $(BPF_HEADERS)
 	mv $@.tmp $@
 
 # Policies that only the system tests use, and all of ours as another version might have them.
-RELAID := $(BUILT)/policies/relaid
+ABI_VARIANT := $(BUILT)/policies/abi_variant
 .PHONY: test-policies
-test-policies: $(patsubst tests/policies/%.c,$(BUILT)/policies/%.o,$(wildcard tests/policies/*.bpf.c)) $(RELAID)/made
+test-policies: $(patsubst tests/policies/%.c,$(BUILT)/policies/%.o,$(wildcard tests/policies/*.bpf.c)) $(ABI_VARIANT)/made
 
-$(BUILT)/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/puppet.h $(BPF_HEADERS)
+$(BUILT)/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/scripted.h $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.tmp
 	$(LLVM_STRIP) -g $@.tmp
 	mv $@.tmp $@
 
-$(RELAID)/made: tests/policies/relaid.sed $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE)
-	rm -rf $(RELAID)
-	mkdir -p $(RELAID)/policies $(RELAID)/source/policies $(RELAID)/source/core $(RELAID)/source/internal
+$(ABI_VARIANT)/made: tests/policies/abi_variant.sed $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE)
+	rm -rf $(ABI_VARIANT)
+	mkdir -p $(ABI_VARIANT)/policies $(ABI_VARIANT)/source/policies $(ABI_VARIANT)/source/core $(ABI_VARIANT)/source/internal
 	set -e; for file in $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE); do \
-		sed -f tests/policies/relaid.sed $$file >$(RELAID)/source/$${file#bpf/}; done
+		sed -f tests/policies/abi_variant.sed $$file >$(ABI_VARIANT)/source/$${file#bpf/}; done
 	set -e; for object in $(BPF_OBJECTS:$(BUILT)/bpf/%.bpf.o=%); do \
-		$(CLANG) $(BPF_FLAGS:-Ibpf=-I$(RELAID)/source) -c $(RELAID)/source/$$object.bpf.c -o $(RELAID)/$$object.bpf.o; \
-		$(LLVM_STRIP) -g $(RELAID)/$$object.bpf.o; done
+		$(CLANG) $(BPF_FLAGS:-Ibpf=-I$(ABI_VARIANT)/source) -c $(ABI_VARIANT)/source/$$object.bpf.c -o $(ABI_VARIANT)/$$object.bpf.o; \
+		$(LLVM_STRIP) -g $(ABI_VARIANT)/$$object.bpf.o; done
 	touch $@
 
 quick: format lint test ## format, lint and the tests that need no kernel (a minute)

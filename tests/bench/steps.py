@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""steps.py SOCKET PROGRAM SAMPLES: follows rounds of tests/programs/round.c instruction by instruction.
+"""steps.py SOCKET PROGRAM SAMPLES: follows rounds of tests/programs/mmap_loop.c instruction by instruction.
 
 SOCKET is QEMU's gdb stub, PROGRAM the static executable, SAMPLES the file to write: a line for each round, the
 addresses of its instructions in hexadecimal. Ends when the machine does. Interrupts and timers stand still during a

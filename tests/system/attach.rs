@@ -1,14 +1,14 @@
-//! Attached, changed and detached while it runs: each counts at once.
+//! Attach, change and detach at run time: each takes effect immediately.
 
-use crate::support::{PROGRAMS, Scene, active, find, setting, sh, try_sh, wait_for};
+use crate::support::{PROGRAMS, TestEnv, active, attach, find, setting, sh, try_sh, wait_for};
 
 /// A cgroup of our own making, and what a program hears in it that asks for 128 MiB.
 struct Here(&'static str);
 
 impl Here {
-    fn new(scene: &mut Scene, cgroup: &'static str) -> Self {
+    fn new(env: &mut TestEnv, cgroup: &'static str) -> Self {
         sh(&format!("mkdir /sys/fs/cgroup{cgroup}"));
-        scene.at_end(format!("rmdir /sys/fs/cgroup{cgroup}"));
+        env.at_end(format!("rmdir /sys/fs/cgroup{cgroup}"));
         Here(cgroup)
     }
 
@@ -17,19 +17,19 @@ impl Here {
     }
 
     fn asks(&self) -> String {
-        self.run(&format!("{PROGRAMS}/first"))
+        self.run(&format!("{PROGRAMS}/alloc_at_exec"))
     }
 
     fn attach(&self, line: &str) {
-        sh(&format!("memcg-bpf attach {} '{line}'", self.0));
+        attach(self.0, line);
     }
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn what_is_attached_counts_at_once_and_what_is_detached_no_more() {
-    let mut scene = Scene::new("attach");
-    let here = Here::new(&mut scene, "/mpattach");
+fn attach_and_detach_take_effect_immediately() {
+    let mut env = TestEnv::new("attach");
+    let here = Here::new(&mut env, "/mpattach");
     assert_eq!(here.asks(), "granted");
     here.attach("deny limit=64M");
     assert_eq!(here.asks(), "refused");
@@ -41,12 +41,12 @@ fn what_is_attached_counts_at_once_and_what_is_detached_no_more() {
     here.attach("deny limit=64M");
     assert_eq!(here.asks(), "refused");
     // Another cgroup with the same line keeps it when this one's is taken back.
-    let there = Here::new(&mut scene, "/mpattach2");
+    let there = Here::new(&mut env, "/mpattach2");
     there.attach("deny limit=64M");
     sh("memcg-bpf detach /mpattach");
     assert_eq!((here.asks().as_str(), there.asks().as_str()), ("granted", "refused"));
     sh("memcg-bpf detach /mpattach2");
-    scene.end();
+    env.end();
 }
 
 /// Our links, with their numbers; kept also under other names if `keep`, as a tool that lists links keeps each for a
@@ -61,11 +61,11 @@ fn links(keep: bool) -> String {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn what_somebody_kept_from_being_detached_is_taken_up_again() {
-    let mut scene = Scene::new("kept");
-    let here = Here::new(&mut scene, "/mpkept");
+fn held_link_is_reused_on_reattach() {
+    let mut env = TestEnv::new("kept");
+    let here = Here::new(&mut env, "/mpkept");
     here.attach("deny limit=64M");
-    scene.at_end("rm -f /sys/fs/bpf/mpheld-*".to_owned());
+    env.at_end("rm -f /sys/fs/bpf/mpheld-*".to_owned());
     let before = links(true);
     assert_eq!(before.lines().count(), 3, "{before}");
     sh("memcg-bpf detach /mpkept");
@@ -75,12 +75,12 @@ fn what_somebody_kept_from_being_detached_is_taken_up_again() {
     );
     here.attach("deny limit=64M");
     assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
-    // When nobody else has them any more they are as ours as any, ...
+    // Without another holder they are links like any other, ...
     sh("rm /sys/fs/bpf/mpheld-*");
     assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
     sh("rmdir /sys/fs/cgroup/mpkept");
     wait_for("the end of the cgroup to be noticed", || find("/mpkept").is_none().then_some(()));
-    // ... and end with the last who needs them, on older kernels a moment later.
+    // ... and end with the last binding that needs them, on older kernels a moment later.
     let ended = |line: &str| {
         try_sh(&format!("bpftool link show id {}", line.rsplit(' ').next().unwrap())).status != 0
     };
@@ -90,16 +90,16 @@ fn what_somebody_kept_from_being_detached_is_taken_up_again() {
     assert_eq!(here.asks(), "refused");
     assert_ne!(links(false), before);
     sh("memcg-bpf detach /mpkept");
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_policy_that_only_watches_does_not_shield_from_one_above_it() {
-    let mut scene = Scene::new("shield");
-    let above = Here::new(&mut scene, "/mpshield");
+fn observe_does_not_mask_parent_deny() {
+    let mut env = TestEnv::new("shield");
+    let above = Here::new(&mut env, "/mpshield");
     sh("echo +memory > /sys/fs/cgroup/mpshield/cgroup.subtree_control");
-    let below = Here::new(&mut scene, "/mpshield/below");
+    let below = Here::new(&mut env, "/mpshield/below");
     below.attach("deny limit=32M mode=dry-run");
     assert_eq!(below.asks(), "granted");
     above.attach("deny limit=64M");
@@ -110,15 +110,15 @@ fn a_policy_that_only_watches_does_not_shield_from_one_above_it() {
     };
     assert_eq!((counted("/mpshield/below"), counted("/mpshield")), ((0, 2), (1, 0)));
     sh("memcg-bpf detach /mpshield/below; memcg-bpf detach /mpshield");
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn file_cache_does_not_count_unless_it_is_to() {
-    let mut scene = Scene::new("cache");
-    let here = Here::new(&mut scene, "/mpcache");
-    scene.at_end("rm -f /root/mpcache".to_owned());
+fn deny_ignores_file_cache_by_default() {
+    let mut env = TestEnv::new("cache");
+    let here = Here::new(&mut env, "/mpcache");
+    env.at_end("rm -f /root/mpcache".to_owned());
     here.run("dd if=/dev/zero of=/root/mpcache bs=1M count=64 conv=fsync status=none");
     // Reading the statistics also brings them up to date for everybody else.
     let file: u64 = sh("sed -n 's/^file //p' /sys/fs/cgroup/mpcache/memory.stat").parse().unwrap();
@@ -130,5 +130,5 @@ fn file_cache_does_not_count_unless_it_is_to() {
     here.attach("deny limit=160M cache=include");
     assert_eq!(here.asks(), "refused");
     sh("memcg-bpf detach /mpcache");
-    scene.end();
+    env.end();
 }

@@ -1,42 +1,43 @@
-//! What administrators see: status, events, explain and doctor, on real units and containers.
+//! status, events, explain, doctor and JSON output, on real units and containers.
 
 use std::fs;
 
 use serde_json::Value;
 
 use crate::support::{
-    PROGRAMS, Scene, active, first_line, hooks_said, refused_at, sh, try_sh, unit_in_state, wait_for,
+    PROGRAMS, TestEnv, active, assert_denied_at, first_line, hook_messages, journal_sync, sh, systemd,
+    try_sh, unit_in_state, wait_for,
 };
 
 /// The words of a command's output, however it was wrapped.
 fn words(command: &str) -> String {
-    let said = try_sh(command);
-    let text = format!("{}\n{}", said.out, said.err);
+    let output = try_sh(command);
+    let text = format!("{}\n{}", output.out, output.err);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn status_and_events_show_who_is_governed_by_what_and_what_happened() {
-    let mut scene = Scene::new("cli");
-    scene.unit("mpcli.slice", "[Slice]\nX-MemoryBPFPolicy=observe\n");
-    let out = scene.out("mpcli.service");
-    scene.unit(
+fn status_and_events_output() {
+    let mut env = TestEnv::new("cli");
+    env.unit("mpcli.slice", "[Slice]\nX-MemoryBPFPolicy=observe\n");
+    let out = env.out("mpcli.service");
+    env.unit(
         "mpcli.service",
         &format!(
-            "[Service]\nSlice=mpcli.slice\nMemoryMax=256M\nExecStart={PROGRAMS}/eat 200 hold\n\
+            "[Service]\nSlice=mpcli.slice\nMemoryMax=256M\nExecStart={PROGRAMS}/alloc 200 hold\n\
              StandardOutput=append:{}\nX-MemoryBPFPolicy=deny limit=64M\n",
             out.display()
         ),
     );
-    scene.reload();
+    env.reload();
     unit_in_state("mpcli.service", "registered");
-    let follow = scene.dir.join("followed");
-    scene.at_end(format!("kill $(cat {}.pid)", follow.display()));
+    let follow = env.dir.join("followed");
+    env.at_end(format!("kill $(cat {}.pid)", follow.display()));
     sh(&format!("memcg-bpf events --follow --json >{0} 2>&1 & echo $! >{0}.pid", follow.display()));
-    sh("systemctl start mpcli.service");
-    refused_at(&first_line(&out), 64);
-    let id = scene.podman_id("mpweb", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
+    systemd::start("mpcli.service");
+    assert_denied_at(&first_line(&out), 64);
+    let id = env.podman_id("mpweb", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
 
     // A tree, with limits and the name that a person gave the container.
     let text = sh("memcg-bpf status");
@@ -93,30 +94,29 @@ fn status_and_events_show_who_is_governed_by_what_and_what_happened() {
     let wrong = try_sh("memcg-bpf events --since whenever");
     assert_eq!(wrong.status, 1);
     assert!(wrong.err.contains("journalctl: Failed to parse timestamp: whenever"), "{}", wrong.err);
-    sh("systemctl stop mpcli.slice");
-    scene.end();
+    systemd::stop("mpcli.slice");
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn why_did_nothing_happen() {
-    let mut scene = Scene::new("why");
+fn explain_names_cause_of_inaction() {
+    let mut env = TestEnv::new("why");
     let sleep = "[Service]\nExecStart=/bin/sleep 1000\n";
     // A word of the line is wrong; the line is in the wrong place; two files have the same name.
-    scene.unit("mpname.service", sleep).policy("mpname.service", "dney limit=64M");
-    scene.unit("mpparam.service", sleep).policy("mpparam.service", "deny limt=64M");
-    scene
-        .unit("mpplace.service", "[Unit]\nX-MemoryBPFPolicy=observe\n[Service]\nExecStart=/bin/sleep 1000\n");
-    scene.unit("mphidden.service", sleep);
-    scene.file(
+    env.unit("mpname.service", sleep).policy("mpname.service", "dney limit=64M");
+    env.unit("mpparam.service", sleep).policy("mpparam.service", "deny limt=64M");
+    env.unit("mpplace.service", "[Unit]\nX-MemoryBPFPolicy=observe\n[Service]\nExecStart=/bin/sleep 1000\n");
+    env.unit("mphidden.service", sleep);
+    env.file(
         "/run/systemd/system/mphidden.service.d/50-memory.conf",
         "[Service]\nX-MemoryBPFPolicy=deny limit=64M\n",
     );
-    scene.file("/etc/systemd/system/mphidden.service.d/50-memory.conf", "[Service]\nNice=1\n");
+    env.file("/etc/systemd/system/mphidden.service.d/50-memory.conf", "[Service]\nNice=1\n");
     // Nothing is wrong with these.
-    scene.unit("mpdry.service", sleep).policy("mpdry.service", "deny limit=1M mode=dry-run");
-    scene.unit("mpfar.service", sleep).policy("mpfar.service", "deny limit=512M");
-    scene.reload();
+    env.unit("mpdry.service", sleep).policy("mpdry.service", "deny limit=1M mode=dry-run");
+    env.unit("mpfar.service", sleep).policy("mpfar.service", "deny limit=512M");
+    env.reload();
     unit_in_state("mpfar.service", "registered");
     unit_in_state("mpdry.service", "registered");
     sh(
@@ -126,9 +126,9 @@ fn why_did_nothing_happen() {
     active("/system.slice/mpdry.service");
     sh("memcg-bpf attach mpdry.service deny limit=2G");
     let told = |what: &str, sentences: &[&str]| {
-        let said = words(&format!("memcg-bpf explain {what}"));
+        let output = words(&format!("memcg-bpf explain {what}"));
         for sentence in sentences {
-            assert!(said.contains(sentence), "{what} is not told that '{sentence}':\n{said}");
+            assert!(output.contains(sentence), "{what} is not told that '{sentence}':\n{output}");
         }
     };
     wait_for("both mistakes to be known", || {
@@ -162,23 +162,23 @@ fn why_did_nothing_happen() {
     sh("memcg-bpf detach mpdry.service");
     told("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
     sh("memcg-bpf pause --for 10min");
-    scene.at_end("memcg-bpf resume".to_owned());
+    env.at_end("memcg-bpf resume".to_owned());
     told("mpfar.service", &["Actions are paused, for"]);
     assert!(words("memcg-bpf doctor").contains("are paused: policies change nothing"));
     sh("memcg-bpf resume");
 
-    // A container whose annotation is misspelt, and one that nobody heard of since the hook is not there.
-    scene.podman_id("mpkey", "--annotation memcg-bpf/policy=observe", "exec sleep 1000");
+    // A container with a misspelt annotation, and one unknown to the daemon because the hook is missing.
+    env.podman_id("mpkey", "--annotation memcg-bpf/policy=observe", "exec sleep 1000");
     told("mpkey", &["annotation 'memcg-bpf/policy' is none of ours; did you mean memcg.bpf/policy?"]);
-    scene.podman_id("mplabel", "--label memcg.bpf/policy=observe", "exec sleep 1000");
+    env.podman_id("mplabel", "--label memcg.bpf/policy=observe", "exec sleep 1000");
     told(
         "mplabel",
         &["It has no annotation memcg.bpf/policy. It belongs on the container itself", "labels, environment"],
     );
     let hook = "/usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
-    scene.at_end(format!("test -e {hook} || mv /run/90-memcg-bpf.json {hook}"));
+    env.at_end(format!("test -e {hook} || mv /run/90-memcg-bpf.json {hook}"));
     sh(&format!("mv {hook} /run/"));
-    scene.podman_id("mphook", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
+    env.podman_id("mphook", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
     told(
         "mphook",
         &[
@@ -187,24 +187,24 @@ fn why_did_nothing_happen() {
         ],
     );
     assert!(words("memcg-bpf doctor").contains("90-memcg-bpf.json is missing"));
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_hook_that_the_kernel_lacks_is_named_and_whoever_requires_its_policy_does_not_start() {
-    let mut scene = Scene::new("lacks");
+fn missing_hook_reported_and_required_fails() {
+    let mut env = TestEnv::new("lacks");
     // A kernel without the function is one whose BTF does not have its name.
-    let btf = scene.dir.join("btf");
+    let btf = env.dir.join("btf");
     sh(&format!(
         "perl -pe 's/\\0psi_memstall_enter\\0/\\0psi_memstall_entex\\0/' /sys/kernel/btf/vmlinux >{0} && \
          mount --bind {0} /sys/kernel/btf/vmlinux",
         btf.display()
     ));
-    scene.at_end("umount /sys/kernel/btf/vmlinux; systemctl restart memcg-bpfd".to_owned());
-    sh("systemctl restart memcg-bpfd");
+    env.at_end("umount /sys/kernel/btf/vmlinux; systemctl restart memcg-bpfd".to_owned());
+    systemd::restart("memcg-bpfd");
     let id =
-        scene.podman_id("mplacks", "--annotation memcg.bpf/policy='oom; deny limit=512M'", "exec sleep 1000");
+        env.podman_id("mplacks", "--annotation memcg.bpf/policy='oom; deny limit=512M'", "exec sleep 1000");
     let report = active(&format!("/machine.slice/libpod-{id}.scope"));
     let missing = |name: &str| {
         report.policies.iter().find(|policy| policy.name == name).unwrap().missing_hooks.join(" ")
@@ -218,21 +218,21 @@ fn a_hook_that_the_kernel_lacks_is_named_and_whoever_requires_its_policy_does_no
     let doctor = words("memcg-bpf doctor");
     assert!(doctor.contains(" hooks: count_stall_begin"), "{doctor}");
     let required = "--annotation memcg.bpf/required=true --annotation memcg.bpf/policy=oom";
-    let said = scene.podman("mpneeds", required, "exec sleep 1000");
-    assert_ne!(said.status, 0, "{said:?}");
-    let journal = hooks_said("");
+    let output = env.podman("mpneeds", required, "exec sleep 1000");
+    assert_ne!(output.status, 0, "{output:?}");
+    let journal = hook_messages("");
     let why = "this kernel lacks the hook 'count_stall_begin' that oom wants; it does not start, because memcg.bpf/required is true";
     assert!(journal.contains(why), "{journal}");
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn every_command_speaks_json_with_the_fields_that_are_documented() {
-    let mut scene = Scene::new("json");
-    scene.unit("mpjson.service", "[Service]\nType=exec\nExecStart=sleep 1000\n").reload();
-    sh("systemctl start mpjson.service");
-    let history = scene.dir.join("history").display().to_string();
+fn json_output_matches_docs() {
+    let mut env = TestEnv::new("json");
+    env.unit("mpjson.service", "[Service]\nType=exec\nExecStart=sleep 1000\n").reload();
+    systemd::start("mpjson.service");
+    let history = env.dir.join("history").display().to_string();
     let binding = "cgroup state policies";
     let acting = "paused counts";
     // The command, its exit status, and fields of the first object in what it prints.
@@ -259,20 +259,20 @@ fn every_command_speaks_json_with_the_fields_that_are_documented() {
         ("detach mpjson.service", 0, ""),
     ] {
         if command.starts_with("events") {
-            sh("journalctl --sync");
+            journal_sync();
         }
-        let said = try_sh(&format!("memcg-bpf --json {command}"));
-        assert_eq!(said.status, status, "{command}: {said:?}");
+        let output = try_sh(&format!("memcg-bpf --json {command}"));
+        assert_eq!(output.status, status, "{command}: {output:?}");
         // One document, or one a line.
         let documents: Vec<Value> =
-            serde_json::Deserializer::from_str(&said.out).into_iter().map(Result::unwrap).collect();
+            serde_json::Deserializer::from_str(&output.out).into_iter().map(Result::unwrap).collect();
         let first = match documents.first() {
             Some(Value::Array(all)) => all.first(),
             other => other,
         };
         for field in fields.split_whitespace() {
-            assert!(first.and_then(|it| it.get(field)).is_some(), "{command}: no {field} in {}", said.out);
+            assert!(first.and_then(|it| it.get(field)).is_some(), "{command}: no {field} in {}", output.out);
         }
     }
-    scene.end();
+    env.end();
 }

@@ -1,4 +1,4 @@
-//! What watches over time: metrics, a history with its page, and the live view.
+//! Commands that observe over time: metrics, record, report and top.
 
 use std::fs;
 use std::io::Write;
@@ -8,32 +8,32 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{PROGRAMS, Scene, active, first_line, sh, try_sh, unit_in_state, wait_for};
+use crate::support::{PROGRAMS, TestEnv, active, first_line, sh, systemd, try_sh, unit_in_state, wait_for};
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn metrics_a_history_and_a_live_view_tell_of_what_is_governed() {
-    let mut scene = Scene::new("watch");
-    let (unit, out) = ("mpwatch.service", scene.out("mpwatch.service"));
-    scene.unit(
+fn metrics_record_report_and_top() {
+    let mut env = TestEnv::new("watch");
+    let (unit, out) = ("mpwatch.service", env.out("mpwatch.service"));
+    env.unit(
         unit,
         &format!(
-            "[Service]\nMemoryHigh=500M\nExecStart={PROGRAMS}/eat 200 hold\nStandardOutput=append:{}\n\
+            "[Service]\nMemoryHigh=500M\nExecStart={PROGRAMS}/alloc 200 hold\nStandardOutput=append:{}\n\
              X-MemoryBPFPolicy=deny limit=64M; observe\n",
             out.display()
         ),
     );
-    scene.reload();
+    env.reload();
     unit_in_state(unit, "registered");
-    let history = scene.dir.join("history");
+    let history = env.dir.join("history");
     let at = |path: &Path| path.display().to_string();
-    scene.at_end(format!("kill $(cat {}.pid)", at(&history)));
+    env.at_end(format!("kill $(cat {}.pid)", at(&history)));
     sh(&format!(
         "memcg-bpf record {0} --interval 200ms >{0}.said 2>&1 </dev/null & echo $! >{0}.pid",
         at(&history)
     ));
     wait_for("the first sample", || fs::read_to_string(&history).ok().filter(|text| text.contains('\n')));
-    sh(&format!("systemctl start {unit}"));
+    systemd::start(unit);
     first_line(&out);
     active("/system.slice/mpwatch.service");
     wait_for("the start to be recorded", || {
@@ -41,12 +41,12 @@ fn metrics_a_history_and_a_live_view_tell_of_what_is_governed() {
         (text.contains("\"kind\":\"event\"") && text.matches("mpwatch.service\",\"usage\"").count() > 2)
             .then_some(())
     });
-    metrics(&scene.dir);
-    live(&mut scene);
+    metrics(&env.dir);
+    live(&mut env);
 
     // The page.
-    sh(&format!("memcg-bpf report {} --output {}/page.html", at(&history), at(&scene.dir)));
-    let page = fs::read_to_string(scene.dir.join("page.html")).unwrap();
+    sh(&format!("memcg-bpf report {} --output {}/page.html", at(&history), at(&env.dir)));
+    let page = fs::read_to_string(env.dir.join("page.html")).unwrap();
     for text in
         ["<h2>mpwatch.service</h2>", "class=\"area usage\"", "class=\"mark\"><title>in force: deny, observe"]
     {
@@ -58,7 +58,7 @@ fn metrics_a_history_and_a_live_view_tell_of_what_is_governed() {
     let ours = &last["cgroups"][0];
     assert_eq!((&ours["name"], &ours["high"]), (&Value::from(unit), &Value::from(500_u64 << 20)), "{last}");
     assert!(ours["denied"].as_u64().unwrap() > 0 && ours["usage"].as_u64().unwrap() > 32 << 20, "{last}");
-    scene.end();
+    env.end();
 }
 
 /// Printed, in a file, and from a socket: the same metrics.
@@ -87,9 +87,9 @@ fn metrics(dir: &Path) {
         |text: &str| text.lines().filter(|l| l.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(names(&written), names(&printed));
 
-    // Prometheus' own checker, which says nothing where the conventions are kept.
-    let said = try_sh(&format!("promtool check metrics <{}", file.display()));
-    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""));
+    // Prometheus' own checker prints nothing if all conventions are kept.
+    let output = try_sh(&format!("promtool check metrics <{}", file.display()));
+    assert_eq!((output.status, output.out.as_str(), output.err.as_str()), (0, "", ""));
 
     let socket = dir.join("metrics.sock");
     let mut server = Command::new("memcg-bpf")
@@ -112,9 +112,9 @@ fn metrics(dir: &Path) {
 }
 
 /// `top` in terminals of two sizes: what it shows and where, a key, and that the terminal is given back.
-fn live(scene: &mut Scene) {
+fn live(env: &mut TestEnv) {
     let tmux = "LC_ALL=C.UTF-8 tmux -u -L mptop -f /dev/null";
-    scene.at_end(format!("{tmux} kill-server"));
+    env.at_end(format!("{tmux} kill-server"));
     for (columns, rows, trend) in [(80, 24, false), (200, 50, true)] {
         sh(&format!(
             "{tmux} new-session -d -s s{columns} -x {columns} -y {rows} 'PS1=ready: exec bash --norc'"

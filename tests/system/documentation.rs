@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::pages::{Block, Page};
-use crate::support::{Scene, residue, sh, try_sh};
+use crate::support::{TestEnv, leftovers, sh, try_sh};
 
 /// The pages, where the test bench puts them.
 const TREE: &str = "/data/tree";
@@ -43,13 +43,13 @@ fn files() -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn every_command_of_the_documentation_works() {
-    let mut scene = Scene::new("documentation");
-    scene.file(
+fn documented_commands_succeed() {
+    let mut env = TestEnv::new("documentation");
+    env.file(
         "/etc/containers/containers.conf.d/test.conf",
         "[containers]\nnetns=\"none\"\nlog_driver=\"none\"\n",
     );
-    scene.at_end("podman rm -af -t 0; podman rmi -af".to_owned());
+    env.at_end("podman rm -af -t 0; podman rmi -af".to_owned());
     sh("tar -C /srv/busybox -c . | podman import -q - docker.io/library/busybox:latest");
     // What is there before is the machine's: its image may be newer than this program.
     let before = files();
@@ -61,9 +61,12 @@ fn every_command_of_the_documentation_works() {
             continue;
         }
         run += steps.len();
-        let said = try_sh(&format!("{BEFORE}{}", steps.join("")));
-        if said.status != 0 {
-            wrong += &format!("--- {}: exit status {}\n{}\n{}\n", page.name, said.status, said.out, said.err);
+        let output = try_sh(&format!("{BEFORE}{}", steps.join("")));
+        if output.status != 0 {
+            wrong += &format!(
+                "--- {}: exit status {}\n{}\n{}\n",
+                page.name, output.status, output.out, output.err
+            );
         }
     }
     for page in Page::all(Path::new(TREE)) {
@@ -72,9 +75,9 @@ fn every_command_of_the_documentation_works() {
         for line in page.text.lines().filter_map(|line| line.strip_prefix("    ")) {
             if page.name.starts_with("docs/policies/") && line.split(' ').next() == Some(&name) {
                 run += 1;
-                let said = try_sh(&format!("memcg-bpf check '{line}'"));
-                if said.status != 0 {
-                    wrong += &format!("--- {}: {line}\n{}\n{}\n", page.name, said.out, said.err);
+                let output = try_sh(&format!("memcg-bpf check '{line}'"));
+                if output.status != 0 {
+                    wrong += &format!("--- {}: {line}\n{}\n{}\n", page.name, output.out, output.err);
                 }
             }
         }
@@ -84,6 +87,6 @@ fn every_command_of_the_documentation_works() {
     let after = files();
     let left: Vec<&String> = after.difference(&before).collect();
     assert!(left.is_empty(), "the pages end with how to undo what they did, but leave {left:?}");
-    scene.end();
-    assert_eq!(residue().matches("record ").count(), 0);
+    env.end();
+    assert_eq!(leftovers().matches("record ").count(), 0);
 }

@@ -1,11 +1,11 @@
-//! The hook `tick`: it ends with its binding, and so does what policies remember of a cgroup.
+//! Timers (hook `tick`) and per-cgroup state of policies end with their binding.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use memcg_bpf::report::KernelReport;
 
-use crate::support::{Scene, sh, try_sh, wait_for};
+use crate::support::{TestEnv, sh, try_sh, wait_for};
 
 /// How many elements the maps of this name have.
 fn elements(map: &str) -> usize {
@@ -15,10 +15,10 @@ fn elements(map: &str) -> usize {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn many_cycles_leave_no_timer_and_no_memory_of_cgroups() {
-    let mut scene = Scene::new("cycles");
+fn timers_and_state_freed_after_cycles() {
+    let mut env = TestEnv::new("cycles");
     let slice = "/sys/fs/cgroup/mpcycles.slice";
-    scene.stops("mpcycles.slice");
+    env.stops("mpcycles.slice");
     sh(&format!("systemctl start mpcycles.slice; echo +memory > {slice}/cgroup.subtree_control"));
     for round in 0..25 {
         let cgroup = format!("{slice}/c{round}");
@@ -36,13 +36,13 @@ fn many_cycles_leave_no_timer_and_no_memory_of_cgroups() {
     }
     let left = || ["timers", "state", "memcg_stalls", "memcg_counters", "memcg_bindings"].map(elements);
     wait_for("everything to be forgotten", || (left() == [0; 5]).then_some(()));
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn what_the_documentation_says_of_this_kernel_is_what_its_daemon_says() {
-    let scene = Scene::new("documented");
+fn kernel_support_table_matches() {
+    let env = TestEnv::new("documented");
     let property =
         "busctl --json=short get-property org.memcg.Bpf1 /org/memcg/Bpf1 org.memcg.Bpf1.Manager Kernel";
     let outer: serde_json::Value = serde_json::from_str(&sh(property)).unwrap();
@@ -62,5 +62,5 @@ fn what_the_documentation_says_of_this_kernel_is_what_its_daemon_says() {
         .map(|row| (row[0].clone(), Some(row[column].clone()).filter(|cell| cell != "—")))
         .collect();
     assert_eq!(documented, report.hooks, "tests/vm/kernel-support writes the table anew");
-    scene.end();
+    env.end();
 }

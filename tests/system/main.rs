@@ -8,24 +8,25 @@
     clippy::arithmetic_side_effects
 )]
 
-mod acting;
+mod actions;
 mod attach;
-mod attacks;
-mod authority;
+mod authorization;
 mod cli;
 mod cli_watch;
 mod container;
+mod daemon_killed;
 mod documentation;
-mod exempt;
-mod faults;
-mod first;
-mod full;
-mod gap;
+mod fault_injection;
+mod first_instruction;
 mod hooks;
-mod neighbours;
+mod invalid_input;
+mod limits;
 mod nesting;
+mod never_denied;
+mod noisy_neighbor;
 mod observe;
 mod oom;
+mod package;
 #[path = "../documentation/pages.rs"]
 mod pages;
 mod policy_author;
@@ -33,11 +34,10 @@ mod protect;
 mod reclaim;
 mod reload;
 mod restart;
-mod slow;
 mod soak;
 mod support;
+mod systemd_hangs;
 mod throttle;
 mod units;
-mod wrong;
+mod unprivileged;
 mod youki;
-mod zz_package;

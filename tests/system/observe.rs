@@ -1,10 +1,11 @@
-//! `observe` counts what programs did whose doings are known, and what memory.events says.
+//! Counters of `observe`, compared with what test programs did and with memory.events.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, active, events, first_line, knob, passed_over_of, sh, try_sh, unit_in_state, wait_for,
+    PROGRAMS, TestEnv, active, events, first_line, knob, recursion_misses_of, sh, systemd, try_sh,
+    unit_in_state, wait_for,
 };
 
 const PAGES_OF_64K: u64 = 16;
@@ -12,53 +13,53 @@ const PAGES_OF_64K: u64 = 16;
 const BATCH: u64 = 64;
 
 /// A service under `observe` which runs until it is killed.
-fn observed(scene: &mut Scene, unit: &str, command: &str, more: &str) {
-    let out = scene.out(unit);
-    scene.unit(
+fn observed(env: &mut TestEnv, unit: &str, command: &str, more: &str) {
+    let out = env.out(unit);
+    env.unit(
         unit,
         &format!(
             "[Service]\nType=exec\nExecStart={command}\nStandardOutput=append:{}\n{more}\n",
             out.display()
         ),
     );
-    scene.policy(unit, "observe");
+    env.policy(unit, "observe");
 }
 
 fn counters(unit: &str) -> BTreeMap<String, u64> {
     active(&format!("/system.slice/{unit}")).counters
 }
 
-fn done(scene: &Scene, unit: &str) {
-    let out = scene.out(unit);
+fn done(env: &TestEnv, unit: &str) {
+    let out = env.out(unit);
     wait_for("the program to be done", || fs::read_to_string(&out).ok()?.contains("done\n").then_some(()));
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn requests_and_charges_are_those_of_the_program() {
+fn growth_and_charge_counters_exact() {
     const MAPS: u64 = 1000;
     const PAGES: u64 = 8192;
-    let mut scene = Scene::new("observe");
+    let mut env = TestEnv::new("observe");
     // One after the other, as each takes the other's stock of pages away (below).
-    let (go, go_on) = (scene.dir.join("go"), scene.dir.join("go-on"));
-    observed(&mut scene, "mpmaps.service", &format!("{PROGRAMS}/maps {MAPS} {}", go.display()), "");
-    observed(&mut scene, "mptouch.service", &format!("{PROGRAMS}/touch {PAGES} {}", go_on.display()), "");
-    scene.reload();
-    sh("systemctl start mpmaps.service mptouch.service");
+    let (go, go_on) = (env.dir.join("go"), env.dir.join("go-on"));
+    observed(&mut env, "mpmaps.service", &format!("{PROGRAMS}/maps {MAPS} {}", go.display()), "");
+    observed(&mut env, "mptouch.service", &format!("{PROGRAMS}/touch {PAGES} {}", go_on.display()), "");
+    env.reload();
+    systemd::start("mpmaps.service mptouch.service");
     for unit in ["mpmaps.service", "mptouch.service"] {
-        assert_eq!(first_line(&scene.out(unit)), "ready");
+        assert_eq!(first_line(&env.out(unit)), "ready");
     }
-    let missed = passed_over_of(&["count_growth__0"]);
+    let missed = recursion_misses_of(&["count_growth__0"]);
     let (maps, touch) = (counters("mpmaps.service"), counters("mptouch.service"));
     fs::write(&go, "").unwrap();
-    done(&scene, "mpmaps.service");
+    done(&env, "mpmaps.service");
     fs::write(&go_on, "").unwrap();
-    done(&scene, "mptouch.service");
+    done(&env, "mptouch.service");
 
     let more =
         |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, key: &str| after[key] - before[key];
     let after = counters("mpmaps.service");
-    let missed = passed_over_of(&["count_growth__0"]) - missed;
+    let missed = recursion_misses_of(&["count_growth__0"]) - missed;
     let requests = more(&maps, &after, "growth_requests");
     assert!(requests <= MAPS && requests + missed as u64 >= MAPS, "{requests}, passed over {missed}");
     assert_eq!(more(&maps, &after, "growth_pages"), requests * PAGES_OF_64K);
@@ -78,14 +79,14 @@ fn requests_and_charges_are_those_of_the_program() {
     );
     assert!(more(&touch, &after, "charges") >= charged / BATCH);
     assert_eq!(more(&touch, &after, "growth_requests"), 0, "faults are no requests");
-    scene.end();
+    env.end();
 }
 
 /// What two counters of `requests` say more after a program has asked for so many MiB in the cgroup, and whether it got
 /// them.
 fn asked(unit: &str, mib: &str) -> (bool, [u64; 3]) {
     let before = counters(unit);
-    let got = try_sh(&format!("{PROGRAMS}/ask /system.slice/{unit} {mib}"));
+    let got = try_sh(&format!("{PROGRAMS}/alloc_in_cgroup /system.slice/{unit} {mib}"));
     let after = counters(unit);
     (got.status == 0, ["growth_pages", "growth_refused", "growth_denied"].map(|key| after[key] - before[key]))
 }
@@ -97,25 +98,25 @@ const OWN: &str = "/etc/memcg-bpf/policies";
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
-    let mut scene = Scene::new("observe-growth");
+fn growth_counted_once() {
+    let mut env = TestEnv::new("observe-growth");
     let by_core = || sh("ls /sys/fs/bpf/memcg-bpf/*/").contains("core-count_growth__0");
     for unit in ["mpseen.service", "mpboth.service", "mpthird.service"] {
         // What it needs to start is not to be counted later.
-        let out = scene.out(unit);
+        let out = env.out(unit);
         let text =
             format!("[Service]\nExecStart={PROGRAMS}/maps 0\nStandardOutput=append:{}\n", out.display());
-        scene.unit(unit, &text);
+        env.unit(unit, &text);
     }
-    scene.policy("mpseen.service", "observe");
-    scene.at_end(
+    env.policy("mpseen.service", "observe");
+    env.at_end(
         "sysctl -q vm.overcommit_memory=0 vm.overcommit_ratio=50; systemctl reload memcg-bpfd".to_owned(),
     );
     sh("sysctl -q vm.overcommit_memory=0");
-    scene.reload();
-    sh("systemctl start mpseen.service mpboth.service mpthird.service");
+    env.reload();
+    systemd::start("mpseen.service mpboth.service mpthird.service");
     for unit in ["mpseen.service", "mpboth.service", "mpthird.service"] {
-        done(&scene, unit);
+        done(&env, unit);
     }
     active("/system.slice/mpseen.service");
     assert!(by_core(), "nobody else is asked");
@@ -134,14 +135,14 @@ fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
     assert_eq!(refused(asked("mpboth.service", TOO_MUCH)), 1, "deny refuses");
 
     // Another object of it, and another policy that is asked as well.
-    scene.at_end(format!("rm -f {OWN}/deny.bpf.o {OWN}/puppet.bpf.o; rmdir {OWN}"));
+    env.at_end(format!("rm -f {OWN}/deny.bpf.o {OWN}/scripted.bpf.o; rmdir {OWN}"));
     sh(&format!("mkdir -p {OWN} && cp /usr/lib/memcg-bpf/policies/deny.bpf.o {OWN}/ && memcg-bpf reload"));
     assert!(!by_core());
     assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
     assert_eq!(refused(asked("mpboth.service", TOO_MUCH)), 1, "deny refuses");
-    sh(&format!("rm {OWN}/deny.bpf.o; cp /data/policies/puppet.bpf.o {OWN}/ && memcg-bpf reload"));
+    sh(&format!("rm {OWN}/deny.bpf.o; cp /data/policies/scripted.bpf.o {OWN}/ && memcg-bpf reload"));
     assert!(!by_core());
-    sh("memcg-bpf attach /system.slice/mpthird.service 'puppet verb=high'");
+    sh("memcg-bpf attach /system.slice/mpthird.service 'scripted verb=high'");
     assert!(by_core(), "two are asked");
     assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
     sh("memcg-bpf detach /system.slice/mpthird.service");
@@ -164,21 +165,21 @@ fn growth_is_counted_once_by_core_or_by_the_one_policy_that_is_asked() {
     sh("memcg-bpf detach /system.slice/mpboth.service");
     assert!(by_core(), "nobody else is asked any more");
     assert_eq!(asked("mpseen.service", "128"), (true, [32768, 0, 0]));
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_forced_reclaim_is_counted_and_timed() {
-    let mut scene = Scene::new("observe-reclaim");
+fn reclaim_counted_and_timed() {
+    let mut env = TestEnv::new("observe-reclaim");
     // 32 MiB of file cache, written out, are easy to give back.
     let cache = "sh -c 'dd if=/dev/zero of=/root/cache bs=1M count=32 && sync /root/cache && echo done; exec sleep 1000'";
-    observed(&mut scene, "mpreclaim.service", &format!("/bin/{cache}"), "");
-    scene.at_end("rm -f /root/cache".to_owned()).reload();
+    observed(&mut env, "mpreclaim.service", &format!("/bin/{cache}"), "");
+    env.at_end("rm -f /root/cache".to_owned()).reload();
     unit_in_state("mpreclaim.service", "registered");
-    sh("systemctl start mpreclaim.service");
-    done(&scene, "mpreclaim.service");
-    // Slab is taken as well and is in no statistics of the cgroup's, and what nobody waited for is not counted here.
+    systemd::start("mpreclaim.service");
+    done(&env, "mpreclaim.service");
+    // Slab is reclaimed too and is in no statistics of the cgroup; asynchronous reclaim is not counted here.
     let stolen = || {
         let stat = knob("/system.slice/mpreclaim.service", "memory.stat");
         let of = |key: &str| -> u64 {
@@ -197,48 +198,48 @@ fn a_forced_reclaim_is_counted_and_timed() {
         "{pages} pages reclaimed for 16 MiB, {stolen} stolen"
     );
     assert!(after["reclaim_ns"] > before["reclaim_ns"]);
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn running_out_of_memory_is_counted_as_memory_events_counts_it() {
-    let mut scene = Scene::new("observe-oom");
-    let eat = format!("/bin/sh -c '{PROGRAMS}/eat 200; echo done; exec sleep 1000'");
-    observed(&mut scene, "mpoom.service", &eat, "MemoryMax=32M\nMemorySwapMax=0\nOOMPolicy=continue");
-    scene.reload();
+fn oom_counter_matches_memory_events() {
+    let mut env = TestEnv::new("observe-oom");
+    let eat = format!("/bin/sh -c '{PROGRAMS}/alloc 200; echo done; exec sleep 1000'");
+    observed(&mut env, "mpoom.service", &eat, "MemoryMax=32M\nMemorySwapMax=0\nOOMPolicy=continue");
+    env.reload();
     unit_in_state("mpoom.service", "registered");
-    sh("systemctl start mpoom.service");
-    done(&scene, "mpoom.service");
+    systemd::start("mpoom.service");
+    done(&env, "mpoom.service");
     let report = active("/system.slice/mpoom.service");
     let told = events("/system.slice/mpoom.service");
     assert_eq!(report.events, told);
     assert!(told["oom_kill"] >= 1 && told["max"] >= 1, "{told:?}");
     assert_eq!(report.counters["oom"], told["oom"], "{:?} {told:?}", report.counters);
     assert!(report.counters["reclaim_runs"] >= 1);
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_working_set_that_does_not_fit_shows_as_refaults_and_stalls() {
-    let mut scene = Scene::new("observe-thrash");
+fn thrashing_shows_refaults_and_stalls() {
+    let mut env = TestEnv::new("observe-thrash");
     // Read again and again through a cache of half its size; what the test itself has of it in cache is dropped.
     sh("dd if=/dev/zero of=/root/large bs=1M count=48 status=none; sync; echo 1 > /proc/sys/vm/drop_caches");
-    scene.at_end("rm -f /root/large".to_owned());
+    env.at_end("rm -f /root/large".to_owned());
     let read =
         "/bin/sh -c 'for i in 1 2 3 4; do cat /root/large >/dev/null; done; echo done; exec sleep 1000'";
     // On one processor, as the kernel weighs the time that is waited on each by how busy it is.
-    observed(&mut scene, "mpthrash.service", read, "MemoryMax=24M\nMemorySwapMax=0\nCPUAffinity=0");
-    scene.reload();
+    observed(&mut env, "mpthrash.service", read, "MemoryMax=24M\nMemorySwapMax=0\nCPUAffinity=0");
+    env.reload();
     unit_in_state("mpthrash.service", "registered");
-    sh("systemctl start mpthrash.service");
-    done(&scene, "mpthrash.service");
+    systemd::start("mpthrash.service");
+    done(&env, "mpthrash.service");
     let counted = counters("mpthrash.service");
     for key in ["reclaim_runs", "reclaimed_pages", "refaults", "stalls", "stall_ns"] {
         assert!(counted[key] > 0, "{key}: {counted:?}");
     }
-    // What the kernel itself says of the cgroup; a large folio is one refault of ours and many pages of its. Nobody but
+    // The kernel's own statistics of the cgroup; a large folio is one refault of ours and many pages of its. Nobody but
     // this program waits in it, so that the time of all is that of some.
     // memory.stat may be some pages behind, as it is summed up from time to time.
     wait_for("memory.stat to have as many refaults", || {
@@ -256,5 +257,5 @@ fn a_working_set_that_does_not_fit_shows_as_refaults_and_stalls() {
         (some_us / 2..=some_us * 3 / 2).contains(&stall_us),
         "{some_us} us in memory.pressure, {counted:?}"
     );
-    scene.end();
+    env.end();
 }

@@ -1,23 +1,23 @@
-//! `oom` ends what only waits, once, and nothing else.
+//! `oom` kills a stalled process, once per event, and nothing else.
 
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, Scene, acted, active, events, find, first_line, has_waited, last_action, sh, try_sh,
-    unit_in_state, wait_for,
+    PROGRAMS, TestEnv, acted, active, events, find, first_line, last_action, sh, systemd, try_sh,
+    unit_in_state, wait_for, wait_for_stall,
 };
 
 /// Above memory.high, and with nothing that could be reclaimed, a program that asks for more is made to wait nearly all
 /// the time.
 const CRAMPED: &str = "MemoryHigh=16M\nMemorySwapMax=0\nOOMPolicy=continue";
 
-fn service(scene: &mut Scene, unit: &str, script: &str, more: &str, line: &str) -> String {
-    let out = scene.out(unit);
+fn service(env: &mut TestEnv, unit: &str, script: &str, more: &str, line: &str) -> String {
+    let out = env.out(unit);
     let text = format!(
         "[Service]\nType=exec\nExecStart=/bin/sh -c '{script}'\nStandardOutput=append:{}\nStandardError=null\n{more}\n",
         out.display()
     );
-    scene.unit(unit, &text).policy(unit, line);
+    env.unit(unit, &text).policy(unit, line);
     format!("/system.slice/{unit}")
 }
 
@@ -29,18 +29,18 @@ fn alive(unit: &str, program: &str) -> usize {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn one_process_that_waits_ends_and_no_second_for_the_same_event() {
-    let mut scene = Scene::new("oom");
-    let eat = format!("({PROGRAMS}/eat 400 hold; echo over) &");
+fn oom_kills_one_process_per_event() {
+    let mut env = TestEnv::new("oom");
+    let eat = format!("({PROGRAMS}/alloc 400 hold; echo over) &");
     let line = "oom pressure=40% for=1s cooldown=1h";
-    let cgroup = service(&mut scene, "mpkill.service", &format!("{eat} {eat} wait"), CRAMPED, line);
-    scene.reload();
-    sh("systemctl start mpkill.service");
+    let cgroup = service(&mut env, "mpkill.service", &format!("{eat} {eat} wait"), CRAMPED, line);
+    env.reload();
+    systemd::start("mpkill.service");
     // A daemon that had no time for it does not do it any more, and the next one is an hour away.
     let again = format!(
         "systemctl kill -s KILL mpkill.service; systemctl stop mpkill.service; systemctl reset-failed mpkill.service; \
          rm -f {}; systemctl start mpkill.service",
-        scene.out("mpkill.service").display()
+        env.out("mpkill.service").display()
     );
     let action = wait_for("a kill in time", || {
         let action = find(&cgroup)?.last_action?;
@@ -50,40 +50,40 @@ fn one_process_that_waits_ends_and_no_second_for_the_same_event() {
         }
         Some(action)
     });
-    assert_eq!(first_line(&scene.out("mpkill.service")), "over");
+    assert_eq!(first_line(&env.out("mpkill.service")), "over");
     assert_eq!((action.policy.as_str(), action.verb.as_str()), ("oom", "kill"), "{action:?}");
     // At least 40 % of the second, and no more than all of it.
     assert!((400_000_000..=1_000_000_000).contains(&action.numbers[0]), "{action:?}");
     assert_eq!(action.numbers[1..3], [1_000_000_000, 400_000], "{action:?}");
     assert_eq!(events(&cgroup)["oom_kill"], 0, "the kernel had no reason to");
-    has_waited(&cgroup, 4);
+    wait_for_stall(&cgroup, 4);
     assert_eq!(alive("mpkill.service", "eat 400 hold"), 1);
     assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "refused")), (1, 0));
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn nobody_ends_who_is_only_busy_or_small_or_in_a_dry_run_or_while_paused() {
-    let mut scene = Scene::new("oom-not");
+fn oom_spares_busy_small_dry_run_paused() {
+    let mut env = TestEnv::new("oom-not");
     let (eat, often) =
-        (format!("{PROGRAMS}/eat 400 hold; echo over"), "oom pressure=40% for=500ms cooldown=1s");
-    let dry = service(&mut scene, "mpdry.service", &eat, CRAMPED, &format!("{often} mode=dry-run"));
-    let small = service(&mut scene, "mpsmall.service", &eat, CRAMPED, &format!("{often} usage=256M"));
-    let paused = service(&mut scene, "mppaused.service", &eat, CRAMPED, often);
-    let busy = scene.dir.join("busy");
+        (format!("{PROGRAMS}/alloc 400 hold; echo over"), "oom pressure=40% for=500ms cooldown=1s");
+    let dry = service(&mut env, "mpdry.service", &eat, CRAMPED, &format!("{often} mode=dry-run"));
+    let small = service(&mut env, "mpsmall.service", &eat, CRAMPED, &format!("{often} usage=256M"));
+    let paused = service(&mut env, "mppaused.service", &eat, CRAMPED, often);
+    let busy = env.dir.join("busy");
     fs::write(&busy, "").unwrap();
     let work = format!("work 32 {}", busy.display());
-    let working = service(&mut scene, "mpbusy.service", &format!("exec {PROGRAMS}/{work}"), "", often);
-    scene.reload().at_end("memcg-bpf resume".to_owned());
+    let working = service(&mut env, "mpbusy.service", &format!("exec {PROGRAMS}/{work}"), "", often);
+    env.reload().at_end("memcg-bpf resume".to_owned());
     sh("memcg-bpf pause; systemctl start mpdry.service mpsmall.service mppaused.service mpbusy.service");
     last_action(&paused, "refused");
     assert_eq!((alive("mppaused.service", "eat 400 hold"), acted(&paused, "done")), (1, 0));
     sh("memcg-bpf resume");
-    assert_eq!(first_line(&scene.out("mppaused.service")), "over");
+    assert_eq!(first_line(&env.out("mppaused.service")), "over");
     // Once more, after the cooldown: it is the policy that decides, as if it were acted upon.
     wait_for("dry runs", || (acted(&dry, "dry-run") >= 2).then_some(()));
-    has_waited(&small, 2);
+    wait_for_stall(&small, 2);
     for (unit, cgroup, program) in [
         ("mpdry.service", &dry, "eat 400 hold"),
         ("mpsmall.service", &small, "eat 400 hold"),
@@ -94,25 +94,25 @@ fn nobody_ends_who_is_only_busy_or_small_or_in_a_dry_run_or_while_paused() {
     for cgroup in [&small, &working] {
         assert!(active(cgroup).actions.is_empty(), "{cgroup}");
     }
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_group_ends_together_also_when_the_kernel_was_first() {
-    let mut scene = Scene::new("oom-group");
+fn oom_group_kill_follows_kernel_oom() {
+    let mut env = TestEnv::new("oom-group");
     let more = "MemoryMax=32M\nMemorySwapMax=0\nOOMPolicy=continue";
     // Again and again: a daemon that had no time for the first does not act on it any more.
-    let script = format!("sleep 1000 & while :; do {PROGRAMS}/eat 200 hold; echo over; sleep 1; done");
+    let script = format!("sleep 1000 & while :; do {PROGRAMS}/alloc 200 hold; echo over; sleep 1; done");
     let line = "oom kill=group pressure=100% for=10min cooldown=500ms";
-    let cgroup = service(&mut scene, "mpgroup.service", &script, more, line);
-    scene.reload();
+    let cgroup = service(&mut env, "mpgroup.service", &script, more, line);
+    env.reload();
     unit_in_state("mpgroup.service", "registered");
-    sh("systemctl start mpgroup.service");
+    systemd::start("mpgroup.service");
     wait_for("the unit to end", || {
-        let state = sh("systemctl show -P ActiveState mpgroup.service");
+        let state = systemd::active_state("mpgroup.service");
         matches!(state.as_str(), "failed" | "inactive").then_some(())
     });
     assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{cgroup}/cgroup.procs")).exists());
-    scene.end();
+    env.end();
 }

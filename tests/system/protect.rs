@@ -1,10 +1,10 @@
-//! `protect` keeps memory.low up while its cgroup is active, and takes it back while it is idle.
+//! `protect` raises memory.low while its cgroup is active, and restores it while it is idle.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::support::{
-    PROGRAMS, Scene, acted, active, first_line, knob, knob_becomes, last_action, sh, unit_in_state,
+    PROGRAMS, TestEnv, acted, active, first_line, knob, knob_becomes, last_action, sh, systemd, unit_in_state,
 };
 
 const LOW: &str = "20971520";
@@ -14,44 +14,43 @@ fn cgroup(unit: &str) -> String {
 }
 
 /// `work` under this line; the file that makes it busy.
-fn work(scene: &mut Scene, unit: &str, line: &str) -> PathBuf {
-    let (out, busy) = (scene.out(unit), scene.dir.join(format!("{unit}.busy")));
-    let run = format!("{PROGRAMS}/work 24 {}", busy.display());
-    scene.unit(
+fn work(env: &mut TestEnv, unit: &str, line: &str) -> PathBuf {
+    let (out, busy) = (env.out(unit), env.dir.join(format!("{unit}.busy")));
+    let run = format!("{PROGRAMS}/touch_loop 24 {}", busy.display());
+    env.unit(
         unit,
         &format!("[Service]\nType=exec\nExecStart={run}\nStandardOutput=append:{}\n", out.display()),
     );
-    scene.policy(unit, line);
+    env.policy(unit, line);
     busy
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
-    let mut scene = Scene::new("protect");
-    let busy = work(&mut scene, "mpwork.service", "protect low=20M hold=1s cpu=50%");
-    let dry = work(&mut scene, "mpdry.service", "protect low=20M hold=1s mode=dry-run");
+fn protect_sets_memory_low_while_active() {
+    let mut env = TestEnv::new("protect");
+    let busy = work(&mut env, "mpwork.service", "protect low=20M hold=1s cpu=50%");
+    let dry = work(&mut env, "mpdry.service", "protect low=20M hold=1s mode=dry-run");
     // It waits more than it runs: `cpu=100%` is never reached by one task that sleeps in between.
-    scene.unit(
+    env.unit(
         "mpwait.service",
-        &format!("[Service]\nExecStart={PROGRAMS}/eat 400 hold\nMemoryHigh=16M\nMemorySwapMax=0\n"),
+        &format!("[Service]\nExecStart={PROGRAMS}/alloc 400 hold\nMemoryHigh=16M\nMemorySwapMax=0\n"),
     );
-    scene.policy("mpwait.service", "protect low=8M cpu=100% refaults=1000000 stall=20%");
+    env.policy("mpwait.service", "protect low=8M cpu=100% refaults=1000000 stall=20%");
     // It reads a file again and again that it has no room for, sleeps between, and hardly waits.
     let read = format!("while :; do cat {PROGRAMS}/../system >/dev/null; sleep 0.4; done");
-    scene
-        .unit("mpread.service", &format!("[Service]\nExecStart=/bin/sh -c '{read}'\nMemoryMax=12M\n"))
+    env.unit("mpread.service", &format!("[Service]\nExecStart=/bin/sh -c '{read}'\nMemoryMax=12M\n"))
         .policy("mpread.service", "protect low=8M cpu=100% refaults=100 stall=100%")
         .reload();
     unit_in_state("mpwork.service", "registered");
-    sh("systemctl start mpwork.service mpdry.service mpwait.service mpread.service");
+    systemd::start("mpwork.service mpdry.service mpwait.service mpread.service");
     for unit in ["mpwait.service", "mpread.service"] {
         knob_becomes(&cgroup(unit), "memory.low", "8388608");
-        sh(&format!("systemctl stop {unit}"));
+        systemd::stop(unit);
     }
 
     let work = cgroup("mpwork.service");
-    assert_eq!(first_line(&scene.out("mpwork.service")), "ready");
+    assert_eq!(first_line(&env.out("mpwork.service")), "ready");
     active(&work);
     fs::write(&dry, "").unwrap();
     for _ in 0..2 {
@@ -72,5 +71,5 @@ fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
     let dry = cgroup("mpdry.service");
     last_action(&dry, "dry-run");
     assert_eq!((knob(&dry, "memory.low").as_str(), acted(&dry, "done")), ("0", 0));
-    scene.end();
+    env.end();
 }

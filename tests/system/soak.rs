@@ -9,8 +9,9 @@ use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use crate::support::{
-    HOOK, PROGRAMS, Scene, active, another_daemon_after, greedy_asked, greedy_starts, held, hooks_too_late,
-    nothing_is_left, passed_over, sh, since_now, soak, status, try_sh, unit_in_state, wait_for,
+    HOOK, PROGRAMS, TestEnv, active, assert_no_leftovers, daemon_resources, hook_timeouts_since,
+    recursion_misses, sh, since_now, soak, start_alloc_loop, status, stop_alloc_loop, try_sh, unit_in_state,
+    wait_for, wait_for_daemon_restart,
 };
 
 /// So many in a long run, and at least `few`.
@@ -38,7 +39,7 @@ impl Churn {
                     let _open = held.lock().unwrap_or_else(PoisonError::into_inner);
                     step(round);
                 }
-                // Whoever waits at the gate gets its turn, and the emulated machine time for something else.
+                // Lets a thread waiting at the gate in, and leaves the emulated machine time for other work.
                 sleep(Duration::from_millis(400));
             }
         });
@@ -101,31 +102,31 @@ fn bindings() -> BTreeMap<String, String> {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn bindings_are_what_their_carriers_say_however_often_the_daemon_is_killed() {
+fn bindings_survive_repeated_kill() {
     let kills = rounds(100, 4);
-    let mut scene = Scene::new("soak");
-    greedy_starts(&mut scene, "mpgreedy.service");
+    let mut env = TestEnv::new("soak");
+    start_alloc_loop(&mut env, "mpgreedy.service");
     // All else is kept off its processor, as there.
     sh("mkdir /sys/fs/cgroup/bundles && echo 0 >/sys/fs/cgroup/bundles/cpuset.cpus");
-    scene.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
+    env.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
     for n in 0..UNITS {
         let unit = format!("mpsoak{n}.service");
-        scene.unit(&unit, "[Service]\nType=exec\nExecStart=sleep 1000\n").policy(&unit, "deny limit=64M");
+        env.unit(&unit, "[Service]\nType=exec\nExecStart=sleep 1000\n").policy(&unit, "deny limit=64M");
     }
-    scene.reload();
+    env.reload();
     for n in 0..UNITS {
         unit_in_state(&format!("mpsoak{n}.service"), "registered");
     }
     let containers: Vec<String> = (0..CONTAINERS)
         .map(|n| {
-            let bundle = scene.bundle(&format!("soak{n}")).annotation("memcg.bpf/policy", "deny limit=96M");
+            let bundle = env.bundle(&format!("soak{n}")).annotation("memcg.bpf/policy", "deny limit=96M");
             let bundle = bundle.hook("createRuntime").cgroup(&format!("/bundles/soak{n}"));
             bundle.write("exec sleep 1000");
             bundle.command("crun")
         })
         .collect();
     for n in 0..CONTAINERS {
-        scene.at_end(format!("crun delete -f soak{n}"));
+        env.at_end(format!("crun delete -f soak{n}"));
     }
     let units = Churn::new(|round| {
         let verb = if (round / UNITS).is_multiple_of(2) { "start" } else { "stop" };
@@ -144,7 +145,7 @@ fn bindings_are_what_their_carriers_say_however_often_the_daemon_is_killed() {
     let kill = "systemctl reset-failed memcg-bpfd; systemctl kill -s KILL memcg-bpfd";
     for round in 0..kills {
         sleep(Duration::from_millis(dice.below(1500)));
-        another_daemon_after(|| {
+        wait_for_daemon_restart(|| {
             try_sh(kill);
             if round % 3 == 2 {
                 // Once more while it starts.
@@ -159,7 +160,7 @@ fn bindings_are_what_their_carriers_say_however_often_the_daemon_is_killed() {
     }
     drop((units, engine));
     let denied = active("/mpalone.slice/mpgreedy.service").counters["growth_denied"];
-    let (refused, got) = greedy_asked(&scene, "mpgreedy.service");
+    let (refused, got) = stop_alloc_loop(&env, "mpgreedy.service");
     println!("{kills} rounds; refused {refused} times, got it {got} times");
     assert!(
         got == 0 && denied > 0,
@@ -172,9 +173,9 @@ fn bindings_are_what_their_carriers_say_however_often_the_daemon_is_killed() {
         try_sh(&format!("systemctl stop mpsoak{n}.service"));
     }
     sh("systemctl stop memcg-bpfd");
-    nothing_is_left();
+    assert_no_leftovers();
     sh("systemctl start memcg-bpfd");
-    scene.end();
+    env.end();
 }
 
 /// Each of our policies, and none that acts.
@@ -189,39 +190,38 @@ fn elements() -> usize {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn what_starts_while_systemd_reloads_is_governed_from_its_first_instruction() {
+fn starts_during_reload_are_covered() {
     let (starts, containers) = (rounds(1000, 24), rounds(200, 6));
-    let mut scene = Scene::new("reloads");
-    let out = scene.out("first");
+    let mut env = TestEnv::new("reloads");
+    let out = env.out("first");
     // Half of the units are known by their files, half are transient in a slice that is.
     let first = format!(
-        "[Service]\nType=oneshot\nExecStart={PROGRAMS}/first\nStandardOutput=append:{}\n",
+        "[Service]\nType=oneshot\nExecStart={PROGRAMS}/alloc_at_exec\nStandardOutput=append:{}\n",
         out.display()
     );
     const KNOWN: usize = 8;
     for n in 0..KNOWN {
         let unit = format!("mpreload{n}.service");
-        scene.unit(&unit, &first).policy(&unit, "deny limit=64M");
+        env.unit(&unit, &first).policy(&unit, "deny limit=64M");
     }
-    scene.unit("mpreload.slice", "[Slice]\n").policy("mpreload.slice", "deny limit=64M");
-    scene.reload();
+    env.unit("mpreload.slice", "[Slice]\n").policy("mpreload.slice", "deny limit=64M");
+    env.reload();
     sh("systemctl start mpreload.slice");
     active("/mpreload.slice");
     for n in 0..KNOWN {
         unit_in_state(&format!("mpreload{n}.service"), "registered");
     }
-    let bundle =
-        scene.bundle("reloads").annotation("memcg.bpf/policy", "deny limit=64M").hook("createRuntime");
+    let bundle = env.bundle("reloads").annotation("memcg.bpf/policy", "deny limit=64M").hook("createRuntime");
     let bundle = bundle.cgroup("/bundles/reloads");
-    bundle.write(&format!("exec {PROGRAMS}/first >>/out/contained"));
+    bundle.write(&format!("exec {PROGRAMS}/alloc_at_exec >>/out/contained"));
     let container = bundle.command("crun").replace("run -d", "run");
-    scene.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
+    env.at_end("rmdir /sys/fs/cgroup/bundles".to_owned());
     assert!(fs::metadata(HOOK).is_ok());
     // Policies are loaded some time after the daemon's start: by now, lest they look like a leak.
     sh(&format!(
         "mkdir /sys/fs/cgroup/mpall; memcg-bpf attach /mpall '{ALL}'; memcg-bpf detach /mpall; rmdir /sys/fs/cgroup/mpall"
     ));
-    let (before, had, missed, since) = (held(), elements(), passed_over(), since_now());
+    let (before, had, missed, since) = (daemon_resources(), elements(), recursion_misses(), since_now());
 
     // Not without a pause: PID 1 starts nothing while it reloads.
     let reloads = Churn::new(|_| {
@@ -230,24 +230,24 @@ fn what_starts_while_systemd_reloads_is_governed_from_its_first_instruction() {
     let engine = std::thread::spawn(move || {
         try_sh(&format!("for i in $(seq {containers}); do ({container}); done"));
     });
-    // Not --wait, which listens for what a reload may swallow: the end of a start's job is told in any case.
+    // Not --wait, which depends on signals that a reload may lose: the end of the start job is always reported.
     try_sh(&format!(
         "for i in $(seq 0 $(({starts} / 2 - 1))); do timeout 60 systemctl start mpreload$((i % {KNOWN})).service; \
-         timeout 60 systemd-run --quiet -p Type=oneshot --slice=mpreload.slice --unit=mptransient$i -p StandardOutput=append:{} {PROGRAMS}/first; done",
+         timeout 60 systemd-run --quiet -p Type=oneshot --slice=mpreload.slice --unit=mptransient$i -p StandardOutput=append:{} {PROGRAMS}/alloc_at_exec; done",
         out.display()
     ));
     engine.join().unwrap();
     drop(reloads);
 
-    let contained = fs::read_to_string(scene.dir.join("contained")).unwrap();
+    let contained = fs::read_to_string(env.dir.join("contained")).unwrap();
     let started = fs::read_to_string(&out).unwrap();
-    let missed = passed_over().saturating_sub(missed) + hooks_too_late(&since);
+    let missed = recursion_misses().saturating_sub(missed) + hook_timeouts_since(&since);
     assert_eq!((started.lines().count(), contained.lines().count()), (starts / 2 * 2, containers));
     let granted = started.lines().chain(contained.lines()).filter(|line| *line != "refused").count();
     assert!(granted <= missed, "granted {granted}, passed over or too late {missed}");
     // What is left is what was there before.
     wait_for("the bindings of all that has ended to go", || (elements() <= had).then_some(()));
-    let after = held();
+    let after = daemon_resources();
     println!(
         "{starts} units, {containers} containers, {granted} of them granted, {missed} passed over; \
          descriptors, KiB: before {before:?}, after {after:?}; map elements: before {had}, after {}",
@@ -255,5 +255,5 @@ fn what_starts_while_systemd_reloads_is_governed_from_its_first_instruction() {
     );
     assert!(after.0 <= before.0 + 2, "descriptors: {before:?} {after:?}");
     assert!(after.1 <= before.1 + 4096, "memory: {before:?} {after:?}");
-    scene.end();
+    env.end();
 }

@@ -1,4 +1,4 @@
-//! Units and their drop-ins: each is told no at the limit of the setting that systemd's own order makes win.
+//! Units and their drop-ins: the assignment that wins by systemd's order sets the limit.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,8 +6,8 @@ use std::fs;
 use memcg_bpf::report::BindingReport;
 
 use crate::support::{
-    PROGRAMS, Scene, active, find, first_line, no_oom, refused_at, setting, sh, status, unit_in_state,
-    wait_for,
+    PROGRAMS, TestEnv, active, assert_denied_at, assert_no_oom, find, first_line, setting, sh, status,
+    systemd, unit_in_state, wait_for,
 };
 
 const ETC: &str = "/etc/systemd/system";
@@ -32,7 +32,7 @@ const SAYS_30: &str = "[Service]\nX-MemoryBPFPolicy=deny limit=30M\n";
 const SAYS_40: &str = "[Service]\nX-MemoryBPFPolicy=deny limit=40M\n";
 const MASK: &str = "->";
 
-/// Systemd's order, case by case. A unit's fragment, where none is given, says nothing about memory.
+/// Systemd's order, case by case. A fragment that is not listed assigns no policy.
 fn cases() -> Vec<Case> {
     vec![
         // The fragment and its drop-ins.
@@ -167,15 +167,15 @@ fn file_of(report: &BindingReport) -> &str {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
-    let mut scene = Scene::new("precedence");
-    let go = scene.dir.join("go");
-    let out = scene.dir.clone();
-    // %n: one text serves templates too. Opening the pipe waits, so that policies of units that nobody could know
-    // beforehand come first; twenty shells that look for a file would keep the machine busy.
+fn drop_in_precedence_matches_systemd() {
+    let mut env = TestEnv::new("precedence");
+    let go = env.dir.join("go");
+    let out = env.dir.clone();
+    // %n: one text serves templates too. Opening the pipe waits, so that policies of units
+    // unknown beforehand are attached first; twenty shells polling a file would keep the machine busy.
     sh(&format!("mkfifo {}", go.display()));
     let fragment = format!(
-        "[Service]\nType=exec\nStandardOutput=file:{}/%n.out\nExecStart=/bin/sh -c ': < {}; exec {PROGRAMS}/eat 60 hold'\n",
+        "[Service]\nType=exec\nStandardOutput=file:{}/%n.out\nExecStart=/bin/sh -c ': < {}; exec {PROGRAMS}/alloc 60 hold'\n",
         out.display(),
         go.display()
     );
@@ -185,23 +185,23 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
             Some((name, _)) => format!("{name}@.service"),
             None => (*unit).to_owned(),
         };
-        scene.stops(unit);
+        env.stops(unit);
         let path = format!("{RUN}/{file}");
         if !std::path::Path::new(&path).exists() {
-            // The first case says something in its fragment too, which the drop-in overrides.
+            // The first case has an assignment in its fragment too, which the drop-in overrides.
             let first = if *unit == "mp1.service" { "X-MemoryBPFPolicy=deny limit=20M\n" } else { "" };
-            scene.file(&path, &format!("{fragment}{first}"));
+            env.file(&path, &format!("{fragment}{first}"));
         }
         for (path, text) in files {
             if *text == MASK {
-                scene.link(path, "/dev/null")
+                env.link(path, "/dev/null")
             } else {
-                scene.file(path, text)
+                env.file(path, text)
             };
         }
     }
-    // Who has seen the last of them has seen all.
-    scene.unit("mplast.service", "[Service]\nExecStart=sleep 1000\n").policy("mplast.service", "observe");
+    // Once the daemon has seen the last unit, it has seen all.
+    env.unit("mplast.service", "[Service]\nExecStart=sleep 1000\n").policy("mplast.service", "observe");
     unit_in_state("mplast.service", "registered");
     // Before systemd has read any of it the daemon has, in the same order. Instances that no file names come later.
     let foretold: Vec<&Case> = cases
@@ -210,7 +210,7 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
         .collect();
     let foretold: BTreeMap<&str, BindingReport> =
         foretold.iter().map(|case| (case.unit, unit_in_state(case.unit, "registered"))).collect();
-    scene.reload();
+    env.reload();
     let units: Vec<&str> = cases.iter().map(|c| c.unit).collect();
     sh(&format!("systemctl start {}", units.join(" ")));
 
@@ -229,9 +229,9 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
     }
     let open = fs::OpenOptions::new().write(true).open(&go).unwrap();
     for Case { unit, limit, .. } in &cases {
-        let line = first_line(&scene.out(unit));
+        let line = first_line(&env.out(unit));
         match limit {
-            Some(limit) => refused_at(&line, *limit),
+            Some(limit) => assert_denied_at(&line, *limit),
             None => assert_eq!(line, "reached 60 MiB", "{unit}"),
         }
     }
@@ -239,29 +239,29 @@ fn the_setting_that_systemds_order_makes_win_is_the_one_in_force() {
         status().into_iter().filter(|r| r.state == "active").filter_map(|r| r.unit).collect();
     drop(open);
     assert_eq!(governed.len(), cases.iter().filter(|c| c.limit.is_some()).count(), "{governed:?}");
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_service_is_told_no_at_the_limit_of_its_drop_in_and_lives() {
-    let mut scene = Scene::new("service");
-    scene.unit(
+fn service_drop_in_denies_at_limit() {
+    let mut env = TestEnv::new("service");
+    env.unit(
         "mp-eat.service",
         &format!(
-            "[Service]\nType=exec\nExecStart={PROGRAMS}/eat 200 hold\nStandardOutput=file:{}\n",
-            scene.out("eat").display()
+            "[Service]\nType=exec\nExecStart={PROGRAMS}/alloc 200 hold\nStandardOutput=file:{}\n",
+            env.out("eat").display()
         ),
     );
-    scene.policy("mp-eat.service", "deny limit=64M").reload();
+    env.policy("mp-eat.service", "deny limit=64M").reload();
     unit_in_state("mp-eat.service", "registered");
-    sh("systemctl start mp-eat.service");
-    refused_at(&first_line(&scene.out("eat")), 64);
+    systemd::start("mp-eat.service");
+    assert_denied_at(&first_line(&env.out("eat")), 64);
     let report = active("/system.slice/mp-eat.service");
     assert_eq!(report.policies[0].origin, "drop-in");
     assert_eq!(report.policies[0].place, format!("{ETC}/mp-eat.service.d/50-memory.conf:2"));
-    no_oom("/system.slice/mp-eat.service");
-    assert_eq!(sh("systemctl is-active mp-eat.service"), "active");
+    assert_no_oom("/system.slice/mp-eat.service");
+    assert_eq!(systemd::active_state("mp-eat.service"), "active");
     // A change of the file counts from daemon-reload on, without a restart of the service.
     sh(&format!("sed -i s/64M/96M/ {ETC}/mp-eat.service.d/50-memory.conf; systemctl daemon-reload"));
     wait_for("the changed limit", || {
@@ -269,18 +269,17 @@ fn a_service_is_told_no_at_the_limit_of_its_drop_in_and_lives() {
         (setting(&report, "deny", "limit") == Some("96M")).then_some(())
     });
     // Stopped, it waits for its next start.
-    sh("systemctl stop mp-eat.service");
+    systemd::stop("mp-eat.service");
     unit_in_state("mp-eat.service", "registered");
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_changed_file_counts_from_the_next_start_and_for_what_runs_from_daemon_reload() {
-    let mut scene = Scene::new("changed");
-    scene
-        .unit("mpchange.service", "[Service]\nExecStart=sleep 1000\nExecReload=true\nSlice=mpchange.slice\n");
-    scene.stops("mpchange.slice").policy("mpchange.service", "deny limit=40M").reload();
+fn changed_drop_in_applies_after_reload() {
+    let mut env = TestEnv::new("changed");
+    env.unit("mpchange.service", "[Service]\nExecStart=sleep 1000\nExecReload=true\nSlice=mpchange.slice\n");
+    env.stops("mpchange.slice").policy("mpchange.service", "deny limit=40M").reload();
     let cgroup = "/mpchange.slice/mpchange.service";
     let limit = |state: &str| {
         let report = unit_in_state("mpchange.service", state);
@@ -288,105 +287,105 @@ fn a_changed_file_counts_from_the_next_start_and_for_what_runs_from_daemon_reloa
         setting(&report, "deny", "limit").unwrap().to_owned()
     };
     let write = |limit: u64| {
-        // With a time of its own, which is how systemd tells a changed file.
+        // With a new mtime, by which systemd recognizes a changed file.
         sh(&format!("sleep 1; sed -i 's/limit=.*/limit={limit}M/' {ETC}/mpchange.service.d/50-memory.conf"));
     };
-    sh("systemctl start mpchange.service");
+    systemd::start("mpchange.service");
     assert_eq!(limit("active"), "40M");
     // The daemon knows by systemd that it runs, whatever it has prepared for it.
-    sh("systemctl restart memcg-bpfd");
+    systemd::restart("memcg-bpfd");
     assert_eq!(limit("active"), "40M");
     // Neither the file nor a job of the unit changes what runs.
     write(50);
     sh("systemctl reload mpchange.service; systemctl start mpchange.service");
-    scene.file(
+    env.file(
         &format!("{ETC}/mpchange-marker.service.d/50-memory.conf"),
         "[Service]\nX-MemoryBPFPolicy=observe\n",
     );
-    scene.unit("mpchange-marker.service", "[Service]\nExecStart=sleep 1000\n");
+    env.unit("mpchange-marker.service", "[Service]\nExecStart=sleep 1000\n");
     unit_in_state("mpchange-marker.service", "registered");
     assert_eq!(limit("active"), "40M");
-    sh("systemctl daemon-reload");
+    systemd::daemon_reload();
     wait_for("the limit of the file", || (limit("active") == "50M").then_some(()));
     // What starts has the file as it is, and keeps it.
     write(60);
-    scene.unit("mpchange-second.service", "[Service]\nExecStart=sleep 1000\n");
-    scene.policy("mpchange-second.service", "observe");
+    env.unit("mpchange-second.service", "[Service]\nExecStart=sleep 1000\n");
+    env.policy("mpchange-second.service", "observe");
     unit_in_state("mpchange-second.service", "registered");
-    sh("systemctl restart mpchange.service; systemctl start mpchange-marker.service");
+    systemd::restart("mpchange.service");
+    systemd::start("mpchange-marker.service");
     unit_in_state("mpchange-marker.service", "active");
     assert_eq!(limit("active"), "60M");
     write(70);
-    sh("systemctl stop mpchange.service");
+    systemd::stop("mpchange.service");
     wait_for("the limit of the file to be registered", || (limit("registered") == "70M").then_some(()));
     sh(&format!("rm {ETC}/mpchange.service.d/50-memory.conf"));
     wait_for("the registration to be gone", || {
         let registered = status().into_iter().any(|r| r.unit.as_deref() == Some("mpchange.service"));
         (!registered).then_some(())
     });
-    scene.end();
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn the_services_of_a_slice_share_its_limit() {
-    let mut scene = Scene::new("slice");
-    scene.unit("mptwo.slice", "[Slice]\n").policy("mptwo.slice", "deny limit=64M");
+fn slice_limit_is_shared() {
+    let mut env = TestEnv::new("slice");
+    env.unit("mptwo.slice", "[Slice]\n").policy("mptwo.slice", "deny limit=64M");
     for name in ["mptwo-a.service", "mptwo-b.service"] {
         let most = if name == "mptwo-a.service" { 40 } else { 200 };
         let text = format!(
-            "[Service]\nSlice=mptwo.slice\nType=exec\nExecStart={PROGRAMS}/eat {most} hold\nStandardOutput=file:{}\n",
-            scene.out(name).display()
+            "[Service]\nSlice=mptwo.slice\nType=exec\nExecStart={PROGRAMS}/alloc {most} hold\nStandardOutput=file:{}\n",
+            env.out(name).display()
         );
-        scene.unit(name, &text);
+        env.unit(name, &text);
     }
-    scene.reload();
+    env.reload();
     unit_in_state("mptwo.slice", "registered");
-    sh("systemctl start mptwo-a.service");
-    assert_eq!(first_line(&scene.out("mptwo-a.service")), "reached 40 MiB");
-    sh("systemctl start mptwo-b.service");
-    refused_at(&first_line(&scene.out("mptwo-b.service")), 64 - 40);
+    systemd::start("mptwo-a.service");
+    assert_eq!(first_line(&env.out("mptwo-a.service")), "reached 40 MiB");
+    systemd::start("mptwo-b.service");
+    assert_denied_at(&first_line(&env.out("mptwo-b.service")), 64 - 40);
     assert_eq!(status().len(), 1, "the slice alone carries the policy");
-    no_oom("/mptwo.slice");
-    scene.end();
+    assert_no_oom("/mptwo.slice");
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_scope_comes_under_the_policy_of_its_prefix() {
-    let mut scene = Scene::new("scope");
-    let go = scene.dir.join("go");
-    scene.file(&format!("{ETC}/mpscope-.scope.d/10.conf"), "[Scope]\nX-MemoryBPFPolicy=deny limit=40M\n");
-    scene.stops("mpscope-x.scope").reload();
-    // Nobody could know this unit beforehand: its policy comes as soon as its cgroup appears.
+fn prefix_drop_in_applies_to_scope() {
+    let mut env = TestEnv::new("scope");
+    let go = env.dir.join("go");
+    env.file(&format!("{ETC}/mpscope-.scope.d/10.conf"), "[Scope]\nX-MemoryBPFPolicy=deny limit=40M\n");
+    env.stops("mpscope-x.scope").reload();
+    // This unit is unknown beforehand: its policy is attached when its cgroup appears.
     sh(&format!(
-        "systemd-run --quiet --scope --unit=mpscope-x.scope sh -c 'until [ -e {} ]; do sleep 0.2; done; {PROGRAMS}/eat 100 hold' >{} 2>&1 &",
+        "systemd-run --quiet --scope --unit=mpscope-x.scope sh -c 'until [ -e {} ]; do sleep 0.2; done; {PROGRAMS}/alloc 100 hold' >{} 2>&1 &",
         go.display(),
-        scene.out("scope").display()
+        env.out("scope").display()
     ));
     let report = unit_in_state("mpscope-x.scope", "active");
     assert_eq!(setting(&report, "deny", "limit"), Some("40M"));
     assert_eq!(Some(file_of(&report)), decides("mpscope-x.scope").as_deref());
     fs::write(&go, "").unwrap();
-    refused_at(&first_line(&scene.out("scope")), 40);
-    no_oom(&report.cgroup);
-    scene.end();
+    assert_denied_at(&first_line(&env.out("scope")), 40);
+    assert_no_oom(&report.cgroup);
+    env.end();
 }
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn a_drop_in_for_all_slices_reaches_every_slice_but_the_root() {
-    let mut scene = Scene::new("type-level");
-    scene.file(&format!("{ETC}/slice.d/60-memory.conf"), "[Slice]\nX-MemoryBPFPolicy=deny limit=1900M\n");
-    scene
-        .unit("mptype.slice", "[Slice]\n")
+fn type_drop_in_applies_to_all_slices() {
+    let mut env = TestEnv::new("type-level");
+    env.file(&format!("{ETC}/slice.d/60-memory.conf"), "[Slice]\nX-MemoryBPFPolicy=deny limit=1900M\n");
+    env.unit("mptype.slice", "[Slice]\n")
         .file(&format!("{RUN}/mptype.slice.d/60-memory.conf"), "[Slice]\nX-MemoryBPFPolicy=deny limit=40M\n");
-    scene.reload();
-    sh("systemctl start mptype.slice");
+    env.reload();
+    systemd::start("mptype.slice");
     assert_eq!(setting(&active("/system.slice"), "deny", "limit"), Some("1900M"));
     let report = active("/mptype.slice");
     assert_eq!(setting(&report, "deny", "limit"), Some("40M"));
     assert_eq!(Some(file_of(&report)), decides("mptype.slice").as_deref());
     assert!(find("/").is_none_or(|root| root.policies.is_empty()), "the root cgroup is never governed");
-    scene.end();
+    env.end();
 }

@@ -1,11 +1,11 @@
-//! Containers: by podman, and by crun and runc with a bundle of ours.
+//! Containers: by podman, and by crun and runc with a bundle of the tests.
 
 use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Said, Scene, hooks_too_late, sh, since_now, try_sh};
+use super::{CmdOutput, TestEnv, hook_timeouts_since, sh, since_now, try_sh};
 
 /// The hook, where the package puts it.
 pub const HOOK: &str = "/usr/libexec/oci/hooks.d/memcg-bpf-hook";
@@ -16,9 +16,9 @@ pub const PROGRAMS: &str = "/data/programs";
 /// Busybox, made by the test bench.
 const ROOT: &str = "/srv/busybox";
 
-impl Scene {
+impl TestEnv {
     /// The podman command line for a detached container, with its directory as /out and the programs where they are.
-    pub fn podman(&mut self, name: &str, options: &str, script: &str) -> Said {
+    pub fn podman(&mut self, name: &str, options: &str, script: &str) -> CmdOutput {
         let remove = format!("podman rm -f -t 0 {name}");
         self.at_end(remove.clone());
         let remove = format!("{remove}; {}", self.unsaid(script));
@@ -27,7 +27,7 @@ impl Scene {
              {options} --rootfs {ROOT} sh -c '{script}'",
             self.dir.display()
         );
-        in_time(|| try_sh(&start), || drop(try_sh(&remove)))
+        retry_on_hook_timeout(|| try_sh(&start), || drop(try_sh(&remove)))
     }
 
     /// Removes what a container's script has written, lest it be taken for what the next one writes.
@@ -36,11 +36,11 @@ impl Scene {
         names.map(|name| format!("rm -f {}/{name}; ", self.dir.display())).collect()
     }
 
-    /// As [`Scene::podman`], which must succeed. The container's id.
+    /// As [`TestEnv::podman`], which must succeed. The container's id.
     pub fn podman_id(&mut self, name: &str, options: &str, script: &str) -> String {
-        let said = self.podman(name, options, script);
-        assert_eq!(said.status, 0, "{}", said.err);
-        said.out
+        let output = self.podman(name, options, script);
+        assert_eq!(output.status, 0, "{}", output.err);
+        output.out
     }
 
     /// A bundle for crun or runc that is not there yet.
@@ -57,23 +57,23 @@ impl Scene {
     }
 
     /// Runs a bundle; deletes the container at the end.
-    pub fn run_bundle(&mut self, engine: &str, bundle: &Bundle, script: &str) -> Said {
+    pub fn run_bundle(&mut self, engine: &str, bundle: &Bundle, script: &str) -> CmdOutput {
         let remove = format!("{engine} delete -f {}", bundle.name);
         bundle.write(script);
         self.at_end(remove.clone());
         let remove = format!("{remove}; {}", self.unsaid(script));
-        in_time(|| try_sh(&bundle.command(engine)), || drop(try_sh(&remove)))
+        retry_on_hook_timeout(|| try_sh(&bundle.command(engine)), || drop(try_sh(&remove)))
     }
 }
 
-/// Starts a container, and does so again, up to three times, if the hook gave up on the daemon: two seconds may be too
-/// little for it here, and then a container is governed a little later, or does not start, as is promised.
-pub fn in_time(start: impl Fn() -> Said, remove: impl Fn()) -> Said {
+/// Starts a container, again up to three times if the hook timed out on the daemon: two seconds may be too short on
+/// this machine, and then a policy is attached a little later, or the container does not start, as documented.
+pub fn retry_on_hook_timeout(start: impl Fn() -> CmdOutput, remove: impl Fn()) -> CmdOutput {
     for _ in 0..3 {
         let since = since_now();
-        let said = start();
-        if hooks_too_late(&since) == 0 {
-            return said;
+        let output = start();
+        if hook_timeouts_since(&since) == 0 {
+            return output;
         }
         remove();
     }
@@ -97,7 +97,7 @@ impl Bundle {
         self
     }
 
-    /// Names our hook for a start stage, and for poststop.
+    /// Adds the hook for a start stage, and for poststop.
     pub fn hook(mut self, stage: &str) -> Self {
         self.hooks[stage] = json!([{ "path": HOOK, "args": ["memcg-bpf-hook"], "timeout": 10 }]);
         self.hooks["poststop"] =
@@ -157,7 +157,7 @@ impl Bundle {
     }
 }
 
-/// The cgroup a process is in, as the kernel says.
+/// The cgroup of a process, read from the kernel.
 pub fn cgroup_of(pid: &str) -> String {
     sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"))
 }

@@ -1,65 +1,71 @@
-//! What tests of faults share: a puppet, sources laid out anew, and what the daemon says of itself.
+//! Fault injection: the scripted policy, objects with another layout, a stopped daemon, and the daemon's counters.
 
-use memcg_bpf::report::ActionsReport;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
-use super::{PROGRAMS, Scene, sh, try_sh};
+use nix::sys::signal::Signal;
 
-/// Installs the puppet of tests/policies in a daemon that begins to count anew, until the scene ends.
-pub fn puppet_enters(scene: &mut Scene) {
+use super::{PROGRAMS, TestEnv, action_stats, sh, systemd, try_sh};
+
+/// Installs the scripted policy of tests/policies until the environment ends.
+pub fn install_scripted_policy(env: &mut TestEnv) {
     let own = "/etc/memcg-bpf/policies";
-    let anew = "systemctl reset-failed memcg-bpfd; systemctl restart memcg-bpfd";
-    scene.at_end(format!("rm {own}/puppet.bpf.o; rmdir {own}; {anew}"));
-    sh(&format!("mkdir -p {own}; cp /data/policies/puppet.bpf.o {own}/; {anew}"));
+    env.at_end(format!("rm {own}/scripted.bpf.o; rmdir {own}; memcg-bpf reload"));
+    sh(&format!("mkdir -p {own} && cp /data/policies/scripted.bpf.o {own}/ && memcg-bpf reload"));
 }
 
-/// Restarts the daemon with objects as another version might have them (tests/policies/relaid.sed), until the scene ends.
-pub fn relaid(scene: &mut Scene) {
-    let (installed, relaid) = ("/usr/lib/memcg-bpf", "/data/policies/relaid");
+/// Restarts the daemon with objects as another version might have them (tests/policies/abi_variant.sed), until the environment ends.
+pub fn install_abi_variant(env: &mut TestEnv) {
+    let (installed, variant) = ("/usr/lib/memcg-bpf", "/data/policies/abi_variant");
     let anew = "systemctl reset-failed memcg-bpfd; systemctl restart memcg-bpfd";
-    scene.at_end(format!("umount -l {installed}/policies {installed}/core.bpf.o; {anew}"));
-    let bind = |what: &str| format!("mount --bind {relaid}/{what} {installed}/{what}");
+    // A test may have unmounted them already, and restarted the daemon.
+    env.at_end(format!("if umount -l {installed}/policies {installed}/core.bpf.o; then {anew}; fi"));
+    let bind = |what: &str| format!("mount --bind {variant}/{what} {installed}/{what}");
     sh(&format!("{}; {}; {anew}", bind("policies"), bind("core.bpf.o")));
 }
 
-/// Acting as a whole, as the daemon counts it.
-pub fn actions() -> ActionsReport {
-    let all: serde_json::Value = serde_json::from_str(&sh("memcg-bpf metrics --json")).unwrap();
-    serde_json::from_value(all["actions"].clone()).unwrap()
+/// How many actions ended in which way, of all cgroups, since the daemon started.
+pub fn action_counts() -> BTreeMap<String, u64> {
+    action_stats().counts
+}
+
+/// The same since `before`.
+pub fn new_actions(before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut counts = action_counts();
+    for (outcome, count) in before {
+        *counts.get_mut(outcome).expect("an outcome once counted stays") -= count;
+    }
+    counts.retain(|_, count| *count > 0);
+    counts
 }
 
 /// The daemon's process.
 pub fn main_pid() -> String {
-    sh("systemctl show -P MainPID memcg-bpfd")
+    systemd::daemon_pid().expect("systemd's answer").to_string()
 }
 
 /// Stops the daemon, as a debugger does, while `act` runs.
-pub fn while_it_stands_still<T>(scene: &mut Scene, act: impl FnOnce(&mut Scene) -> T) -> T {
-    let signal = |name: &str| format!("systemctl kill -s {name} --kill-whom=main memcg-bpfd");
-    scene.at_end(signal("CONT"));
-    sh(&signal("STOP"));
-    let came = act(scene);
-    sh(&signal("CONT"));
-    came
+pub fn with_daemon_stopped<T>(env: &mut TestEnv, act: impl FnOnce(&mut TestEnv) -> T) -> T {
+    env.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
+    systemd::kill("memcg-bpfd", "main", Signal::SIGSTOP);
+    let result = act(env);
+    systemd::kill("memcg-bpfd", "main", Signal::SIGCONT);
+    result
 }
 
-/// What the daemon holds on to: file descriptors, and memory that nobody shares, in KiB.
-pub fn held() -> (usize, usize) {
-    let pid = main_pid();
-    let number = |script: &str| sh(script).trim().parse::<usize>().unwrap();
-    (
-        number(&format!("ls /proc/{pid}/fd | wc -l")),
-        number(&format!("awk '$1 == \"Private_Dirty:\" {{ print $2 }}' /proc/{pid}/smaps_rollup")),
-    )
+/// The daemon's file descriptors, and its private memory in KiB.
+pub fn daemon_resources() -> (usize, usize) {
+    let proc = PathBuf::from("/proc").join(main_pid());
+    let smaps = fs::read_to_string(proc.join("smaps_rollup")).unwrap();
+    let dirty =
+        smaps.lines().find_map(|line| line.strip_prefix("Private_Dirty:")?.trim().strip_suffix(" kB"));
+    (fs::read_dir(proc.join("fd")).unwrap().count(), dirty.unwrap().trim().parse().unwrap())
 }
 
-/// What a daemon has said.
-pub fn journal_of(pid: &str) -> String {
-    sh(&format!("journalctl --sync; journalctl -q -o cat --no-pager _COMM=memcg-bpfd _PID={pid}"))
-}
-
-/// Requests of so many MiB from within a cgroup, one after the other: did it get them all?
-pub fn asked_in(cgroup: &str, sizes: &str) -> bool {
-    let said = try_sh(&format!("{PROGRAMS}/ask {cgroup} {sizes}"));
-    assert!(said.status == 0 || said.err.starts_with("mmap: "), "{said:?}");
-    said.status == 0
+/// Maps so many MiB from within a cgroup, one after the other; true if all succeeded.
+pub fn alloc_in_cgroup(cgroup: &str, sizes: &str) -> bool {
+    let output = try_sh(&format!("{PROGRAMS}/alloc_in_cgroup {cgroup} {sizes}"));
+    assert!(output.status == 0 || output.err.starts_with("mmap: "), "{output:?}");
+    output.status == 0
 }

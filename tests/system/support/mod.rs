@@ -1,11 +1,14 @@
-//! What the tests share: running things, waiting for things, asking the daemon, and leaving nothing behind.
+//! What the tests share: processes, waiting, the daemon's and systemd's state, and a machine left as it was found.
 
-mod acts;
+mod actions;
+mod alloc_loop;
+mod bus;
 mod containers;
+mod env;
 mod faults;
-mod greedy;
-mod residue;
-mod scene;
+mod journal;
+mod leftovers;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,31 +17,41 @@ use std::time::{Duration, Instant};
 
 use memcg_bpf::report::BindingReport;
 
-pub use acts::{
-    acted, bytes, has_waited, knob, knob_becomes, last_action, passed_over, passed_over_of, told,
+pub use actions::{
+    acted, bytes, journal_entries, knob, knob_becomes, last_action, recursion_misses, recursion_misses_of,
+    stored_journal_entries, wait_for_stall,
 };
-pub use containers::{HOOK, PROGRAMS, cgroup_of, in_time};
+pub use alloc_loop::{pin_to_cpu, start_alloc_loop, stop_alloc_loop};
+pub use bus::{action_stats, attach, status};
+pub use containers::{HOOK, PROGRAMS, cgroup_of, retry_on_hook_timeout};
+pub use env::TestEnv;
 pub use faults::{
-    actions, asked_in, held, journal_of, main_pid, puppet_enters, relaid, while_it_stands_still,
+    action_counts, alloc_in_cgroup, daemon_resources, install_abi_variant, install_scripted_policy, main_pid,
+    new_actions, with_daemon_stopped,
 };
-pub use greedy::{alone, greedy_asked, greedy_starts};
-pub use residue::{governed_records, nothing_is_left, residue};
-pub use scene::Scene;
+pub use journal::{
+    hook_messages, hook_timeouts, hook_timeouts_since, journal, journal_of, journal_sync, since_now,
+};
+pub use leftovers::{assert_no_leftovers, leftovers, recorded_cgroups};
 
-/// How long anything may take before a test gives up. The machine is emulated, and its host is shared; a long run keeps
-/// it busy besides.
-pub fn patience() -> Duration {
+/// The first pause between two looks at something awaited, and the longest.
+const POLL_MIN: Duration = Duration::from_millis(10);
+const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// How long to wait for anything before a test fails. The machine is emulated, and its host is shared; a long run
+/// keeps it busy besides.
+pub fn timeout() -> Duration {
     Duration::from_secs(if soak() > 0 { 300 } else { 60 })
 }
 
-/// How long the long runs are, in percent of their whole length; 0 where others run.
+/// Length of the long runs in percent; 0 outside of them.
 pub fn soak() -> usize {
     std::env::var("MEMCG_BPF_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// What a command said.
+/// The result of a command.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub struct CmdOutput {
     /// Exit status; -1 when a signal ended it.
     pub status: i32,
     /// Standard output without the last line feed.
@@ -48,54 +61,40 @@ pub struct Said {
 }
 
 /// Runs a bash script.
-pub fn try_sh(script: &str) -> Said {
+pub fn try_sh(script: &str) -> CmdOutput {
     let output = Command::new("bash").args(["-c", script]).output().expect("bash");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-    Said { status: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    CmdOutput {
+        status: output.status.code().unwrap_or(-1),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
 }
 
 /// Runs a bash script that must succeed; its standard output.
 pub fn sh(script: &str) -> String {
-    let said = try_sh(script);
-    assert_eq!(said.status, 0, "{script}\n{}\n{}", said.out, said.err);
-    said.out
-}
-
-/// For journalctl: what is said from now on.
-pub fn since_now() -> String {
-    sh("date +--since=@%s.%N")
-}
-
-/// What hooks have said; `which`: conditions for journalctl.
-pub fn hooks_said(which: &str) -> String {
-    sh(&format!("journalctl --sync; journalctl -q -o cat --no-pager -t memcg-bpf-hook {which} || true"))
-}
-
-/// How often it is said in `text` that a hook gave up on a daemon, or an engine, that had no time for it (src/hook).
-pub fn too_late(text: &str) -> usize {
-    text.matches(" within 2s").count()
-}
-
-/// How many hooks gave up since then.
-pub fn hooks_too_late(since: &str) -> usize {
-    too_late(&hooks_said(since))
+    let output = try_sh(script);
+    assert_eq!(output.status, 0, "{script}\n{}\n{}", output.out, output.err);
+    output.out
 }
 
 /// Polls until `look` finds something.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
+    let mut pause = POLL_MIN;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(
-            began.elapsed() < patience(),
+            began.elapsed() < timeout(),
             "waited {:?} for {what}; the daemon says:\n{}\n{}",
-            patience(),
+            timeout(),
             sh("journalctl -q --no-pager -n 20 -u memcg-bpfd -o cat || true"),
             try_sh("memcg-bpf status").out,
         );
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(POLL_MAX);
     }
 }
 
@@ -107,19 +106,12 @@ pub fn first_line(file: &Path) -> String {
     })
 }
 
-/// What the daemon says is governed or registered.
-pub fn status() -> Vec<BindingReport> {
-    let said = try_sh("memcg-bpf status --json");
-    assert_eq!(said.status, 0, "{}", said.err);
-    serde_json::from_str(&said.out).expect("what status --json prints")
-}
-
 /// The report for a cgroup, if there is one.
 pub fn find(cgroup: &str) -> Option<BindingReport> {
     status().into_iter().find(|report| report.cgroup == cgroup)
 }
 
-/// Waits until a cgroup has a policy in force.
+/// Waits until a cgroup has an active policy.
 pub fn active(cgroup: &str) -> BindingReport {
     wait_for(&format!("a policy in force on {cgroup}"), || find(cgroup).filter(|r| r.state == "active"))
 }
@@ -131,32 +123,33 @@ pub fn unit_in_state(unit: &str, state: &str) -> BindingReport {
     })
 }
 
-/// One setting of one policy, as reported.
+/// One parameter of one policy, as reported.
 pub fn setting<'a>(report: &'a BindingReport, policy: &str, key: &str) -> Option<&'a str> {
     let policy = report.policies.iter().find(|p| p.name == policy)?;
     policy.settings.get(key).map(String::as_str)
 }
 
-/// The daemon runs, and has answered.
-pub fn daemon_runs() {
-    sh("systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd");
+/// Starts the daemon if it does not run, and waits for its answer.
+pub fn ensure_daemon() {
+    systemd::reset_failed("memcg-bpfd");
+    systemd::start("memcg-bpfd");
     status();
 }
 
-/// Does something that ends the daemon, and waits until systemd has started another.
-pub fn another_daemon_after(end: impl FnOnce()) {
-    let pid = main_pid();
+/// Ends the daemon by `end`, and waits until systemd has started another.
+pub fn wait_for_daemon_restart(end: impl FnOnce()) {
+    let pid = systemd::daemon_pid().unwrap();
     end();
     wait_for("systemd to start the daemon again", || {
-        let state = try_sh("systemctl show -P MainPID memcg-bpfd; systemctl is-active memcg-bpfd").out;
-        (state.ends_with("\nactive") && !state.starts_with(&format!("{pid}\n"))).then_some(())
+        let next = systemd::daemon_pid()?;
+        (next != pid && next != 0 && systemd::active_state("memcg-bpfd") == "active").then_some(())
     });
 }
 
-/// Asserts that `eat` was told no at `limit` MiB: with what it had within 8 MiB below. Its other memory (page tables,
-/// stacks, the shell that started it) is the rest.
+/// Asserts that `alloc` was denied at `limit` MiB: with at most 8 MiB less. Its other memory (page tables, stacks, the
+/// shell that started it) is the rest.
 #[track_caller]
-pub fn refused_at(line: &str, limit: u64) {
+pub fn assert_denied_at(line: &str, limit: u64) {
     let had = line
         .strip_prefix("malloc returned NULL after ")
         .and_then(|rest| rest.strip_suffix(" MiB: Cannot allocate memory"))
@@ -165,7 +158,7 @@ pub fn refused_at(line: &str, limit: u64) {
     assert!((limit - 8..=limit).contains(&had), "{line}, but the limit is {limit} MiB");
 }
 
-/// `memory.events` of a cgroup, read by us.
+/// `memory.events` of a cgroup, read from the kernel.
 pub fn events(cgroup: &str) -> BTreeMap<String, u64> {
     let text = std::fs::read_to_string(format!("/sys/fs/cgroup{cgroup}/memory.events")).unwrap();
     text.lines().filter_map(|l| l.split_once(' ')).map(|(k, v)| (k.to_owned(), v.parse().unwrap())).collect()
@@ -173,7 +166,7 @@ pub fn events(cgroup: &str) -> BTreeMap<String, u64> {
 
 /// Asserts that nothing below a cgroup ran out of memory.
 #[track_caller]
-pub fn no_oom(cgroup: &str) {
+pub fn assert_no_oom(cgroup: &str) {
     let events = events(cgroup);
     assert_eq!((events["oom"], events["oom_kill"]), (0, 0), "{cgroup}: {events:?}");
 }

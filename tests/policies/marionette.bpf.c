@@ -1,5 +1,0 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/* A second puppet, for what two policies want of one knob. */
-#include "puppet.h"
-
-PUPPET(marionette)

@@ -1,0 +1,41 @@
+//! A program that exceeds its limit all the time, and counts whether it ever succeeded.
+
+use std::fs;
+
+use super::{PROGRAMS, TestEnv, active, sh, systemd, unit_in_state};
+
+/// Gives a slice a processor of its own, and all others the other.
+pub fn pin_to_cpu(env: &mut TestEnv, slice: &str) {
+    for (unit, processors) in [("init.scope", "0"), ("system.slice", "0"), (slice, "1")] {
+        sh(&format!(
+            "systemctl start {unit}; systemctl set-property --runtime {unit} AllowedCPUs={processors}"
+        ));
+        env.at_end(format!("systemctl set-property --runtime {unit} AllowedCPUs="));
+    }
+}
+
+/// A service that maps 128 MiB in a loop under a limit below that. Alone on a processor: the kernel skips a tracing
+/// program on a processor on which another task was interrupted within it (docs/policies/deny.md), which is not the gap
+/// that is tested.
+pub fn start_alloc_loop(env: &mut TestEnv, name: &str) {
+    let out = env.out(name);
+    let text = format!(
+        "[Service]\nSlice=mpalone.slice\nExecStart={PROGRAMS}/alloc_loop\nStandardOutput=append:{}\n",
+        out.display()
+    );
+    env.unit(name, &text).policy(name, "deny limit=64M").reload();
+    unit_in_state(name, "registered");
+    pin_to_cpu(env, "mpalone.slice");
+    env.stops("mpalone.slice");
+    systemd::start(name);
+    active(&format!("/mpalone.slice/{name}"));
+}
+
+/// Stops the service; how often it was refused, and how often not.
+pub fn stop_alloc_loop(env: &TestEnv, name: &str) -> (u64, u64) {
+    systemd::stop(name);
+    let out = fs::read_to_string(env.out(name)).unwrap();
+    let words: Vec<&str> = out.lines().last().unwrap().split_whitespace().collect();
+    let ["refused", refused, "got", got] = words[..] else { panic!("{out}") };
+    (refused.parse().unwrap(), got.parse().unwrap())
+}

@@ -1,0 +1,149 @@
+//! Files, units and containers of a test, removed at its end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+
+use super::{ensure_daemon, status, systemd, try_sh, wait_for};
+
+/// Files, units and containers of one test. Call [`TestEnv::end`] at the end; a failing test is cleaned up after too.
+pub struct TestEnv {
+    /// A directory for what programs write, `/run/memcg-bpf-test/NAME`.
+    pub dir: PathBuf,
+    files: Vec<PathBuf>,
+    units: Vec<String>,
+    pub(super) clean_up: Vec<String>,
+}
+
+impl TestEnv {
+    /// An environment with a running daemon. Refuses to run anywhere but in the test machine.
+    pub fn new(name: &str) -> Self {
+        assert!(
+            Path::new("/data/programs").is_dir() && nix::unistd::geteuid().is_root(),
+            "system tests change the machine they run on: use 'make check', which runs them in one of its own"
+        );
+        ensure_daemon();
+        let dir = Path::new("/run/memcg-bpf-test").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        TestEnv { dir, files: Vec::new(), units: Vec::new(), clean_up: Vec::new() }
+    }
+
+    /// A file that is removed with the environment.
+    pub fn file(&mut self, path: &str, text: &str) -> &mut Self {
+        let path = self.new_file(path);
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    /// A symlink that is removed with the environment.
+    pub fn link(&mut self, path: &str, target: &str) -> &mut Self {
+        let path = self.new_file(path);
+        std::os::unix::fs::symlink(target, path).unwrap();
+        self
+    }
+
+    fn new_file(&mut self, path: &str) -> PathBuf {
+        let path = PathBuf::from(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        assert!(path.symlink_metadata().is_err(), "{} is there already", path.display());
+        self.files.push(path.clone());
+        path
+    }
+
+    /// A unit file under /run/systemd/system; the unit is stopped at the end.
+    pub fn unit(&mut self, name: &str, text: &str) -> &mut Self {
+        self.stops(name).file(&format!("/run/systemd/system/{name}"), text)
+    }
+
+    /// A one-shot service that runs a command line; what it prints is in `dir/NAME.out`.
+    pub fn service(&mut self, name: &str, command: &str, more: &str) -> &mut Self {
+        let out = self.out(name);
+        let text = format!(
+            "[Service]\nType=oneshot\nExecStart={command}\nStandardOutput=append:{}\n{more}\n",
+            out.display()
+        );
+        self.unit(name, &text)
+    }
+
+    /// Where a service's output goes.
+    pub fn out(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.out"))
+    }
+
+    /// A drop-in `50-memory.conf` with one assignment in the recommended spelling, under /etc.
+    pub fn policy(&mut self, unit: &str, line: &str) -> &mut Self {
+        let kind = unit.rsplit_once('.').unwrap().1;
+        let section = format!("{}{}", kind[..1].to_uppercase(), &kind[1..]);
+        self.file(
+            &format!("/etc/systemd/system/{unit}.d/50-memory.conf"),
+            &format!("[{section}]\nX-MemoryBPFPolicy={line}\n"),
+        )
+    }
+
+    /// Stops a unit at the end.
+    pub fn stops(&mut self, unit: &str) -> &mut Self {
+        self.units.push(unit.to_owned());
+        self
+    }
+
+    /// A script to run at the end; its status is ignored.
+    pub fn at_end(&mut self, script: String) -> &mut Self {
+        self.clean_up.push(script);
+        self
+    }
+
+    /// Has systemd read the files.
+    pub fn reload(&mut self) -> &mut Self {
+        systemd::daemon_reload();
+        self
+    }
+
+    /// Removes everything and waits until the daemon has no binding or registration left.
+    pub fn end(mut self) {
+        self.take_down();
+        wait_for("nothing to be governed or registered any more", || status().is_empty().then_some(()));
+    }
+
+    /// As [`TestEnv::end`], without a daemon.
+    pub fn end_without_daemon(mut self) {
+        self.take_down();
+    }
+
+    fn take_down(&mut self) {
+        if self.files.is_empty() && self.units.is_empty() && self.clean_up.is_empty() {
+            return;
+        }
+        // Generators make a reload the most expensive step; one is needed only if systemd may have read a file.
+        let systemd_read =
+            self.files.iter().any(|file| file.components().any(|c| c.as_os_str() == "systemd"))
+                || !self.units.is_empty()
+                || self.clean_up.iter().any(|script| script.contains("systemd/"));
+        for script in self.clean_up.drain(..).rev() {
+            try_sh(&script);
+        }
+        for unit in &self.units {
+            drop(systemd::try_kill(unit, "all", Signal::SIGKILL));
+        }
+        systemd::try_stop(&self.units.join(" "));
+        systemd::reset_failed(self.units.join(" "));
+        self.units.clear();
+        for file in self.files.drain(..) {
+            drop(fs::remove_file(&file));
+            // A drop-in directory of our own; others are not empty.
+            file.parent().filter(|d| d.extension().is_some_and(|e| e == "d")).map(fs::remove_dir);
+        }
+        drop(fs::remove_dir_all(&self.dir));
+        if systemd_read && let Err(error) = systemd::try_daemon_reload() {
+            eprintln!("daemon-reload: {error}");
+        }
+    }
+}
+
+impl Drop for TestEnv {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.take_down();
+        }
+    }
+}
