@@ -57,7 +57,7 @@ fn oom_kills_one_process_per_event() {
     assert_eq!(action.numbers[1..3], [1_000_000_000, 400_000], "{action:?}");
     assert_eq!(events(&cgroup)["oom_kill"], 0, "the kernel had no reason to");
     wait_for_stall(&cgroup, 4);
-    assert_eq!(alive("mpkill.service", "eat 400 hold"), 1);
+    assert_eq!(alive("mpkill.service", "alloc 400 hold"), 1);
     assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "refused")), (1, 0));
     env.end();
 }
@@ -73,20 +73,20 @@ fn oom_spares_busy_small_dry_run_paused() {
     let paused = service(&mut env, "mppaused.service", &eat, CRAMPED, often);
     let busy = env.dir.join("busy");
     fs::write(&busy, "").unwrap();
-    let work = format!("work 32 {}", busy.display());
+    let work = format!("touch_loop 32 {}", busy.display());
     let working = service(&mut env, "mpbusy.service", &format!("exec {PROGRAMS}/{work}"), "", often);
     env.reload().at_end("memcg-bpf resume".to_owned());
     sh("memcg-bpf pause; systemctl start mpdry.service mpsmall.service mppaused.service mpbusy.service");
     last_action(&paused, "refused");
-    assert_eq!((alive("mppaused.service", "eat 400 hold"), acted(&paused, "done")), (1, 0));
+    assert_eq!((alive("mppaused.service", "alloc 400 hold"), acted(&paused, "done")), (1, 0));
     sh("memcg-bpf resume");
     assert_eq!(first_line(&env.out("mppaused.service")), "over");
     // Once more, after the cooldown: it is the policy that decides, as if it were acted upon.
     wait_for("dry runs", || (acted(&dry, "dry-run") >= 2).then_some(()));
     wait_for_stall(&small, 2);
     for (unit, cgroup, program) in [
-        ("mpdry.service", &dry, "eat 400 hold"),
-        ("mpsmall.service", &small, "eat 400 hold"),
+        ("mpdry.service", &dry, "alloc 400 hold"),
+        ("mpsmall.service", &small, "alloc 400 hold"),
         ("mpbusy.service", &working, work.as_str()),
     ] {
         assert_eq!((alive(unit, program), acted(cgroup, "done")), (1, 0), "{unit}");

@@ -28,12 +28,12 @@ fn reclaim_action_frees_memory() {
 
 /// Starts `alloc` in a cgroup and returns its pid when it has allocated everything.
 fn eat(env: &TestEnv, at: &str, mib: u64, prefix: &str) -> String {
-    let out = env.dir.join(format!("eat{mib}"));
+    let out = env.dir.join(format!("alloc{mib}"));
     let out = out.display();
     sh(&format!(
         "(echo $BASHPID > /sys/fs/cgroup{at}/cgroup.procs; echo $BASHPID > {out}.pid; {prefix} exec {PROGRAMS}/alloc {mib} hold) > {out} 2>&1 &"
     ));
-    wait_for("eat to have eaten", || {
+    wait_for("alloc to have allocated", || {
         (fs::read_to_string(format!("{out}")).ok()?.contains('\n')).then_some(())
     });
     fs::read_to_string(format!("{out}.pid")).unwrap().trim().to_owned()
@@ -70,7 +70,7 @@ fn kill_selects_largest_once_per_event() {
     });
     assert!(lives(&small) && lives(&exempt));
     let detail = killed["MEMCG_BPF_DETAIL"].as_str().unwrap();
-    assert!(detail.starts_with(&format!("killed process {big} (eat, ")), "{detail}");
+    assert!(detail.starts_with(&format!("killed process {big} (alloc, ")), "{detail}");
     assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
     assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
     assert!(count(&at, "done") == 1 && count(&at, "refused") >= 1, "{:?}", find(&at));
