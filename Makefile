@@ -13,7 +13,7 @@ override CMD := $(value CMD)
 export CMD
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-BPF_HEADERS := $(wildcard bpf/*.h)
+BPF_HEADERS := $(wildcard bpf/*.h bpf/internal/*.h)
 BPF_CORE := $(wildcard bpf/core/*.h)
 BPF_SOURCES := bpf/core.bpf.c $(wildcard bpf/policies/*.bpf.c)
 MACHINE ?= $(shell uname -m)
@@ -26,7 +26,7 @@ BPF_OBJECTS := $(patsubst bpf/%.c,$(BUILT)/bpf/%.o,$(BPF_SOURCES))
 BPF_ARCH_x86_64 := x86
 BPF_ARCH_aarch64 := arm64
 BPF_ARCH = $(or $(BPF_ARCH_$(MACHINE)),$(error The BPF objects know the registers of x86_64 and aarch64, not of \
-	'$(MACHINE)'; bpf/growth.h and bpf/kernel.h are where to teach them))
+	'$(MACHINE)'; bpf/internal/growth.h and bpf/internal/kernel.h are where to teach them))
 # Without block placement: Linux 6.1 refuses loops that are entered in the middle.
 BPF_FLAGS = -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ibpf -Wall -Werror -mllvm -disable-block-placement \
 	-ffile-compilation-dir=.
@@ -62,7 +62,7 @@ INSTALL_NAMING = sed -e 's|/usr/bin/memcg-bpf|$(PREFIX)/bin/memcg-bpf|' -e 's|/u
 	-e 's|/usr/libexec/|$(PREFIX)/libexec/|' $(1) | \
 	$(INSTALL) /dev/stdin $(2)
 
-.PHONY: help build build-deps bpf quick format lint test check fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
+.PHONY: help build build-deps bpf quick format lint test check check-all fuzz soak youki scale packages demo pictures bench vm deb rpm vendor install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -117,7 +117,7 @@ $(BUILT)/policies/%.bpf.o: tests/policies/%.bpf.c tests/policies/puppet.h $(BPF_
 
 $(RELAID)/made: tests/policies/relaid.sed $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE)
 	rm -rf $(RELAID)
-	mkdir -p $(RELAID)/policies $(RELAID)/source/policies $(RELAID)/source/core
+	mkdir -p $(RELAID)/policies $(RELAID)/source/policies $(RELAID)/source/core $(RELAID)/source/internal
 	set -e; for file in $(BPF_SOURCES) $(BPF_HEADERS) $(BPF_CORE); do \
 		sed -f tests/policies/relaid.sed $$file >$(RELAID)/source/$${file#bpf/}; done
 	set -e; for object in $(BPF_OBJECTS:$(BUILT)/bpf/%.bpf.o=%); do \
@@ -149,8 +149,11 @@ fuzz-long: bpf
 fuzz: bpf ## feeds every parser what nobody wrote, FUZZ_SECONDS=600 each; FUZZ_TARGET=line: one of them
 	@fuzz/run
 
-check: ## everything: quick, and the system tests on each kernel of the matrix
+check: ## everything: quick, and the system tests on each kernel of the matrix (25 minutes on two processors)
 	@tests/vm/all
+
+check-all: ## check, and the packages built a second time and compared (10 minutes more)
+	@tests/vm/all --twice
 
 soak: ## hours of kills and reloads: tests/system/soak.rs
 	@tests/vm/setup

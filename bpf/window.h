@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* How much a growing number grew within the last so many ns. */
+/* The growth of a number within the last so many ns. */
 #ifndef MEMCG_BPF_WINDOW_H
 #define MEMCG_BPF_WINDOW_H
 
@@ -8,33 +8,33 @@
 struct memcg_bpf_window {
 	__u64 part[MEMCG_BPF_WINDOW_PARTS];
 	__u64 width;
-	__u64 turn; /* now / width at the last look */
-	__u64 last; /* the number then */
+	__u64 turn; /* now / width at the last call */
+	__u64 last; /* the number at the last call */
 };
 
 /*
- * Looks at `number` at time `now`; returns its growth within the last `span`. What grew between two
- * looks counts for the time of the second: look often. The first look, and one that comes
- * later than `span` after the last, starts anew. Not for two CPUs at once: see memcg_bpf_claim().
+ * Adds what `number` has grown by since the last call; returns its growth within the last `span`.
+ * Growth is dated to the call that sees it: call often. The first call, and one later than `span`
+ * after the last, starts anew. Not for two CPUs at once: see memcg_bpf_trylock().
  */
-static __always_inline __u64 memcg_bpf_grew(struct memcg_bpf_window *w, __u64 span, __u64 now,
-					    __u64 number)
+static __always_inline __u64 memcg_bpf_window_add(struct memcg_bpf_window *w, __u64 span, __u64 now,
+						  __u64 number)
 {
 	__u64 width = span / MEMCG_BPF_WINDOW_PARTS, turn, sum = 0;
-	bool anew;
+	bool reset;
 
 	if (!width)
 		return 0;
 	turn = now / width;
-	anew = w->width != width || turn - w->turn >= MEMCG_BPF_WINDOW_PARTS;
+	reset = w->width != width || turn - w->turn >= MEMCG_BPF_WINDOW_PARTS;
 	for (int i = 0; i < MEMCG_BPF_WINDOW_PARTS; i++) {
-		/* The parts between the last look's and now's, now's included, are over. */
+		/* Parts after that of the last call, up to that of now, are cleared. */
 		__u64 age = (turn - i) & (MEMCG_BPF_WINDOW_PARTS - 1);
 
-		if (anew || age < turn - w->turn)
+		if (reset || age < turn - w->turn)
 			w->part[i] = 0;
 	}
-	if (anew)
+	if (reset)
 		w->last = number;
 	w->part[turn & (MEMCG_BPF_WINDOW_PARTS - 1)] += number - w->last;
 	w->width = width;
@@ -45,15 +45,10 @@ static __always_inline __u64 memcg_bpf_grew(struct memcg_bpf_window *w, __u64 sp
 	return sum;
 }
 
-/* Takes what one CPU alone may touch; false: another has it, and decides in our stead. */
-static __always_inline bool memcg_bpf_claim(__u64 *taken)
+/* Forgets all growth so far. */
+static __always_inline void memcg_bpf_window_reset(struct memcg_bpf_window *w)
 {
-	return __sync_val_compare_and_swap(taken, 0, 1) == 0;
-}
-
-static __always_inline void memcg_bpf_release(__u64 *taken)
-{
-	*(volatile __u64 *)taken = 0;
+	w->width = 0;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* observe: count and time everything, change nothing. What counts is in core/count.h. */
+/* observe: counts and times, changes nothing. Its programs are those of core/counters.h. */
 #include "memcg_bpf.h"
 
 struct observe_params {

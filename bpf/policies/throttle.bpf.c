@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* throttle: gives way while others suffer, step by step, and comes back afterwards. */
+/* throttle: lowers memory.high step by step while there is a cause, and raises it again afterwards.
+ */
 #include "memcg_bpf.h"
 
 enum throttle_when {
@@ -11,262 +12,219 @@ enum throttle_when {
 
 struct throttle_params {
 	enum throttle_when when MEMCG_BPF_DOC(
-		"protected: while a cgroup with memory.low or memory.min waits for memory; host: "
-		"while the machine itself is short; growth: when this cgroup grows too fast; "
-		"always") MEMCG_BPF_DEFAULT("protected");
-	memcg_bpf_ppm pressure
-		MEMCG_BPF_DOC("protected, host: the share of a second that must have been waited")
+		"protected: while a cgroup with memory.low or memory.min is stalled on memory; "
+		"host: while the whole machine is short of memory; growth: while this cgroup grows "
+		"too fast; always") MEMCG_BPF_DEFAULT("protected");
+	memcg_bpf_ppm
+		pressure MEMCG_BPF_DOC("protected, host: share of a second stalled that is a cause")
 			MEMCG_BPF_DEFAULT("1%") MEMCG_BPF_RANGE("0.1%..100%");
-	memcg_bpf_bytes rate MEMCG_BPF_DOC("growth: what it may grow by in a second")
+	memcg_bpf_bytes rate MEMCG_BPF_DOC("growth: allowed growth in a second")
 		MEMCG_BPF_DEFAULT("128M") MEMCG_BPF_RANGE("1M..1T");
-	memcg_bpf_size high
-		MEMCG_BPF_DOC("the memory.high to go to at once; 0: from what it has, step by step")
+	memcg_bpf_size
+		high MEMCG_BPF_DOC("memory.high to set at once; 0: step by step from current usage")
 			MEMCG_BPF_DEFAULT("0");
-	memcg_bpf_ppm step MEMCG_BPF_DOC("share of memory.high given away at each step")
+	memcg_bpf_ppm step MEMCG_BPF_DOC("share by which each step lowers memory.high")
 		MEMCG_BPF_DEFAULT("5%") MEMCG_BPF_RANGE("1%..50%");
-	memcg_bpf_size floor MEMCG_BPF_DOC("it keeps at least this much") MEMCG_BPF_DEFAULT("64M")
-		MEMCG_BPF_RANGE("4M..");
+	memcg_bpf_size floor MEMCG_BPF_DOC("never sets memory.high below this")
+		MEMCG_BPF_DEFAULT("64M") MEMCG_BPF_RANGE("4M..");
 	memcg_bpf_ns interval MEMCG_BPF_DOC("time between steps") MEMCG_BPF_DEFAULT("200ms")
 		MEMCG_BPF_RANGE("50ms..1min");
-	memcg_bpf_ns hold MEMCG_BPF_DOC("how long it stays down after the last cause")
-		MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("0s..1h");
+	memcg_bpf_ns hold MEMCG_BPF_DOC("stays at the lowered value for this time after the last "
+					"cause") MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("0s..1h");
 	MEMCG_BPF_COMMON_PARAMS;
-} MEMCG_BPF_DOC("Lower memory.high while others suffer, and raise it again afterwards.")
+} MEMCG_BPF_DOC("Lower memory.high under contention, and raise it again afterwards.")
 	MEMCG_BPF_SELF_BINDING MEMCG_BPF_PRESSURE;
 MEMCG_BPF_POLICY(throttle);
 
 struct throttle_state {
 	struct memcg_bpf_window host;
-	__u64 want;   /* the memory.high asked for; 0: none */
-	__u64 asked;  /* when */
-	__u64 cause;  /* when there was the last one */
-	__u64 waited; /* what it was */
-	__u64 usage;  /* at the last tick */
-	__u64 ticked;
-	__u64 burst; /* charged since then */
+	struct memcg_bpf_constraint high;
+	struct memcg_bpf_lock lock;
+	__u64 last_cause; /* when */
+	__u64 cause;	  /* protected, host: time stalled; growth: bytes grown */
+	__u64 usage;	  /* at the last tick */
+	__u64 last_tick;
+	__u64 burst; /* charged since burst_began */
 	__u64 burst_began;
-	__u64 deciding;
 };
 MEMCG_BPF_STATE(throttle);
 
-#define THROTTLE_SECOND 1000000000ULL
-#define THROTTLE_RENEW	(10 * THROTTLE_SECOND) /* a third of the time after which a want lapses */
-#define THROTTLE_WATCH	(5 * THROTTLE_SECOND)  /* what core watches for us, it watches so long */
-#define THROTTLE_BURST	(THROTTLE_SECOND / 50) /* growth is looked at so often between ticks */
-#define THROTTLE_SLACK	(8ULL << 20)	       /* and this much is never too fast */
+#define THROTTLE_BURST_SPAN (MEMCG_BPF_SECOND / 50) /* growth between ticks is measured over */
+#define THROTTLE_SLACK	    (8ULL << 20)	    /* growth that is never too fast */
 
-/* --- causes ------------------------------------------------------------------------------------
- */
+/* --- requests --- */
 
-struct throttle_search {
-	struct cgroup_subsys_state *css;
-	__u64 own;
-	__u64 now;
-	__u64 most;
-};
-
-/*
- * Of those who suffer and do not belong to the throttled cgroup, the one who does most. Who waits
- * for the limit of a cgroup is helped by nobody outside of it.
- */
-static long throttle_worst(void *map, __u64 *cgroup, struct memcg_bpf_suffering *it,
-			   struct throttle_search *search)
+static __always_inline int throttle_request(struct memcg_bpf_ctx *ctx,
+					    const struct throttle_params *p,
+					    struct throttle_state *s, __u64 high, __u64 usage)
 {
-	__u64 age = search->now - it->begin, waited = 0;
-
-	if (*cgroup == search->own)
-		return 0;
-	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS; i++)
-		if (it->above[i] == search->own)
-			return 0;
-	if (age < MEMCG_BPF_SUFFERING_SPAN && it->before > waited)
-		waited = it->before;
-	if (age < 2 * MEMCG_BPF_SUFFERING_SPAN && it->stall > waited)
-		waited = it->stall;
-	if (waited <= search->most)
-		return 0;
-	if (!it->limit || memcg_bpf_is_below(search->css, it->limit))
-		search->most = waited;
-	return 0;
-}
-
-/* How long others have waited within the last second. */
-static __always_inline __u64 throttle_waited(struct memcg_bpf_ctx *ctx, enum throttle_when when,
-					     struct throttle_state *s)
-{
-	struct throttle_search search = {
-		.css = memcg_bpf_at(ctx)->css,
-		.own = ctx->cgroup,
-		.now = ctx->now,
-	};
-
-	if (when == THROTTLE_WHEN_HOST) {
-		memcg_world.watch_host = ctx->now + THROTTLE_WATCH;
-		return memcg_bpf_grew(&s->host, THROTTLE_SECOND, ctx->now,
-				      memcg_bpf_stalls_at(&memcg_world.host, ctx->now));
-	}
-	memcg_world.watch_protected = ctx->now + THROTTLE_WATCH;
-	bpf_for_each_map_elem(&memcg_suffering, throttle_worst, &search, 0);
-	return search.most;
-}
-
-/* --- asking ------------------------------------------------------------------------------------
- */
-
-static __always_inline int throttle_ask(struct memcg_bpf_ctx *ctx, const struct throttle_params *p,
-					struct throttle_state *s, __u64 usage)
-{
-	s->asked = ctx->now;
+	if (!high || !memcg_bpf_constraint_update(ctx, &s->high, high))
+		return MEMCG_BPF_OK;
 	switch (p->when) {
 	case THROTTLE_WHEN_PROTECTED:
-		return memcg_bpf_ask(ctx, MEMCG_BPF_HIGH, s->want, 0,
-				     "a protected cgroup waited for memory for {ns} of a second, "
-				     "{bytes} in use here",
-				     s->waited, usage, 0, 0);
+		return memcg_bpf_set_high(
+			ctx, high,
+			MEMCG_BPF_REASON("a protected cgroup was stalled on memory "
+					 "for {ns} of a second, {bytes} in use "
+					 "here",
+					 s->cause, usage));
 	case THROTTLE_WHEN_HOST:
-		return memcg_bpf_ask(ctx, MEMCG_BPF_HIGH, s->want, 0,
-				     "the machine was short of memory for {ns} of a second, "
-				     "{bytes} in use here",
-				     s->waited, usage, 0, 0);
+		return memcg_bpf_set_high(ctx, high,
+					  MEMCG_BPF_REASON("the machine was short of memory for "
+							   "{ns} of a second, {bytes} in use here",
+							   s->cause, usage));
 	case THROTTLE_WHEN_GROWTH:
-		return memcg_bpf_ask(ctx, MEMCG_BPF_HIGH, s->want, 0,
-				     "grew by {bytes} within {ns}, {bytes} in use", s->waited,
-				     ctx->now - s->ticked, usage, 0);
+		return memcg_bpf_set_high(
+			ctx, high,
+			MEMCG_BPF_REASON("grew by {bytes} within {ns}, {bytes} in "
+					 "use",
+					 s->cause, memcg_bpf_now(ctx) - s->last_tick, usage));
 	default:
-		return memcg_bpf_ask(ctx, MEMCG_BPF_HIGH, s->want, 0, "always, {bytes} in use",
-				     usage, 0, 0, 0);
+		return memcg_bpf_set_high(ctx, high,
+					  MEMCG_BPF_REASON("always, {bytes} in use", usage));
 	}
 }
 
-static __always_inline int throttle_let_go(struct memcg_bpf_ctx *ctx, struct throttle_state *s,
-					   __u64 usage)
+static __always_inline int throttle_release(struct memcg_bpf_ctx *ctx, struct throttle_state *s,
+					    __u64 usage)
 {
-	s->want = 0;
-	return memcg_bpf_ask(ctx, MEMCG_BPF_HIGH, MEMCG_BPF_LET_GO, 0,
-			     "no cause for {ns}, {bytes} in use", ctx->now - s->cause, usage, 0, 0);
+	memcg_bpf_constraint_end(&s->high);
+	return memcg_bpf_release_high(ctx,
+				      MEMCG_BPF_REASON("no cause for {ns}, {bytes} in use",
+						       memcg_bpf_now(ctx) - s->last_cause, usage));
 }
 
-/* --- for the sake of others --------------------------------------------------------------------
- */
+/* --- under contention --- */
 
-static __always_inline int throttle_yield(struct memcg_bpf_ctx *ctx,
-					  const struct throttle_params *p, struct throttle_state *s,
-					  __u64 usage, __u64 floor)
+/* How long others were stalled within the last second. */
+static __always_inline __u64 throttle_stalled(struct memcg_bpf_ctx *ctx, enum throttle_when when,
+					      struct throttle_state *s)
 {
-	__u64 want = s->want, high = memcg_bpf_size_now(ctx, p->high), waited = 0;
+	if (when == THROTTLE_WHEN_PROTECTED)
+		return memcg_bpf_protected_stalled(ctx);
+	return memcg_bpf_window_add(&s->host, MEMCG_BPF_SECOND, memcg_bpf_now(ctx),
+				    memcg_bpf_host_stalled(ctx));
+}
+
+static __always_inline int throttle_step_down(struct memcg_bpf_ctx *ctx,
+					      const struct throttle_params *p,
+					      struct throttle_state *s, __u64 usage, __u64 floor)
+{
+	__u64 high = s->high.bytes, at_once = memcg_bpf_size_bytes(ctx, p->high), stalled = 0;
 	bool cause = p->when == THROTTLE_WHEN_ALWAYS;
 
 	if (!cause) {
-		waited = throttle_waited(ctx, p->when, s);
-		cause = waited / 1000 >= p->pressure;
+		stalled = throttle_stalled(ctx, p->when, s);
+		cause = stalled / 1000 >= p->pressure;
 	}
 	if (cause) {
-		s->cause = ctx->now;
-		s->waited = waited;
-		if (high)
-			want = high;
-		else if (!want)
-			want = usage - memcg_bpf_part(usage, p->step);
-		else if (usage <= want + memcg_bpf_part(want, p->step))
-			want -= memcg_bpf_part(want,
-					       p->step); /* it has given, and it was not enough */
-		if (want < floor)
-			want = floor;
-		/* Who has less than it may keep has nothing to give. */
-		if (!s->want && usage <= want && !high)
+		s->last_cause = memcg_bpf_now(ctx);
+		s->cause = stalled;
+		if (at_once)
+			high = at_once;
+		else if (!high)
+			high = usage - memcg_bpf_mul_ppm(usage, p->step);
+		else if (usage <= high + memcg_bpf_mul_ppm(high, p->step))
+			high -= memcg_bpf_mul_ppm(high, p->step); /* the last step was not enough */
+		if (high < floor)
+			high = floor;
+		/* A cgroup below its floor has nothing to free. */
+		if (!s->high.bytes && usage <= high && !at_once)
 			return MEMCG_BPF_OK;
-	} else if (want && ctx->now - s->cause >= p->hold) {
-		/* Back again, twice as fast, until it does not press against it any more. */
-		want += 2 * memcg_bpf_part(want, p->step);
-		if (usage + usage / 4 < want || want >= memcg_bpf_effective_max(ctx))
-			return throttle_let_go(ctx, s, usage);
+	} else if (high && memcg_bpf_now(ctx) - s->last_cause >= p->hold) {
+		/* Raised twice as fast, until usage stays below it. */
+		high += 2 * memcg_bpf_mul_ppm(high, p->step);
+		if (usage + usage / 4 < high || high >= memcg_bpf_effective_max(ctx))
+			return throttle_release(ctx, s, usage);
 	}
-	if (!want || (want == s->want && ctx->now - s->asked < THROTTLE_RENEW))
-		return MEMCG_BPF_OK;
-	s->want = want;
-	return throttle_ask(ctx, p, s, usage);
+	return throttle_request(ctx, p, s, high, usage);
 }
 
-/* --- growth ------------------------------------------------------------------------------------
- */
+/* --- growth --- */
 
-/* What it may grow by in so many ns. */
+/* Allowed growth within so many ns. */
 static __always_inline __u64 throttle_allowed(const struct throttle_params *p, __u64 ns)
 {
 	return p->rate / 1000000 * (ns / 1000);
 }
 
-static __always_inline int throttle_slow(struct memcg_bpf_ctx *ctx, const struct throttle_params *p,
-					 struct throttle_state *s, __u64 usage, __u64 floor)
+static __always_inline int throttle_limit_growth(struct memcg_bpf_ctx *ctx,
+						 const struct throttle_params *p,
+						 struct throttle_state *s, __u64 usage, __u64 floor)
 {
-	__u64 allowed = throttle_allowed(p, ctx->now - s->ticked), want = s->want;
-	__u64 grew = usage > s->usage ? usage - s->usage : 0;
+	__u64 now = memcg_bpf_now(ctx), allowed = throttle_allowed(p, now - s->last_tick);
+	__u64 grew = usage > s->usage ? usage - s->usage : 0, high = s->high.bytes;
 
-	if (!s->ticked)
+	if (!s->last_tick)
 		return MEMCG_BPF_OK;
-	if (!want && grew > allowed + THROTTLE_SLACK && usage > floor) {
-		s->waited = grew;
-		s->cause = ctx->now;
-		want = usage;
-	} else if (want && usage + usage / 32 >= want) {
-		s->cause = ctx->now; /* it presses: let it grow as fast as it may */
-		want += allowed;
-	} else if (want && ctx->now - s->cause >= p->hold) {
-		return throttle_let_go(ctx, s, usage);
+	if (!high && grew > allowed + THROTTLE_SLACK && usage > floor) {
+		s->cause = grew;
+		s->last_cause = now;
+		high = usage;
+	} else if (high && usage + usage / 32 >= high) {
+		s->last_cause = now; /* usage is at memory.high: raise it at the allowed rate */
+		high += allowed;
+	} else if (high && now - s->last_cause >= p->hold) {
+		return throttle_release(ctx, s, usage);
 	}
-	if (!want || (want == s->want && ctx->now - s->asked < THROTTLE_RENEW))
-		return MEMCG_BPF_OK;
-	s->want = want;
-	return throttle_ask(ctx, p, s, usage);
+	return throttle_request(ctx, p, s, high, usage);
 }
 
-/* A burst is over before the next tick. */
-MEMCG_BPF_CHARGE(throttle, ctx, p)
+/* A burst can be over before the next tick. */
+static int throttle_charge(struct memcg_bpf_ctx *ctx, const struct throttle_params *p)
 {
 	struct throttle_state *s;
 	int verdict = MEMCG_BPF_OK;
-	__u64 usage;
+	__u64 usage, now;
 
 	if (p->when != THROTTLE_WHEN_GROWTH)
 		return MEMCG_BPF_OK;
 	s = memcg_bpf_state(ctx);
-	if (!s || s->want)
+	if (!s || s->high.bytes)
 		return MEMCG_BPF_OK;
-	if (ctx->now - s->burst_began > THROTTLE_BURST) {
-		s->burst_began = ctx->now;
+	now = memcg_bpf_now(ctx);
+	if (now - s->burst_began > THROTTLE_BURST_SPAN) {
+		s->burst_began = now;
 		s->burst = 0;
 	}
-	memcg_bpf_add(&s->burst, ctx->request);
-	if (s->burst <= throttle_allowed(p, THROTTLE_BURST) + THROTTLE_SLACK)
+	memcg_bpf_add(&s->burst, ctx->bytes);
+	if (s->burst <= throttle_allowed(p, THROTTLE_BURST_SPAN) + THROTTLE_SLACK)
 		return MEMCG_BPF_OK;
 	usage = memcg_bpf_usage(ctx);
-	if (usage <= memcg_bpf_size_now(ctx, p->floor) || !memcg_bpf_claim(&s->deciding))
+	if (usage <= memcg_bpf_size_bytes(ctx, p->floor) || !memcg_bpf_trylock(ctx, &s->lock))
 		return MEMCG_BPF_OK;
-	if (!s->want) {
-		s->waited = s->burst;
-		s->cause = ctx->now;
-		s->ticked = s->burst_began;
-		s->want = usage;
-		verdict = throttle_ask(ctx, p, s, usage);
-		s->ticked = ctx->now;
+	if (!s->high.bytes) {
+		s->cause = s->burst;
+		s->last_cause = now;
+		s->last_tick = s->burst_began;
+		verdict = throttle_request(ctx, p, s, usage, usage);
+		s->last_tick = now;
 		s->usage = usage;
 	}
-	memcg_bpf_release(&s->deciding);
+	memcg_bpf_unlock(&s->lock);
 	return verdict;
 }
 
-MEMCG_BPF_TICK(throttle, ctx, p, p->interval)
+static int throttle_tick(struct memcg_bpf_ctx *ctx, const struct throttle_params *p)
 {
 	struct throttle_state *s = memcg_bpf_state(ctx);
-	__u64 usage = memcg_bpf_usage(ctx), floor = memcg_bpf_size_now(ctx, p->floor);
+	__u64 usage = memcg_bpf_usage(ctx), floor = memcg_bpf_size_bytes(ctx, p->floor);
 	int verdict;
 
-	if (!s || !memcg_bpf_claim(&s->deciding))
+	if (!s || !memcg_bpf_trylock(ctx, &s->lock))
 		return MEMCG_BPF_OK;
-	verdict = p->when == THROTTLE_WHEN_GROWTH ? throttle_slow(ctx, p, s, usage, floor)
-						  : throttle_yield(ctx, p, s, usage, floor);
+	verdict = p->when == THROTTLE_WHEN_GROWTH ? throttle_limit_growth(ctx, p, s, usage, floor)
+						  : throttle_step_down(ctx, p, s, usage, floor);
 	s->usage = usage;
-	s->ticked = ctx->now;
-	memcg_bpf_release(&s->deciding);
+	s->last_tick = memcg_bpf_now(ctx);
+	memcg_bpf_unlock(&s->lock);
 	return verdict;
 }
+
+static __u64 throttle_interval(const struct throttle_params *p)
+{
+	return p->interval;
+}
+
+MEMCG_BPF_OPS(throttle, charge = throttle_charge, tick = throttle_tick,
+	      tick_interval = throttle_interval);

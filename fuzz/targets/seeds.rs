@@ -69,7 +69,7 @@ fn objects_and_changes() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Records as bpf/core/life.h writes them.
+/// Records as bpf/core/cgroup_events.h writes them.
 fn rings() -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
     for (name, kind) in [("created", 1_u32), ("removed", 2)] {

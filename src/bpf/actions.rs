@@ -19,7 +19,7 @@ pub(super) const SIZE: usize = 232;
 const NAME_MAX: usize = 32;
 /// `MEMCG_BPF_REASON_MAX`.
 const REASON_MAX: usize = 128;
-/// `MEMCG_BPF_LET_GO`.
+/// `MEMCG_BPF_RELEASE`.
 const LET_GO: u64 = u64::MAX;
 /// The map.
 pub(super) const MAP: &str = "memcg_actions";
@@ -111,10 +111,10 @@ impl Actions {
     }
 }
 
-/// Where `struct memcg_bpf_world` counts actions that found the ring full; `None` where it does not.
+/// Where `struct memcg_bpf_globals` counts actions that found the ring full; `None` where it does not.
 pub(super) fn dropped_at(core: &Path) -> Option<usize> {
     let btf = Btf::from_path(core).ok()?;
-    let world = btf.type_by_name::<Struct<'_>>("memcg_bpf_world")?;
+    let world = btf.type_by_name::<Struct<'_>>("memcg_bpf_globals")?;
     let member = world.iter().find(|m| m.name.is_some_and(|n| n == "actions_dropped"))?;
     let libbpf_rs::btf::types::MemberAttr::Normal { offset: bits } = member.attr else { return None };
     usize::try_from(bits).ok()?.checked_div(8)

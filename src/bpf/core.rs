@@ -24,7 +24,7 @@ pub(super) const COUNTERS: &str = "memcg_counters";
 /// The programs that follow cgroups; attached while anything is bound or registered.
 pub(super) const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// The program that is shown a cgroup to note where it is.
-const PLACE: &str = "place";
+const PLACE: &str = "store_cgroup_ptr";
 
 /// Our hands on the kernel's BPF.
 pub struct Kernel {
@@ -252,17 +252,17 @@ impl Kernel {
 
     fn prepare(&self, path: &CgroupPath, slot: u32, flags: u32) -> Result<(), BpfError> {
         let key = shared::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
-        self.map("memcg_prepared")?.update(&key, &shared::binding(slot, flags), MapFlags::ANY).map_err(
+        self.map("memcg_registered")?.update(&key, &shared::binding(slot, flags), MapFlags::ANY).map_err(
             |why| match why.kind() {
                 ErrorKind::TooBig => BpfError::Registrations(path.clone()),
-                _ => BpfError::Map { map: "memcg_prepared", why },
+                _ => BpfError::Map { map: "memcg_registered", why },
             },
         )
     }
 
     /// Forgets a registration; one that does not exist is no error.
     pub fn unregister(&self, path: &CgroupPath) {
-        if let (Some(key), Ok(map)) = (shared::path_key(path.as_str()), self.map("memcg_prepared"))
+        if let (Some(key), Ok(map)) = (shared::path_key(path.as_str()), self.map("memcg_registered"))
             && let Err(error) = map.delete(&key)
         {
             tracing::debug!(%error, %path, "unregister");
@@ -312,7 +312,7 @@ impl Kernel {
         self.world_word(self.actions_dropped_at)
     }
 
-    /// A 32-bit number of `struct memcg_bpf_world`.
+    /// A 32-bit number of `struct memcg_bpf_globals`.
     fn world_word(&self, at: Option<usize>) -> u64 {
         let key = 0u32.to_ne_bytes();
         let world = self.map(shared::WORLD).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());

@@ -21,11 +21,11 @@ const PARAMS: &str = "params";
 /// What a policy remembers of each governed cgroup (`MEMCG_BPF_STATE`).
 const STATE: &str = "state";
 /// The timers of the hook `tick` (`MEMCG_BPF_TICK`), and the program that starts one.
-const TICKING: &str = "ticking";
+const TICKING: &str = "timers";
 const TICK: &str = "tick";
 
-/// What tells objects from one another (`memcg_bpf_number`).
-const NUMBER: &str = ".rodata.number";
+/// What tells objects from one another (`memcg_bpf_object_id`).
+const NUMBER: &str = ".rodata.id";
 /// Those given so far in this process, whose objects alone share maps.
 static NUMBERS: AtomicU32 = AtomicU32::new(0);
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 
 /// `MEMCG_BPF_ABI`: what objects and we agree on.
-const ABI: &str = "2";
+const ABI: &str = "3";
 
 /// Why an object's BTF is not a policy's.
 #[derive(Debug, Error)]

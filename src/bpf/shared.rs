@@ -9,7 +9,7 @@ pub const PATH_MAX: usize = 256;
 pub const BINDING_COUNT: u32 = 1;
 /// `MEMCG_BPF_BINDING_DAEMON`: registered for the cgroup of the daemon that follows.
 pub const BINDING_DAEMON: u32 = 2;
-/// The map behind the variable `memcg_world`: libbpf names it as the variable's section.
+/// The map behind the variable `memcg_globals`: libbpf names it as the variable's section.
 pub const WORLD: &str = ".data.memcg";
 
 /// Is this one of core's maps that every policy object declares too, to be put in place of its own?
@@ -17,7 +17,7 @@ pub fn is_shared(map: &str) -> bool {
     map.starts_with("memcg_") || map == WORLD
 }
 
-/// Every slot of a policy's `params` map starts with this many bytes: `in_force`.
+/// Every slot of a policy's `params` map starts with this many bytes: `active`.
 pub const SLOT_HEADER: usize = 8;
 
 /// `enum memcg_bpf_op`.
@@ -42,7 +42,7 @@ pub fn command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
     bytes
 }
 
-/// `struct memcg_bpf_binding`; its last member, the cgroup's place, is the kernel's to fill in.
+/// `struct memcg_bpf_binding`; its last member, `cgroup_ptr`, is set by the kernel side.
 pub fn binding(slot: u32, flags: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
     let (low, rest) = bytes.split_at_mut(4);

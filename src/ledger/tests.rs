@@ -288,3 +288,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn constraint_lifetime_is_that_of_the_bpf_header() {
+    let header = include_str!("../../bpf/action.h");
+    let line = header.lines().find_map(|line| line.strip_prefix("#define MEMCG_BPF_CONSTRAINT_TTL "));
+    let seconds = format!("({} * MEMCG_BPF_SECOND)", LEASE_NS / S);
+    assert_eq!(line.map(str::trim), Some(seconds.as_str()));
+}

@@ -8,7 +8,9 @@ struct astray_params {
 } MEMCG_BPF_DOC("Read what is none of its business.") MEMCG_BPF_SELF_BINDING;
 MEMCG_BPF_POLICY(astray);
 
-MEMCG_BPF_GROWTH(astray, ctx, params)
+static int astray_growth(struct memcg_bpf_ctx *ctx, const struct astray_params *params)
 {
 	return *(volatile __u64 *)(unsigned long)params->where ? MEMCG_BPF_OK : MEMCG_BPF_DENY;
 }
+
+MEMCG_BPF_OPS(astray, growth = astray_growth);

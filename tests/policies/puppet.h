@@ -6,11 +6,11 @@
 #include "memcg_bpf.h"
 
 enum puppet_verb {
-	PUPPET_HIGH = MEMCG_BPF_HIGH,
-	PUPPET_LOW = MEMCG_BPF_LOW,
-	PUPPET_RECLAIM = MEMCG_BPF_RECLAIM,
-	PUPPET_KILL = MEMCG_BPF_KILL,
-	PUPPET_FREEZE = MEMCG_BPF_FREEZE,
+	PUPPET_HIGH = MEMCG_BPF_ACT_HIGH,
+	PUPPET_LOW = MEMCG_BPF_ACT_LOW,
+	PUPPET_RECLAIM = MEMCG_BPF_ACT_RECLAIM,
+	PUPPET_KILL = MEMCG_BPF_ACT_KILL,
+	PUPPET_FREEZE = MEMCG_BPF_ACT_FREEZE,
 };
 
 #define PUPPET_PARAMS(name)                                                                       \
@@ -27,18 +27,20 @@ enum puppet_verb {
 		MEMCG_BPF_COMMON_PARAMS;                                                          \
 	} MEMCG_BPF_DOC("Ask for what a test wants.") MEMCG_BPF_SELF_BINDING
 
-#define PUPPET(name)                                                                     \
-	PUPPET_PARAMS(name);                                                             \
-	MEMCG_BPF_POLICY(name);                                                          \
-	MEMCG_BPF_GROWTH(name, ctx, params)                                              \
-	{                                                                                \
-		__u64 request = memcg_bpf_request(ctx);                                  \
-		__u64 value = params->value ? params->value : request;                   \
-                                                                                         \
-		if (request < params->least)                                             \
-			return MEMCG_BPF_OK;                                             \
-		if (request == params->off)                                              \
-			value = MEMCG_BPF_LET_GO;                                        \
-		return memcg_bpf_ask(ctx, params->verb, value, params->detail,           \
-				     "a request of {bytes} was seen", request, 0, 0, 0); \
-	}
+#define PUPPET(name)                                                                            \
+	PUPPET_PARAMS(name);                                                                    \
+	MEMCG_BPF_POLICY(name);                                                                 \
+	static int name##_growth(struct memcg_bpf_ctx *ctx, const struct name##_params *params) \
+	{                                                                                       \
+		__u64 request = ctx->bytes;                                                     \
+		__u64 value = params->value ? params->value : request;                          \
+                                                                                                \
+		if (request < params->least)                                                    \
+			return MEMCG_BPF_OK;                                                    \
+		if (request == params->off)                                                     \
+			value = MEMCG_BPF_RELEASE;                                              \
+		return memcg_bpf_submit(                                                        \
+			ctx, params->verb, value, params->detail,                               \
+			MEMCG_BPF_REASON("a request of {bytes} was seen", request));            \
+	}                                                                                       \
+	MEMCG_BPF_OPS(name, growth = name##_growth);

@@ -125,9 +125,9 @@ fn file_cache_does_not_count_unless_it_is_to() {
     assert!(file > 60 << 20, "{file} bytes of file cache");
     // 128 MiB are asked for: with the cache it is too much, without it is not.
     here.attach("deny limit=160M");
-    assert_eq!(setting(&active("/mpcache"), "deny", "cache"), Some("spare"));
+    assert_eq!(setting(&active("/mpcache"), "deny", "cache"), Some("exclude"));
     assert_eq!(here.asks(), "granted");
-    here.attach("deny limit=160M cache=count");
+    here.attach("deny limit=160M cache=include");
     assert_eq!(here.asks(), "refused");
     sh("memcg-bpf detach /mpcache");
     scene.end();

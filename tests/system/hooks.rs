@@ -28,13 +28,13 @@ fn many_cycles_leave_no_timer_and_no_memory_of_cgroups() {
         wait_for("the policies to be attached", || {
             (try_sh(&format!("memcg-bpf attach /mpcycles.slice/c{round} '{line}'")).status == 0).then_some(())
         });
-        assert!(elements("ticking") >= 4);
+        assert!(elements("timers") >= 4);
         if round % 2 == 0 {
             sh(&format!("memcg-bpf detach /mpcycles.slice/c{round}"));
         }
         sh(&format!("rmdir {cgroup}"));
     }
-    let left = || ["ticking", "state", "memcg_stalls", "memcg_counters", "memcg_bindings"].map(elements);
+    let left = || ["timers", "state", "memcg_stalls", "memcg_counters", "memcg_bindings"].map(elements);
     wait_for("everything to be forgotten", || (left() == [0; 5]).then_some(()));
     scene.end();
 }

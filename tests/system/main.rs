@@ -28,6 +28,7 @@ mod observe;
 mod oom;
 #[path = "../documentation/pages.rs"]
 mod pages;
+mod policy_author;
 mod protect;
 mod reclaim;
 mod reload;

@@ -29,19 +29,19 @@ fn work(scene: &mut Scene, unit: &str, line: &str) -> PathBuf {
 #[ignore = "needs root in the test machine: make check"]
 fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
     let mut scene = Scene::new("protect");
-    let busy = work(&mut scene, "mpwork.service", "protect low=20M hold=1s running=50%");
+    let busy = work(&mut scene, "mpwork.service", "protect low=20M hold=1s cpu=50%");
     let dry = work(&mut scene, "mpdry.service", "protect low=20M hold=1s mode=dry-run");
-    // It waits more than it runs: `running=100%` is never reached by one task that sleeps in between.
+    // It waits more than it runs: `cpu=100%` is never reached by one task that sleeps in between.
     scene.unit(
         "mpwait.service",
         &format!("[Service]\nExecStart={PROGRAMS}/eat 400 hold\nMemoryHigh=16M\nMemorySwapMax=0\n"),
     );
-    scene.policy("mpwait.service", "protect low=8M running=100% refaults=1000000 stall=20%");
+    scene.policy("mpwait.service", "protect low=8M cpu=100% refaults=1000000 stall=20%");
     // It reads a file again and again that it has no room for, sleeps between, and hardly waits.
     let read = format!("while :; do cat {PROGRAMS}/../system >/dev/null; sleep 0.4; done");
     scene
         .unit("mpread.service", &format!("[Service]\nExecStart=/bin/sh -c '{read}'\nMemoryMax=12M\n"))
-        .policy("mpread.service", "protect low=8M running=100% refaults=100 stall=100%")
+        .policy("mpread.service", "protect low=8M cpu=100% refaults=100 stall=100%")
         .reload();
     unit_in_state("mpwork.service", "registered");
     sh("systemctl start mpwork.service mpdry.service mpwait.service mpread.service");

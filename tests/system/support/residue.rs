@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{patience, sh, try_sh};
 
 /// Names of our programs and maps in the kernel, as patterns of grep.
-const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z]+|\\.data\\.memcg|place|params|scratch|state|ticking|seen_[a-z]+)$";
+const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z_]+|\\.data\\.memcg|store_cgroup_p[tr]*|params|scratch|state|timers|ancestors_[a-z]+)$";
 
 /// Waits until nothing of ours is left; the kernel frees maps some time after their last user is gone.
 pub fn nothing_is_left() {

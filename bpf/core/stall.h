@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The time that tasks of bound cgroups are stalled on memory. */
+#ifndef MEMCG_BPF_CORE_STALL_H
+#define MEMCG_BPF_CORE_STALL_H
+
+#include "task_state.h"
+#include "protected_stall.h"
+
+/* Global, so that the verifier follows it once and not for every path to it. */
+__noinline int stall_start_in(__u64 id, __u64 now)
+{
+	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
+	struct memcg_bpf_stall_clock *stalls = bpf_map_lookup_elem(&memcg_stalls, &id);
+
+	if (!binding || !(binding->flags & MEMCG_BPF_BINDING_COUNT) || !stalls)
+		return 0;
+	memcg_bpf_stall_clock_start(stalls, now);
+	return 1;
+}
+
+/* The end of the stall is counted for the same cgroups, even if the task is moved meanwhile. */
+static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup *cgroup,
+				   __u64 ancestors, __u64 now)
+{
+	volatile __u64 *zero =
+		&memcg_globals.zero; /* the verifier must not follow the count of levels */
+	struct cgroup_subsys_state *self;
+	__u64 n = *zero;
+
+	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
+		cgroup = memcg_bpf_to_max_level(cgroup);
+	ancestors &= MEMCG_BPF_ANC_MASK;
+	self = cgroup ? &cgroup->self : NULL;
+	memcg_bpf_for_each_bound(self, ancestors, i)
+	{
+		__u64 id = self->cgroup->kn->id;
+
+		if (n >= MEMCG_BPF_STALL_LEVELS || !stall_start_in(id, now))
+			continue;
+		s->cgroup[n & (MEMCG_BPF_STALL_LEVELS - 1)] = id;
+		n = (n + 1) ^ *zero;
+	}
+	s->bound = n;
+}
+
+static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u64 now)
+{
+	__u64 took = now - s->stall;
+
+	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS && i < s->bound; i++) {
+		__u64 cgroup = s->cgroup[i];
+		struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
+		struct memcg_bpf_stall_clock *stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
+
+		if (stalls && stalls->created <= s->stall)
+			memcg_bpf_stall_clock_stop(stalls, now);
+		if (c) {
+			memcg_bpf_add(&c->stalls, 1);
+			memcg_bpf_add(&c->stall_ns, took);
+		}
+	}
+	if (s->protected)
+		account_stall(s, id, now);
+	s->stall_ns = took;
+	s->stall = 0;
+}
+
+/*
+ * A stall within a stall is part of it, as in PSI: its `flags` are further down the same stack. If
+ * the known stall does not enclose this one, its end was missed.
+ */
+MEMCG_BPF_ANCESTOR_CACHE(ancestors_stall, MEMCG_BPF_ANCESTOR_CACHE_SMALL);
+SEC("?fentry/psi_memstall_enter")
+int BPF_PROG(count_stall_begin__0, unsigned long *flags)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cgroup *cgroup = memcg_bpf_task_cgroup(task);
+	struct memcg_bpf_task_state *s;
+	__u64 now = 0, ancestors = 0, limit = 0;
+	bool protected = false;
+
+	if (!memcg_bpf_no_policy(cgroup))
+		ancestors = memcg_bpf_ancestors(cgroup, &ancestors_stall);
+	if (memcg_globals.watch_protected) {
+		now = bpf_ktime_get_ns();
+		protected = watched(memcg_globals.watch_protected, now) &&
+			    is_stalled_protected(task, &limit);
+	}
+	if (!ancestors && !protected)
+		return 0;
+	s = task_state_create();
+	if (!s || (s->stall && (__u64)flags < s->stack_addr))
+		return 0;
+	if (!now)
+		now = bpf_ktime_get_ns();
+	if (s->stall)
+		stall_stop(s, cgroup->kn->id, now);
+	s->stall = now;
+	s->stack_addr = (__u64)flags;
+	s->protected = protected;
+	s->limit = limit;
+	stall_start(s, cgroup, ancestors, now);
+	return 0;
+}
+
+static __always_inline void psi_leave(unsigned long *flags)
+{
+	struct memcg_bpf_task_state *s = memcg_bpf_task_state();
+
+	if (s && s->stall && s->stack_addr == (__u64)flags)
+		stall_stop(s, memcg_bpf_current()->kn->id, bpf_ktime_get_ns());
+}
+
+SEC("?fentry/psi_memstall_leave")
+int BPF_PROG(count_stall_end__0, unsigned long *flags)
+{
+	psi_leave(flags);
+	return 0;
+}
+
+/*
+ * A second time: the kernel skips a program while the same program is interrupted on the same CPU,
+ * and a stall without an end would never stop its clock.
+ */
+SEC("?fexit/psi_memstall_leave")
+int BPF_PROG(count_stall_ended__0, unsigned long *flags)
+{
+	psi_leave(flags);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The hooks that only read and request actions; see ops.h. */
+#ifndef MEMCG_BPF_HOOKS_H
+#define MEMCG_BPF_HOOKS_H
+
+/*
+ * The policy's function is verified separately, as part of a global function, so that the walk to
+ * the bound cgroups does not multiply its states. It therefore knows kernel objects by their
+ * address only.
+ */
+#define MEMCG_BPF_DEFINE_HOOK(hook)                                                            \
+	__noinline int memcg_bpf_##hook##_call(struct memcg_bpf_call *call,                    \
+					       const memcg_bpf_policy_params *p)               \
+	{                                                                                      \
+		return call && p ? memcg_bpf_##hook##_fn(&call->ctx, p) : MEMCG_BPF_OK;        \
+	}                                                                                      \
+	static __noinline int memcg_bpf_##hook##_walk(struct cgroup *cgroup, __u64 ancestors,  \
+						      const struct memcg_bpf_ctx *event)       \
+	{                                                                                      \
+		struct memcg_bpf_call call = {.ctx = *event};                                  \
+		struct cgroup_subsys_state *self;                                              \
+		bool own = !(ancestors & MEMCG_BPF_ANC_SKIPPED);                               \
+                                                                                               \
+		call.now = bpf_ktime_get_ns();                                                 \
+		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                         \
+			cgroup = memcg_bpf_to_max_level(cgroup);                               \
+		ancestors &= MEMCG_BPF_ANC_MASK;                                               \
+		self = cgroup ? &cgroup->self : NULL;                                          \
+		memcg_bpf_for_each_bound(self, ancestors, i)                                   \
+		{                                                                              \
+			memcg_bpf_policy_slot *slot;                                           \
+			__u32 index;                                                           \
+                                                                                               \
+			if (!memcg_bpf_binding_slot(self->cgroup, &index))                     \
+				continue;                                                      \
+			slot = bpf_map_lookup_elem(&params, &index);                           \
+			call.css = memcg_bpf_css(self->cgroup);                                \
+			if (!slot || !slot->active || !call.css)                               \
+				continue;                                                      \
+			call.cgroup = self->cgroup->kn->id;                                    \
+			call.ctx.at_own_limit = own && !i;                                     \
+			call.mode = slot->params.mode;                                         \
+			memcg_bpf_##hook##_call(&call, &slot->params);                         \
+		}                                                                              \
+		return 0;                                                                      \
+	}                                                                                      \
+	MEMCG_BPF_ANCESTOR_CACHE(ancestors_##hook, MEMCG_BPF_ANCESTOR_CACHE_SMALL);            \
+	static __always_inline int memcg_bpf_##hook##_entry(struct cgroup *cgroup,             \
+							    const struct memcg_bpf_ctx *event) \
+	{                                                                                      \
+		__u64 ancestors;                                                               \
+                                                                                               \
+		if (memcg_bpf_no_policy(cgroup))                                               \
+			return 0;                                                              \
+		ancestors = memcg_bpf_ancestors(cgroup, &ancestors_##hook);                    \
+		return memcg_bpf_##hook##_walk(cgroup, ancestors, event);                      \
+	}
+
+static __always_inline struct cgroup *memcg_bpf_current(void)
+{
+	return memcg_bpf_task_cgroup(bpf_get_current_task_btf());
+}
+
+/* The state of the current task; NULL when core has none. */
+static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
+{
+	return bpf_task_storage_get(&memcg_task_state, bpf_get_current_task_btf(), NULL, 0);
+}
+
+/*
+ * try_charge_memcg() also runs for charges that the per-CPU stock satisfies; only the slow path
+ * comes to the page counter. Called when it is the counter of the task's own memcg: charges on
+ * behalf of other cgroups are rare.
+ */
+#define MEMCG_BPF_PROGRAMS_charge                                                                 \
+	MEMCG_BPF_DEFINE_HOOK(charge)                                                             \
+	SEC("?fentry/page_counter_try_charge")                                                    \
+	int BPF_PROG(charge__0, struct page_counter *counter, unsigned long pages)                \
+	{                                                                                         \
+		struct cgroup_subsys_state *css = memcg_bpf_task_css(bpf_get_current_task_btf()); \
+		struct memcg_bpf_ctx event = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT};            \
+                                                                                                  \
+		if ((__u64)counter !=                                                             \
+		    (__u64)css + bpf_core_field_offset(struct mem_cgroup, memory))                \
+			return 0;                                                                 \
+		return memcg_bpf_charge_entry(css->cgroup, &event);                               \
+	}                                                                                         \
+	MEMCG_BPF_HOOK_END(charge)
+
+/* Up to 6.12 the kernel calls it at every return with pending work, nearly always below high. */
+#define MEMCG_BPF_HIGH_CANDIDATE(number, function)                                \
+	SEC("?fentry/" #function)                                                 \
+	int BPF_PROG(high__##number, unsigned int gfp)                            \
+	{                                                                         \
+		struct task_struct *task = bpf_get_current_task_btf();            \
+		unsigned int pages = task->memcg_nr_pages_over_high;              \
+		struct memcg_bpf_ctx event = {.gfp = gfp};                        \
+                                                                                  \
+		if (!pages)                                                       \
+			return 0;                                                 \
+		event.bytes = (__u64)pages << MEMCG_BPF_PAGE_SHIFT;               \
+		return memcg_bpf_high_entry(memcg_bpf_task_cgroup(task), &event); \
+	}
+
+#define MEMCG_BPF_PROGRAMS_high                                    \
+	MEMCG_BPF_DEFINE_HOOK(high)                                \
+	MEMCG_BPF_HIGH_CANDIDATE(0, __mem_cgroup_handle_over_high) \
+	MEMCG_BPF_HIGH_CANDIDATE(1, mem_cgroup_handle_over_high)   \
+	MEMCG_BPF_HOOK_END(high)
+
+/* The result is read by bpf_get_func_ret(), because the number of arguments changed with 6.12. */
+#define MEMCG_BPF_PROGRAMS_reclaim                                                                \
+	MEMCG_BPF_DEFINE_HOOK(reclaim)                                                            \
+	SEC("?fexit/try_to_free_mem_cgroup_pages")                                                \
+	int BPF_PROG(reclaim__0, struct mem_cgroup *memcg, unsigned long pages, unsigned int gfp) \
+	{                                                                                         \
+		struct memcg_bpf_task_state *s = memcg_bpf_task_state();                          \
+		struct memcg_bpf_ctx event = {                                                    \
+			.bytes = pages << MEMCG_BPF_PAGE_SHIFT,                                   \
+			.gfp = gfp,                                                               \
+			.duration_ns = s ? s->reclaim_ns : 0,                                     \
+		};                                                                                \
+                                                                                                  \
+		bpf_get_func_ret((void *)___ctx, &event.reclaimed);                               \
+		event.reclaimed <<= MEMCG_BPF_PAGE_SHIFT;                                         \
+		return memcg_bpf_reclaim_entry(memcg->css.cgroup, &event);                        \
+	}                                                                                         \
+	MEMCG_BPF_HOOK_END(reclaim)
+
+#define MEMCG_BPF_PROGRAMS_refault                                           \
+	MEMCG_BPF_DEFINE_HOOK(refault)                                       \
+	SEC("?fentry/workingset_refault")                                    \
+	int BPF_PROG(refault__0, struct folio *folio, void *shadow)          \
+	{                                                                    \
+		struct memcg_bpf_ctx event = {};                             \
+                                                                             \
+		return memcg_bpf_refault_entry(memcg_bpf_current(), &event); \
+	}                                                                    \
+	MEMCG_BPF_HOOK_END(refault)
+
+/* At the end of the outermost stall, after core's program (fentry) has timed it. */
+#define MEMCG_BPF_PROGRAMS_stall                                           \
+	MEMCG_BPF_DEFINE_HOOK(stall)                                       \
+	SEC("?fexit/psi_memstall_leave")                                   \
+	int BPF_PROG(stall__0, unsigned long *flags)                       \
+	{                                                                  \
+		struct memcg_bpf_task_state *s;                            \
+		struct memcg_bpf_ctx event = {};                           \
+                                                                           \
+		if (memcg_bpf_no_policy(memcg_bpf_current()))              \
+			return 0;                                          \
+		s = memcg_bpf_task_state();                                \
+		if (!s || s->stall || !s->stall_ns)                        \
+			return 0;                                          \
+		event.duration_ns = s->stall_ns;                           \
+		return memcg_bpf_stall_entry(memcg_bpf_current(), &event); \
+	}                                                                  \
+	MEMCG_BPF_HOOK_END(stall)
+
+#define MEMCG_BPF_PROGRAMS_oom                                           \
+	MEMCG_BPF_DEFINE_HOOK(oom)                                       \
+	SEC("?fentry/mem_cgroup_out_of_memory")                          \
+	int BPF_PROG(oom__0, struct mem_cgroup *memcg, unsigned int gfp) \
+	{                                                                \
+		struct memcg_bpf_ctx event = {.gfp = gfp};               \
+                                                                         \
+		return memcg_bpf_oom_entry(memcg->css.cgroup, &event);   \
+	}                                                                \
+	MEMCG_BPF_HOOK_END(oom)
+
+#endif
