@@ -13,7 +13,8 @@ patience=$(awk -v f="$patience" 'BEGIN { n = int(f * 100); print (n > 0 ? n : 1)
 
 usual_kernel=3000 usual_boot=15000 # on an idle machine, from QEMU's start, emulated in software
 # The kernel phase is the measurement itself: it has a limit of its own. Where everything takes this many times longer, the
-# deadlines of programs in the guest expire: the hook's 2 s, systemd's 90 s.
+# deadlines of programs in the guest expire: the hook's 2 s, systemd's 90 s. Fourteen busy processes on two processors
+# slow the kernel's start down by 8 at most.
 most_slowdown=1500
 # A boot of four times the usual time is broken, unless the console still grows; then it has twice as long.
 boot_limit=60000 silence_limit=15000
