@@ -6,6 +6,7 @@ use thiserror::Error;
 
 mod duration;
 mod number;
+pub mod printable;
 mod show;
 
 pub use duration::{format_duration, parse_duration};
