@@ -5,6 +5,7 @@
 //! | floor | room | knows |
 //! |---|---|---|
 //! | 0 | [`units`] [`names`] | sizes, percentages, durations; cgroup paths, unit names, container ids. No I/O |
+//! | 0 | [`files`] | regular files, read up to a limit |
 //! | 1 | [`policy`] | the policy line, the schema, parameters to bytes and back, profiles, layering. No I/O |
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
 //! | 3 | [`engine`] [`ledger`] [`report`] | the world, one `step(input) → effects`; what we changed and how it is put back; what is reported. No I/O, no clock |
@@ -17,6 +18,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod daemon;
 pub mod engine;
+pub mod files;
 pub mod hook;
 pub mod journal;
 pub mod ledger;

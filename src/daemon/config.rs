@@ -2,12 +2,12 @@
 //! A wrong setting costs a warning and keeps its default; it never keeps the daemon from starting.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
+use crate::files::read_text;
 use crate::ledger::guard::Limits;
 use crate::names::shown;
 
@@ -17,7 +17,7 @@ pub const CONFIG_DIRS: [&str; 4] =
 /// The main file, and with `.d` the directory of its drop-ins.
 pub const CONFIG_FILE: &str = "memcg-bpf.conf";
 /// Longest configuration file read, in bytes: a hundred times what all keys need.
-const FILE_MAX: u64 = 1 << 18;
+const FILE_MAX: usize = 1 << 18;
 /// Characters of a wrong word that a warning quotes.
 const WORD_MAX: usize = 64;
 /// Characters of a file's path that a warning shows: the directories and the longest file name.
@@ -57,8 +57,8 @@ impl Config {
         for path in files(root) {
             let place = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path));
             let place = shown(&place.display().to_string(), PLACE_MAX);
-            match read(&path) {
-                Ok(Some(text)) => {
+            match read_text(&path, FILE_MAX) {
+                Ok(text) => {
                     let mut told = Vec::new();
                     config.apply(&place, &text, &mut told);
                     if told.len() > WARNINGS_MAX {
@@ -67,7 +67,8 @@ impl Config {
                     }
                     warnings.append(&mut told);
                 }
-                Ok(None) => {}
+                // A link to /dev/null masks a file of a weaker directory.
+                Err(error) if error.is_absent_or_masked() => {}
                 Err(error) => warnings.push(format!("reading {place}: {error}, ignoring")),
             }
         }
@@ -181,19 +182,6 @@ fn files(root: &Path) -> Vec<PathBuf> {
         }
     }
     main.into_iter().chain(drop_ins.into_values()).collect()
-}
-
-/// The text of a regular file; `None` for what is missing or masked by a link to /dev/null.
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[cfg(test)]

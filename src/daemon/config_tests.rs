@@ -18,6 +18,15 @@ fn without_files_the_defaults_hold() {
 }
 
 #[test]
+fn file_over_the_limit_is_reported() {
+    let long = format!("{}\n[Actions]\nPerSecond=3\n", "#".repeat(1 << 18));
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &long)]);
+    let (config, warnings) = Config::load(root.path());
+    assert_eq!(config, Config::default());
+    assert_eq!(warnings, ["reading /etc/memcg-bpf/memcg-bpf.conf: longer than 262144 bytes, ignoring"]);
+}
+
+#[test]
 fn the_shipped_sample_changes_nothing_and_shows_every_key() {
     let sample = include_str!("../../systemd/memcg-bpf.conf");
     let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", sample)]);
