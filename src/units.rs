@@ -5,6 +5,7 @@
 use thiserror::Error;
 
 mod duration;
+pub mod ini;
 mod number;
 pub mod printable;
 mod show;

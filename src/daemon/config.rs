@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 use crate::files::read_text;
 use crate::ledger::guard::Limits;
 use crate::names::shown;
+use crate::units::ini::{Item, items};
 
 /// Where configuration is looked for; for the same file name the first directory wins.
 pub const CONFIG_DIRS: [&str; 4] =
@@ -76,39 +77,46 @@ impl Config {
     }
 
     fn apply(&mut self, file: &str, text: &str, warnings: &mut Vec<String>) {
-        let mut section = "";
-        for (number, line) in (1usize..).zip(text.trim_start_matches('\u{feff}').lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with(['#', ';']) {
-                continue;
-            }
+        let mut section = String::new();
+        for (number, item) in items(text) {
             let mut warn = |what: String| warnings.push(format!("{file}:{number}: {what}, ignoring"));
-            if let Some(name) = line.strip_prefix('[') {
-                section = name.strip_suffix(']').unwrap_or("");
-                if !["Actions", "Annotations", "Log"].contains(&section) && !section.starts_with("X-") {
-                    warn(format!(
-                        "unknown section '{}'; valid are [Actions], [Annotations] and [Log]",
-                        shown(line, WORD_MAX)
-                    ));
-                }
-                continue;
-            }
-            let Some((key, value)) = line.split_once('=') else {
-                warn(format!("'{}' is not an assignment", shown(line, WORD_MAX)));
-                continue;
+            let unknown = |header: &str| {
+                format!(
+                    "unknown section '{}'; valid are [Actions], [Annotations] and [Log]",
+                    shown(header, WORD_MAX)
+                )
             };
-            match (section, key.trim()) {
-                ("Annotations", "AllowPolicies") => self.allow(value.trim(), warn),
-                ("Log", "Level") => self.level(value.trim(), warn),
-                ("Actions", "PerSecond") => {
-                    limit(value.trim(), &mut self.limits.per_second, Limits::default().per_second, warn)
+            let (key, value) = match item {
+                Item::Section(name) => {
+                    if !["Actions", "Annotations", "Log"].contains(&name.as_str()) && !name.starts_with("X-")
+                    {
+                        warn(unknown(&format!("[{name}]")));
+                    }
+                    section = name;
+                    continue;
                 }
-                ("Actions", "KillsPerMinute") => limit(
-                    value.trim(),
-                    &mut self.limits.kills_per_minute,
-                    Limits::default().kills_per_minute,
-                    warn,
-                ),
+                Item::OpenSection(line) => {
+                    warn(unknown(&line));
+                    section.clear();
+                    continue;
+                }
+                Item::Assignment(key, value) => (key, value),
+                Item::Other(line) => {
+                    warn(format!("'{}' is not an assignment", shown(&line, WORD_MAX)));
+                    continue;
+                }
+                // The limit of the file is below that of a line.
+                Item::TooLong => break,
+            };
+            match (section.as_str(), key.as_str()) {
+                ("Annotations", "AllowPolicies") => self.allow(&value, warn),
+                ("Log", "Level") => self.level(&value, warn),
+                ("Actions", "PerSecond") => {
+                    limit(&value, &mut self.limits.per_second, Limits::default().per_second, warn)
+                }
+                ("Actions", "KillsPerMinute") => {
+                    limit(&value, &mut self.limits.kills_per_minute, Limits::default().kills_per_minute, warn)
+                }
                 ("Actions" | "Annotations" | "Log", key) => {
                     warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
                 }
