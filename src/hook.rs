@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
         Invocation::Run { stage, unknown } => (stage, unknown),
     };
     let surroundings = Surroundings {
-        bus: call::SYSTEM_BUS.to_owned(),
+        bus: crate::bus::SYSTEM_BUS.to_owned(),
         deadline: call::DEADLINE,
         proc: PathBuf::from("/proc"),
         records: Box::new(start::CgroupRecords),

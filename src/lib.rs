@@ -5,18 +5,22 @@
 //! | floor | room | knows |
 //! |---|---|---|
 //! | 0 | [`units`] [`names`] | sizes, percentages, durations; cgroup paths, unit names, container ids. No I/O |
+//! | 0 | [`files`] | regular files, read up to a limit |
 //! | 1 | [`policy`] | the policy line, the schema, parameters to bytes and back, profiles, layering. No I/O |
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
+//! | 3 | [`bus`] | the daemon's names on D-Bus, and what an error of a call means. No I/O |
 //! | 3 | [`engine`] [`ledger`] [`report`] | the world, one `step(input) → effects`; what we changed and how it is put back; what is reported. No I/O, no clock |
 //! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`journal`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
 //! | 5 | [`daemon`] [`hook`] [`cli`] | loops and commands, our D-Bus object |
 //! | 6 | `bin/` | the three binaries |
 
 pub mod bpf;
+pub mod bus;
 pub mod cgroup;
 pub mod cli;
 pub mod daemon;
 pub mod engine;
+pub mod files;
 pub mod hook;
 pub mod journal;
 pub mod ledger;

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::units::printable;
+
 mod container;
 mod unit;
 
@@ -46,19 +48,9 @@ pub const CGROUP_PATH_MAX: usize = 4095;
 /// Characters of a bad name that an error quotes.
 const NAME_SHOWN_MAX: usize = 80;
 
-/// Text from anywhere, made fit for a terminal and a log line: control characters and those that cannot be seen or turn
-/// the writing round are escaped, and after `most` characters it is cut with a `…`.
+/// The first `most` characters of a text from anywhere, made printable.
 pub fn shown(text: &str, most: usize) -> String {
-    let mut rest = text.chars();
-    let mut out = String::new();
-    for c in rest.by_ref().take(most) {
-        // Quotes and backslashes are harmless in a sentence, and easier to read as they are.
-        if matches!(c, '\'' | '"' | '\\') { out.push(c) } else { out.extend(c.escape_debug()) }
-    }
-    if rest.next().is_some() {
-        out.push('…');
-    }
-    out
+    printable::quote(text, most)
 }
 
 impl CgroupPath {
@@ -206,6 +198,14 @@ impl UnitKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hostile_characters_are_escaped() {
+        let none: Vec<String> = Vec::new();
+        assert_eq!(crate::units::printable::passed(|text| shown(text, 80)), none);
+        let path = |text: &str| CgroupPath(format!("/{text}")).to_string();
+        assert_eq!(crate::units::printable::passed(path), none);
+    }
 
     #[test]
     fn a_cgroup_path_has_no_way_up() {

@@ -5,7 +5,9 @@
 use thiserror::Error;
 
 mod duration;
+pub mod ini;
 mod number;
+pub mod printable;
 mod show;
 
 pub use duration::{format_duration, parse_duration};

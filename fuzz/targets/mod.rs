@@ -78,7 +78,10 @@ fn sentence(text: &str, most: usize) {
     assert!(text.len() <= most, "{} bytes, more than {most}: {text:?}", text.len());
     for c in text.chars() {
         let invisible = matches!(c,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{e0000}'..);
         assert!(!c.is_control() && !invisible, "{c:?} stands in {text:?}");
     }
 }

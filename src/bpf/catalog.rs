@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Btf, ObjectBuilder};
@@ -10,6 +9,7 @@ use libbpf_rs::{Btf, ObjectBuilder};
 use super::error::BpfError;
 use super::schema::Counts;
 use super::{attach, log, schema};
+use crate::files::{ReadError, read};
 use crate::policy::encode::check_schema;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 use crate::report::{KernelReport, ParamReport, PolicyReport};
@@ -21,7 +21,7 @@ pub const POLICY_DIRS: [&str; 3] =
 pub const CORE_OBJECT: &str = "/usr/lib/memcg-bpf/core.bpf.o";
 const SUFFIX: &str = ".bpf.o";
 /// A policy object is some tens of kilobytes; a larger file is a mistake or an attack on our memory.
-const OBJECT_MAX: u64 = 4 * 1024 * 1024;
+const OBJECT_MAX: usize = 4 * 1024 * 1024;
 
 /// Longest name of a hook in bytes.
 const HOOK_MAX: usize = 64;
@@ -37,11 +37,9 @@ pub struct ObjectFile {
 
 impl ObjectFile {
     /// As it is now.
-    pub fn look(path: &Path) -> std::io::Result<Self> {
-        let (mut hasher, mut bytes) = (DefaultHasher::new(), Vec::new());
-        // A byte more than may be: what is too long is another file than any that was accepted.
-        std::fs::File::open(path)?.take(OBJECT_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
-        bytes.hash(&mut hasher);
+    pub fn look(path: &Path) -> Result<Self, ReadError> {
+        let mut hasher = DefaultHasher::new();
+        read(path, OBJECT_MAX)?.hash(&mut hasher);
         Ok(ObjectFile { path: path.to_owned(), digest: hasher.finish() })
     }
 
@@ -109,10 +107,8 @@ type Hooks = BTreeMap<String, Vec<String>>;
 
 fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
     let fail = |why: String| BpfError::open(path, &why);
-    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
-    if size > OBJECT_MAX {
-        return Err(fail(format!("it has {size} bytes, more than {OBJECT_MAX}")));
-    }
+    // libbpf reads whatever has the name, a FIFO too, and all of it.
+    read(path, OBJECT_MAX).map_err(|error| fail(error.to_string()))?;
     let ((btf, opened), said) =
         log::quietly(|| (Btf::from_path(path), ObjectBuilder::default().open_file(path)));
     let btf = btf.map_err(|e| fail(format!("{e:#}\n{said}")))?;

@@ -1,9 +1,9 @@
 //! Reads profile files, for the daemon and for `memcg-bpf check`; what they mean is the policy room's to say.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
+use crate::files::read_beginning;
 use crate::policy::fault::Fault;
 use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
 
@@ -28,16 +28,25 @@ pub fn load(root: &Path) -> (BTreeMap<String, Profile>, Vec<Fault>) {
 
 /// The file's text; `None` for a mask (a link to /dev/null, or an empty file).
 fn text(path: &Path) -> Option<String> {
-    let limit = u64::try_from(PROFILE_BYTES_MAX).unwrap_or(u64::MAX);
-    let file = std::fs::File::open(path).ok().filter(|f| f.metadata().is_ok_and(|m| m.is_file()))?;
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).ok()?;
-    (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    // What is too long must stay so, for the policy room to say.
+    let file = read_beginning(path, PROFILE_BYTES_MAX.saturating_add(1)).ok()?;
+    (!file.bytes.is_empty()).then(|| String::from_utf8_lossy(&file.bytes).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fifo_is_no_profile_and_does_not_block() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("etc/memcg-bpf/profiles.d");
+        std::fs::create_dir_all(&dir).unwrap();
+        nix::unistd::mkfifo(&dir.join("pipe.profile"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(load(root.path()).0.len()));
+        assert_eq!(receiver.recv_timeout(std::time::Duration::from_secs(20)), Ok(0));
+    }
 
     #[test]
     fn a_masked_profile_is_no_profile() {

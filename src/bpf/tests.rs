@@ -23,6 +23,18 @@ fn objects() -> Objects {
 }
 
 #[test]
+fn fifo_is_no_object_and_does_not_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe.bpf.o");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(catalog::load(&path, &[dir.path().to_owned()]).errors));
+    let errors = receiver.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors.iter().all(|error| error.contains("not a regular file")), "{errors:?}");
+}
+
+#[test]
 fn layout_is_that_of_the_object() {
     let btf = Btf::from_path(built().join("core.bpf.o")).unwrap();
     let size = |name: &str| btf.type_by_name::<Struct<'_>>(name).unwrap().size();

@@ -10,6 +10,7 @@ use thiserror::Error;
 use zbus::proxy;
 
 use super::screen::one_line;
+use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
 
 /// What D-Bus itself waits for an answer, so that nobody is surprised.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -19,8 +20,6 @@ const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
 const DEADLINE_OF_RELOAD: Duration = Duration::from_secs(90);
 /// After this long a person wants to know that something is going on.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Where the system bus listens unless the environment says otherwise.
-const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// Tells the bus how to start the daemon; without it the package is not installed.
 const ACTIVATION: &str = "usr/share/dbus-1/system-services/org.memcg.Bpf1.service";
 /// Longest sentence of a refusal that is shown, in characters: 16 policies can be wrong in many ways.
@@ -209,38 +208,21 @@ fn waiting<T>(
 }
 
 fn translate(error: &zbus::Error, root: &Path) -> ClientError {
-    use zbus::fdo::Error as Bus;
-    match error {
-        zbus::Error::Connection(why, _) => ClientError::NoBus(why.to_string()),
-        zbus::Error::InputOutput(why) if why.kind() == std::io::ErrorKind::TimedOut => {
-            ClientError::Late(deadline())
+    match CallFailure::from(error) {
+        CallFailure::Replied { error, message } if error == ERROR_ACCESS_DENIED => {
+            ClientError::NotAllowed(reason(&message))
         }
-        zbus::Error::InputOutput(why) => ClientError::NoBus(why.to_string()),
-        zbus::Error::Handshake(why) => ClientError::NoBus(one_line(why)),
-        zbus::Error::MethodError(name, text, _) => {
-            let text = reason(text.as_deref().unwrap_or(name.as_str()));
-            match name.strip_prefix("org.memcg.Bpf1.Error.") {
-                Some("AccessDenied") => ClientError::NotAllowed(text),
-                Some(_) => ClientError::Refused(text),
-                // systemd's own error names arrive here when the activated unit fails.
-                None => ClientError::NotRunning(text),
-            }
+        CallFailure::Replied { message, .. } => ClientError::Refused(reason(&message)),
+        CallFailure::NotRunning(_) if !root.join(ACTIVATION).exists() => ClientError::NotInstalled,
+        CallFailure::NotStarted(text) | CallFailure::NotRunning(text) | CallFailure::BusError(text) => {
+            ClientError::NotRunning(reason(&text))
         }
-        zbus::Error::FDO(error) => match &**error {
-            Bus::AccessDenied(_) | Bus::AuthFailed(_) | Bus::InteractiveAuthorizationRequired(_) => {
-                ClientError::Denied
-            }
-            Bus::ServiceUnknown(_) | Bus::NameHasNoOwner(_) if !root.join(ACTIVATION).exists() => {
-                ClientError::NotInstalled
-            }
-            Bus::ServiceUnknown(why) | Bus::NameHasNoOwner(why) => ClientError::NotRunning(reason(why)),
-            Bus::NoReply(_) | Bus::TimedOut(_) | Bus::Timeout(_) => ClientError::Late(deadline()),
-            Bus::UnknownMethod(why) | Bus::UnknownInterface(why) | Bus::InvalidArgs(why) => {
-                ClientError::Strange(reason(why))
-            }
-            other => ClientError::NotRunning(reason(&other.to_string())),
-        },
-        other => ClientError::Strange(reason(&other.to_string())),
+        CallFailure::Forbidden | CallFailure::Rejected => ClientError::Denied,
+        CallFailure::NoBus(text) | CallFailure::Disconnected(text) => ClientError::NoBus(one_line(&text)),
+        CallFailure::Timeout => ClientError::Late(deadline()),
+        CallFailure::WrongArguments(text) | CallFailure::NoMethod(text) | CallFailure::Other(text) => {
+            ClientError::Strange(reason(&text))
+        }
     }
 }
 
@@ -280,6 +262,30 @@ mod tests {
             say(fdo(Bus::ServiceUnknown("no such\u{1b}[2J".into()))),
             "memcg-bpfd is not running (no such\\u{1b}[2J); start it with: systemctl start memcg-bpfd"
         );
+    }
+
+    #[test]
+    fn bus_errors_mean_the_same_to_command_and_hook() {
+        use zbus::fdo::Error as Bus;
+        let of = |error: zbus::Error| translate(&error, Path::new("/nonexistent"));
+        assert_eq!(
+            of(zbus::Error::Handshake("EXTERNAL rejected by the server.".into())),
+            ClientError::Denied
+        );
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(of(denied.into()), ClientError::Denied);
+        for error in [Bus::InvalidSignature("x".into()), Bus::UnknownObject("x".into())] {
+            assert!(matches!(of(fdo(error)), ClientError::Strange(_)));
+        }
+    }
+
+    /// Macros take no constants.
+    #[test]
+    fn proxy_uses_the_names_of_the_bus_room() {
+        use zbus::proxy::Defaults;
+        assert_eq!(DaemonProxy::INTERFACE.as_ref().unwrap().as_str(), crate::bus::INTERFACE);
+        assert_eq!(DaemonProxy::DESTINATION.as_ref().unwrap().as_str(), crate::bus::NAME);
+        assert_eq!(DaemonProxy::PATH.as_ref().unwrap().as_str(), crate::bus::PATH);
     }
 
     #[test]

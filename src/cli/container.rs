@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cgroup::{process, tree};
+use crate::files;
 use crate::names::{CgroupPath, ContainerId};
 use crate::report::BindingReport;
 use crate::source::container::process_cgroup;
@@ -16,7 +17,7 @@ const DOCKER: &str = "var/lib/docker/containers";
 /// Processes of a container whose parents are looked at; the first is among them.
 const LOOKED_AT_MAX: usize = 64;
 /// docker's file for a container has some ten KiB.
-const DOCKER_FILE_MAX: u64 = 1 << 20;
+const DOCKER_FILE_MAX: usize = 1 << 20;
 
 /// What conmon was told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -93,8 +94,7 @@ fn docker_name(root: &Path, id: &str) -> Option<String> {
     // An id that is a file name leads nowhere else.
     let id = ContainerId::parse(id).ok()?;
     let file = root.join(DOCKER).join(id.as_str()).join("config.v2.json");
-    let known = std::fs::metadata(&file).ok().filter(|it| it.is_file() && it.len() <= DOCKER_FILE_MAX);
-    known.and_then(|_| std::fs::read(&file).ok()).and_then(|text| {
+    files::read(&file, DOCKER_FILE_MAX).ok().and_then(|text| {
         let config: Config = serde_json::from_slice(&text).ok()?;
         Some(config.name.trim_start_matches('/').to_owned()).filter(|name| !name.is_empty())
     })

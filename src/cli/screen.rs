@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+use crate::units::printable::{self, width};
+
 /// Narrower terminals than this get lines that wrap; nothing sensible fits.
 const NARROWEST: usize = 40;
 /// Between two columns.
@@ -88,30 +90,12 @@ pub(super) fn complain(text: &str) {
 
 /// The last gate: whatever a name contains, only printable characters and line ends pass.
 fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '\n' || !is_dangerous(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
-    }
-    out
+    printable::escape(text)
 }
 
-/// Control characters, and those that make a terminal show another text than the one written.
-fn is_dangerous(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-/// A text from outside on one line: line ends are escaped too, so that it cannot pretend to be more of our output.
+/// A text from outside on one line.
 pub(super) fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            c if is_dangerous(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
+    printable::escape_line(text)
 }
 
 /// A JSON document, indented, with a line end. What JSON leaves unescaped but a terminal obeys is escaped as well.
@@ -125,27 +109,17 @@ pub(super) fn json_line<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<Stri
 }
 
 fn harmless_json(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        // All such characters are in the basic plane, so that four digits are enough.
-        if c != '\n' && is_dangerous(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)))
-        } else {
-            out.push(c)
-        }
-    }
-    out.push('\n');
-    out
+    printable::escape_json(text) + "\n"
 }
 
-/// Words broken into lines of at most `width` characters, each after `indent` spaces. A long word stays whole.
-pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> String {
+/// Words broken into lines of at most `columns` columns, each after `indent` spaces. A long word stays whole.
+pub(super) fn wrapped(text: &str, indent: usize, columns: usize) -> String {
     let margin = " ".repeat(indent);
     let mut out = String::new();
     let mut used = 0_usize;
     for word in one_line(text).split(' ').filter(|word| !word.is_empty()) {
-        let length = word.chars().count();
-        if used > 0 && used.saturating_add(length).saturating_add(1) > width {
+        let length = width(word);
+        if used > 0 && used.saturating_add(length).saturating_add(1) > columns {
             out.push('\n');
             used = 0;
         }
@@ -170,18 +144,20 @@ pub(super) fn table(rows: &[Vec<String>], screen: &Screen) -> String {
         rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|i| rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|i| rows.iter().filter_map(|row| row.get(i)).map(|cell| width(cell)).max().unwrap_or(0))
         .collect();
     let before: usize = widths.iter().take(columns.saturating_sub(1)).map(|w| w.saturating_add(GAP)).sum();
-    let room = screen.width.map(|width| width.saturating_sub(before).max(8));
+    let room = screen.width.map(|columns| columns.saturating_sub(before).max(8));
     let mut out = String::new();
     for row in &rows {
         let mut line = String::new();
-        for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+        for (i, (cell, columns_of_cell)) in row.iter().zip(&widths).enumerate() {
             if i.saturating_add(1) == columns {
                 line.push_str(&room.map_or_else(|| cell.clone(), |room| cut(cell, room)));
             } else {
-                line.push_str(&format!("{cell:<width$}{:GAP$}", ""));
+                let padding = columns_of_cell.saturating_sub(width(cell)).saturating_add(GAP);
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', padding));
             }
         }
         out.push_str(line.trim_end());
@@ -195,9 +171,9 @@ pub(super) fn fitted(rows: &[Vec<String>], spare: &[&str], screen: &Screen) -> S
     let mut rows = rows.to_vec();
     for name in spare {
         let text = table(&rows, screen);
-        let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        let widest = text.lines().map(width).max().unwrap_or(0);
         let cut = text.lines().any(|line| line.contains('…'));
-        if screen.width.is_none_or(|width| widest <= width && !cut) {
+        if screen.width.is_none_or(|columns| widest <= columns && !cut) {
             return text;
         }
         let at = rows.first().and_then(|head| head.iter().position(|cell| cell == name));
@@ -208,17 +184,27 @@ pub(super) fn fitted(rows: &[Vec<String>], spare: &[&str], screen: &Screen) -> S
     table(&rows, screen)
 }
 
-/// At most `room` characters: the middle makes way for `…`.
+/// At most `room` columns: the middle makes way for `…`.
 pub(super) fn cut(text: &str, room: usize) -> String {
-    let length = text.chars().count();
-    if length <= room {
+    if width(text) <= room {
         return text.to_owned();
     }
     let kept = room.saturating_sub(1);
     let tail = kept.div_ceil(2);
-    let head = kept.saturating_sub(tail);
-    let end: String = text.chars().skip(length.saturating_sub(tail)).collect();
-    text.chars().take(head).chain(std::iter::once('…')).collect::<String>() + &end
+    let head = columns_of(text.chars(), kept.saturating_sub(tail));
+    let end = columns_of(text.chars().rev(), tail);
+    head.into_iter().chain(std::iter::once('…')).chain(end.into_iter().rev()).collect()
+}
+
+/// As many characters as fit into `room` columns.
+fn columns_of(chars: impl Iterator<Item = char>, room: usize) -> Vec<char> {
+    let mut used = 0_usize;
+    chars
+        .take_while(|c| {
+            used = used.saturating_add(width(c.encode_utf8(&mut [0; 4])));
+            used <= room
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,15 +214,23 @@ mod tests {
     const WICKED: &str = "a\u{1b}[2J\r\u{202e}\u{9b}b";
 
     #[test]
+    fn hostile_characters_are_escaped() {
+        let none: Vec<String> = Vec::new();
+        assert_eq!(crate::units::printable::passed(harmless), none);
+        assert_eq!(crate::units::printable::passed(one_line), none);
+        assert_eq!(crate::units::printable::passed(|text| json(text).unwrap()), none);
+    }
+
+    #[test]
     fn nothing_reaches_the_terminal_that_it_would_obey() {
-        assert_eq!(harmless(&format!("{WICKED}\n")), "a\\u{1b}[2J\\u{d}\\u{202e}\\u{9b}b\n");
+        assert_eq!(harmless(&format!("{WICKED}\n")), "a\\u{1b}[2J\\r\\u{202e}\\u{9b}b\n");
         assert_eq!(one_line("a\nb"), "a\\nb");
     }
 
     #[test]
     fn json_is_harmless_too_and_says_the_same() {
         let text = json(WICKED).unwrap();
-        assert!(text.trim_end().chars().all(|c| !is_dangerous(c)), "{text}");
+        assert!(text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text}");
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), WICKED);
     }
 
@@ -249,6 +243,16 @@ mod tests {
         let narrow = table(&rows, &Screen { width: Some(40), colour: false });
         assert_eq!(narrow, "WHAT  CGROUP\nx     /machine.slice/l…56789abcdef.scope\n");
         assert!(table(&rows, &Screen::default()).contains("libpod-0123456789abcdef.scope"));
+    }
+
+    #[test]
+    fn wide_names_stay_in_their_columns() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["ア行.service", "x"]), row(["a", "ア行アア行ア行"])];
+        assert_eq!(table(&rows, &Screen::default()), "ア行.service  x\na             ア行アア行ア行\n");
+        let narrow = table(&rows, &Screen { width: Some(23), colour: false });
+        assert_eq!(narrow, "ア行.service  x\na             ア行…ア行\n");
+        assert_eq!(wrapped("ア行 ア行 a", 0, 9), "ア行 ア行\na\n");
     }
 
     #[test]

@@ -7,41 +7,27 @@ use std::path::{Path, PathBuf};
 use super::container;
 use super::doctor::hook_trouble;
 use super::screen::one_line;
+use crate::files::{self, read_text_below};
 use crate::names::{CgroupPath, ContainerId, UnitName};
 use crate::report::BindingReport;
 use crate::source::directive::{self, Directive};
 use crate::source::oci::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, REQUIRED, Status};
+use crate::systemd::{UNIT_FILE_MAX, UNIT_PATH, index};
 
-/// Where system units are, in systemd's order. A name in an earlier one hides the same name in a later one.
-const SEARCH_PATH: [&str; 11] = [
-    "etc/systemd/system.control",
-    "run/systemd/system.control",
-    "run/systemd/transient",
-    "run/systemd/generator.early",
-    "etc/systemd/system",
-    "etc/systemd/system.attached",
-    "run/systemd/system",
-    "run/systemd/generator",
-    "usr/local/lib/systemd/system",
-    "usr/lib/systemd/system",
-    "run/systemd/generator.late",
-];
-/// Longer files are not about a unit.
-const UNIT_FILE_MAX: u64 = 1 << 20;
 /// Other annotations with so many letters wrong are still taken for ours.
 const WRONG_LETTERS: usize = 3;
 
 /// What the files of a unit say, and why that is not in force.
 pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingReport>) -> Vec<String> {
-    let files = files(root, unit);
+    let files = index(root, &UNIT_PATH).files_of(unit);
     let mut said = Vec::new();
     let mut last: BTreeMap<String, (String, Directive)> = BTreeMap::new();
     let mut waiting = Vec::new();
-    for file in &files {
-        let Some(text) = text(&file.path) else { continue };
-        let name = shown(root, &file.path);
+    for (path, hidden_by) in &files {
+        let Ok(text) = read_text_below(root, path, UNIT_FILE_MAX) else { continue };
+        let name = shown(root, path);
         let reading = directive::read(unit.kind(), &name, &text);
-        if let Some(by) = &file.hidden_by {
+        if let Some(by) = hidden_by {
             let by = shown(root, by);
             said.extend(reading.directives.iter().map(|it| {
                 format!("{name}:{} says '{}', but {by} has the same name and hides it.", it.line, it.value)
@@ -82,48 +68,6 @@ pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingRepor
     said
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct UnitFile {
-    path: PathBuf,
-    hidden_by: Option<PathBuf>,
-}
-
-/// The unit's file and its drop-ins in the order in which they count, and those that are hidden.
-fn files(root: &Path, unit: &UnitName) -> Vec<UnitFile> {
-    let mut fragments: Vec<UnitFile> = Vec::new();
-    let mut drop_ins: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    for dir in SEARCH_PATH {
-        let dir = root.join(dir);
-        for name in std::iter::once(unit.as_str().to_owned()).chain(unit.template()) {
-            let path = dir.join(name);
-            if path.exists() {
-                let hidden_by = fragments.first().map(|first| first.path.clone());
-                fragments.push(UnitFile { path, hidden_by });
-            }
-        }
-        for name in unit.drop_in_dirs() {
-            let Ok(entries) = std::fs::read_dir(dir.join(name)) else { continue };
-            for path in entries.flatten().map(|entry| entry.path()) {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("").to_owned();
-                if name.ends_with(".conf") {
-                    drop_ins.entry(name).or_default().push(path);
-                }
-            }
-        }
-    }
-    let of_a_name = |paths: Vec<PathBuf>| {
-        let first = paths.first().cloned();
-        let hidden_by = move |i: usize| first.clone().filter(|_| i > 0);
-        paths.into_iter().enumerate().map(move |(i, path)| UnitFile { path, hidden_by: hidden_by(i) })
-    };
-    fragments.into_iter().chain(drop_ins.into_values().flat_map(of_a_name)).collect()
-}
-
-fn text(path: &Path) -> Option<String> {
-    let known = std::fs::metadata(path).ok().filter(|it| it.is_file() && it.len() <= UNIT_FILE_MAX);
-    known.and_then(|_| std::fs::read_to_string(path).ok())
-}
-
 fn shown(root: &Path, path: &Path) -> String {
     one_line(&format!("/{}", path.strip_prefix(root).unwrap_or(path).display()))
 }
@@ -132,9 +76,7 @@ fn shown(root: &Path, path: &Path) -> String {
 pub(super) fn of_container(root: &Path, cgroup: &CgroupPath, id: &str, governed: bool) -> Vec<String> {
     let Some(bundle) = container::look(cgroup, id).bundle else { return Vec::new() };
     let file = bundle.join("config.json");
-    let known = std::fs::metadata(&file).ok();
-    let known = known.filter(|it| it.is_file() && it.len() <= u64::try_from(CONFIG_MAX).unwrap_or(0));
-    let json = known.and_then(|_| std::fs::read(&file).ok());
+    let json = files::read(&file, CONFIG_MAX).ok();
     let Some(config) = json.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()) else {
         return vec![format!("{} cannot be read, so its annotations are not known.", file.display())];
     };
@@ -234,6 +176,54 @@ mod tests {
         let requests = vec![RequestReport { place: place.to_owned(), ..RequestReport::default() }];
         let report = BindingReport { requests, ..BindingReport::default() };
         assert_eq!(of_unit(root.path(), &unit(), Some(&report)).len(), 2);
+    }
+
+    /// `a.service` has this file with a policy, and nothing else.
+    fn lines_with(root: &Path, path: &str) -> Vec<String> {
+        put(root, path, "[Service]\nX-MemoryBPFPolicy=deny limit=1G\n");
+        of_unit(root, &unit(), None)
+    }
+
+    #[test]
+    fn every_directory_of_the_search_path_is_read() {
+        for dir in crate::systemd::UNIT_PATH {
+            let root = tempfile::tempdir().unwrap();
+            let path = format!("{}/a.service.d/50.conf", dir.trim_start_matches('/'));
+            let lines = lines_with(root.path(), &path);
+            assert!(lines[0].contains(&format!("/{path}:2")), "{dir}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn drop_in_for_the_type_is_hidden_by_one_for_the_unit() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "usr/lib/systemd/system/a.service.d/50.conf", "[Service]\n");
+        let lines = lines_with(root.path(), "etc/systemd/system/service.d/50.conf");
+        let hidden = "/etc/systemd/system/service.d/50.conf:2 says 'deny limit=1G', but \
+                      /usr/lib/systemd/system/a.service.d/50.conf has the same name and hides it.";
+        assert_eq!(lines[0], hidden);
+    }
+
+    #[test]
+    fn drop_in_of_an_alias_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "usr/lib/systemd/system/a.service", "[Service]\n");
+        let alias = root.path().join("etc/systemd/system/b.service");
+        std::fs::create_dir_all(alias.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/usr/lib/systemd/system/a.service", alias).unwrap();
+        let lines = lines_with(root.path(), "etc/systemd/system/b.service.d/50.conf");
+        assert!(lines[0].contains("/etc/systemd/system/b.service.d/50.conf:2"), "{lines:?}");
+    }
+
+    #[test]
+    fn file_of_an_instance_hides_its_template() {
+        let root = tempfile::tempdir().unwrap();
+        let line = "[Service]\nX-MemoryBPFPolicy=deny limit=1G\n";
+        put(root.path(), "etc/systemd/system/a@.service", line);
+        put(root.path(), "usr/lib/systemd/system/a@b.service", "[Service]\n");
+        let lines = of_unit(root.path(), &UnitName::parse("a@b.service").unwrap(), None);
+        assert!(lines[0].starts_with("/etc/systemd/system/a@.service:2 says"), "{lines:?}");
+        assert!(lines[0].contains("but /usr/lib/systemd/system/a@b.service has the same name"), "{lines:?}");
     }
 
     #[test]

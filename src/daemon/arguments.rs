@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use zbus::{OwnedVariant, Variant};
 
 use super::command::Refusal;
+pub(super) use crate::bus::{OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_REQUIRED as REQUIRED};
 use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, shown};
 use crate::policy::line::LINE_BYTES_MAX;
 
 /// Characters of an unknown option or type that an error quotes.
 const WORD_MAX: usize = 64;
-/// The option of `AttachContainer` with the runtime's `linux.cgroupsPath`.
-pub(super) const CGROUPS_PATH: &str = "cgroups-path";
-/// The option of `AttachContainer` that makes refusals fatal for the container.
-pub(super) const REQUIRED: &str = "required";
 
 fn invalid(sentence: String) -> Refusal {
     Refusal::InvalidArgument(sentence)

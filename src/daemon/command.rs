@@ -115,3 +115,20 @@ impl std::fmt::Display for Refusal {
         f.write_str(self.description().unwrap_or("refused"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::{ERROR_ACCESS_DENIED, ERROR_BUSY, ERROR_PREFIX};
+
+    /// Macros take no constants.
+    #[test]
+    fn error_names_are_those_of_the_bus_room() {
+        for (error, name) in [
+            (Refusal::Busy(String::new()), ERROR_BUSY),
+            (Refusal::AccessDenied(String::new()), ERROR_ACCESS_DENIED),
+        ] {
+            assert_eq!(error.name().as_str(), format!("{ERROR_PREFIX}{name}"));
+        }
+    }
+}

@@ -2,14 +2,15 @@
 //! A wrong setting costs a warning and keeps its default; it never keeps the daemon from starting.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
+use crate::files::read_text;
 use crate::ledger::guard::Limits;
 use crate::names::shown;
+use crate::units::ini::{Item, items};
 
 /// Where configuration is looked for; for the same file name the first directory wins.
 pub const CONFIG_DIRS: [&str; 4] =
@@ -17,7 +18,7 @@ pub const CONFIG_DIRS: [&str; 4] =
 /// The main file, and with `.d` the directory of its drop-ins.
 pub const CONFIG_FILE: &str = "memcg-bpf.conf";
 /// Longest configuration file read, in bytes: a hundred times what all keys need.
-const FILE_MAX: u64 = 1 << 18;
+const FILE_MAX: usize = 1 << 18;
 /// Characters of a wrong word that a warning quotes.
 const WORD_MAX: usize = 64;
 /// Characters of a file's path that a warning shows: the directories and the longest file name.
@@ -57,8 +58,8 @@ impl Config {
         for path in files(root) {
             let place = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path));
             let place = shown(&place.display().to_string(), PLACE_MAX);
-            match read(&path) {
-                Ok(Some(text)) => {
+            match read_text(&path, FILE_MAX) {
+                Ok(text) => {
                     let mut told = Vec::new();
                     config.apply(&place, &text, &mut told);
                     if told.len() > WARNINGS_MAX {
@@ -67,7 +68,8 @@ impl Config {
                     }
                     warnings.append(&mut told);
                 }
-                Ok(None) => {}
+                // A link to /dev/null masks a file of a weaker directory.
+                Err(error) if error.is_absent_or_masked() => {}
                 Err(error) => warnings.push(format!("reading {place}: {error}, ignoring")),
             }
         }
@@ -75,39 +77,46 @@ impl Config {
     }
 
     fn apply(&mut self, file: &str, text: &str, warnings: &mut Vec<String>) {
-        let mut section = "";
-        for (number, line) in (1usize..).zip(text.trim_start_matches('\u{feff}').lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with(['#', ';']) {
-                continue;
-            }
+        let mut section = String::new();
+        for (number, item) in items(text) {
             let mut warn = |what: String| warnings.push(format!("{file}:{number}: {what}, ignoring"));
-            if let Some(name) = line.strip_prefix('[') {
-                section = name.strip_suffix(']').unwrap_or("");
-                if !["Actions", "Annotations", "Log"].contains(&section) && !section.starts_with("X-") {
-                    warn(format!(
-                        "unknown section '{}'; valid are [Actions], [Annotations] and [Log]",
-                        shown(line, WORD_MAX)
-                    ));
-                }
-                continue;
-            }
-            let Some((key, value)) = line.split_once('=') else {
-                warn(format!("'{}' is not an assignment", shown(line, WORD_MAX)));
-                continue;
+            let unknown = |header: &str| {
+                format!(
+                    "unknown section '{}'; valid are [Actions], [Annotations] and [Log]",
+                    shown(header, WORD_MAX)
+                )
             };
-            match (section, key.trim()) {
-                ("Annotations", "AllowPolicies") => self.allow(value.trim(), warn),
-                ("Log", "Level") => self.level(value.trim(), warn),
-                ("Actions", "PerSecond") => {
-                    limit(value.trim(), &mut self.limits.per_second, Limits::default().per_second, warn)
+            let (key, value) = match item {
+                Item::Section(name) => {
+                    if !["Actions", "Annotations", "Log"].contains(&name.as_str()) && !name.starts_with("X-")
+                    {
+                        warn(unknown(&format!("[{name}]")));
+                    }
+                    section = name;
+                    continue;
                 }
-                ("Actions", "KillsPerMinute") => limit(
-                    value.trim(),
-                    &mut self.limits.kills_per_minute,
-                    Limits::default().kills_per_minute,
-                    warn,
-                ),
+                Item::OpenSection(line) => {
+                    warn(unknown(&line));
+                    section.clear();
+                    continue;
+                }
+                Item::Assignment(key, value) => (key, value),
+                Item::Other(line) => {
+                    warn(format!("'{}' is not an assignment", shown(&line, WORD_MAX)));
+                    continue;
+                }
+                // The limit of the file is below that of a line.
+                Item::TooLong => break,
+            };
+            match (section.as_str(), key.as_str()) {
+                ("Annotations", "AllowPolicies") => self.allow(&value, warn),
+                ("Log", "Level") => self.level(&value, warn),
+                ("Actions", "PerSecond") => {
+                    limit(&value, &mut self.limits.per_second, Limits::default().per_second, warn)
+                }
+                ("Actions", "KillsPerMinute") => {
+                    limit(&value, &mut self.limits.kills_per_minute, Limits::default().kills_per_minute, warn)
+                }
                 ("Actions" | "Annotations" | "Log", key) => {
                     warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
                 }
@@ -181,19 +190,6 @@ fn files(root: &Path) -> Vec<PathBuf> {
         }
     }
     main.into_iter().chain(drop_ins.into_values()).collect()
-}
-
-/// The text of a regular file; `None` for what is missing or masked by a link to /dev/null.
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX).read_to_end(&mut bytes)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[cfg(test)]

@@ -18,6 +18,24 @@ fn without_files_the_defaults_hold() {
 }
 
 #[test]
+fn continued_line_is_joined() {
+    let text = "[Annotations]\nAllowPolicies=deny \\\n# between\n  oom\n";
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", text)]);
+    let (config, warnings) = Config::load(root.path());
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(config.allow_policies, Some(vec!["deny".to_owned(), "oom".to_owned()]));
+}
+
+#[test]
+fn file_over_the_limit_is_reported() {
+    let long = format!("{}\n[Actions]\nPerSecond=3\n", "#".repeat(1 << 18));
+    let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &long)]);
+    let (config, warnings) = Config::load(root.path());
+    assert_eq!(config, Config::default());
+    assert_eq!(warnings, ["reading /etc/memcg-bpf/memcg-bpf.conf: longer than 262144 bytes, ignoring"]);
+}
+
+#[test]
 fn the_shipped_sample_changes_nothing_and_shows_every_key() {
     let sample = include_str!("../../systemd/memcg-bpf.conf");
     let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", sample)]);

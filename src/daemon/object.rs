@@ -15,12 +15,9 @@ use super::arguments::{Options, bounded, container, governable, path, process};
 use super::authority::{Authority, Deed, Permit, unknown_caller};
 use super::command::{Call, Command, Refusal};
 use super::told::Acted;
+pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::names::{CgroupId, CgroupPath};
 
-/// Our name on the bus.
-pub const BUS_NAME: &str = "org.memcg.Bpf1";
-/// Our object.
-pub const OBJECT_PATH: &str = "/org/memcg/Bpf1";
 /// How long a call waits for room in the daemon's queue before it is told to come back.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 

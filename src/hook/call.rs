@@ -4,35 +4,20 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
 use zbus::proxy::{CacheProperties, MethodFlags};
-use zbus::{Connection, Variant, fdo};
+use zbus::{Connection, Variant};
 
-use crate::source::shown_up_to;
-
-/// Where the system bus listens. Fixed, because a hook's environment is whatever the engine happened to have.
-pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+use crate::bus::{CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_REQUIRED, PATH};
+use crate::units::printable::{QUOTE_MESSAGE_MAX, quote};
 
 /// The most time a container's start is held up by the call.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Between two tries at a daemon that is busy: some ten in all, so that a flood of starts is not made worse.
 const AGAIN: Duration = Duration::from_millis(200);
-
-const NAME: &str = "org.memcg.Bpf1";
-const PATH: &str = "/org/memcg/Bpf1";
-const INTERFACE: &str = "org.memcg.Bpf1.Manager";
-
-/// All error names of the daemon begin with this.
-const OUR_ERRORS: &str = "org.memcg.Bpf1.Error.";
-/// The one that asks to be asked again.
-const BUSY: &str = "Busy";
-
-/// Longest error text that is passed on, in characters: a line of 4096 bytes can hold many mistakes.
-const TEXT_MAX: usize = 2000;
 
 /// Why the daemon did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -70,16 +55,16 @@ pub fn attach(address: &str, deadline: Duration, wish: Attachment<'_>) -> Result
     let answer = within(deadline, async {
         let connection = connect(address).await?;
         let mut options: HashMap<&str, Variant<'_>> = HashMap::new();
-        options.insert("required", Variant::from(wish.required));
+        options.insert(OPTION_REQUIRED, Variant::from(wish.required));
         if let Some(path) = wish.cgroups_path {
-            options.insert("cgroups-path", Variant::from(path));
+            options.insert(OPTION_CGROUPS_PATH, Variant::from(path));
         }
         let body = (wish.id, wish.pid, wish.line, options);
         loop {
             let answer =
                 connection.call_method(Some(NAME), PATH, Some(INTERFACE), "AttachContainer", &body).await;
             match answer {
-                Err(error) if is_busy(&error) => drop(busy.replace(Some(error))),
+                Err(error) if CallFailure::from(&error).is_busy() => drop(busy.replace(Some(error))),
                 other => return other.map(|_| ()),
             }
             tokio::time::sleep(AGAIN).await;
@@ -150,62 +135,42 @@ fn within(deadline: Duration, call: impl Future<Output = zbus::Result<()>>) -> R
 
 impl From<zbus::Error> for CallError {
     fn from(error: zbus::Error) -> CallError {
-        match error {
-            zbus::Error::MethodError(name, text, _) => from_reply(name.as_str(), text.as_deref()),
-            zbus::Error::FDO(error) => from_bus(*error),
-            zbus::Error::InputOutput(error) | zbus::Error::Connection(error, _) => from_io(&error),
-            zbus::Error::Handshake(text) if text.to_ascii_lowercase().contains("reject") => {
-                CallError::Denied("the system bus does not accept this user".to_owned())
+        let unreachable = |text: &str| CallError::Unreachable(text.to_owned());
+        let line = |text: &str| quote(text, QUOTE_MESSAGE_MAX);
+        let failure = CallFailure::from(&error);
+        let busy = failure.is_busy();
+        match failure {
+            CallFailure::Replied { message, .. } if busy => CallError::Unreachable(line(&message)),
+            CallFailure::Replied { message, .. } => CallError::Refused(line(&message)),
+            CallFailure::NotStarted(text) => CallError::Unreachable(line(&text)),
+            CallFailure::NotRunning(_) => unreachable(
+                "memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd",
+            ),
+            CallFailure::Forbidden => {
+                CallError::Denied("the system bus does not let this user ask memcg-bpfd".to_owned())
             }
-            other => CallError::Unreachable(one_line(&format!("the system bus cannot be used: {other}"))),
+            CallFailure::Rejected => CallError::Denied("the system bus does not accept this user".to_owned()),
+            CallFailure::NoBus(_) => {
+                unreachable("there is no system bus at /run/dbus/system_bus_socket (is dbus running?)")
+            }
+            CallFailure::Disconnected(text) => {
+                CallError::Unreachable(line(&format!("the system bus cannot be reached: {text}")))
+            }
+            CallFailure::Timeout => unreachable("memcg-bpfd did not answer in time"),
+            CallFailure::WrongArguments(text) => CallError::Refused(line(&format!(
+                "memcg-bpfd does not understand this hook; are they of the same version? ({text})"
+            ))),
+            CallFailure::NoMethod(_) => unreachable(
+                "the memcg-bpfd that runs has no AttachContainer; is it just starting, or older than this hook?",
+            ),
+            CallFailure::BusError(text) => {
+                CallError::Unreachable(line(&format!("memcg-bpfd cannot be reached: {text}")))
+            }
+            CallFailure::Other(text) => {
+                CallError::Unreachable(line(&format!("the system bus cannot be used: {text}")))
+            }
         }
     }
-}
-
-fn is_busy(error: &zbus::Error) -> bool {
-    matches!(error, zbus::Error::MethodError(name, ..) if name.as_str().strip_prefix(OUR_ERRORS) == Some(BUSY))
-}
-
-fn from_reply(name: &str, text: Option<&str>) -> CallError {
-    let text = one_line(text.filter(|text| !text.is_empty()).unwrap_or(name));
-    match name.strip_prefix(OUR_ERRORS) {
-        Some(BUSY) | None => CallError::Unreachable(text),
-        Some(_) => CallError::Refused(text),
-    }
-}
-
-fn from_bus(error: fdo::Error) -> CallError {
-    match error {
-        fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) => {
-            CallError::Unreachable("memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd".to_owned())
-        }
-        fdo::Error::AccessDenied(_) | fdo::Error::AuthFailed(_) | fdo::Error::InteractiveAuthorizationRequired(_) => {
-            CallError::Denied("the system bus does not let this user ask memcg-bpfd".to_owned())
-        }
-        fdo::Error::InvalidArgs(text) | fdo::Error::InvalidSignature(text) => {
-            CallError::Refused(one_line(&format!("memcg-bpfd does not understand this hook; are they of the same version? ({text})")))
-        }
-        fdo::Error::UnknownMethod(_) | fdo::Error::UnknownObject(_) | fdo::Error::UnknownInterface(_) => {
-            CallError::Unreachable("the memcg-bpfd that runs has no AttachContainer; is it just starting, or older than this hook?".to_owned())
-        }
-        other => CallError::Unreachable(one_line(&format!("memcg-bpfd cannot be reached: {other}"))),
-    }
-}
-
-fn from_io(error: &io::Error) -> CallError {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            CallError::Denied("the system bus may not be used by this user".to_owned())
-        }
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::Unreachable(
-            "there is no system bus at /run/dbus/system_bus_socket (is dbus running?)".to_owned(),
-        ),
-        _ => CallError::Unreachable(one_line(&format!("the system bus cannot be reached: {error}"))),
-    }
-}
-
-fn one_line(text: &str) -> String {
-    shown_up_to(text, TEXT_MAX)
 }
 
 #[cfg(test)]

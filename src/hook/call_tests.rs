@@ -1,4 +1,19 @@
+use std::io;
+
+use zbus::fdo;
+
 use super::*;
+
+/// The daemon's or the bus's error of this name.
+fn from_reply(name: &'static str, message: Option<&str>) -> CallError {
+    let name = zbus::names::OwnedErrorName::try_from(name).unwrap();
+    let call = zbus::Message::method_call(PATH, "X").build(&()).unwrap();
+    CallError::from(zbus::Error::MethodError(name, message.map(str::to_owned), call))
+}
+
+fn from_bus(error: fdo::Error) -> CallError {
+    CallError::from(zbus::Error::FDO(Box::new(error)))
+}
 
 #[test]
 fn the_user_id_is_that_outside_of_the_user_namespace() {
@@ -30,4 +45,13 @@ fn errors_are_sorted_by_whether_asking_again_could_help() {
     assert!(!again(from_bus(fdo::Error::AccessDenied("x".into()))));
     assert!(!again(CallError::from(zbus::Error::Handshake("EXTERNAL rejected by the server.".into()))));
     assert!(again(CallError::from(zbus::Error::Handshake("Unexpected EOF during handshake".into()))));
+}
+
+#[test]
+fn timeouts_of_the_bus_are_reported_as_timeouts() {
+    let timed_out = io::Error::from(io::ErrorKind::TimedOut);
+    for error in [timed_out.into(), zbus::Error::FDO(Box::new(fdo::Error::NoReply("x".into())))] {
+        let error = CallError::from(error);
+        assert_eq!(error, CallError::Unreachable("memcg-bpfd did not answer in time".to_owned()));
+    }
 }

@@ -1,11 +1,10 @@
 //! A container's start: from its request to a binding in force, or to a record for the daemon to adopt, or to a reason.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use crate::cgroup::record::{read_record, write_record, write_wish};
+use crate::files;
 use crate::names::CgroupPath;
 use crate::policy::request::{Origin, Request};
 use crate::source::container::{PROC_CGROUP_MAX, governed_cgroup};
@@ -132,23 +131,7 @@ fn bundle_cgroups_path(bundle: &Path) -> Result<Option<String>, String> {
     cgroups_path(&json).map_err(|error| error.to_string())
 }
 
-/// The content of a regular file (or one of procfs) of at most `limit` bytes. Never waits, as opening a FIFO would.
+/// The content of a regular file (or one of procfs) of at most `limit` bytes.
 fn read_limited(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
-    let fail = |error: io::Error| format!("reading {}: {error}", path.display());
-    let file: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
-        return Err(format!("reading {}: it is not a regular file", path.display()));
-    }
-    let mut content = Vec::new();
-    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(one_more).read_to_end(&mut content).map_err(fail)?;
-    if content.len() > limit {
-        Err(format!("reading {}: it is longer than {limit} bytes", path.display()))
-    } else {
-        Ok(content)
-    }
+    files::read(path, limit).map_err(|error| format!("reading {}: {error}", path.display()))
 }

@@ -154,6 +154,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hostile_characters_are_escaped() {
+        assert_eq!(crate::units::printable::passed(shown), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_fault_is_one_sentence() {
         let fault =
             Fault::new("limt", "unknown parameter 'limt' of policy 'deny'").at(5).valid("limit and mode");

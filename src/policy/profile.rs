@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::fault::{Fault, shown};
 use super::line::{self, Line};
+use crate::units::ini::{Item, items};
 
 /// Directories of profiles, the first wins: systemd's precedence.
 pub const PROFILE_DIRS: [&str; 4] = [
@@ -62,30 +63,36 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     let mut warnings = Vec::new();
     let mut faults = Vec::new();
     let mut section = Section::Outside;
-    for (number, text) in logical_lines(text) {
+    for (number, item) in items(text) {
         let place = format!("{file}:{number}");
         let warn = |word: &str, message: String| Fault::new(word, message).in_place(&place);
-        if let Some(header) = text.strip_prefix('[') {
-            let title = header.strip_suffix(']').unwrap_or("");
-            section = match title {
-                "Profile" => Section::Profile,
-                _ if title.starts_with("X-") => Section::Ignored,
+        let header = match &item {
+            Item::Section(title) => Some(format!("[{title}]")),
+            Item::OpenSection(line) => Some(line.clone()),
+            _ => None,
+        };
+        if let Some(header) = header {
+            section = match &item {
+                Item::Section(title) if title == "Profile" => Section::Profile,
+                Item::Section(title) if title.starts_with("X-") => Section::Ignored,
                 _ => {
-                    warnings.push(
-                        warn(&text, format!("unknown section '{}' is ignored", shown(&text)))
-                            .valid("[Profile]"),
-                    );
+                    let message = format!("unknown section '{}' is ignored", shown(&header));
+                    warnings.push(warn(&header, message).valid("[Profile]"));
                     Section::Ignored
                 }
             };
             continue;
         }
-        if section == Section::Ignored {
-            continue;
-        }
-        let Some((key, value)) = text.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
-            warnings.push(warn(&text, format!("'{}' is not written KEY=VALUE and is ignored", shown(&text))));
-            continue;
+        let (key, value) = match &item {
+            _ if section == Section::Ignored => continue,
+            Item::Assignment(key, value) => (key.as_str(), value.as_str()),
+            Item::Other(text) => {
+                let message = format!("'{}' is not written KEY=VALUE and is ignored", shown(text));
+                warnings.push(warn(text, message));
+                continue;
+            }
+            // The limit of a profile is far below that of a line.
+            _ => break,
         };
         match key {
             _ if section == Section::Outside => {
@@ -154,33 +161,6 @@ fn wrong_name(name: &str) -> Option<Fault> {
         return Some(Fault::new(name, "'none' means no policy and cannot be the name of a profile"));
     }
     None
-}
-
-/// Lines as systemd sees them: numbered from 1, trimmed, without comments, continued ones joined.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (index, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let line = raw.trim();
-        // Comments may stand between the parts of a continued line.
-        if line.starts_with(['#', ';']) || (line.is_empty() && open.is_none()) {
-            continue;
-        }
-        let (start, mut so_far) = open.take().unwrap_or((index.saturating_add(1), String::new()));
-        match line.strip_suffix('\\') {
-            Some(part) => {
-                so_far.push_str(part);
-                so_far.push(' ');
-                open = Some((start, so_far));
-            }
-            None => {
-                so_far.push_str(line);
-                lines.push((start, so_far));
-            }
-        }
-    }
-    lines.extend(open);
-    lines
 }
 
 /// A file in one of the directories of profiles.

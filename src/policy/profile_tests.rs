@@ -17,7 +17,7 @@ fn a_profile_is_read_as_systemd_reads_its_files() {
                 Policy=observe\nPolicy=\nPolicy=deny \\\n; a comment in between\n  limit=90%\n\
                 Policy = oom pressure=40%; observe\nX-Mine=1\n[X-Mine]\nanything\n";
     let (line, doc, warnings) = parsed(text);
-    assert_eq!(line, "deny  limit=90%; oom pressure=40%; observe");
+    assert_eq!(line, "deny    limit=90%; oom pressure=40%; observe");
     assert_eq!(doc, "A database.");
     assert_eq!(warnings, [""; 0]);
 }
@@ -112,4 +112,12 @@ proptest! {
     fn no_text_makes_the_parser_panic(text in "(\\[Profile\\]\n)?(\\PC{0,30}\n|Policy=[a-z=; \\\\]{0,20}\n){0,6}") {
         let _ = parse_profile("a", "f", &text);
     }
+}
+
+#[test]
+fn escaped_backslash_at_the_end_continues_no_line() {
+    let parsed =
+        parse_profile("gold", "gold.profile", "[Profile]\nDescription=a \\\\\nPolicy=observe\n").unwrap();
+    assert_eq!(parsed.profile.doc, "a \\\\");
+    assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
 }

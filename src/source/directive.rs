@@ -3,15 +3,11 @@
 
 use crate::names::UnitKind;
 use crate::source::shown;
-
-/// Longest line, with its continuations, that systemd reads (its LONG_LINE_MAX), in bytes.
-pub const LINE_MAX: usize = 1024 * 1024;
+pub use crate::units::ini::LINE_MAX;
+use crate::units::ini::{Item, items};
 
 /// Warnings about one file that are told; a file of nothing but mistakes must not flood the journal.
 const WARNINGS_MAX: usize = 20;
-
-/// What systemd takes for space.
-const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// The section of our own, and its key.
 const OWN_SECTION: &str = "X-MemoryBPF";
@@ -69,44 +65,32 @@ pub fn directives(kind: UnitKind, file: &str, text: &str) -> Vec<Directive> {
 /// The assignments in `text`, the content of `file`, for a unit of that kind, and warnings about those ignored.
 pub fn read(kind: UnitKind, file: &str, text: &str) -> Reading {
     let mut reader = Reader { kind, file, section: String::new(), reading: Reading::default() };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut logical = String::new();
-    let mut begins = 0usize;
-    for (index, physical) in Lines(text).enumerate() {
-        let number = index.saturating_add(1);
-        if physical.len().saturating_add(logical.len()) > LINE_MAX {
-            reader.warn(number, format_args!("a line is longer than {LINE_MAX} bytes; systemd reads no further, so nothing from here on counts"));
-            return reader.reading;
+    for (number, item) in items(text) {
+        match item {
+            Item::Section(name) => reader.section = name,
+            Item::OpenSection(line) => {
+                reader.warn(number, format_args!("section header '{}' has no ']'; systemd reads no further, so nothing from here on counts", shown(&line)));
+                break;
+            }
+            Item::Assignment(key, value) => reader.assignment(number, &key, &value),
+            Item::Other(line) if is_about_us(&line) => {
+                reader.warn(
+                    number,
+                    format_args!("ignoring '{}': there is no '=' after the name", shown(&line)),
+                );
+            }
+            Item::Other(_) => {}
+            Item::TooLong => {
+                reader.warn(number, format_args!("a line is longer than {LINE_MAX} bytes; systemd reads no further, so nothing from here on counts"));
+            }
         }
-        if physical.trim_start_matches(SPACE).starts_with(['#', ';']) {
-            continue;
-        }
-        if logical.is_empty() {
-            begins = number;
-        }
-        logical.push_str(physical);
-        if ends_in_backslash(&logical) {
-            logical.pop();
-            logical.push(' ');
-            continue;
-        }
-        if !reader.line(begins, &logical) {
-            return reader.reading;
-        }
-        logical.clear();
     }
-    reader.line(begins, &logical);
     reader.reading
 }
 
 /// A file's path as warnings show it: whole, but for one that nobody would choose.
 pub(super) fn shown_path(path: &str) -> String {
     super::shown_up_to(path, 512)
-}
-
-/// True when the last character is a backslash that is not itself escaped.
-fn ends_in_backslash(line: &str) -> bool {
-    line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
 struct Reader<'a> {
@@ -126,30 +110,6 @@ impl Reader<'_> {
             }
             _ => {}
         }
-    }
-
-    /// One logical line; false when systemd would stop reading the file here.
-    fn line(&mut self, number: usize, line: &str) -> bool {
-        let line = line.trim_matches(SPACE);
-        if line.is_empty() {
-            return true;
-        }
-        if let Some(rest) = line.strip_prefix('[') {
-            let Some(name) = rest.strip_suffix(']') else {
-                self.warn(number, format_args!("section header '{}' has no ']'; systemd reads no further, so nothing from here on counts", shown(line)));
-                return false;
-            };
-            self.section = name.to_owned();
-            return true;
-        }
-        let Some((key, value)) = line.split_once('=') else {
-            if is_about_us(line) {
-                self.warn(number, format_args!("ignoring '{}': there is no '=' after the name", shown(line)));
-            }
-            return true;
-        };
-        self.assignment(number, key.trim_matches(SPACE), value.trim_matches(SPACE));
-        true
     }
 
     fn assignment(&mut self, number: usize, key: &str, value: &str) {
@@ -214,35 +174,6 @@ fn is_about_us(key: &str) -> bool {
         key = rest;
     }
     key.get(.."MemoryBPF".len()).is_some_and(|head| head.eq_ignore_ascii_case(b"MemoryBPF"))
-}
-
-/// Lines as systemd splits them: `\n`, `\r` and `\0` end a line, different ones in a row end one together.
-struct Lines<'a>(&'a str);
-
-impl<'a> Iterator for Lines<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let (line, mut rest) = match self.0.find(['\n', '\r', '\0']) {
-            Some(end) => self.0.split_at(end),
-            None => (self.0, ""),
-        };
-        let mut seen: Vec<char> = Vec::with_capacity(3);
-        while let Some(end) =
-            rest.chars().next().filter(|c| matches!(c, '\n' | '\r' | '\0') && !seen.contains(c))
-        {
-            rest = rest.get(1..).unwrap_or("");
-            seen.push(end);
-            if end == '\0' {
-                break;
-            }
-        }
-        self.0 = rest;
-        Some(line)
-    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{UNIT_FILE_MAX, read_regular};
+use super::files::UNIT_FILE_MAX;
 use super::forecast::UnitFiles;
+use crate::files::read_beginning_below;
 use crate::names::{UnitKind, UnitName};
+use crate::units::printable::{QUOTE_PATH_MAX, quote};
 
 /// Where unit files are when systemd does not say: its built-in search path, in its order.
 pub const UNIT_PATH: [&str; 13] = [
@@ -88,20 +90,8 @@ pub struct Found {
 
 /// Searches the directories of systemd's unit path, taken below `root`.
 pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> Found {
-    let mut search = Search {
-        root,
-        files: UnitFiles::below(root),
-        found: Discovery::default(),
-        named: BTreeSet::new(),
-        templates: BTreeSet::new(),
-        warnings: Vec::new(),
-        left: ENTRIES_MAX,
-    };
-    for directory in unit_path {
-        let directory = directory.as_ref();
-        search.directory(&root.join(directory.strip_prefix("/").unwrap_or(directory)));
-        search.files.next_directory();
-    }
+    let mut search = Search::new(root, true);
+    search.all(unit_path);
     if search.left == 0 {
         search.warnings.push(format!(
             "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
@@ -120,8 +110,17 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> Found {
     Found { discovery, files, warnings }
 }
 
+/// The names of all unit files and drop-ins in the directories of systemd's unit path, taken below `root`. Reads none.
+pub fn index<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> UnitFiles {
+    let mut search = Search::new(root, false);
+    search.all(unit_path);
+    search.files
+}
+
 struct Search<'a> {
     root: &'a Path,
+    /// Are files read for a mention of a policy?
+    reads: bool,
     found: Discovery,
     files: UnitFiles,
     /// Every unit that a file or an enablement link names, whatever the file says.
@@ -131,7 +130,28 @@ struct Search<'a> {
     left: usize,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(root: &'a Path, reads: bool) -> Self {
+        Search {
+            root,
+            reads,
+            files: UnitFiles::below(root),
+            found: Discovery::default(),
+            named: BTreeSet::new(),
+            templates: BTreeSet::new(),
+            warnings: Vec::new(),
+            left: ENTRIES_MAX,
+        }
+    }
+
+    fn all<P: AsRef<Path>>(&mut self, unit_path: &[P]) {
+        for directory in unit_path {
+            let directory = directory.as_ref();
+            self.directory(&self.root.join(directory.strip_prefix("/").unwrap_or(directory)));
+            self.files.next_directory();
+        }
+    }
+
     fn directory(&mut self, directory: &Path) {
         for (name, path) in self.entries(directory) {
             if let Some(of) = name.strip_suffix(".d") {
@@ -184,14 +204,16 @@ impl Search<'_> {
 
     /// True when the file says anything about a policy. Unreadable files are reported and count as silent.
     fn marked(&mut self, path: &Path) -> bool {
-        match read_regular(self.root, path, UNIT_FILE_MAX) {
-            Ok(contents) => {
-                contents.is_some_and(|c| c.bytes.windows(MARK.len()).any(|window| window == MARK))
-            }
+        if !self.reads {
+            return false;
+        }
+        match read_beginning_below(self.root, path, UNIT_FILE_MAX) {
+            Ok(file) => file.bytes.windows(MARK.len()).any(|window| window == MARK),
+            Err(error) if error.is_absent_or_masked() => false,
             Err(error) => {
                 self.warnings.push(format!(
                     "reading unit file {}: {error}",
-                    path.display().to_string().escape_debug()
+                    quote(&path.display().to_string(), QUOTE_PATH_MAX)
                 ));
                 false
             }

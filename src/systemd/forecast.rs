@@ -30,6 +30,8 @@ pub struct UnitFiles {
     directories: usize,
     /// Unit file name → what it is. Of several directories the first counts.
     fragments: BTreeMap<String, Fragment>,
+    /// Unit file name → its paths in the order of the search path. The first hides the others.
+    paths: BTreeMap<String, Vec<PathBuf>>,
     /// Unit → its other names.
     aliases: BTreeMap<String, Vec<UnitName>>,
     /// Place in the search path and directory name (`x.service.d`) → file name → path.
@@ -53,6 +55,7 @@ impl UnitFiles {
     }
 
     pub(super) fn add_fragment(&mut self, name: &UnitName, path: &Path) {
+        self.paths.entry(name.as_str().to_owned()).or_default().push(path.to_path_buf());
         if self.fragments.contains_key(name.as_str()) {
             return;
         }
@@ -110,13 +113,22 @@ impl UnitFiles {
         })
     }
 
-    /// By file name; of several with one name the first directory counts, and a directory for all units of a type
-    /// comes after all others.
+    /// The drop-ins that count, by file name.
     fn drop_ins_of(&self, name: &UnitName) -> Vec<PathBuf> {
-        let mut files: BTreeMap<&String, &PathBuf> = BTreeMap::new();
+        // Masked ones are empty or no files: reading them gives nothing.
+        self.drop_ins_by_name(name).into_values().filter_map(|paths| paths.into_iter().next()).collect()
+    }
+
+    /// File name → all drop-ins with that name, of which the first counts: that of the first directory of the search
+    /// path, but one in a directory for all units of a type comes after all others.
+    fn drop_ins_by_name(&self, name: &UnitName) -> BTreeMap<String, Vec<PathBuf>> {
+        let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let mut add = |at: usize, directory: &String| {
             for (file, path) in self.drop_ins.get(&(at, directory.clone())).into_iter().flatten() {
-                files.entry(file).or_insert(path);
+                let paths = files.entry(file.clone()).or_default();
+                if !paths.contains(path) {
+                    paths.push(path.clone());
+                }
             }
         };
         let mut for_type = None;
@@ -128,8 +140,21 @@ impl UnitFiles {
         if let Some(directory) = &for_type {
             (0..self.directories).for_each(|at| add(at, directory));
         }
-        // Masked ones are empty or no files: reading them gives nothing.
-        files.into_values().cloned().collect()
+        files
+    }
+
+    /// All files with the unit's name or one of its drop-in directories' in the order in which they count, each with the
+    /// file that hides it, if one does.
+    pub fn files_of(&self, name: &UnitName) -> Vec<(PathBuf, Option<PathBuf>)> {
+        let names = std::iter::once(name.as_str().to_owned()).chain(name.template());
+        let fragments = names.filter_map(|name| self.paths.get(&name)).flatten().cloned().collect();
+        std::iter::once(fragments)
+            .chain(self.drop_ins_by_name(name).into_values())
+            .flat_map(|paths: Vec<PathBuf>| {
+                let first = paths.first().cloned();
+                paths.into_iter().enumerate().map(move |(i, path)| (path, first.clone().filter(|_| i > 0)))
+            })
+            .collect()
     }
 }
 

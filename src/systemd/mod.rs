@@ -15,7 +15,7 @@ mod unit_info;
 mod watch;
 
 pub use answer::SystemdError;
-pub use discover::{Discovery, Found, Pattern, UNIT_PATH, discover};
+pub use discover::{Discovery, Found, Pattern, UNIT_PATH, discover, index};
 pub use files::{UNIT_FILE_MAX, UNIT_FILES_MAX, read_unit_files};
 pub use forecast::UnitFiles;
 pub use inquiry::{Answer, Inquiry};

@@ -1,6 +1,7 @@
 //! A decimal number and the suffix behind it, exactly: no floating point, so that what is written is what counts.
 
 use super::UnitError;
+use super::printable;
 
 /// Digits after the point that are looked at; beyond them a fraction is smaller than one of any unit.
 const FRACTION_DIGITS: usize = 19;
@@ -87,5 +88,5 @@ fn split_digits(text: &str) -> (&str, &str) {
 pub(super) fn unknown(suffix: &str) -> String {
     let cut: String = suffix.chars().take(16).collect();
     let dots = if cut.len() < suffix.len() { "…" } else { "" };
-    format!("its suffix '{}{dots}' is unknown", cut.escape_debug())
+    format!("its suffix '{}{dots}' is unknown", printable::escape_line(&cut))
 }

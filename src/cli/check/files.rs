@@ -1,11 +1,10 @@
 //! Reading the unit files that are to be checked.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use super::{Finding, in_line};
 use crate::cli::screen::one_line;
+use crate::files;
 use crate::names::{UnitKind, UnitName};
 use crate::policy::catalog::Catalog;
 use crate::source::directive::{self, Spelling};
@@ -26,7 +25,7 @@ pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
             ),
         )];
     };
-    let text = match read_at_most(path, usize::try_from(UNIT_FILE_MAX).unwrap_or(usize::MAX)) {
+    let text = match files::read_text(path, UNIT_FILE_MAX) {
         Ok(text) => text,
         Err(error) => return vec![Finding::sentence(true, format!("{shown}: {error}"))],
     };
@@ -72,21 +71,6 @@ fn unit_of(path: &Path) -> Option<(UnitKind, UnitName)> {
     };
     let stem = if stem.is_empty() || stem.ends_with('-') { format!("{stem}x") } else { stem.to_owned() };
     Some((kind, UnitName::parse(&format!("{stem}.{}", kind.suffix())).ok()?))
-}
-
-/// A regular file's text, of bounded length.
-fn read_at_most(path: &Path, limit: usize) -> io::Result<String> {
-    // A device or a pipe would never end.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)?.take(one_more).read_to_end(&mut bytes)?;
-    if bytes.len() > limit {
-        return Err(io::Error::other(format!("longer than {limit} bytes")));
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn an_unreadable_bundle_leaves_the_finding_to_the_daemon() {
     nix::unistd::mkfifo(&machine.dir.path().join("config.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let outcome = machine.run(&[DENY, NEEDED]);
     assert!(!outcome.fail);
-    assert!(outcome.debug[0].ends_with("config.json: it is not a regular file"), "{outcome:?}");
+    assert!(outcome.debug[0].ends_with("config.json: not a regular file"), "{outcome:?}");
     assert_eq!(daemon.calls(), ["attach c1 7 'deny limit=64M' required=Bool(true)"]);
 }
 
