@@ -129,7 +129,7 @@ quick: format lint test ## format, lint and the tests that need no kernel (a min
 
 format:
 	cargo fmt --check
-	$(CLANG_FORMAT) --dry-run -Werror $(BPF_HEADERS) $(BPF_CORE) $(BPF_SOURCES)
+	$(CLANG_FORMAT) --dry-run -Werror $(BPF_HEADERS) $(BPF_CORE) $(BPF_SOURCES) $(wildcard examples/policies/*.c)
 
 lint: bpf
 	cargo clippy --locked --all-targets -- -D warnings

@@ -15,13 +15,12 @@
 		return call && p ? memcg_bpf_##hook##_fn(&call->ctx, p) : MEMCG_BPF_OK;        \
 	}                                                                                      \
 	static __noinline int memcg_bpf_##hook##_walk(struct cgroup *cgroup, __u64 ancestors,  \
-						      const struct memcg_bpf_ctx *event)       \
+						      struct memcg_bpf_call *call)             \
 	{                                                                                      \
-		struct memcg_bpf_call call = {.ctx = *event};                                  \
 		struct cgroup_subsys_state *self;                                              \
 		bool own = !(ancestors & MEMCG_BPF_ANC_SKIPPED);                               \
                                                                                                \
-		call.now = bpf_ktime_get_ns();                                                 \
+		call->now = bpf_ktime_get_ns();                                                \
 		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                         \
 			cgroup = memcg_bpf_to_max_level(cgroup);                               \
 		ancestors &= MEMCG_BPF_ANC_MASK;                                               \
@@ -34,13 +33,13 @@
 			if (!memcg_bpf_binding_slot(self->cgroup, &index))                     \
 				continue;                                                      \
 			slot = bpf_map_lookup_elem(&params, &index);                           \
-			call.css = memcg_bpf_css(self->cgroup);                                \
-			if (!slot || !slot->active || !call.css)                               \
+			call->css = memcg_bpf_css(self->cgroup);                               \
+			if (!slot || !slot->active || !call->css)                              \
 				continue;                                                      \
-			call.cgroup = self->cgroup->kn->id;                                    \
-			call.ctx.at_own_limit = own && !i;                                     \
-			call.mode = slot->params.mode;                                         \
-			memcg_bpf_##hook##_call(&call, &slot->params);                         \
+			call->cgroup = self->cgroup->kn->id;                                   \
+			call->ctx.at_own_limit = own && !i;                                    \
+			call->mode = slot->params.mode;                                        \
+			memcg_bpf_##hook##_call(call, &slot->params);                          \
 		}                                                                              \
 		return 0;                                                                      \
 	}                                                                                      \
@@ -48,12 +47,13 @@
 	static __always_inline int memcg_bpf_##hook##_entry(struct cgroup *cgroup,             \
 							    const struct memcg_bpf_ctx *event) \
 	{                                                                                      \
-		__u64 ancestors;                                                               \
+		struct memcg_bpf_call call; /* set only for bound cgroups */                   \
                                                                                                \
 		if (memcg_bpf_no_policy(cgroup))                                               \
 			return 0;                                                              \
-		ancestors = memcg_bpf_ancestors(cgroup, &ancestors_##hook);                    \
-		return memcg_bpf_##hook##_walk(cgroup, ancestors, event);                      \
+		call = (struct memcg_bpf_call){.ctx = *event};                                 \
+		return memcg_bpf_##hook##_walk(                                                \
+			cgroup, memcg_bpf_ancestors(cgroup, &ancestors_##hook), &call);        \
 	}
 
 static __always_inline struct cgroup *memcg_bpf_current(void)
@@ -109,22 +109,20 @@ static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
 	MEMCG_BPF_HOOK_END(high)
 
 /* The result is read by bpf_get_func_ret(), because the number of arguments changed with 6.12. */
-#define MEMCG_BPF_PROGRAMS_reclaim                                                                \
-	MEMCG_BPF_DEFINE_HOOK(reclaim)                                                            \
-	SEC("?fexit/try_to_free_mem_cgroup_pages")                                                \
-	int BPF_PROG(reclaim__0, struct mem_cgroup *memcg, unsigned long pages, unsigned int gfp) \
-	{                                                                                         \
-		struct memcg_bpf_task_state *s = memcg_bpf_task_state();                          \
-		struct memcg_bpf_ctx event = {                                                    \
-			.bytes = pages << MEMCG_BPF_PAGE_SHIFT,                                   \
-			.gfp = gfp,                                                               \
-			.duration_ns = s ? s->reclaim_ns : 0,                                     \
-		};                                                                                \
-                                                                                                  \
-		bpf_get_func_ret((void *)___ctx, &event.reclaimed);                               \
-		event.reclaimed <<= MEMCG_BPF_PAGE_SHIFT;                                         \
-		return memcg_bpf_reclaim_entry(memcg->css.cgroup, &event);                        \
-	}                                                                                         \
+#define MEMCG_BPF_PROGRAMS_reclaim                                                                 \
+	MEMCG_BPF_DEFINE_HOOK(reclaim)                                                             \
+	SEC("?fexit/try_to_free_mem_cgroup_pages")                                                 \
+	int BPF_PROG(reclaim__0, struct mem_cgroup *memcg, unsigned long pages, unsigned int gfp)  \
+	{                                                                                          \
+		struct memcg_bpf_task_state *s = memcg_bpf_task_state();                           \
+		struct memcg_bpf_ctx event = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT, .gfp = gfp}; \
+		__u64 reclaimed = 0;                                                               \
+                                                                                                   \
+		bpf_get_func_ret((void *)___ctx, &reclaimed);                                      \
+		event.reclaimed = reclaimed << MEMCG_BPF_PAGE_SHIFT;                               \
+		event.duration_ns = s ? s->reclaim_ns : 0;                                         \
+		return memcg_bpf_reclaim_entry(memcg->css.cgroup, &event);                         \
+	}                                                                                          \
 	MEMCG_BPF_HOOK_END(reclaim)
 
 #define MEMCG_BPF_PROGRAMS_refault                                           \

@@ -35,8 +35,8 @@ MEMCG_BPF_STATE(oom);
 
 #define OOM_CHECK_INTERVAL 2000000ULL /* of the checks when stalls end (2 ms) */
 
-static int oom_kill_victim(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
-			   struct oom_state *s, __u64 stalled)
+static __always_inline int oom_kill_victim(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+					   struct oom_state *s, __u64 stalled)
 {
 	__u64 usage = memcg_bpf_usage(ctx);
 	int verdict;
@@ -55,7 +55,8 @@ static int oom_kill_victim(struct memcg_bpf_ctx *ctx, const struct oom_params *p
 }
 
 /* Called with the lock held, which it releases. */
-static int oom_check(struct memcg_bpf_ctx *ctx, const struct oom_params *p, struct oom_state *s)
+static __always_inline int oom_check(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+				     struct oom_state *s)
 {
 	__u64 now = memcg_bpf_now(ctx), stalled;
 	int verdict = MEMCG_BPF_OK;

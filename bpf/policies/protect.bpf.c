@@ -71,7 +71,8 @@ static __always_inline int protect_check(struct memcg_bpf_ctx *ctx, const struct
 }
 
 /* At a stall or a refault. While the cgroup is protected, ticks are enough. */
-static int protect_on_activity(struct memcg_bpf_ctx *ctx, const struct protect_params *p)
+static __always_inline int protect_on_activity(struct memcg_bpf_ctx *ctx,
+					       const struct protect_params *p)
 {
 	struct protect_state *s = memcg_bpf_state(ctx);
 	int verdict;
