@@ -24,6 +24,9 @@
  *
  * All hooks except tick_interval are functions like the first. A hook is called once for every bound
  * cgroup concerned, the nearest first. Each can return MEMCG_BPF_OK or the value of an action.
+ *
+ * All calls of a program share 512 bytes of stack: make functions that hooks call, and those named
+ * for several hooks, static __always_inline.
  */
 /* clang-format on */
 #ifndef MEMCG_BPF_OPS_H
