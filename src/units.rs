@@ -11,10 +11,10 @@ mod show;
 pub use duration::{format_duration, parse_duration};
 pub use show::{format_bytes, format_percent, human_bytes};
 
-use number::split_number;
+use number::split_unit;
 
 /// One hundred percent in parts per million.
-pub const PPM_FULL: u32 = 1_000_000;
+pub const PPM_ONE: u32 = 1_000_000;
 
 /// Valid sizes, in words.
 pub const VALID_SIZES: &str = "sizes such as 4096, 64K or 1.5G";
@@ -32,10 +32,10 @@ const SUGGESTION_MAX: usize = 32;
 
 /// Why a text is not a quantity. The display has the reason and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{why}; valid: {valid}")]
+#[error("{reason}; valid: {valid}")]
 pub struct UnitError {
     /// The reason: `it is empty`.
-    pub why: String,
+    pub reason: String,
     /// What would be valid, in words.
     pub valid: &'static str,
     /// The same quantity spelled as it should be, where that can be guessed: `64M` for `64m`.
@@ -44,7 +44,7 @@ pub struct UnitError {
 
 impl UnitError {
     fn new(valid: &'static str, why: impl Into<String>) -> Self {
-        UnitError { why: why.into(), valid, suggestion: None }
+        UnitError { reason: why.into(), valid, suggestion: None }
     }
 
     /// Would be right; nobody means a number of a hundred digits, and it would be told whole.
@@ -67,7 +67,7 @@ const SIZES: [(&str, u64); 7] = [
 /// A size → bytes: base 1024 as in systemd, `64K 1.5G 4096`; `64KiB` is understood too. Fractions are rounded down to
 /// whole bytes. Errors: empty, negative, spaces, an unknown suffix, beyond 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
-    let (number, suffix) = split_number(text, VALID_SIZES)?;
+    let (number, suffix) = split_unit(text, VALID_SIZES)?;
     let plain = suffix.strip_suffix("iB").filter(|s| !s.is_empty() && *s != "B").unwrap_or(suffix);
     let factor = match plain {
         "" => 1,
@@ -80,7 +80,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
         return Err(UnitError::new(VALID_SIZES, "a number of bytes has no fraction"));
     }
     number
-        .times(factor)
+        .scaled(factor)
         .ok_or_else(|| UnitError::new(VALID_SIZES, "it is too large (16E and more do not fit)"))
 }
 
@@ -96,12 +96,12 @@ fn unknown_size(text: &str, suffix: &str) -> UnitError {
 
 /// A percentage → parts per million, 0 to 100 %. Errors: see [`parse_percent_up_to`].
 pub fn parse_percent(text: &str) -> Result<u32, UnitError> {
-    parse_percent_up_to(text, PPM_FULL)
+    parse_percent_up_to(text, PPM_ONE)
 }
 
 /// A percentage → parts per million, `most` at most. Errors: no `%`, too large, finer than 0.0001 %.
 pub fn parse_percent_up_to(text: &str, most: u32) -> Result<u32, UnitError> {
-    let (number, suffix) = split_number(text, VALID_PERCENTAGES)?;
+    let (number, suffix) = split_unit(text, VALID_PERCENTAGES)?;
     if suffix.is_empty() {
         let error = UnitError::new(VALID_PERCENTAGES, "the '%' is missing");
         return Err(error.suggest(Some(format!("{text}%"))));
@@ -113,7 +113,7 @@ pub fn parse_percent_up_to(text: &str, most: u32) -> Result<u32, UnitError> {
         return Err(UnitError::new(VALID_PERCENTAGES, "it has more than four digits after the point"));
     }
     number
-        .times(10_000)
+        .scaled(10_000)
         .and_then(|ppm| u32::try_from(ppm).ok())
         .filter(|ppm| *ppm <= most)
         .ok_or_else(|| UnitError::new(VALID_PERCENTAGES, format!("it is more than {}", format_percent(most))))
@@ -121,14 +121,14 @@ pub fn parse_percent_up_to(text: &str, most: u32) -> Result<u32, UnitError> {
 
 /// An integer, 0 to 2⁶⁴-1. Errors: anything but digits, too large.
 pub fn parse_count(text: &str) -> Result<u64, UnitError> {
-    let (number, suffix) = split_number(text, VALID_COUNTS)?;
+    let (number, suffix) = split_unit(text, VALID_COUNTS)?;
     if !suffix.is_empty() {
         return Err(UnitError::new(VALID_COUNTS, "an integer has no suffix"));
     }
     if number.has_point() {
         return Err(UnitError::new(VALID_COUNTS, "an integer has no point"));
     }
-    number.times(1).ok_or_else(|| UnitError::new(VALID_COUNTS, "it is too large"))
+    number.scaled(1).ok_or_else(|| UnitError::new(VALID_COUNTS, "it is too large"))
 }
 
 /// A boolean, in systemd's words and in any case: `1 yes y true t on`, `0 no n false f off`.

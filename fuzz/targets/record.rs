@@ -1,6 +1,6 @@
 //! The record on a cgroup and the line of its owner: bytes of extended attributes.
 
-use memcg_bpf::policy::layer::{Allow, resolve};
+use memcg_bpf::policy::layer::{AllowList, resolve};
 use memcg_bpf::source::record::{OWNER_LINE_MAX, RECORD_MAX, Record, RecordError, owner_request};
 
 use super::line::SENTENCE_MAX;
@@ -32,8 +32,8 @@ pub fn run(bytes: &[u8]) {
         assert!(!filled.put(request.clone()), "the same once more changes nothing");
     }
     assert!(filled.requests.len() <= record.requests.len());
-    let resolved = resolve(&filled.requests, &CATALOG, &Allow::default());
-    for fault in &resolved.faults {
+    let resolved = resolve(&filled.requests, &CATALOG, &AllowList::default());
+    for fault in &resolved.errors {
         // A place is shown up to 1024 characters.
         sentence(&fault.to_string(), SENTENCE_MAX + 12_000);
     }

@@ -10,7 +10,7 @@ use libbpf_rs::{Btf, ObjectBuilder};
 use super::error::BpfError;
 use super::schema::Counts;
 use super::{attach, log, schema};
-use crate::policy::encode::check_schema;
+use crate::policy::encode::validate_schema;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 use crate::report::{KernelReport, ParamReport, PolicyReport};
 
@@ -135,7 +135,7 @@ fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     let file = ObjectFile::look(path).map_err(|e| BpfError::open(path, &e.to_string()))?;
     let (schema, counts) = schema::read(&btf, name, hooks.keys().cloned().collect())
         .map_err(|e| BpfError::open(path, &e.to_string()))?;
-    if let Some(fault) = check_schema(&schema).first() {
+    if let Some(fault) = validate_schema(&schema).first() {
         return Err(BpfError::open(path, &fault.to_string()));
     }
     if counts > Counts::Nothing {

@@ -7,7 +7,7 @@ use super::knob::read_file;
 use super::mount::directory;
 use super::tree;
 use crate::names::CgroupPath;
-use crate::policy::action::Select;
+use crate::policy::action::VictimOrder;
 
 /// oom_score_adj of what must not be killed.
 const NEVER: i64 = -1000;
@@ -32,13 +32,13 @@ pub struct Candidate {
 }
 
 /// The candidate to kill, and how many others there were.
-pub fn choose(mut all: Vec<Candidate>, select: Select) -> Option<(Candidate, Vec<Candidate>)> {
+pub fn choose(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate, Vec<Candidate>)> {
     // The last wins; of equals the one with more memory, then the younger one.
     let memory = |c: &Candidate| (c.weight, c.started);
     match select {
-        Select::Largest => all.sort_by_key(memory),
-        Select::Newest => all.sort_by_key(|c| (c.started, c.weight)),
-        Select::Pressure => all.sort_by_key(|c| (c.pressure, memory(c))),
+        VictimOrder::Largest => all.sort_by_key(memory),
+        VictimOrder::Newest => all.sort_by_key(|c| (c.started, c.weight)),
+        VictimOrder::Pressure => all.sort_by_key(|c| (c.pressure, memory(c))),
     }
     let victim = all.pop()?;
     all.reverse();
@@ -183,10 +183,10 @@ mod tests {
             let others: Vec<String> = others.into_iter().map(|c| c.name).collect();
             (victim.name, others.join(" "))
         };
-        assert_eq!(chosen(Select::Largest), ("big".to_owned(), "stalled young".to_owned()));
-        assert_eq!(chosen(Select::Newest), ("young".to_owned(), "stalled big".to_owned()));
-        assert_eq!(chosen(Select::Pressure), ("stalled".to_owned(), "big young".to_owned()));
-        assert_eq!(choose(vec![], Select::Largest), None);
+        assert_eq!(chosen(VictimOrder::Largest), ("big".to_owned(), "stalled young".to_owned()));
+        assert_eq!(chosen(VictimOrder::Newest), ("young".to_owned(), "stalled big".to_owned()));
+        assert_eq!(chosen(VictimOrder::Pressure), ("stalled".to_owned(), "big young".to_owned()));
+        assert_eq!(choose(vec![], VictimOrder::Largest), None);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingRepor
     }
     let known = |place: &str| {
         let is_it = |of: &str| of.split(", ").any(|part| part == place);
-        report.is_some_and(|report| report.requests.iter().any(|request| is_it(&request.place)))
+        report.is_some_and(|report| report.requests.iter().any(|request| is_it(&request.location)))
     };
     for (place, it) in waiting {
         let stands = last.values().any(|(at, _)| *at == place);
@@ -231,7 +231,7 @@ mod tests {
         assert!(said[0].starts_with(replaced), "{said:?}");
         assert!(said[1].contains("ignoring 'X-MemoryBPFPolicy=' in [Unit]"), "{said:?}");
         assert!(said[2].contains(place) && said[2].contains("systemctl daemon-reload"), "{said:?}");
-        let requests = vec![RequestReport { place: place.to_owned(), ..RequestReport::default() }];
+        let requests = vec![RequestReport { location: place.to_owned(), ..RequestReport::default() }];
         let report = BindingReport { requests, ..BindingReport::default() };
         assert_eq!(of_unit(root.path(), &unit(), Some(&report)).len(), 2);
     }

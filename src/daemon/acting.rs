@@ -13,7 +13,7 @@ use crate::cgroup::{memory, mount, record};
 use crate::ledger::guard::{Facts, Guards, Limits, Ruling};
 use crate::ledger::{Cause, Effect, Input, Ledger};
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::action::{Action, Knob, MAX, Verb};
+use crate::policy::action::{Action, ActionKind, Knob, MAX};
 use crate::source::record::KnobRecord;
 
 /// The acting side of the daemon.
@@ -99,7 +99,7 @@ impl Acting {
             self.tallies.count_stale();
             return;
         };
-        if let Verb::Want(knob, value) = action.verb
+        if let ActionKind::SetKnob(knob, value) = action.kind
             && !action.dry_run
             && value.is_some()
             && value == self.ledger.asked(action.cgroup, &action.policy, knob)
@@ -110,7 +110,7 @@ impl Acting {
             return;
         }
         // There is nothing to take back.
-        if let Verb::Want(knob, None) = action.verb
+        if let ActionKind::SetKnob(knob, None) = action.kind
             && !action.dry_run
             && !self.ledger.wants(action.cgroup, &action.policy, knob)
         {
@@ -140,33 +140,35 @@ impl Acting {
         })
     }
 
-    fn carry_out(&mut self, verb: Verb, action: Action, path: CgroupPath, facts: &Facts) {
+    fn carry_out(&mut self, verb: ActionKind, action: Action, path: CgroupPath, facts: &Facts) {
         let cgroup = action.cgroup;
         match verb {
-            Verb::Want(knob, value) => self.want(knob, value, action, path),
+            ActionKind::SetKnob(knob, value) => self.want(knob, value, action, path),
             _ if self.paused_until.is_some() => {
-                if matches!(verb, Verb::Kill { .. }) {
+                if matches!(verb, ActionKind::Kill { .. }) {
                     self.guards.kill_undone(cgroup, action.dry_run);
                 }
                 self.refuse(&action, &path, "actions are paused".to_owned());
             }
-            Verb::Reclaim { bytes, .. } if action.dry_run => {
+            ActionKind::Reclaim { bytes, .. } if action.dry_run => {
                 let left = facts.usage.saturating_sub(bytes);
                 let detail = format!("would have taken {}", crate::units::human_bytes(bytes));
                 self.tell(Outcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
-            Verb::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {
+            ActionKind::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {
                 self.refuse(&action, &path, "memory is being taken from it already".to_owned());
             }
             // It was decided by what the cgroup had before the last helping: together they would be too much.
-            Verb::Reclaim { .. } if self.reclaimed.get(&cgroup).is_some_and(|end| action.time < *end) => {
+            ActionKind::Reclaim { .. }
+                if self.reclaimed.get(&cgroup).is_some_and(|end| action.time < *end) =>
+            {
                 self.tallies.count_stale();
             }
-            Verb::Reclaim { bytes, swappiness } => {
+            ActionKind::Reclaim { bytes, swappiness } => {
                 self.reclaimed.insert(cgroup, MAX);
                 self.jobs.start(Job::Reclaim { action, path, bytes, swappiness });
             }
-            Verb::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(Killing {
+            ActionKind::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(Killing {
                 action,
                 path,
                 scope,
@@ -185,8 +187,8 @@ impl Acting {
             return;
         };
         let cgroup = action.cgroup;
-        let asked = match action.verb {
-            Verb::Want(_, asked) => asked.unwrap_or(0),
+        let asked = match action.kind {
+            ActionKind::SetKnob(_, asked) => asked.unwrap_or(0),
             _ => 0,
         };
         let cause = Cause { policy: action.policy.clone(), reason: action.reason(), numbers: action.numbers };
@@ -197,10 +199,10 @@ impl Acting {
         }
         // What it wanted before it was told to run dry is taken back.
         self.step(Input::Want { cgroup, policy, knob, value: None, asked: 0, current, cause });
-        let to = value.map_or(current, |value| knob.stricter(current, value));
+        let to = value.map_or(current, |value| knob.strictest(current, value));
         let detail = match value {
             Some(_) if to == current => "would have changed nothing".to_owned(),
-            Some(_) => format!("would have written {}", knob.show(to)),
+            Some(_) => format!("would have written {}", knob.format(to)),
             None => "would have put back what was found".to_owned(),
         };
         self.tell(Outcome::DryRun, &action, &path, (current, to), detail);

@@ -33,7 +33,7 @@ impl Deed {
     const fn action(self) -> &'static str {
         match self {
             Deed::Manage => "org.memcg.Bpf1.manage",
-            Deed::Look => "org.memcg.Bpf1.look",
+            Deed::Look => "org.memcg.Bpf1.inspect",
         }
     }
 

@@ -258,7 +258,7 @@ impl Hands {
     pub fn complete(&self, report: &mut BindingReport) {
         let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
         if let Some(sentence) = self.troubles.get(&path) {
-            report.faults.push(sentence.clone());
+            report.errors.push(sentence.clone());
             report.state = "failed".to_owned();
         }
         if report.cgroup_id == 0 {

@@ -9,7 +9,7 @@ use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::guard;
 use crate::names::CgroupPath;
-use crate::policy::action::{Action, Scope, Select, human_duration};
+use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
 use crate::units::human_bytes;
 
 /// Others that a story names.
@@ -25,9 +25,9 @@ pub struct Killing {
     /// The governed cgroup.
     pub path: CgroupPath,
     /// How much.
-    pub scope: Scope,
+    pub scope: KillScope,
     /// Which.
-    pub select: Select,
+    pub select: VictimOrder,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Our own cgroup.
@@ -113,19 +113,19 @@ impl Killing {
             ..Candidate::default()
         };
         match self.scope {
-            Scope::Group => {
+            KillScope::Group => {
                 let alive =
                     tree::all(&self.path).iter().flat_map(victim::pids).any(|pid| !victim::exempt(pid));
                 let (cgroup, candidate) = (Some(self.path.clone()), whole(self.path.clone()));
                 alive.then_some(Victim { candidate, cgroup, why_cgroup: "", others: Vec::new() })
             }
-            Scope::Leaf => {
+            KillScope::Leaf => {
                 let all = victim::leaves(&self.path, self.own.as_ref());
                 let (candidate, others) = victim::choose(all, self.select)?;
                 let cgroup = candidate.path.clone();
                 Some(Victim { candidate, cgroup, why_cgroup: "", others })
             }
-            Scope::Process => {
+            KillScope::Process => {
                 let all = victim::processes(&self.path, self.most);
                 let (candidate, others) = victim::choose(all, self.select)?;
                 let group = candidate.path.as_ref().and_then(|path| victim::oom_group(path, &self.path));
@@ -245,19 +245,19 @@ fn told(
 mod tests {
     use super::*;
     use crate::names::CgroupId;
-    use crate::policy::action::Verb;
+    use crate::policy::action::ActionKind;
 
     #[test]
     fn who_has_the_path_of_a_cgroup_that_is_gone_is_left_alone() {
-        let (scope, select) = (Scope::Group, Select::Largest);
+        let (scope, select) = (KillScope::Group, VictimOrder::Largest);
         let action = Action {
             cgroup: CgroupId(0),
             policy: "oom".to_owned(),
             time: 0,
-            verb: Verb::Kill { grace_ns: 0, scope, select },
+            kind: ActionKind::Kill { grace_ns: 0, scope, select },
             numbers: [0; 4],
             dry_run: false,
-            template: String::new(),
+            reason_template: String::new(),
         };
         let (grace, paused) = (Duration::ZERO, Arc::new(AtomicBool::new(false)));
         for path in ["/no/such", "/init.scope"] {

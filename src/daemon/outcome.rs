@@ -6,7 +6,7 @@ use super::told::{Acted, Outcome};
 use crate::cgroup::knob::Wrote;
 use crate::ledger::{Came, Input, Write};
 use crate::names::CgroupPath;
-use crate::policy::action::{Action, Verb};
+use crate::policy::action::{Action, ActionKind};
 use crate::units::human_bytes;
 
 /// Said of what came too late.
@@ -67,12 +67,12 @@ impl Acting {
             // Somebody else had written just that.
             Wrote::Done(before) if before == value => Came::Done,
             Wrote::Done(before) => {
-                let detail = format!("{knob}: {} → {}", knob.show(before), knob.show(value));
+                let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
                 self.note(Outcome::Done, &write, before, detail);
                 Came::Done
             }
             Wrote::Foreign(current) => {
-                tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.show(current));
+                tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.format(current));
                 Came::Foreign(current)
             }
             Wrote::Gone => {
@@ -88,10 +88,10 @@ impl Acting {
     }
 
     pub(super) fn refuse(&mut self, action: &Action, path: &CgroupPath, why: String) {
-        let to = match action.verb {
-            Verb::Want(_, value) => value.unwrap_or(0),
-            Verb::Reclaim { bytes, .. } => bytes,
-            Verb::Kill { .. } => 0,
+        let to = match action.kind {
+            ActionKind::SetKnob(_, value) => value.unwrap_or(0),
+            ActionKind::Reclaim { bytes, .. } => bytes,
+            ActionKind::Kill { .. } => 0,
         };
         self.tell(Outcome::Refused, action, path, (0, to), why);
     }
@@ -108,7 +108,7 @@ impl Acting {
             cgroup: action.cgroup,
             path: path.clone(),
             policy: action.policy.clone(),
-            verb: action.verb.name(),
+            verb: action.kind.name(),
             outcome,
             from: values.0,
             to: values.1,
@@ -159,7 +159,7 @@ mod tests {
             cause: Cause::ours("a test"),
         };
         acting.done(Done::Wrote(write, Wrote::Gone));
-        assert_eq!(acting.tallies.counts(0), BTreeMap::from([("gone".to_owned(), 1)]));
+        assert_eq!(acting.tallies.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
         let acted = acting.take();
         assert_eq!((acted.len(), acted[0].detail.as_str()), (1, GONE));
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };

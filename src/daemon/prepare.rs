@@ -13,7 +13,7 @@ use crate::bpf::{Kernel, catalog, kernel, profiles};
 use crate::cgroup::{memory, mount};
 use crate::engine::Means;
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::Allow;
+use crate::policy::layer::AllowList;
 use crate::report::KernelReport;
 
 /// The hook whose verdict holds from the first instruction.
@@ -82,7 +82,7 @@ pub fn means(objects: &Objects, report: &KernelReport, config: &Config) -> (Mean
     let (profiles, faults) = profiles::load(Path::new("/"));
     let means = Means {
         catalog: Catalog { policies: objects.schemas.clone(), profiles },
-        allow: Allow { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
+        allow: AllowList { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
         counting: objects.counting(),
         offered,
         missing,

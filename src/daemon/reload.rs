@@ -126,7 +126,7 @@ impl Reload {
         let failures = daemon.apply(Input::Renew { means, replaced }).await;
         daemon.hands.retire();
         let new = faults(daemon).difference(&before).cloned().chain(failures).collect();
-        Ok(ReloadReport { faults: new, ..report })
+        Ok(ReloadReport { errors: new, ..report })
     }
 
     fn compare(&self, fresh: &Fresh, daemon: &Daemon) -> ReloadReport {
@@ -145,7 +145,7 @@ impl Reload {
             removed: beside(before, after),
             profiles: profiles.into_iter().cloned().collect(),
             configuration: self.config != fresh.config,
-            faults: Vec::new(),
+            errors: Vec::new(),
             notes: if daemon.objects.core == fresh.objects.core { Vec::new() } else { vec![core.to_owned()] },
         }
     }
@@ -182,6 +182,6 @@ fn essence(profile: &Profile) -> String {
 /// What is wrong with requests, each with its cgroup.
 fn faults(daemon: &Daemon) -> BTreeSet<String> {
     let all = daemon.world.describe().into_iter();
-    all.flat_map(|binding| binding.faults.into_iter().map(move |f| format!("{}: {f}", binding.cgroup)))
+    all.flat_map(|binding| binding.errors.into_iter().map(move |f| format!("{}: {f}", binding.cgroup)))
         .collect()
 }

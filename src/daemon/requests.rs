@@ -59,7 +59,7 @@ impl Daemon {
             }
             // The loop's own: it takes its time beside it.
             Command::Reload { .. } => Err(Refusal::Failed("not here".to_owned())),
-            Command::Actions => json(&self.actions_report()),
+            Command::Stats => json(&self.actions_report()),
         }
     }
 
@@ -70,7 +70,7 @@ impl Daemon {
             Caller::Owner(_) => Origin::Xattr,
         };
         let place = format!("uid {}", caller.uid());
-        let request = Request { origin, place, line, container: None, unit: None };
+        let request = Request { origin, location: place, line, container: None, unit: None };
         let faults = self.world.try_line(&request);
         if !faults.is_empty() {
             return Err(Refusal::InvalidPolicy(faults.join("\n")));
@@ -93,7 +93,7 @@ impl Daemon {
         let cgroup = self.target(&path, caller)?;
         let request = Request {
             origin: Origin::Annotation,
-            place: format!("container {id}"),
+            location: format!("container {id}"),
             line,
             container: Some(id.to_string()),
             unit: None,
@@ -283,7 +283,7 @@ fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Refusal {
 }
 
 fn missing(report: &BindingReport) -> Vec<String> {
-    let of = |p: &crate::report::PolicyInForce| {
+    let of = |p: &crate::report::AttachedPolicy| {
         p.missing_hooks
             .iter()
             .map(|hook| format!("this kernel lacks the hook '{hook}' that {} wants", p.name))

@@ -12,7 +12,7 @@ use crate::cgroup::mount;
 use crate::engine::{GONE, Input, World};
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::action::{Action, MAX};
-use crate::report::{ActionsReport, BindingReport, KernelReport};
+use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::source::specifier::Specifiers;
 use crate::systemd::{Discovery, Inquiry, UnitFiles};
 
@@ -127,9 +127,9 @@ impl Daemon {
     }
 
     /// Acting as a whole.
-    pub fn actions_report(&self) -> ActionsReport {
+    pub fn actions_report(&self) -> ActionStats {
         let paused_for = self.acting.paused_for();
-        ActionsReport {
+        ActionStats {
             paused: paused_for.is_some(),
             paused_for: paused_for.filter(|left| *left != MAX),
             counts: self.acting.tallies.counts(self.hands.actions_dropped()),

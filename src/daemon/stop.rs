@@ -50,7 +50,7 @@ async fn asked_to_stop(systemd: &Systemd) -> bool {
     matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
 }
 
-/// `memcg-bpfd --ended`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
+/// `memcg-bpfd --stop-post`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
 /// it stopped has left everything in force.
 pub fn ended() -> ExitCode {
     if !Path::new(pins::ROOT).exists() {
@@ -68,7 +68,7 @@ pub fn ended() -> ExitCode {
     }
 }
 
-/// `memcg-bpfd --forget`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
+/// `memcg-bpfd --cleanup`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
 /// all records, for the package's removal.
 pub fn forget() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);

@@ -62,7 +62,7 @@ impl Acting {
                     continue;
                 }
                 Wrote::Done(before) if before != value => {
-                    let detail = format!("{knob}: {} → {}", knob.show(before), knob.show(value));
+                    let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
                     self.note(Outcome::Done, &write, before, detail);
                 }
                 _ => {}

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::slots::WAITS;
 use super::{Cgroup, Registered, World};
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::layer::Resolved;
+use crate::policy::layer::Resolution;
 use crate::policy::request::Request;
-use crate::report::{BindingReport, PolicyInForce, RequestReport};
+use crate::report::{AttachedPolicy, BindingReport, RequestReport};
 
 impl World {
     /// All governed cgroups, and all registered ones whose cgroup does not exist, by path.
@@ -58,8 +58,8 @@ impl World {
     fn describe_cgroup(&self, id: CgroupId, cgroup: &Cgroup) -> BindingReport {
         let state = match cgroup.slot {
             Some(_) => "active",
-            None if cgroup.resolved.faults.is_empty() && !cgroup.waits => "none",
-            None => "refused",
+            None if cgroup.resolved.errors.is_empty() && !cgroup.waits => "none",
+            None => "invalid",
         };
         BindingReport {
             cgroup_id: id.0,
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn describe_registered(&self, unit: &Registered) -> BindingReport {
-        let state = if unit.slot.is_some() { "registered" } else { "refused" };
+        let state = if unit.slot.is_some() { "registered" } else { "invalid" };
         BindingReport {
             state: state.to_owned(),
             ..self.report(&unit.path, std::slice::from_ref(&unit.request), &unit.resolved, unit.waits)
@@ -80,7 +80,7 @@ impl World {
         &self,
         path: &CgroupPath,
         requests: &[Request],
-        resolved: &Resolved,
+        resolved: &Resolution,
         waits: bool,
     ) -> BindingReport {
         let waits = waits.then(|| WAITS.to_owned());
@@ -93,21 +93,21 @@ impl World {
             policies: resolved
                 .policies
                 .iter()
-                .map(|p| PolicyInForce {
+                .map(|p| AttachedPolicy {
                     name: p.name.clone(),
                     origin: p.origin.to_string(),
-                    place: p.place.clone(),
-                    settings: p.params.settings.clone(),
+                    location: p.location.clone(),
+                    parameters: p.params.parameters.clone(),
                     hooks: hooks(&self.means.offered, &p.name),
                     missing_hooks: hooks(&self.means.missing, &p.name),
                 })
                 .collect(),
-            faults: resolved.faults.iter().map(ToString::to_string).chain(waits).collect(),
+            errors: resolved.errors.iter().map(ToString::to_string).chain(waits).collect(),
             requests: requests
                 .iter()
                 .map(|r| RequestReport {
                     origin: r.origin.to_string(),
-                    place: r.place.clone(),
+                    location: r.location.clone(),
                     line: r.line.clone(),
                 })
                 .collect(),

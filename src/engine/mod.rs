@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::{Allow, Bound, Resolved};
+use crate::policy::layer::{AllowList, Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 use slots::Slots;
 
@@ -206,7 +206,7 @@ struct Cgroup {
     path: CgroupPath,
     requests: Vec<Request>,
     /// The policies in force, which are those of earlier requests while it waits; and what is wrong with the requests.
-    resolved: Resolved,
+    resolved: Resolution,
     slot: Option<u32>,
     /// No slot was left for what is asked for now.
     waits: bool,
@@ -217,7 +217,7 @@ struct Cgroup {
 struct Registered {
     path: CgroupPath,
     request: Request,
-    resolved: Resolved,
+    resolved: Resolution,
     slot: Option<u32>,
     waits: bool,
 }
@@ -228,7 +228,7 @@ pub struct Means {
     /// Policies and profiles.
     pub catalog: Catalog,
     /// What annotations may ask for.
-    pub allow: Allow,
+    pub allow: AllowList,
     /// Policies that want the subtree's counters.
     pub counting: BTreeSet<String>,
     /// Policy → hooks that this kernel offers.
@@ -304,14 +304,14 @@ impl World {
     /// The faults of a request that would be asked for now, without asking.
     pub fn try_line(&self, request: &Request) -> Vec<String> {
         let resolved = self.resolve(std::slice::from_ref(request));
-        resolved.faults.iter().map(ToString::to_string).collect()
+        resolved.errors.iter().map(ToString::to_string).collect()
     }
 
-    fn resolve(&self, requests: &[Request]) -> Resolved {
+    fn resolve(&self, requests: &[Request]) -> Resolution {
         crate::policy::layer::resolve(requests, &self.means.catalog, &self.means.allow)
     }
 
-    fn counts(&self, policies: &[Bound]) -> bool {
+    fn counts(&self, policies: &[ResolvedPolicy]) -> bool {
         policies.iter().any(|p| self.means.counting.contains(&p.name))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Cgroup, Effect, Input, Need, Registered, World};
 use crate::names::{CgroupId, CgroupPath, UnitName};
-use crate::policy::layer::{Bound, Resolved};
+use crate::policy::layer::{Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 
 /// All slots are taken.
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// A slot with these policies, filled if need be; `Ok(None)` for no policies.
-    fn take_slot(&mut self, policies: &[Bound], work: &mut Work) -> Result<Option<u32>, Exhausted> {
+    fn take_slot(&mut self, policies: &[ResolvedPolicy], work: &mut Work) -> Result<Option<u32>, Exhausted> {
         if policies.is_empty() {
             return Ok(None);
         }
@@ -204,7 +204,7 @@ impl World {
         let entry = self.cgroups.entry(cgroup).or_insert_with(|| Cgroup {
             path,
             requests: Vec::new(),
-            resolved: Resolved::default(),
+            resolved: Resolution::default(),
             slot: None,
             waits: false,
         });
@@ -268,7 +268,7 @@ impl World {
             }
             (Some(_), None) => {
                 work.then.push(Effect::Unbind { cgroup: id });
-                let reason = match (cgroup.requests.is_empty(), resolved.faults.is_empty()) {
+                let reason = match (cgroup.requests.is_empty(), resolved.errors.is_empty()) {
                     (true, _) => "nobody asks for a policy any more",
                     (false, true) => "the highest origin asked for none",
                     (false, false) => "what is asked for now is not valid",
@@ -289,7 +289,7 @@ impl World {
 
     /// What stays in force on a cgroup while no slot is left for what is asked for now: what it has, or what the kernel
     /// gave it when it appeared.
-    fn until_now(&self, cgroup: &Cgroup) -> (Option<u32>, Vec<Bound>) {
+    fn until_now(&self, cgroup: &Cgroup) -> (Option<u32>, Vec<ResolvedPolicy>) {
         let registered = || self.units.values().find(|u| u.path == cgroup.path && u.slot.is_some());
         match (cgroup.slot, registered()) {
             (Some(slot), _) => (Some(slot), cgroup.resolved.policies.clone()),
@@ -342,8 +342,8 @@ impl Work {
     }
 }
 
-fn complain(path: &CgroupPath, unit: Option<&str>, resolved: &Resolved, work: &mut Work) {
-    for fault in &resolved.faults {
+fn complain(path: &CgroupPath, unit: Option<&str>, resolved: &Resolution, work: &mut Work) {
+    for fault in &resolved.errors {
         work.then.push(Effect::Complain {
             path: path.clone(),
             unit: unit.map(str::to_owned),

@@ -43,7 +43,7 @@ fn means() -> Means {
 }
 
 fn request(origin: Origin, line: &str) -> Request {
-    Request { origin, place: origin.to_string(), line: line.into(), container: None, unit: None }
+    Request { origin, location: origin.to_string(), line: line.into(), container: None, unit: None }
 }
 
 fn path(text: &str) -> CgroupPath {

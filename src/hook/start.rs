@@ -105,7 +105,7 @@ fn record(
     };
     let changed = record.put(Request {
         origin: Origin::Annotation,
-        place: format!("container {id}"),
+        location: format!("container {id}"),
         line: line.to_owned(),
         container: Some(id.to_owned()),
         unit: None,

@@ -94,7 +94,7 @@ impl Account {
     /// What is to be in force: never looser than what was found.
     fn target(&self, knob: Knob, paused: bool) -> u64 {
         let wants = self.wants.values().filter(|_| !paused).map(|want| want.value);
-        wants.fold(self.found, |strictest, value| knob.stricter(strictest, value))
+        wants.fold(self.found, |strictest, value| knob.strictest(strictest, value))
     }
 
     /// The file was read. A value that is not ours was written by somebody else, and is what will be put back.
@@ -221,9 +221,9 @@ impl Account {
     pub fn describe(&self, knob: Knob) -> KnobReport {
         KnobReport {
             knob: knob.file().to_owned(),
-            found: knob.show(self.found),
-            in_force: knob.show(self.holds),
-            wants: self.wants.iter().map(|(p, want)| (p.clone(), knob.show(want.value))).collect(),
+            original: knob.format(self.found),
+            current: knob.format(self.holds),
+            constraints: self.wants.iter().map(|(p, want)| (p.clone(), knob.format(want.value))).collect(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::action::{Action, Knob, MAX, Scope, Verb};
+use crate::policy::action::{Action, ActionKind, KillScope, Knob, MAX};
 use crate::units::human_bytes;
 
 /// memory.high never goes below this: a program needs its code and stacks to get anywhere.
@@ -59,7 +59,7 @@ pub fn is_late(now: u64, asked: u64) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ruling {
     /// Do this, which may be less than was asked for.
-    Do(Verb),
+    Do(ActionKind),
     /// No, and why.
     Refuse(String),
 }
@@ -94,18 +94,18 @@ impl Guards {
 
     /// May this be done now? What may be is counted.
     pub fn judge(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Ruling {
-        let bounded = match bound(&action.verb, facts) {
+        let bounded = match bound(&action.kind, facts) {
             Ok(verb) => verb,
             Err(why) => return Ruling::Refuse(why),
         };
         // Letting go only ever takes a burden away.
-        if matches!(bounded, Verb::Want(_, None)) {
+        if matches!(bounded, ActionKind::SetKnob(_, None)) {
             return Ruling::Do(bounded);
         }
-        if !matches!(bounded, Verb::Want(..)) && is_late(now, action.time) {
+        if !matches!(bounded, ActionKind::SetKnob(..)) && is_late(now, action.time) {
             return Ruling::Refuse("it was asked for more than 5s ago".to_owned());
         }
-        if matches!(bounded, Verb::Kill { .. })
+        if matches!(bounded, ActionKind::Kill { .. })
             && let Some(why) = self.one_kill_too_many(now, path, action)
         {
             return Ruling::Refuse(why);
@@ -114,7 +114,7 @@ impl Guards {
             let most = self.limits.per_second;
             return Ruling::Refuse(format!("more than {most} actions in a second (PerSecond={most})"));
         }
-        if matches!(bounded, Verb::Kill { .. }) {
+        if matches!(bounded, ActionKind::Kill { .. }) {
             let (cgroup, dry_run) = (action.cgroup, action.dry_run);
             self.kills.push_back(Kill { path: path.clone(), cgroup, began: now, over: None, dry_run });
         }
@@ -179,40 +179,40 @@ impl Guards {
 }
 
 /// The verb with its value within bounds.
-fn bound(verb: &Verb, facts: &Facts) -> Result<Verb, String> {
+fn bound(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
     let page = facts.page.max(1);
     let whole_pages = |bytes: u64| bytes.saturating_sub(bytes.checked_rem(page).unwrap_or(0));
     Ok(match *verb {
         // As the kernel keeps it: rounded down to pages, and nothing larger than it can count.
-        Verb::Want(Knob::High, Some(MAX)) => Verb::Want(Knob::High, None),
-        Verb::Want(Knob::High, Some(value)) => {
+        ActionKind::SetKnob(Knob::High, Some(MAX)) => ActionKind::SetKnob(Knob::High, None),
+        ActionKind::SetKnob(Knob::High, Some(value)) => {
             let floor = HIGH_FLOOR.max(facts.min).saturating_add(page.saturating_sub(1));
-            Verb::Want(Knob::High, Some(whole_pages(value.max(floor).min(MAX >> 1))))
+            ActionKind::SetKnob(Knob::High, Some(whole_pages(value.max(floor).min(MAX >> 1))))
         }
-        Verb::Want(Knob::Low, Some(value)) => {
-            Verb::Want(Knob::Low, Some(whole_pages(value.min(facts.effective_max))))
+        ActionKind::SetKnob(Knob::Low, Some(value)) => {
+            ActionKind::SetKnob(Knob::Low, Some(whole_pages(value.min(facts.effective_max))))
         }
-        Verb::Want(Knob::Freeze, Some(0)) => Verb::Want(Knob::Freeze, None),
-        Verb::Want(Knob::Freeze, Some(_)) if facts.holds_us => {
+        ActionKind::SetKnob(Knob::Freeze, Some(0)) => ActionKind::SetKnob(Knob::Freeze, None),
+        ActionKind::SetKnob(Knob::Freeze, Some(_)) if facts.holds_us => {
             return Err("memcg-bpfd runs in it and would stand still with it".to_owned());
         }
-        Verb::Want(Knob::Freeze, Some(1)) => Verb::Want(Knob::Freeze, Some(1)),
-        Verb::Want(Knob::Freeze, Some(other)) => {
+        ActionKind::SetKnob(Knob::Freeze, Some(1)) => ActionKind::SetKnob(Knob::Freeze, Some(1)),
+        ActionKind::SetKnob(Knob::Freeze, Some(other)) => {
             return Err(format!("cgroup.freeze takes 0 and 1, not {other}"));
         }
-        Verb::Want(knob, None) => Verb::Want(knob, None),
-        Verb::Reclaim { bytes, swappiness } => {
+        ActionKind::SetKnob(knob, None) => ActionKind::SetKnob(knob, None),
+        ActionKind::Reclaim { bytes, swappiness } => {
             let bytes = whole_pages(bytes.min(facts.usage));
             if bytes == 0 {
                 return Err(format!("there is nothing to take: it uses {}", human_bytes(facts.usage)));
             }
-            Verb::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
+            ActionKind::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
         }
-        Verb::Kill { scope: Scope::Group, .. } if facts.holds_us => {
+        ActionKind::Kill { scope: KillScope::Group, .. } if facts.holds_us => {
             return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
         }
-        Verb::Kill { grace_ns, scope, select } => {
-            Verb::Kill { grace_ns: grace_ns.min(GRACE_MOST_NS), scope, select }
+        ActionKind::Kill { grace_ns, scope, select } => {
+            ActionKind::Kill { grace_ns: grace_ns.min(GRACE_MOST_NS), scope, select }
         }
     })
 }

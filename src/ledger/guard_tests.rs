@@ -1,7 +1,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 use super::*;
-use crate::policy::action::Select;
+use crate::policy::action::VictimOrder;
 
 const S: u64 = 1_000_000_000;
 
@@ -9,18 +9,27 @@ fn facts() -> Facts {
     Facts { holds_us: false, usage: 64 << 20, min: 0, effective_max: 1 << 30, page: 4096 }
 }
 
-fn action(cgroup: u64, time: u64, verb: Verb) -> Action {
+fn action(cgroup: u64, time: u64, verb: ActionKind) -> Action {
     let (policy, template) = ("p".to_owned(), String::new());
-    Action { cgroup: CgroupId(cgroup), time, verb, numbers: [0; 4], dry_run: false, policy, template }
+    Action {
+        cgroup: CgroupId(cgroup),
+        time,
+        kind: verb,
+        numbers: [0; 4],
+        dry_run: false,
+        policy,
+        reason_template: template,
+    }
 }
 
 fn path(text: &str) -> CgroupPath {
     CgroupPath::parse(text).unwrap()
 }
 
-const KILL: Verb = Verb::Kill { grace_ns: 0, scope: Scope::Leaf, select: Select::Largest };
+const KILL: ActionKind =
+    ActionKind::Kill { grace_ns: 0, scope: KillScope::Leaf, select: VictimOrder::Largest };
 
-fn bounded(verb: Verb, facts: Facts) -> Result<Verb, String> {
+fn bounded(verb: ActionKind, facts: Facts) -> Result<ActionKind, String> {
     match Guards::new(Limits::default()).judge(0, &path("/a"), &action(1, 0, verb), &facts) {
         Ruling::Do(verb) => Ok(verb),
         Ruling::Refuse(why) => Err(why),
@@ -29,36 +38,46 @@ fn bounded(verb: Verb, facts: Facts) -> Result<Verb, String> {
 
 #[test]
 fn values_stay_within_bounds() {
-    let high = |value| Verb::Want(Knob::High, Some(value));
-    let low = |value| Verb::Want(Knob::Low, Some(value));
+    let high = |value| ActionKind::SetKnob(Knob::High, Some(value));
+    let low = |value| ActionKind::SetKnob(Knob::Low, Some(value));
     assert_eq!(bounded(high(1), facts()), Ok(high(4 << 20)), "what a program needs");
     assert_eq!(bounded(high(0), Facts { min: 8 << 20, ..facts() }), Ok(high(8 << 20)), "what is guaranteed");
     assert_eq!(bounded(high((64 << 20) + 5), facts()), Ok(high(64 << 20)), "whole pages");
-    assert_eq!(bounded(high(MAX), facts()), Ok(Verb::Want(Knob::High, None)));
+    assert_eq!(bounded(high(MAX), facts()), Ok(ActionKind::SetKnob(Knob::High, None)));
     assert_eq!(bounded(low(MAX), facts()), Ok(low(1 << 30)), "no more than there can be");
-    let kill = |grace_ns| Verb::Kill { grace_ns, scope: Scope::Process, select: Select::Newest };
+    let kill =
+        |grace_ns| ActionKind::Kill { grace_ns, scope: KillScope::Process, select: VictimOrder::Newest };
     assert_eq!(bounded(kill(MAX), facts()), Ok(kill(GRACE_MOST_NS)));
-    let take = |bytes, swappiness| Verb::Reclaim { bytes, swappiness };
+    let take = |bytes, swappiness| ActionKind::Reclaim { bytes, swappiness };
     assert_eq!(bounded(take(1 << 40, Some(201)), facts()), Ok(take(64 << 20, Some(200))));
     assert_eq!(bounded(take(0, None), facts()), Err("there is nothing to take: it uses 64M".to_owned()));
-    assert_eq!(bounded(Verb::Want(Knob::Freeze, Some(0)), facts()), Ok(Verb::Want(Knob::Freeze, None)));
-    assert!(bounded(Verb::Want(Knob::Freeze, Some(2)), facts()).is_err());
+    assert_eq!(
+        bounded(ActionKind::SetKnob(Knob::Freeze, Some(0)), facts()),
+        Ok(ActionKind::SetKnob(Knob::Freeze, None))
+    );
+    assert!(bounded(ActionKind::SetKnob(Knob::Freeze, Some(2)), facts()).is_err());
 }
 
 #[test]
 fn the_daemon_does_not_freeze_or_kill_itself() {
     let ours = Facts { holds_us: true, ..facts() };
-    assert!(bounded(Verb::Want(Knob::Freeze, Some(1)), ours).is_err());
-    assert!(bounded(Verb::Kill { grace_ns: 0, scope: Scope::Group, select: Select::Largest }, ours).is_err());
+    assert!(bounded(ActionKind::SetKnob(Knob::Freeze, Some(1)), ours).is_err());
+    assert!(
+        bounded(
+            ActionKind::Kill { grace_ns: 0, scope: KillScope::Group, select: VictimOrder::Largest },
+            ours
+        )
+        .is_err()
+    );
     assert!(bounded(KILL, ours).is_ok(), "what is chosen there is never ourselves");
-    assert!(bounded(Verb::Want(Knob::Freeze, None), ours).is_ok());
+    assert!(bounded(ActionKind::SetKnob(Knob::Freeze, None), ours).is_ok());
 }
 
 #[test]
 fn so_many_actions_a_second_and_letting_go_is_always_free() {
     let mut guards = Guards::new(Limits { per_second: 3, kills_per_minute: 1 });
     let mut judge = |now, cgroup, verb| guards.judge(now, &path("/a"), &action(cgroup, now, verb), &facts());
-    let high = |value: u64| Verb::Want(Knob::High, Some(value << 20));
+    let high = |value: u64| ActionKind::SetKnob(Knob::High, Some(value << 20));
     for n in 0..3 {
         assert!(matches!(judge(n, 1, high(10 + n)), Ruling::Do(_)));
     }
@@ -66,7 +85,7 @@ fn so_many_actions_a_second_and_letting_go_is_always_free() {
         judge(4, 1, high(20)),
         Ruling::Refuse("more than 3 actions in a second (PerSecond=3)".to_owned())
     );
-    assert!(matches!(judge(4, 1, Verb::Want(Knob::High, None)), Ruling::Do(_)));
+    assert!(matches!(judge(4, 1, ActionKind::SetKnob(Knob::High, None)), Ruling::Do(_)));
     assert!(matches!(judge(4, 2, high(20)), Ruling::Do(_)), "others are not kept waiting");
     assert!(matches!(judge(S + 1, 1, high(20)), Ruling::Do(_)));
 }
@@ -123,7 +142,7 @@ fn what_was_asked_for_long_ago_is_not_done() {
     let mut guards = Guards::new(Limits::default());
     let late = guards.judge(10 * S, &path("/a"), &action(1, 4 * S, KILL), &facts());
     assert_eq!(late, Ruling::Refuse("it was asked for more than 5s ago".to_owned()));
-    let want = action(1, 4 * S, Verb::Want(Knob::Low, Some(1 << 20)));
+    let want = action(1, 4 * S, ActionKind::SetKnob(Knob::Low, Some(1 << 20)));
     assert!(matches!(guards.judge(10 * S, &path("/a"), &want, &facts()), Ruling::Do(_)));
 }
 

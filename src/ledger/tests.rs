@@ -214,7 +214,7 @@ impl Machine {
     fn holds_good(&self) {
         for ((cgroup, knob), value) in &self.files {
             let theirs = self.theirs.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
-            assert_eq!(knob.stricter(*value, theirs), *value, "{knob} of {cgroup}");
+            assert_eq!(knob.strictest(*value, theirs), *value, "{knob} of {cgroup}");
             assert!(!self.paused || *value == theirs, "{knob} of {cgroup} is paused");
         }
     }

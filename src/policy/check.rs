@@ -1,8 +1,8 @@
 //! Is a schema itself in order? A policy that somebody else wrote is told what is wrong with it when it is loaded, not
 //! when its first user stumbles over it.
 
-use super::encode::{default_value, put, repeated};
-use super::fault::{Fault, shown};
+use super::encode::{default_value, duplicates, store};
+use super::fault::{Diagnostic, shown};
 use super::schema::{ParamKind, ParamSchema, PolicySchema};
 use super::value::Range;
 
@@ -14,10 +14,11 @@ const NAME_MAX: usize = 64;
 
 /// All that is wrong with a schema: names, sizes, offsets, defaults and ranges that do not parse. Empty when it is
 /// in order.
-pub fn check_schema(schema: &PolicySchema) -> Vec<Fault> {
+pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     let place = format!("policy '{}'", shown(&schema.name));
     let mut faults = Vec::new();
-    let mut fault = |word: &str, message: String| faults.push(Fault::new(word, message).in_place(&place));
+    let mut fault =
+        |word: &str, message: String| faults.push(Diagnostic::new(word, message).in_place(&place));
     if !is_name(&schema.name) {
         fault(&schema.name, "its name is not made of lower-case letters, digits, '-' and '_'".to_owned());
     }
@@ -29,7 +30,7 @@ pub fn check_schema(schema: &PolicySchema) -> Vec<Fault> {
             format!("its parameters are {} bytes long, and {PARAMS_SIZE_MAX} are the most", schema.size);
         fault(&schema.name, message);
     }
-    for name in repeated(schema.params.iter().map(|param| param.name.as_str())) {
+    for name in duplicates(schema.params.iter().map(|param| param.name.as_str())) {
         fault(name, format!("parameter '{}' is declared twice", shown(name)));
     }
     for param in &schema.params {
@@ -72,7 +73,7 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
                 format!("the choice '{}' is not made of lower-case letters, digits and '-'", shown(word));
             wrong.push((word.clone(), what));
         }
-        for word in repeated(words.iter().map(|(word, _)| word.as_str())) {
+        for word in duplicates(words.iter().map(|(word, _)| word.as_str())) {
             wrong.push((word.to_owned(), format!("the choice '{}' occurs twice", shown(word))));
         }
         numbers.extend(words.iter().map(|(_, number)| number.cast_unsigned()));
@@ -98,7 +99,7 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
     // Whether the numbers fit their width does not depend on where in the struct they are.
     let alone = ParamSchema { offset: 0, ..param.clone() };
     let mut space = vec![0; param.width.min(8)];
-    if param.width > 8 || numbers.iter().any(|raw| put(&mut space, &alone, *raw).is_none()) {
+    if param.width > 8 || numbers.iter().any(|raw| store(&mut space, &alone, *raw).is_none()) {
         wrong.push((param.name.clone(), format!("its values do not fit {} bytes", param.width)));
     }
     wrong

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::fault::{Fault, cap, listed, nearest, shown};
-use super::line::{Arg, Call};
+use super::fault::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::line::{Arg, Clause};
 use super::schema::{ParamSchema, PolicySchema};
 use super::value::{self, Range};
 
-pub use super::check::{PARAMS_SIZE_MAX, check_schema};
+pub use super::check::{PARAMS_SIZE_MAX, validate_schema};
 
 /// The parameters of one policy on one cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,7 +17,7 @@ pub struct Params {
     /// The policy's `struct NAME_params`, in the machine's byte order; padding is zero.
     pub bytes: Vec<u8>,
     /// Every parameter with its value in canonical text, defaults included.
-    pub settings: BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// Why bytes are not a policy's parameters.
@@ -49,12 +49,16 @@ pub enum DecodeError {
 
 /// Parameters as text → bytes. Faults: unknown and repeated parameters, missing ones that have no default, values that
 /// do not parse or lie out of range; all of them at once, at their columns.
-pub fn encode(schema: &PolicySchema, call: &Call) -> Result<Params, Vec<Fault>> {
-    judge(schema, call, true)
+pub fn from_call(schema: &PolicySchema, call: &Clause) -> Result<Params, Vec<Diagnostic>> {
+    from_call_partial(schema, call, true)
 }
 
 /// As [`encode`]; of a call that is not `whole` because its line's grammar is broken, nothing is missed.
-pub(super) fn judge(schema: &PolicySchema, call: &Call, whole: bool) -> Result<Params, Vec<Fault>> {
+pub(super) fn from_call_partial(
+    schema: &PolicySchema,
+    call: &Clause,
+    whole: bool,
+) -> Result<Params, Vec<Diagnostic>> {
     let policy = policy_of(schema, call);
     let mut faults = Vec::new();
     let mut given: BTreeMap<&str, &Arg> = BTreeMap::new();
@@ -63,24 +67,25 @@ pub(super) fn judge(schema: &PolicySchema, call: &Call, whole: bool) -> Result<P
             faults.push(unknown(schema, &policy, arg));
         } else if given.contains_key(arg.key.as_str()) {
             let message = format!("parameter '{}' of {policy} is given twice", shown(&arg.key));
-            faults.push(Fault::new(&arg.key, message).at(arg.at));
+            faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
         } else {
             given.insert(&arg.key, arg);
         }
     }
     if schema.size > PARAMS_SIZE_MAX {
-        faults
-            .push(Fault::new(&schema.name, format!("the parameters of {policy} are too large")).at(call.at));
+        faults.push(
+            Diagnostic::new(&schema.name, format!("the parameters of {policy} are too large")).at(call.at),
+        );
         return Err(faults);
     }
-    let mut params = Params { bytes: vec![0; schema.size], settings: BTreeMap::new() };
+    let mut params = Params { bytes: vec![0; schema.size], parameters: BTreeMap::new() };
     for param in &schema.params {
         let value = match (given.get(param.name.as_str()), &param.default) {
             (Some(arg), _) => given_value(param, &policy, arg),
             (None, Some(default)) => default_value(param, default).map_err(|why| {
                 let message =
                     format!("default '{default}' of parameter '{}' of {policy} is wrong: {why}", param.name);
-                Box::new(Fault::new(default, message).at(call.at))
+                Box::new(Diagnostic::new(default, message).at(call.at))
             }),
             // A mistyped name has been told already.
             (None, None) if !whole || faults.iter().any(|f| f.suggestion.as_ref() == Some(&param.name)) => {
@@ -88,20 +93,20 @@ pub(super) fn judge(schema: &PolicySchema, call: &Call, whole: bool) -> Result<P
             }
             (None, None) => {
                 let message = format!("parameter '{}' of {policy} must be given", param.name);
-                Err(Box::new(Fault::new(&call.name, message).at(call.at)))
+                Err(Box::new(Diagnostic::new(&call.name, message).at(call.at)))
             }
         };
         match value {
             Err(fault) => faults.push(*fault),
             Ok(raw) => {
-                match put(&mut params.bytes, param, raw).and_then(|()| value::format(&param.kind, raw)) {
+                match store(&mut params.bytes, param, raw).and_then(|()| value::format(&param.kind, raw)) {
                     Some(text) => {
-                        params.settings.insert(param.name.clone(), text);
+                        params.parameters.insert(param.name.clone(), text);
                     }
                     None => {
                         let message =
                             format!("parameter '{}' of {policy} does not fit its struct", param.name);
-                        faults.push(Fault::new(&param.name, message).at(call.at));
+                        faults.push(Diagnostic::new(&param.name, message).at(call.at));
                     }
                 }
             }
@@ -111,19 +116,19 @@ pub(super) fn judge(schema: &PolicySchema, call: &Call, whole: bool) -> Result<P
         Ok(params)
     } else {
         faults.sort_by_key(|fault| fault.at);
-        Err(cap(faults))
+        Err(truncate(faults))
     }
 }
 
 /// Bytes → every parameter in canonical text.
-pub fn decode(schema: &PolicySchema, bytes: &[u8]) -> Result<BTreeMap<String, String>, DecodeError> {
+pub fn to_text(schema: &PolicySchema, bytes: &[u8]) -> Result<BTreeMap<String, String>, DecodeError> {
     let size = || DecodeError::Size { policy: schema.name.clone(), want: schema.size, got: bytes.len() };
     if bytes.len() != schema.size {
         return Err(size());
     }
     let mut settings = BTreeMap::new();
     for param in &schema.params {
-        let raw = get(bytes, param).ok_or_else(size)?;
+        let raw = load(bytes, param).ok_or_else(size)?;
         let text = value::format(&param.kind, raw).ok_or_else(|| DecodeError::Value {
             policy: schema.name.clone(),
             param: param.name.clone(),
@@ -135,53 +140,56 @@ pub fn decode(schema: &PolicySchema, bytes: &[u8]) -> Result<BTreeMap<String, St
 }
 
 /// `policy 'deny'`, or with the profile that named it: the words are not in the reader's line then.
-fn policy_of(schema: &PolicySchema, call: &Call) -> String {
+fn policy_of(schema: &PolicySchema, call: &Clause) -> String {
     match &call.profile {
         None => format!("policy '{}'", schema.name),
         Some(profile) => format!("policy '{}' in profile '{profile}'", schema.name),
     }
 }
 
-fn unknown(schema: &PolicySchema, policy: &str, arg: &Arg) -> Fault {
+fn unknown(schema: &PolicySchema, policy: &str, arg: &Arg) -> Diagnostic {
     let names = || schema.params.iter().map(|param| param.name.as_str());
     let fault =
-        Fault::new(&arg.key, format!("unknown parameter '{}' of {policy}", shown(&arg.key))).at(arg.at);
+        Diagnostic::new(&arg.key, format!("unknown parameter '{}' of {policy}", shown(&arg.key))).at(arg.at);
     match schema.params.as_slice() {
-        [] => Fault { message: format!("{}, which takes none", fault.message), ..fault },
-        _ => fault.valid(listed(names())).suggest(nearest(&arg.key, names())),
+        [] => Diagnostic { message: format!("{}, which takes none", fault.message), ..fault },
+        _ => fault.valid(join_with_and(names())).suggest(closest_match(&arg.key, names())),
     }
 }
 
-fn given_value(param: &ParamSchema, policy: &str, arg: &Arg) -> Result<u64, Box<Fault>> {
+fn given_value(param: &ParamSchema, policy: &str, arg: &Arg) -> Result<u64, Box<Diagnostic>> {
     let name = &param.name;
     let word = shown(&arg.value);
     let raw = value::parse(&param.kind, &arg.value).map_err(|error| {
         let message = match arg.value.as_str() {
             "" => format!("parameter '{name}' of {policy} has no value"),
-            _ => format!("'{word}' is not valid for parameter '{name}' of {policy}: {}", error.why),
+            _ => format!("'{word}' is not valid for parameter '{name}' of {policy}: {}", error.reason),
         };
         Box::new(
-            Fault::new(&arg.value, message).at(arg.value_at).valid(error.valid).suggest(error.suggestion),
+            Diagnostic::new(&arg.value, message)
+                .at(arg.value_at)
+                .valid(error.valid)
+                .suggest(error.suggestion),
         )
     })?;
     let range = Range::parse(&param.kind, param.range.as_deref()).map_err(|why| {
         let message = format!("the range of parameter '{name}' of {policy} is wrong: {why}");
-        Box::new(Fault::new(&arg.key, message).at(arg.at))
+        Box::new(Diagnostic::new(&arg.key, message).at(arg.at))
     })?;
     if range.contains(&param.kind, raw) {
         return Ok(raw);
     }
     let message = format!("'{word}' is out of range for parameter '{name}' of {policy}");
-    Err(Box::new(Fault::new(&arg.value, message).at(arg.value_at).valid(range.in_words(&param.kind))))
+    Err(Box::new(Diagnostic::new(&arg.value, message).at(arg.value_at).valid(range.in_words(&param.kind))))
 }
 
 /// A default's number; the error is a part of a sentence. A default may lie out of the range: "off" often does.
 pub(super) fn default_value(param: &ParamSchema, default: &str) -> Result<u64, String> {
-    value::parse(&param.kind, default).map_err(|error| error.why)
+    value::parse(&param.kind, default).map_err(|error| error.reason)
 }
 
 /// Writes a number into its place; `None` when it does not fit.
-pub(super) fn put(bytes: &mut [u8], param: &ParamSchema, raw: u64) -> Option<()> {
+pub(super) fn store(bytes: &mut [u8], param: &ParamSchema, raw: u64) -> Option<()> {
     let end = param.offset.checked_add(param.width)?;
     let place = bytes.get_mut(param.offset..end)?;
     // An enumerator may be negative: then the upper bits are all ones.
@@ -190,13 +198,13 @@ pub(super) fn put(bytes: &mut [u8], param: &ParamSchema, raw: u64) -> Option<()>
     match param.width {
         8 => place.copy_from_slice(&raw.to_ne_bytes()),
         4 => place.copy_from_slice(
-            &narrow(number, u32::try_from, |n| i32::try_from(n).map(i32::cast_unsigned))?.to_ne_bytes(),
+            &try_narrow(number, u32::try_from, |n| i32::try_from(n).map(i32::cast_unsigned))?.to_ne_bytes(),
         ),
         2 => place.copy_from_slice(
-            &narrow(number, u16::try_from, |n| i16::try_from(n).map(i16::cast_unsigned))?.to_ne_bytes(),
+            &try_narrow(number, u16::try_from, |n| i16::try_from(n).map(i16::cast_unsigned))?.to_ne_bytes(),
         ),
         1 => place.copy_from_slice(
-            &narrow(number, u8::try_from, |n| i8::try_from(n).map(i8::cast_unsigned))?.to_ne_bytes(),
+            &try_narrow(number, u8::try_from, |n| i8::try_from(n).map(i8::cast_unsigned))?.to_ne_bytes(),
         ),
         _ => return None,
     }
@@ -204,7 +212,7 @@ pub(super) fn put(bytes: &mut [u8], param: &ParamSchema, raw: u64) -> Option<()>
 }
 
 /// The number as an unsigned or, if it is negative, as a signed one of the same width.
-fn narrow<T, E>(
+fn try_narrow<T, E>(
     number: i128,
     plain: impl Fn(i128) -> Result<T, E>,
     signed: impl Fn(i128) -> Result<T, E>,
@@ -213,7 +221,7 @@ fn narrow<T, E>(
 }
 
 /// Reads a number from its place. Narrow ones come back with the sign that one of the choices has.
-fn get(bytes: &[u8], param: &ParamSchema) -> Option<u64> {
+fn load(bytes: &[u8], param: &ParamSchema) -> Option<u64> {
     let end = param.offset.checked_add(param.width)?;
     let place = bytes.get(param.offset..end)?;
     let (unsigned, signed): (u64, i64) = match param.width {
@@ -237,7 +245,7 @@ fn get(bytes: &[u8], param: &ParamSchema) -> Option<u64> {
 }
 
 /// All names that occur twice.
-pub(super) fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     names.filter(|name| !seen.insert(*name)).collect()
 }

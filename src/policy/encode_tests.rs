@@ -12,9 +12,9 @@ fn schema(name: &str) -> PolicySchema {
     fixture::catalog().policies[name].clone()
 }
 
-fn encoded(text: &str) -> Result<Params, Vec<Fault>> {
-    let Ok(Line::Calls(calls)) = line::parse(text) else { panic!("{text}") };
-    encode(&schema(&calls[0].name), &calls[0])
+fn encoded(text: &str) -> Result<Params, Vec<Diagnostic>> {
+    let Ok(Line::Clauses(calls)) = line::parse(text) else { panic!("{text}") };
+    from_call(&schema(&calls[0].name), &calls[0])
 }
 
 fn told(text: &str) -> String {
@@ -22,7 +22,7 @@ fn told(text: &str) -> String {
 }
 
 fn settings(params: &Params) -> String {
-    params.settings.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    params.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -80,17 +80,17 @@ fn bytes_of_another_struct_are_not_decoded() {
     let deny = schema("deny");
     let mut bytes = encoded("deny limit=1K").unwrap().bytes;
     assert_eq!(
-        decode(&deny, &bytes[1..]).unwrap_err().to_string(),
+        to_text(&deny, &bytes[1..]).unwrap_err().to_string(),
         "the parameters of policy 'deny' are 23 bytes long, but its schema says 24: \
          it was replaced by another version"
     );
     bytes[16] = 7;
     assert_eq!(
-        decode(&deny, &bytes).unwrap_err().to_string(),
+        to_text(&deny, &bytes).unwrap_err().to_string(),
         "parameter 'mode' of policy 'deny' holds 7, which is no value of its type"
     );
     bytes[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
-    assert!(decode(&deny, &bytes).unwrap_err().to_string().starts_with("parameter 'limit'"));
+    assert!(to_text(&deny, &bytes).unwrap_err().to_string().starts_with("parameter 'limit'"));
 }
 
 #[test]
@@ -100,18 +100,18 @@ fn enumerators_may_be_negative_and_narrow() {
         odd.params[0].kind = ParamKind::Choice(vec![("down".into(), -1), ("up".into(), 127)]);
         odd.params[0].width = width;
         for way in ["down", "up"] {
-            let Ok(Line::Calls(calls)) = line::parse(&format!("odd way={way}")) else { panic!() };
-            let params = encode(&odd, &calls[0]).unwrap();
-            assert_eq!(decode(&odd, &params.bytes).unwrap()["way"], way, "{width}");
+            let Ok(Line::Clauses(calls)) = line::parse(&format!("odd way={way}")) else { panic!() };
+            let params = from_call(&odd, &calls[0]).unwrap();
+            assert_eq!(to_text(&odd, &params.bytes).unwrap()["way"], way, "{width}");
         }
-        assert_eq!(check_schema(&odd), []);
+        assert_eq!(validate_schema(&odd), []);
     }
 }
 
 #[test]
 fn a_schema_is_told_what_is_wrong_with_it() {
     for policy in fixture::catalog().policies.values() {
-        assert_eq!(check_schema(policy), []);
+        assert_eq!(validate_schema(policy), []);
     }
     let mut bad = schema("oom");
     bad.name = "Oom".into();
@@ -124,7 +124,7 @@ fn a_schema_is_told_what_is_wrong_with_it() {
     bad.params[3].width = 4;
     bad.params[4].offset = usize::MAX;
     bad.params[4].name = "for".into();
-    let told: Vec<String> = check_schema(&bad).iter().map(ToString::to_string).collect();
+    let told: Vec<String> = validate_schema(&bad).iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
@@ -148,9 +148,9 @@ fn a_schema_is_told_what_is_wrong_with_it() {
 fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
     let choice = |word: &str| {
         let kind = ParamKind::Choice(vec![(word.to_owned(), 0)]);
-        check_schema(&fixture::policy("x", true, vec![("mode", kind, None, None)]))
+        validate_schema(&fixture::policy("x", true, vec![("mode", kind, None, None)]))
             .first()
-            .map(Fault::to_string)
+            .map(Diagnostic::to_string)
     };
     assert_eq!(choice("dry-run"), None);
     assert_eq!(choice("2mb"), None);
@@ -175,8 +175,8 @@ proptest! {
             let params = encoded(&text).unwrap();
             let schema = schema(text.split(' ').next().unwrap());
             prop_assert_eq!(params.bytes.len(), schema.size);
-            prop_assert_eq!(&decode(&schema, &params.bytes).unwrap(), &params.settings);
-            let again: Vec<String> = params.settings.iter().map(|(k, v)| format!("{k}='{v}'")).collect();
+            prop_assert_eq!(&to_text(&schema, &params.bytes).unwrap(), &params.parameters);
+            let again: Vec<String> = params.parameters.iter().map(|(k, v)| format!("{k}='{v}'")).collect();
             prop_assert_eq!(encoded(&format!("{} {}", schema.name, again.join(" "))).unwrap(), params);
         }
     }
@@ -184,10 +184,10 @@ proptest! {
     #[test]
     fn no_bytes_make_decode_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         for schema in fixture::catalog().policies.values() {
-            let _ = decode(schema, &bytes);
+            let _ = to_text(schema, &bytes);
             let mut fitting = bytes.clone();
             fitting.resize(schema.size, 0);
-            let _ = decode(schema, &fitting);
+            let _ = to_text(schema, &fitting);
         }
     }
 
@@ -202,10 +202,10 @@ proptest! {
         let kind = kinds[usize::try_from(kind).unwrap()].clone();
         odd.params[0] =
             ParamSchema { kind, offset, width, default: Some(default), range: Some(range), ..odd.params[0].clone() };
-        check_schema(&odd);
-        let Ok(Line::Calls(calls)) = line::parse("odd x=1") else { panic!() };
-        let _ = encode(&odd, &calls[0]);
-        let _ = decode(&odd, &[0; 8]);
+        validate_schema(&odd);
+        let Ok(Line::Clauses(calls)) = line::parse("odd x=1") else { panic!() };
+        let _ = from_call(&odd, &calls[0]);
+        let _ = to_text(&odd, &[0; 8]);
     }
 }
 

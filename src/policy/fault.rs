@@ -15,17 +15,17 @@ pub const WORD_SHOWN_MAX: usize = 64;
 const PLACE_SHOWN_MAX: usize = 1024;
 
 /// Faults kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
-pub const FAULTS_MAX: usize = 32;
+pub const DIAGNOSTICS_MAX: usize = 32;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Fault {
+pub struct Diagnostic {
     /// Who asked, when that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// Where the text stands: a file and line, a container, a user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<String>,
+    pub location: Option<String>,
     /// Byte column in the policy line, counted from 0; the sentence counts from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<usize>,
@@ -41,42 +41,42 @@ pub struct Fault {
     pub suggestion: Option<String>,
 }
 
-impl Fault {
+impl Diagnostic {
     /// A fault of `word`, which may come from anywhere; `message` must already be fit to be shown (see [`shown`]).
     pub fn new(word: &str, message: impl Into<String>) -> Self {
-        Fault { word: shown(word), message: message.into(), ..Fault::default() }
+        Diagnostic { word: shown(word), message: message.into(), ..Diagnostic::default() }
     }
 
     /// At byte `at` of the line.
     pub fn at(self, at: usize) -> Self {
-        Fault { at: Some(at), ..self }
+        Diagnostic { at: Some(at), ..self }
     }
 
     /// With words about what would be valid.
     pub fn valid(self, valid: impl Into<String>) -> Self {
-        Fault { valid: Some(valid.into()), ..self }
+        Diagnostic { valid: Some(valid.into()), ..self }
     }
 
     /// With the nearest valid thing, if there is one.
     pub fn suggest(self, suggestion: Option<String>) -> Self {
-        Fault { suggestion, ..self }
+        Diagnostic { suggestion, ..self }
     }
 
     /// In a place, which may be named by anybody.
     pub fn in_place(self, place: &str) -> Self {
-        Fault { place: Some(names::shown(place, PLACE_SHOWN_MAX)), ..self }
+        Diagnostic { location: Some(names::shown(place, PLACE_SHOWN_MAX)), ..self }
     }
 
     /// In the line of this request.
     pub fn in_request(self, request: &Request) -> Self {
-        Fault { origin: Some(request.origin), ..self.in_place(&request.place) }
+        Diagnostic { origin: Some(request.origin), ..self.in_place(&request.location) }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut colon = "";
-        match (self.origin, &self.place) {
+        match (self.origin, &self.location) {
             (Some(origin @ (Origin::Annotation | Origin::Xattr)), Some(place)) => {
                 write!(f, "{origin} of {place}")?
             }
@@ -86,7 +86,7 @@ impl fmt::Display for Fault {
             (None, None) => {}
         }
         let mut comma = "";
-        if self.origin.is_some() || self.place.is_some() {
+        if self.origin.is_some() || self.location.is_some() {
             (comma, colon) = (", ", ": ");
         }
         if let Some(at) = self.at {
@@ -102,7 +102,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Diagnostic {}
 
 /// A word from outside, fit to be shown: control and invisible characters escaped, cut to [`WORD_SHOWN_MAX`].
 pub fn shown(word: &str) -> String {
@@ -110,17 +110,17 @@ pub fn shown(word: &str) -> String {
 }
 
 /// The first [`FAULTS_MAX`] faults, and how many there were beyond.
-pub(super) fn cap(mut faults: Vec<Fault>) -> Vec<Fault> {
-    let more = faults.len().saturating_sub(FAULTS_MAX);
+pub(super) fn truncate(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let more = faults.len().saturating_sub(DIAGNOSTICS_MAX);
     if more > 0 {
-        faults.truncate(FAULTS_MAX);
-        faults.push(Fault::new("", format!("and {more} more errors like these")));
+        faults.truncate(DIAGNOSTICS_MAX);
+        faults.push(Diagnostic::new("", format!("and {more} more errors like these")));
     }
     faults
 }
 
 /// The candidate nearest to a mistyped word, if one is near enough to be what was meant.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn closest_match<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // Nothing that long is a mistyped name, and comparing it costs its length squared.
     if word.len() > WORD_SHOWN_MAX {
         return None;
@@ -140,7 +140,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// `a, b and c`.
-pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn join_with_and<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.split_last() {
         None => "none".to_owned(),
@@ -155,13 +155,14 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_sentence() {
-        let fault =
-            Fault::new("limt", "unknown parameter 'limt' of policy 'deny'").at(5).valid("limit and mode");
+        let fault = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
+            .at(5)
+            .valid("limit and mode");
         assert_eq!(
             fault.to_string(),
             "column 6: unknown parameter 'limt' of policy 'deny'; valid: limit and mode"
         );
-        let fault = Fault { origin: Some(Origin::Annotation), ..fault }
+        let fault = Diagnostic { origin: Some(Origin::Annotation), ..fault }
             .in_place("container 1f2e")
             .suggest(Some("limit".to_owned()));
         assert_eq!(
@@ -169,12 +170,12 @@ mod tests {
             "annotation of container 1f2e, column 6: unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"
         );
         assert_eq!(
-            Fault { origin: Some(Origin::DropIn), ..Fault::new("", "broken") }
+            Diagnostic { origin: Some(Origin::DropIn), ..Diagnostic::new("", "broken") }
                 .in_place("/etc/x:3\n")
                 .to_string(),
             "drop-in /etc/x:3\\n: broken"
         );
-        assert_eq!(Fault::new("", "broken").to_string(), "broken");
+        assert_eq!(Diagnostic::new("", "broken").to_string(), "broken");
     }
 
     #[test]
@@ -196,8 +197,8 @@ mod tests {
             ("xyz", None),
             ("", None),
         ] {
-            assert_eq!(nearest(word, names).as_deref(), meant, "{word}");
+            assert_eq!(closest_match(word, names).as_deref(), meant, "{word}");
         }
-        assert_eq!(nearest(&"d".repeat(1 << 20), names), None);
+        assert_eq!(closest_match(&"d".repeat(1 << 20), names), None);
     }
 }

@@ -7,23 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
-use super::encode::{Params, judge};
-use super::fault::{Fault, cap, listed};
-use super::line::{self, Call};
+use super::encode::{Params, from_call_partial};
+use super::fault::{Diagnostic, join_with_and, truncate};
+use super::line::{self, Clause};
 use super::request::{Origin, Request};
 use super::schema::PolicySchema;
 
 /// What annotations and xattrs may ask for; drop-ins and operators may ask for anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Allow {
+pub struct AllowList {
     /// These policies and no others; `None` stands for all that bind only the asker itself.
     pub names: Option<BTreeSet<String>>,
 }
 
-impl Allow {
+impl AllowList {
     /// Exactly these policies, even such as take memory from others.
     pub fn only<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
-        Allow { names: Some(names.into_iter().map(Into::into).collect()) }
+        AllowList { names: Some(names.into_iter().map(Into::into).collect()) }
     }
 
     /// May this origin ask for this policy?
@@ -44,54 +44,54 @@ impl Allow {
 
 /// One policy in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound {
+pub struct ResolvedPolicy {
     /// The policy's name.
     pub name: String,
     /// Whose request won.
     pub origin: Origin,
     /// Where that request stands.
-    pub place: String,
+    pub location: String,
     /// Its parameters.
     pub params: Params,
 }
 
 /// What comes of all requests for one cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Resolved {
+pub struct Resolution {
     /// The policies in force, by name.
-    pub policies: Vec<Bound>,
+    pub policies: Vec<ResolvedPolicy>,
     /// What was wrong, the highest origin first.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<Diagnostic>,
 }
 
 /// Layers the requests for one cgroup. Where one origin asks several times, a later request adds to the earlier ones
 /// and wins for the same policy; its `none` discards those of lower origins only.
-pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &Allow) -> Resolved {
+pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Resolution {
     let mut ordered: Vec<&Request> = requests.iter().collect();
     // Stable: requests of one origin keep their order.
     ordered.sort_by_key(|request| request.origin);
-    let mut in_force: BTreeMap<String, Bound> = BTreeMap::new();
-    let mut faults: Vec<Vec<Fault>> = Vec::new();
+    let mut in_force: BTreeMap<String, ResolvedPolicy> = BTreeMap::new();
+    let mut faults: Vec<Vec<Diagnostic>> = Vec::new();
     for request in ordered {
-        match evaluate(&request.line, Some(request.origin), catalog, allow) {
-            Ok(Asked::Nothing) => in_force.retain(|_, bound| bound.origin >= request.origin),
-            Ok(Asked::Policies(policies)) => {
+        match parse_and_check(&request.line, Some(request.origin), catalog, allow) {
+            Ok(ParsedLine::Nothing) => in_force.retain(|_, bound| bound.origin >= request.origin),
+            Ok(ParsedLine::Policies(policies)) => {
                 for (name, params) in policies {
-                    let (origin, place) = (request.origin, request.place.clone());
-                    in_force.insert(name.clone(), Bound { name, origin, place, params });
+                    let (origin, place) = (request.origin, request.location.clone());
+                    in_force.insert(name.clone(), ResolvedPolicy { name, origin, location: place, params });
                 }
             }
             Err(wrong) => faults.push(wrong.into_iter().map(|fault| fault.in_request(request)).collect()),
         }
     }
-    Resolved {
+    Resolution {
         policies: in_force.into_values().collect(),
-        faults: faults.into_iter().rev().flatten().collect(),
+        errors: faults.into_iter().rev().flatten().collect(),
     }
 }
 
 /// What a line asks for.
-pub(super) enum Asked {
+pub(super) enum ParsedLine {
     /// `none`, or empty.
     Nothing,
     /// These policies, each once.
@@ -99,23 +99,23 @@ pub(super) enum Asked {
 }
 
 /// A line → what it asks for, or everything that is wrong with it. Without an origin, everything may be asked for.
-pub(super) fn evaluate(
+pub(super) fn parse_and_check(
     text: &str,
     origin: Option<Origin>,
     catalog: &Catalog,
-    allow: &Allow,
-) -> Result<Asked, Vec<Fault>> {
+    allow: &AllowList,
+) -> Result<ParsedLine, Vec<Diagnostic>> {
     let (calls, mut faults) = line::read(text);
     // Errors of all kinds are told at once, so the words of a line with broken grammar are looked up as well.
     let broken = !faults.is_empty();
-    let named: Vec<Call> = calls
+    let named: Vec<Clause> = calls
         .into_iter()
         .filter(|call| call.name != "none" && !(broken && call.name.contains('=')))
         .collect();
     if named.is_empty() && !broken {
-        return Ok(Asked::Nothing);
+        return Ok(ParsedLine::Nothing);
     }
-    let (calls, wrong) = catalog.expand_calls(&named);
+    let (calls, wrong) = catalog.expand_clauses(&named);
     faults.extend(wrong);
     let mut policies = Vec::new();
     for call in calls {
@@ -124,19 +124,19 @@ pub(super) fn evaluate(
         };
         if let Some(origin) = origin.filter(|origin| !allow.permits(*origin, schema)) {
             let message = format!("policy '{}' may not be asked for by {origin}s", call.name);
-            let fault = Fault::new(&call.name, message).at(call.at);
-            faults.push(fault.valid(listed(allow.permitted(catalog))));
+            let fault = Diagnostic::new(&call.name, message).at(call.at);
+            faults.push(fault.valid(join_with_and(allow.permitted(catalog))));
         }
-        match judge(schema, &call, !broken) {
+        match from_call_partial(schema, &call, !broken) {
             Ok(params) => policies.push((call.name, params)),
             Err(wrong) => faults.extend(wrong),
         }
     }
     if faults.is_empty() {
-        Ok(Asked::Policies(policies))
+        Ok(ParsedLine::Policies(policies))
     } else {
         faults.sort_by_key(|fault| fault.at);
-        Err(cap(faults))
+        Err(truncate(faults))
     }
 }
 

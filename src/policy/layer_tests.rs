@@ -5,23 +5,29 @@ use super::super::lint::lint_line;
 use super::*;
 
 fn request(origin: Origin, line: &str) -> Request {
-    Request { origin, place: format!("place of {line}"), line: line.to_owned(), container: None, unit: None }
+    Request {
+        origin,
+        location: format!("place of {line}"),
+        line: line.to_owned(),
+        container: None,
+        unit: None,
+    }
 }
 
 /// `policy:origin:a parameter …`, then the faults.
-fn told(requests: &[(Origin, &str)], allow: &Allow) -> (String, Vec<String>) {
+fn told(requests: &[(Origin, &str)], allow: &AllowList) -> (String, Vec<String>) {
     let requests: Vec<Request> = requests.iter().map(|(origin, line)| request(*origin, line)).collect();
     let resolved = resolve(&requests, &fixture::catalog(), allow);
-    let one = |bound: &Bound| {
-        let first = bound.params.settings.get("limit").or(bound.params.settings.get("mode"));
+    let one = |bound: &ResolvedPolicy| {
+        let first = bound.params.parameters.get("limit").or(bound.params.parameters.get("mode"));
         format!("{}:{}:{}", bound.name, bound.origin, first.cloned().unwrap_or_default())
     };
     let policies: Vec<String> = resolved.policies.iter().map(one).collect();
-    (policies.join(" "), resolved.faults.iter().map(ToString::to_string).collect())
+    (policies.join(" "), resolved.errors.iter().map(ToString::to_string).collect())
 }
 
 fn in_force(requests: &[(Origin, &str)]) -> String {
-    let (policies, faults) = told(requests, &Allow::default());
+    let (policies, faults) = told(requests, &AllowList::default());
     assert_eq!(faults, [""; 0]);
     policies
 }
@@ -42,9 +48,9 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
     assert_eq!(in_force(&reversed), in_force(&all));
     // Taken whole: min= of the drop-in does not seep through.
     let requests = [request(DropIn, "deny limit=1K min=9K"), request(Xattr, "deny limit=2K")];
-    let resolved = resolve(&requests, &fixture::catalog(), &Allow::default());
-    assert_eq!(resolved.policies[0].params.settings["min"], "0");
-    assert_eq!(resolved.policies[0].place, "place of deny limit=2K");
+    let resolved = resolve(&requests, &fixture::catalog(), &AllowList::default());
+    assert_eq!(resolved.policies[0].params.parameters["min"], "0");
+    assert_eq!(resolved.policies[0].location, "place of deny limit=2K");
 }
 
 #[test]
@@ -70,7 +76,7 @@ fn requests_of_one_origin_add_up_in_their_order() {
 fn a_bad_request_is_refused_whole_while_the_others_stand() {
     let (policies, faults) = told(
         &[(DropIn, "deny limit=1K"), (Annotation, "observe; deny limt=64m; dney"), (Xattr, "oom for=x")],
-        &Allow::default(),
+        &AllowList::default(),
     );
     assert_eq!(policies, "deny:drop-in:1K");
     assert_eq!(
@@ -86,24 +92,24 @@ fn a_bad_request_is_refused_whole_while_the_others_stand() {
     );
     // A bad request does not discard anything either.
     assert_eq!(
-        told(&[(DropIn, "observe"), (Operator, "none none")], &Allow::default()).0,
+        told(&[(DropIn, "observe"), (Operator, "none none")], &AllowList::default()).0,
         "observe:drop-in:act"
     );
 }
 
 #[test]
 fn annotations_and_xattrs_may_ask_for_what_the_configuration_allows() {
-    let strict = Allow::only(["observe"]);
-    let generous = Allow::only(["observe", "protect"]);
+    let strict = AllowList::only(["observe"]);
+    let generous = AllowList::only(["observe", "protect"]);
     for (origin, line, allow, fine) in [
-        (DropIn, "protect low=1G", &Allow::default(), true),
+        (DropIn, "protect low=1G", &AllowList::default(), true),
         (Operator, "protect low=1G", &strict, true),
-        (Annotation, "protect low=1G", &Allow::default(), false),
-        (Xattr, "greedy", &Allow::default(), false),
+        (Annotation, "protect low=1G", &AllowList::default(), false),
+        (Xattr, "greedy", &AllowList::default(), false),
         (Xattr, "protect low=1G", &generous, true),
         (Annotation, "deny limit=1K", &strict, false),
         (Annotation, "observe", &strict, true),
-        (Annotation, "observe", &Allow::only([""; 0]), false),
+        (Annotation, "observe", &AllowList::only([""; 0]), false),
     ] {
         assert_eq!(told(&[(origin, line)], allow).1.is_empty(), fine, "{origin} {line}");
     }
@@ -121,7 +127,7 @@ fn lint_tells_what_resolve_would() {
     let catalog = fixture::catalog();
     let line = "protect low=1; deny limt=1";
     let linted = lint_line(line, &catalog, Some(Annotation), Some(&format!("place of {line}")));
-    assert_eq!(linted, resolve(&[request(Annotation, line)], &catalog, &Allow::default()).faults);
+    assert_eq!(linted, resolve(&[request(Annotation, line)], &catalog, &AllowList::default()).errors);
     assert_eq!(linted.len(), 2);
     assert_eq!(lint_line("protect low=1; observe", &catalog, None, None), []);
 }
@@ -153,11 +159,11 @@ proptest! {
     ) {
         let catalog = fixture::catalog();
         let requests: Vec<Request> = asked.iter().map(|(origin, line)| request(*origin, line)).collect();
-        let resolved = resolve(&requests, &catalog, &Allow::default());
+        let resolved = resolve(&requests, &catalog, &AllowList::default());
         let names: BTreeSet<&str> = resolved.policies.iter().map(|bound| bound.name.as_str()).collect();
         prop_assert_eq!(names.len(), resolved.policies.len());
         // Nothing comes from a request that has a fault.
-        for fault in &resolved.faults {
+        for fault in &resolved.errors {
             let blamed = requests.iter().any(|r| Some(r.origin) == fault.origin);
             prop_assert!(blamed && !fault.to_string().contains(char::is_control));
         }
@@ -170,6 +176,6 @@ proptest! {
         }
         // The same requests twice change nothing.
         let twice: Vec<Request> = requests.iter().chain(&requests).cloned().collect();
-        prop_assert_eq!(resolve(&twice, &catalog, &Allow::default()).policies, resolved.policies);
+        prop_assert_eq!(resolve(&twice, &catalog, &AllowList::default()).policies, resolved.policies);
     }
 }

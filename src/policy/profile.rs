@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::fault::{Fault, shown};
+use super::fault::{Diagnostic, shown};
 use super::line::{self, Line};
 
 /// Directories of profiles, the first wins: systemd's precedence.
@@ -43,19 +43,19 @@ pub struct ParsedProfile {
     /// The profile.
     pub profile: Profile,
     /// Unknown keys and the like: ignored, but told.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Parses the text of a profile. Faults: a bad name, no `Policy=`, policy lines that do not parse. Whether the
 /// policies exist is found out when the profile is used.
-pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Fault>> {
+pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Diagnostic>> {
     if let Some(fault) = wrong_name(name) {
         return Err(vec![fault.in_place(file)]);
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
             format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
-        return Err(vec![Fault::new(name, message).in_place(file)]);
+        return Err(vec![Diagnostic::new(name, message).in_place(file)]);
     }
     let mut doc = String::new();
     let mut pieces: Vec<String> = Vec::new();
@@ -64,7 +64,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     let mut section = Section::Outside;
     for (number, text) in logical_lines(text) {
         let place = format!("{file}:{number}");
-        let warn = |word: &str, message: String| Fault::new(word, message).in_place(&place);
+        let warn = |word: &str, message: String| Diagnostic::new(word, message).in_place(&place);
         if let Some(header) = text.strip_prefix('[') {
             let title = header.strip_suffix(']').unwrap_or("");
             section = match title {
@@ -99,7 +99,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
                 faults.clear();
             }
             "Policy" => match line::parse(value) {
-                Ok(Line::Calls(_)) => pieces.push(value.to_owned()),
+                Ok(Line::Clauses(_)) => pieces.push(value.to_owned()),
                 Ok(Line::None) => {
                     faults.push(
                         warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
@@ -109,7 +109,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             },
             _ if key.starts_with("X-") => {}
             _ => {
-                let nearest = super::fault::nearest(key, ["Description", "Policy"]);
+                let nearest = super::fault::closest_match(key, ["Description", "Policy"]);
                 let message = format!("unknown key '{}' is ignored", shown(key));
                 warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
             }
@@ -119,17 +119,17 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     if faults.is_empty() {
         if pieces.is_empty() {
             let message = format!("profile '{name}' has no Policy= in its section [Profile]");
-            faults.push(Fault::new(name, message).in_place(file));
+            faults.push(Diagnostic::new(name, message).in_place(file));
         } else if let Err(wrong) = line::parse(&line) {
             // Each piece is fine, so it is their sum that is too much: no column of one file would help.
-            faults.extend(wrong.into_iter().map(|fault| Fault { at: None, ..fault.in_place(file) }));
+            faults.extend(wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault.in_place(file) }));
         }
     }
     if !faults.is_empty() {
-        return Err(super::fault::cap(faults));
+        return Err(super::fault::truncate(faults));
     }
     let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
-    Ok(ParsedProfile { profile, warnings: super::fault::cap(warnings) })
+    Ok(ParsedProfile { profile, warnings: super::fault::truncate(warnings) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,18 +140,19 @@ enum Section {
 }
 
 /// What is wrong with a name: it must be `[a-z][a-z0-9-]*`, and not `none`.
-fn wrong_name(name: &str) -> Option<Fault> {
+fn wrong_name(name: &str) -> Option<Diagnostic> {
     let fits = name.len() <= NAME_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
         let message = format!("'{}' is no name for a profile", shown(name));
         return Some(
-            Fault::new(name, message).valid("lower-case letters, digits and '-', starting with a letter"),
+            Diagnostic::new(name, message)
+                .valid("lower-case letters, digits and '-', starting with a letter"),
         );
     }
     if name == "none" {
-        return Some(Fault::new(name, "'none' means no policy and cannot be the name of a profile"));
+        return Some(Diagnostic::new(name, "'none' means no policy and cannot be the name of a profile"));
     }
     None
 }
@@ -210,7 +211,7 @@ pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
 }
 
 /// All profiles in these files by name, and everything that was wrong or ignored.
-pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Fault>) {
+pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut profiles = BTreeMap::new();
     let mut faults = Vec::new();
     for file in choose(files) {

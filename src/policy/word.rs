@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use super::fault::Fault;
+use super::fault::Diagnostic;
 
 /// A word, unquoted.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum Token {
 type Chars<'a> = Peekable<CharIndices<'a>>;
 
 /// All tokens, and what is wrong with the quoting. A broken escape stays in the word as it is.
-pub(super) fn tokens(text: &str) -> (Vec<Token>, Vec<Fault>) {
+pub(super) fn tokenize(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
     let mut tokens = Vec::new();
     let mut faults = Vec::new();
     let mut chars = text.char_indices().peekable();
@@ -49,7 +49,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Fault>) -> Word {
+fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Diagnostic>) -> Word {
     let mut word = Word { text: String::new(), at, value_at: None };
     let mut quote: Option<(char, usize)> = None;
     while let Some((at, c)) = chars.peek().copied() {
@@ -65,7 +65,7 @@ fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Fault>) -> Word {
                         "" => "the line ends in a backslash".to_owned(),
                         _ => format!("'\\{}' is not an escape", super::fault::shown(&written)),
                     };
-                    let fault = Fault::new(&format!("\\{written}"), message).at(at);
+                    let fault = Diagnostic::new(&format!("\\{written}"), message).at(at);
                     faults.push(
                         fault.valid("\\\\ \\' \\\" \\; \\s \\n \\t \\x2d and the other escapes of systemd"),
                     );
@@ -85,7 +85,7 @@ fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Fault>) -> Word {
     }
     if let Some((open, at)) = quote {
         let message = format!("the quote {open} is never closed");
-        faults.push(Fault::new(&open.to_string(), message).at(at));
+        faults.push(Diagnostic::new(&open.to_string(), message).at(at));
     }
     word
 }

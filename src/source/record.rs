@@ -158,7 +158,7 @@ pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
     let line = text.trim_end_matches(['\0', '\n', '\r']).trim_matches([' ', '\t']);
     Ok(Request {
         origin: Origin::Xattr,
-        place: OWNER_XATTR.to_owned(),
+        location: OWNER_XATTR.to_owned(),
         line: line.to_owned(),
         container: None,
         unit: None,

@@ -3,7 +3,7 @@ use super::*;
 fn request(origin: Origin, line: &str, container: Option<&str>) -> Request {
     Request {
         origin,
-        place: "here".into(),
+        location: "here".into(),
         line: line.into(),
         container: container.map(str::to_owned),
         unit: None,
@@ -99,7 +99,7 @@ fn an_owners_line_is_taken_without_what_tools_append() {
     for value in [&b"observe"[..], b"observe\n", b"observe\0", b" observe \r\n"] {
         let request = owner_request(value).unwrap();
         assert_eq!(
-            (request.line.as_str(), request.origin, request.place.as_str()),
+            (request.line.as_str(), request.origin, request.location.as_str()),
             ("observe", Origin::Xattr, "user.memcg_bpf")
         );
     }

@@ -70,7 +70,7 @@ pub fn policy_of(
                     pieces.clear();
                     none_at = Some(place);
                 }
-                Ok(Line::Calls(calls)) => {
+                Ok(Line::Clauses(calls)) => {
                     none_at = None;
                     // Only earlier assignments give way: the same policy twice in one is a mistake to be told.
                     pieces
@@ -126,7 +126,7 @@ fn request(unit: &UnitName, pieces: &[Piece], none_at: Option<String>) -> Option
     };
     Some(Request {
         origin: Origin::DropIn,
-        place,
+        location: place,
         line,
         container: None,
         unit: Some(unit.as_str().to_owned()),

@@ -20,7 +20,7 @@ fn added(values: &[&str]) -> Option<(String, String)> {
     let unit = UnitName::parse("x.service").unwrap();
     let (request, warnings) = policy_of(&unit, &files, &Specifiers::default());
     assert_eq!(warnings, Vec::<String>::new());
-    request.map(|request| (request.line, request.place))
+    request.map(|request| (request.line, request.location))
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn assignments_add_up_reset_and_replace() {
 fn quoted_and_escaped_separators_stay_what_they_are() {
     for value in ["a k=\"x; y\"; b", "a k=x\\;", "a k=x\\ ; b", "a k='; c ;'; b k=\\;", "a ; b"] {
         let parse = |line: &str| match line::parse(line) {
-            Ok(Line::Calls(calls)) => calls
+            Ok(Line::Clauses(calls)) => calls
                 .into_iter()
                 .map(|call| (call.name, call.args.into_iter().map(|arg| arg.value).collect()))
                 .collect(),
@@ -89,7 +89,7 @@ fn the_request_names_unit_origin_and_each_place_once() {
         (Origin::DropIn, Some("a-b.slice"), None)
     );
     assert_eq!(request.line, "observe; deny limit=1G; oom");
-    assert_eq!(request.place, "/etc/systemd/system/a-b.slice:2, /etc/systemd/system/a-b.slice:4");
+    assert_eq!(request.location, "/etc/systemd/system/a-b.slice:2, /etc/systemd/system/a-b.slice:4");
     assert_eq!(warnings, Vec::<String>::new());
 }
 
@@ -173,5 +173,5 @@ fn a_drop_in_with_a_wicked_name_does_not_reach_the_terminal() {
         policy("x.service", &[("/run/\u{1b}[2J\n.conf", "[Service]\nX-MemoryBPFPolicy=observe mode=%z\n")]);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("/run/\\u{1b}[2J\\n.conf:2: specifier '%z'"), "{warnings:?}");
-    assert_eq!(request.unwrap().place, "/run/\u{1b}[2J\n.conf:2", "where it is found is said exactly");
+    assert_eq!(request.unwrap().location, "/run/\u{1b}[2J\n.conf:2", "where it is found is said exactly");
 }

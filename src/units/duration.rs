@@ -1,6 +1,6 @@
 //! Durations in systemd's notation.
 
-use super::number::{split_number, unknown};
+use super::number::{split_unit, unknown};
 use super::{UnitError, VALID_DURATIONS};
 
 /// Suffixes with their length in nanoseconds; the first of a length is the canonical one. The longest first. As in
@@ -49,9 +49,9 @@ pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
         if rest.is_empty() {
             break;
         }
-        let end = term_end(rest);
+        let end = end_of_term(rest);
         let (term, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        let (number, suffix) = split_number(term, VALID_DURATIONS)?;
+        let (number, suffix) = split_unit(term, VALID_DURATIONS)?;
         let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == suffix) else {
             return fail(unknown(suffix));
         };
@@ -62,7 +62,7 @@ pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
         if suffix.is_empty() && (terms > 0 || !behind.trim_matches(' ').is_empty()) {
             return fail("a number in it has no suffix".to_owned());
         }
-        total = match number.times(*factor).and_then(|ns| total.checked_add(ns)) {
+        total = match number.scaled(*factor).and_then(|ns| total.checked_add(ns)) {
             Some(sum) => sum,
             None => return fail("it is too long (584 years and more do not fit)".to_owned()),
         };
@@ -73,7 +73,7 @@ pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
 }
 
 /// Where the first `NUMBER SUFFIX` of a span ends: before the space or the digit that follows its suffix.
-fn term_end(text: &str) -> usize {
+fn end_of_term(text: &str) -> usize {
     let mut in_suffix = false;
     for (at, c) in text.char_indices() {
         let of_number = c.is_ascii_digit() || c == '.';

@@ -30,7 +30,7 @@ impl Decimal {
     }
 
     /// The number times `factor`, rounded down; `None` when that does not fit.
-    pub fn times(&self, factor: u64) -> Option<u64> {
+    pub fn scaled(&self, factor: u64) -> Option<u64> {
         if self.overflow {
             return None;
         }
@@ -48,7 +48,7 @@ impl Decimal {
 }
 
 /// Splits `1.5G` into the number and `G`. Nothing may stand before or between them.
-pub(super) fn split_number<'a>(text: &'a str, valid: &'static str) -> Result<(Decimal, &'a str), UnitError> {
+pub(super) fn split_unit<'a>(text: &'a str, valid: &'static str) -> Result<(Decimal, &'a str), UnitError> {
     let fail = |why: &str| Err(UnitError::new(valid, why));
     if text.is_empty() {
         return fail("it is empty");

@@ -136,8 +136,8 @@ fn fifty_attempts_by_those_without_privilege_are_refused_and_change_nothing() {
         (User, format!("printf %s '{state}' | {HOOK} createRuntime")),
         (NamespaceRoot, format!("printf %s '{state}' | {HOOK} createRuntime")),
         (User, "/usr/sbin/memcg-bpfd".to_owned()),
-        (User, "/usr/sbin/memcg-bpfd --forget".to_owned()),
-        (NamespaceRoot, "/usr/sbin/memcg-bpfd --forget".to_owned()),
+        (User, "/usr/sbin/memcg-bpfd --cleanup".to_owned()),
+        (NamespaceRoot, "/usr/sbin/memcg-bpfd --cleanup".to_owned()),
         // The daemon.
         (User, "systemctl --no-ask-password stop memcg-bpfd".to_owned()),
         (

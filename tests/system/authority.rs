@@ -54,7 +54,7 @@ fn what_polkit_lets_a_user_do_it_may_and_no_more() {
         "uid {uid} may not change memory policies without a password (polkit action org.memcg.Bpf1.manage); use sudo"
     );
     let look = format!(
-        "uid {uid} may not see memory policies without a password (polkit action org.memcg.Bpf1.look); use sudo"
+        "uid {uid} may not see memory policies without a password (polkit action org.memcg.Bpf1.inspect); use sudo"
     );
     refused(&by(USER, attach), &manage);
     refused(&by(USER, "memcg-bpf status"), &look);
@@ -74,7 +74,7 @@ fn what_polkit_lets_a_user_do_it_may_and_no_more() {
     assert!(said.err.is_empty(), "{said:?}");
     let report = active("/system.slice/mppolkit.service");
     assert_eq!(report.policies[0].origin, "operator");
-    assert_eq!(report.policies[0].place, format!("uid {uid}"));
+    assert_eq!(report.policies[0].location, format!("uid {uid}"));
     // Who may change may see.
     assert_eq!(by(USER, "memcg-bpf status").status, 0);
     refused(&by(OTHER, "memcg-bpf detach mppolkit.service"), "may not change memory policies");

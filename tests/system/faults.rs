@@ -47,12 +47,12 @@ fn what_is_asked_for_cgroups_that_go_away_meanwhile_is_accounted_for_and_the_dae
         (counts.values().sum::<u64>() + missed >= ROUNDS).then_some(counts)
     });
     assert!(counts.values().sum::<u64>() <= ROUNDS, "{counts:?}");
-    let too_late: u64 = ["stale", "gone"].iter().filter_map(|word| counts.get(*word)).sum();
+    let too_late: u64 = ["stale", "removed"].iter().filter_map(|word| counts.get(*word)).sum();
     let missed = u64::try_from(passed_over() - missed).unwrap();
     assert!(too_late + missed >= ROUNDS / 2, "{counts:?}");
     // Each that was begun is told with its reason.
     let told = journal_of(&pid).lines().filter(|line| line.contains("the cgroup went away before")).count();
-    assert_eq!(told, usize::try_from(counts.get("gone").copied().unwrap_or(0)).unwrap(), "{counts:?}");
+    assert_eq!(told, usize::try_from(counts.get("removed").copied().unwrap_or(0)).unwrap(), "{counts:?}");
 
     sh("mkdir /sys/fs/cgroup/mpvanish-not; memcg-bpf attach /mpvanish-not 'puppet verb=high'");
     sh(&format!("{PROGRAMS}/ask /mpvanish-not 64"));
@@ -105,11 +105,12 @@ fn a_kill_that_waited_for_its_turn_spares_who_has_the_path_by_then() {
          echo 1 > mpturn-1/cgroup.kill",
         lives_in(&format!("mpturn-{all}"))
     ));
-    wait_for("the kill to have had its turn", || (actions().counts.get("gone") == Some(&1)).then_some(()));
+    wait_for("the kill to have had its turn", || (actions().counts.get("removed") == Some(&1)).then_some(()));
     assert_eq!(sh(&format!("wc -l < /sys/fs/cgroup/mpturn-{all}/cgroup.procs")), "1");
     assert!(
-        journal_of(&main_pid())
-            .contains(&format!("/mpturn-{all}: puppet: kill gone: the cgroup went away before it was done"))
+        journal_of(&main_pid()).contains(&format!(
+            "/mpturn-{all}: puppet: kill removed: the cgroup went away before it was done"
+        ))
     );
     scene.end();
 }

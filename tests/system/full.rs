@@ -120,7 +120,7 @@ fn what_no_map_has_room_for_is_refused_in_one_sentence_and_the_others_stand() {
             "{} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears",
             left.cgroup
         );
-        assert_eq!(left.faults, [sentence.as_str()]);
+        assert_eq!(left.errors, [sentence.as_str()]);
         assert!(journal_of(&main_pid()).contains(&sentence));
         let unit = left.unit.unwrap();
         scene.stops(&unit);
@@ -151,7 +151,7 @@ mod soak {
         let all = status();
         let of = |state: &str| all.iter().filter(|r| r.state == state).count();
         assert_eq!((of("active"), of("failed"), all.len()), (ROOM, 10, ROOM + 10));
-        let faults = all.iter().flat_map(|r| &r.faults);
+        let faults = all.iter().flat_map(|r| &r.errors);
         assert!(
             faults.clone().count() == 10
                 && faults.clone().all(|f| f.ends_with("at most 4096 cgroups can be governed at once"))

@@ -99,7 +99,7 @@ fn what_a_dead_daemon_left_in_force_is_ended_by_hand() {
         (try_sh("systemctl is-active memcg-bpfd").out == "failed").then_some(())
     });
     assert!(residue().contains("growth__0"), "{}", residue());
-    let said = sh("memcg-bpfd --forget");
+    let said = sh("memcg-bpfd --cleanup");
     assert_eq!(said, "memcg-bpfd: 1 records removed, and the programs of a daemon that is gone");
     nothing_is_left();
     assert!(greedy_asked(&scene, "mpforget.service").1 > 0, "nobody refuses any more");

@@ -51,14 +51,14 @@ fn one_process_that_waits_ends_and_no_second_for_the_same_event() {
         Some(action)
     });
     assert_eq!(first_line(&scene.out("mpkill.service")), "over");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("oom", "kill"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("oom", "kill"), "{action:?}");
     // At least 40 % of the second, and no more than all of it.
     assert!((400_000_000..=1_000_000_000).contains(&action.numbers[0]), "{action:?}");
     assert_eq!(action.numbers[1..3], [1_000_000_000, 400_000], "{action:?}");
     assert_eq!(events(&cgroup)["oom_kill"], 0, "the kernel had no reason to");
     has_waited(&cgroup, 4);
     assert_eq!(alive("mpkill.service", "eat 400 hold"), 1);
-    assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "refused")), (1, 0));
+    assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "blocked")), (1, 0));
     scene.end();
 }
 
@@ -77,7 +77,7 @@ fn nobody_ends_who_is_only_busy_or_small_or_in_a_dry_run_or_while_paused() {
     let working = service(&mut scene, "mpbusy.service", &format!("exec {PROGRAMS}/{work}"), "", often);
     scene.reload().at_end("memcg-bpf resume".to_owned());
     sh("memcg-bpf pause; systemctl start mpdry.service mpsmall.service mppaused.service mpbusy.service");
-    last_action(&paused, "refused");
+    last_action(&paused, "blocked");
     assert_eq!((alive("mppaused.service", "eat 400 hold"), acted(&paused, "done")), (1, 0));
     sh("memcg-bpf resume");
     assert_eq!(first_line(&scene.out("mppaused.service")), "over");

@@ -62,7 +62,7 @@ fn memory_low_follows_activity_and_nothing_does_in_a_dry_run() {
     }
     knob_becomes(&work, "memory.low", "0");
     let action = last_action(&work, "done");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("protect", "memory.low"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("protect", "memory.low"), "{action:?}");
     fs::write(&busy, "").unwrap();
     knob_becomes(&work, "memory.low", LOW);
     // Taken out of force while it is active: as it was found.

@@ -43,7 +43,7 @@ fn what_is_cold_is_given_back_down_to_the_floor_but_not_in_a_dry_run() {
     }
     wait_for("memory to be given back", || (bytes(COLD, "memory.current") < 26 * MIB).then_some(()));
     let action = last_action(COLD, "done");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("reclaim", "memory.reclaim"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("reclaim", "memory.reclaim"), "{action:?}");
     // Somebody else's helpings, for comparison: it has had its turns meanwhile.
     last_action(DRY, "dry-run");
     let (left, dry) = (bytes(COLD, "memory.current"), bytes(DRY, "memory.current"));

@@ -94,7 +94,7 @@ fn profiles_and_configuration_count_from_a_reload_on() {
     wait_for("the annotation to be refused", || {
         let report =
             crate::support::status().into_iter().find(|r| r.container.as_deref() == Some("files"))?;
-        (report.state == "refused" && report.faults[0].contains("observe")).then_some(())
+        (report.state == "invalid" && report.errors[0].contains("observe")).then_some(())
     });
     scene.end();
 }

@@ -93,7 +93,7 @@ fn bindings() -> BTreeMap<String, String> {
     let all = status().into_iter().filter(|report| ours(&report.cgroup));
     all.map(|report| {
         let limits: Vec<&str> =
-            report.policies.iter().filter_map(|p| p.settings.get("limit").map(String::as_str)).collect();
+            report.policies.iter().filter_map(|p| p.parameters.get("limit").map(String::as_str)).collect();
         (report.cgroup, format!("{} {}", report.state, limits.join(" ")))
     })
     .collect()

@@ -162,7 +162,7 @@ fn decides(unit: &str) -> Option<String> {
 }
 
 fn file_of(report: &BindingReport) -> &str {
-    report.policies[0].place.rsplit_once(':').expect("FILE:LINE").0
+    report.policies[0].location.rsplit_once(':').expect("FILE:LINE").0
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_service_is_told_no_at_the_limit_of_its_drop_in_and_lives() {
     refused_at(&first_line(&scene.out("eat")), 64);
     let report = active("/system.slice/mp-eat.service");
     assert_eq!(report.policies[0].origin, "drop-in");
-    assert_eq!(report.policies[0].place, format!("{ETC}/mp-eat.service.d/50-memory.conf:2"));
+    assert_eq!(report.policies[0].location, format!("{ETC}/mp-eat.service.d/50-memory.conf:2"));
     no_oom("/system.slice/mp-eat.service");
     assert_eq!(sh("systemctl is-active mp-eat.service"), "active");
     // A change of the file counts from daemon-reload on, without a restart of the service.

@@ -36,7 +36,7 @@ fn what_means_something_else_now_is_moved() {
     gone.catalog.policies.remove("deny");
     run(&mut world, &mut model, Input::Renew { means: gone, replaced: BTreeSet::new() });
     assert_eq!((model.bound.len(), model.registered.len(), model.slots.len()), (0, 0, 0));
-    assert_eq!(world.describe()[0].state, "refused");
+    assert_eq!(world.describe()[0].state, "invalid");
     run(&mut world, &mut model, renew("0", &[]));
     assert_eq!((&model.bound.len(), &model.registered.len()), (&1, &1));
 }
@@ -92,13 +92,13 @@ fn with_all_slots_taken_the_asker_hears_of_it_and_what_was_in_force_stays() {
     model.perform(effects);
     assert_eq!((&model.bound, &model.slots, model.failed), (&before.bound, &before.slots, 1));
     let report = world.describe_path(&path("/c7")).unwrap();
-    assert_eq!((report.state.as_str(), report.faults), ("active", vec![slots::WAITS.to_owned()]));
-    assert_eq!(report.policies[0].settings["limit"], "65543");
+    assert_eq!((report.state.as_str(), report.errors), ("active", vec![slots::WAITS.to_owned()]));
+    assert_eq!(report.policies[0].parameters["limit"], "65543");
     assert_eq!(report.requests[0].line, "deny limit=1M");
     // A slot for it, and in force it is.
     run(&mut world, &mut model, Input::Vanished(CgroupId(8)));
     let report = world.describe_path(&path("/c7")).unwrap();
-    assert_eq!((report.policies[0].settings["limit"].as_str(), report.faults), ("1M", vec![]));
+    assert_eq!((report.policies[0].parameters["limit"].as_str(), report.errors), ("1M", vec![]));
     assert_eq!(model.slots[&model.bound[&CgroupId(7)]][0].1[..8], (1u64 << 20).to_ne_bytes());
 }
 
@@ -114,12 +114,12 @@ fn a_changed_drop_in_without_a_slot_leaves_registration_and_binding_as_they_are(
     model.bound.insert(CgroupId(9), 0);
     run(&mut world, &mut model, Input::Appeared { cgroup: CgroupId(9), path: at.clone(), bound: true });
     assert_eq!(model.bound[&CgroupId(9)], 0);
-    assert_eq!(world.describe_path(&at).unwrap().policies[0].settings["limit"], "1M");
+    assert_eq!(world.describe_path(&at).unwrap().policies[0].parameters["limit"], "1M");
     // The operator's is given up: registration and cgroup move together.
     run(&mut world, &mut model, Input::Withdraw { cgroup: CgroupId(1), origin: Origin::Operator });
     assert_eq!(model.registered[&at], model.bound[&CgroupId(9)]);
-    assert_eq!(world.describe_path(&at).unwrap().policies[0].settings["limit"], "2M");
-    assert!(world.describe().iter().all(|report| report.faults.is_empty()));
+    assert_eq!(world.describe_path(&at).unwrap().policies[0].parameters["limit"], "2M");
+    assert!(world.describe().iter().all(|report| report.errors.is_empty()));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_bad_line_is_refused_whole_and_said_while_others_stand() {
     assert!(effects.iter().any(|e| matches!(e, Effect::Complain { .. })));
     model.perform(effects);
     assert_eq!(model.slots[&model.bound[&CgroupId(1)]][0].0, "observe");
-    assert!(!world.describe()[0].faults.is_empty());
+    assert!(!world.describe()[0].errors.is_empty());
 }
 
 #[test]

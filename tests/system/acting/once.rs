@@ -20,7 +20,7 @@ fn memory_is_taken() {
         ask(&at, "64");
         find(&at)?.last_action.filter(|last| last.outcome == "done")
     });
-    assert_eq!(taken.verb, "memory.reclaim");
+    assert_eq!(taken.action, "memory.reclaim");
     assert!(taken.from >= taken.to + 12 * MIB, "{taken:?}");
     assert!(taken.detail.starts_with("took "), "{taken:?}");
     scene.end();
@@ -71,8 +71,8 @@ fn the_largest_process_ends_once_for_one_event() {
     assert!(detail.starts_with(&format!("killed process {big} (eat, ")), "{detail}");
     assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
     assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
-    assert!(count(&at, "done") == 1 && count(&at, "refused") >= 1, "{:?}", find(&at));
-    assert!(told(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "refused"));
+    assert!(count(&at, "done") == 1 && count(&at, "blocked") >= 1, "{:?}", find(&at));
+    assert!(told(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "blocked"));
     // Everything that may be killed.
     attach(&at, "puppet verb=kill detail=2 least=64M value=1000000");
     wait_for("the next event to be another one", || {
@@ -119,7 +119,7 @@ fn kills_that_a_pause_refuses_do_not_count_against_later_ones() {
         ask(&at, "64");
         let last = find(&at)?.last_action?;
         why.insert(last.detail);
-        (count(&at, "refused") > KILLS_PER_MINUTE).then_some(())
+        (count(&at, "blocked") > KILLS_PER_MINUTE).then_some(())
     });
     // A daemon that had no time for one in five seconds says that.
     why.remove("it was asked for more than 5s ago");
@@ -143,7 +143,7 @@ fn the_guards_stand_before_the_daemon_itself_and_before_a_flood() {
     ] {
         attach("/system.slice", line);
         ask(&inner, "64");
-        wait_for("the refusal", || (last("/system.slice", "refused").detail == why).then_some(()));
+        wait_for("the refusal", || (last("/system.slice", "blocked").detail == why).then_some(()));
     }
     sh("memcg-bpf detach /system.slice");
     // More in a breath than is allowed in a second.
@@ -151,7 +151,7 @@ fn the_guards_stand_before_the_daemon_itself_and_before_a_flood() {
     attach(&at, "puppet verb=high");
     let refused = wait_for("the flood to be refused", || {
         ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
-        told(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "refused")
+        told(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "blocked")
     });
     assert_eq!(refused["MEMCG_BPF_DETAIL"], "more than 10 actions in a second (PerSecond=10)");
     // The last want that was let through is in force; a quieter one is heard again.

@@ -1,6 +1,6 @@
 //! What tests of faults share: a puppet, sources laid out anew, and what the daemon says of itself.
 
-use memcg_bpf::report::ActionsReport;
+use memcg_bpf::report::ActionStats;
 
 use super::{PROGRAMS, Scene, sh, try_sh};
 
@@ -22,7 +22,7 @@ pub fn relaid(scene: &mut Scene) {
 }
 
 /// Acting as a whole, as the daemon counts it.
-pub fn actions() -> ActionsReport {
+pub fn actions() -> ActionStats {
     let all: serde_json::Value = serde_json::from_str(&sh("memcg-bpf metrics --json")).unwrap();
     serde_json::from_value(all["actions"].clone()).unwrap()
 }
