@@ -1,10 +1,10 @@
 //! The policy line: grammar, look-up, parameters to bytes and back, layering.
 
+use memcg_bpf::policy::diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
 use memcg_bpf::policy::encode::{PARAMS_SIZE_MAX, from_call, to_text};
-use memcg_bpf::policy::fault::{DIAGNOSTICS_MAX, Diagnostic};
-use memcg_bpf::policy::layer::{AllowList, resolve};
 use memcg_bpf::policy::line::{Arg, Clause, Line, POLICIES_PER_LINE_MAX, parse};
-use memcg_bpf::policy::lint::lint_line;
+use memcg_bpf::policy::precedence::check_line;
+use memcg_bpf::policy::precedence::{AllowList, resolve};
 use memcg_bpf::policy::request::{Origin, Request};
 
 use super::{CATALOG, sentence};
@@ -21,7 +21,7 @@ pub fn run(bytes: &[u8]) {
         Err(wrong) => faults(&text, wrong),
     }
     for origin in [None, Some(Origin::Annotation), Some(Origin::Operator)] {
-        let linted = lint_line(&text, &CATALOG, origin, Some("a\nplace\u{1b}[2J"));
+        let linted = check_line(&text, &CATALOG, origin, Some("a\nplace\u{1b}[2J"));
         faults(&text, &linted);
         assert!(parsed.is_ok() || !linted.is_empty(), "what does not parse is not in order");
         let Some(origin) = origin else { continue };

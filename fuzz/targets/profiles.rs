@@ -1,6 +1,6 @@
 //! A profile's file.
 
-use memcg_bpf::policy::fault::Diagnostic;
+use memcg_bpf::policy::diagnostic::Diagnostic;
 use memcg_bpf::policy::line::{Line, parse};
 use memcg_bpf::policy::profile::{PROFILE_DIRS, ProfileFile, load, parse_profile};
 

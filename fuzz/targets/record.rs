@@ -1,6 +1,6 @@
 //! The record on a cgroup and the line of its owner: bytes of extended attributes.
 
-use memcg_bpf::policy::layer::{AllowList, resolve};
+use memcg_bpf::policy::precedence::{AllowList, resolve};
 use memcg_bpf::source::record::{OWNER_LINE_MAX, RECORD_MAX, Record, RecordError, owner_request};
 
 use super::line::SENTENCE_MAX;

@@ -1,6 +1,6 @@
 //! Sizes, percentages, durations, integers and words for yes and no.
 
-use memcg_bpf::units::{
+use memcg_bpf::text::{
     PPM_ONE, UnitError, format_bytes, format_duration, format_percent, human_bytes, parse_bool, parse_bytes,
     parse_count, parse_duration, parse_percent, parse_percent_up_to,
 };

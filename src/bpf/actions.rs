@@ -47,7 +47,7 @@ impl Actions {
         };
         let (value, detail) = (long(16)?, word(60)?);
         let want = |knob| ActionKind::SetKnob(knob, (value != LET_GO).then_some(value));
-        let verb = match word(56)? {
+        let kind = match word(56)? {
             1 => want(Knob::High),
             2 => want(Knob::Low),
             3 => ActionKind::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
@@ -72,7 +72,7 @@ impl Actions {
         Some(Action {
             cgroup: CgroupId(long(0)?),
             time: long(8)?,
-            kind: verb,
+            kind,
             numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
             dry_run: word(64)? != 0,
             policy: text(72, NAME_MAX)?,

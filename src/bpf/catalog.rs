@@ -10,7 +10,7 @@ use libbpf_rs::{Btf, ObjectBuilder};
 use super::error::BpfError;
 use super::schema::Counts;
 use super::{attach, log, schema};
-use crate::policy::encode::validate_schema;
+use crate::policy::params::validate_schema;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 use crate::report::{KernelReport, ParamReport, PolicyReport};
 

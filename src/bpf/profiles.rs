@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use crate::policy::fault::Diagnostic;
+use crate::policy::diagnostic::Diagnostic;
 use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
 
 /// All profiles below `root` (`/` but for tests), and what was wrong with some.

@@ -43,7 +43,7 @@ fn every_shipped_policy_has_a_schema_that_parses() {
     for schema in objects.schemas.values() {
         assert!(!schema.doc.is_empty(), "{} has no documentation", schema.name);
         assert!(schema.params.iter().all(|p| !p.doc.is_empty()), "{}", schema.name);
-        assert_eq!(crate::policy::encode::validate_schema(schema), vec![], "{}", schema.name);
+        assert_eq!(crate::policy::params::validate_schema(schema), vec![], "{}", schema.name);
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::mount::directory;
 use crate::names::CgroupPath;
-use crate::source::record::{OWNER_XATTR, RECORD_XATTR, Record, RecordError};
+use crate::source::xattr::{CgroupRecord, OWNER_POLICY_XATTR, RECORD_XATTR, RecordError};
 
 /// Reads the record; `None` when there is none.
 pub fn read_record(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
@@ -18,16 +18,16 @@ pub fn write_record(path: &CgroupPath, value: &[u8]) -> io::Result<()> {
 
 /// Reads what the owner of a cgroup wishes for it; `None` when there is no wish.
 pub fn read_wish(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
-    xattr::get(directory(path), OWNER_XATTR)
+    xattr::get(directory(path), OWNER_POLICY_XATTR)
 }
 
 /// Writes a policy line as the owner's wish.
 pub fn write_wish(path: &CgroupPath, line: &str) -> io::Result<()> {
-    xattr::set(directory(path), OWNER_XATTR, line.as_bytes())
+    xattr::set(directory(path), OWNER_POLICY_XATTR, line.as_bytes())
 }
 
 /// Changes a part of the record and leaves the rest; one that says nothing is removed. A cgroup that is gone needs none.
-pub fn change_record(path: &CgroupPath, change: impl FnOnce(&mut Record)) -> Result<(), String> {
+pub fn change_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
     let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {path}: {error}");
     let old = match read_record(path) {
         Ok(old) => old,
@@ -35,7 +35,7 @@ pub fn change_record(path: &CgroupPath, change: impl FnOnce(&mut Record)) -> Res
         Err(error) => return Err(text("reading", &error)),
     };
     // One that cannot be read is of no use to anybody.
-    let mut record = old.as_deref().and_then(|bytes| Record::parse(bytes).ok()).unwrap_or_default();
+    let mut record = old.as_deref().and_then(|bytes| CgroupRecord::parse(bytes).ok()).unwrap_or_default();
     change(&mut record);
     let done = if record.is_empty() {
         if old.is_some() { erase_record(path) } else { Ok(()) }
@@ -58,7 +58,7 @@ pub fn erase_record(path: &CgroupPath) -> io::Result<()> {
 
 /// Removes the owner's wish; none is no error.
 pub fn erase_wish(path: &CgroupPath) -> io::Result<()> {
-    erase(path, OWNER_XATTR)
+    erase(path, OWNER_POLICY_XATTR)
 }
 
 fn erase(path: &CgroupPath, attribute: &str) -> io::Result<()> {

@@ -13,7 +13,7 @@ use super::screen::{Screen, json};
 use super::{Answer, Which, completion, target};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::{AllowList, resolve};
+use crate::policy::precedence::{AllowList, resolve};
 use crate::policy::request::{Origin, Request};
 use crate::report::{AttachedPolicy, BindingReport};
 
@@ -94,12 +94,12 @@ fn would_be(
             let origin = [Origin::DropIn, Origin::Xattr, Origin::Annotation]
                 .into_iter()
                 .find(|origin| origin.to_string() == asked.origin)?;
-            let (place, line) = (asked.location.clone(), asked.line.clone());
-            Some(Request { origin, location: place, line, container: None, unit: None })
+            let (location, line) = (asked.location.clone(), asked.line.clone());
+            Some(Request { origin, location, line, container: None, unit: None })
         })
         .collect();
-    let place = format!("uid {}", nix::unistd::getuid());
-    let ours = Request { origin, location: place, line, container: None, unit: None };
+    let location = format!("uid {}", nix::unistd::getuid());
+    let ours = Request { origin, location, line, container: None, unit: None };
     // By itself first: what is wrong with the others is not this command's business.
     let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &AllowList::default())
         .errors

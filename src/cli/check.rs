@@ -13,8 +13,8 @@ use super::screen::{json, one_line};
 use super::{Answer, completion};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
-use crate::policy::fault::Diagnostic;
-use crate::policy::lint::lint_line;
+use crate::policy::diagnostic::Diagnostic;
+use crate::policy::precedence::check_line;
 
 /// Characters of a long policy line that are shown before and after a fault.
 const AROUND: usize = 40;
@@ -87,7 +87,7 @@ impl Check {
 
 /// What is wrong with one line; `place` is where it stands.
 fn in_line(line: &str, catalog: &Catalog, place: Option<&str>) -> Vec<Finding> {
-    lint_line(line, catalog, None, place)
+    check_line(line, catalog, None, place)
         .into_iter()
         .map(|fault| Finding {
             wrong: true,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::cgroup::{process, tree};
 use crate::names::{CgroupPath, ContainerId};
 use crate::report::BindingReport;
-use crate::source::container::process_cgroup;
+use crate::source::container_cgroup::process_cgroup;
 
 /// Where docker keeps one directory for each container.
 const DOCKER: &str = "var/lib/docker/containers";

@@ -13,7 +13,7 @@ use super::{Answer, Which, container, target, why};
 use crate::cgroup::memory;
 use crate::names::{CgroupPath, UnitName};
 use crate::report::{AttachedPolicy, BindingReport, KnobReport};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// `state` of what has no policy and never had: only `explain` reports it.
 const UNGOVERNED: &str = "ungoverned";

@@ -7,7 +7,7 @@ use super::client::Client;
 use super::screen::json;
 use crate::policy::action::human_duration;
 use crate::report::ActionStats;
-use crate::units::parse_duration;
+use crate::text::parse_duration;
 
 /// Put back what policies changed, and let them change nothing for a while
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use super::screen::{Screen, complain, json, one_line, wrapped};
 use super::{Answer, completion};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
-use crate::policy::lint::lint_line;
+use crate::policy::precedence::check_line;
 use crate::policy::profile::{PROFILE_DIRS, PROFILE_SUFFIX, Profile};
 use crate::report::ProfileReport;
 
@@ -62,7 +62,7 @@ fn report(profile: &Profile, catalog: &Catalog) -> ProfileReport {
         doc: profile.doc.clone(),
         file: profile.file.clone(),
         line: profile.line.clone(),
-        errors: lint_line(&profile.name, catalog, None, None).iter().map(ToString::to_string).collect(),
+        errors: check_line(&profile.name, catalog, None, None).iter().map(ToString::to_string).collect(),
     }
 }
 

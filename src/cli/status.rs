@@ -9,7 +9,7 @@ use super::policies::Defaults;
 use super::screen::{Paint, Screen, fitted, json, one_line, wrapped};
 use super::{Answer, container, target};
 use crate::report::{ActionStats, BindingReport};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// The table's head.
 const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "DENIED", "LAST ACTION", "CGROUP"];

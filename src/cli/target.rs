@@ -11,7 +11,7 @@ use crate::cgroup::mount::MOUNT;
 use crate::cgroup::{process, tree};
 use crate::names::{CgroupPath, NameError, UnitKind, UnitName};
 use crate::report::BindingReport;
-use crate::source::container::{CgroupError, process_cgroup};
+use crate::source::container_cgroup::{CgroupError, process_cgroup};
 
 /// Shorter beginnings of a container's id are too likely to be something else.
 const ID_PREFIX_MIN: usize = 4;

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::screen::json;
 use super::{Answer, container};
 use crate::report::BindingReport;
-use crate::units::parse_duration;
+use crate::text::parse_duration;
 use view::{Sort, View};
 
 /// Faster is unreadable, and asks the daemon for nothing but work.

@@ -9,8 +9,8 @@ use super::doctor::hook_trouble;
 use super::screen::one_line;
 use crate::names::{CgroupPath, ContainerId, UnitName};
 use crate::report::BindingReport;
-use crate::source::directive::{self, Directive};
-use crate::source::oci::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, REQUIRED, Status};
+use crate::source::oci_state::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, REQUIRED, Status};
+use crate::source::unit_file::{self, Directive};
 
 /// Where system units are, in systemd's order. A name in an earlier one hides the same name in a later one.
 const SEARCH_PATH: [&str; 11] = [
@@ -40,7 +40,7 @@ pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingRepor
     for file in &files {
         let Some(text) = text(&file.path) else { continue };
         let name = shown(root, &file.path);
-        let reading = directive::read(unit.kind(), &name, &text);
+        let reading = unit_file::read(unit.kind(), &name, &text);
         if let Some(by) = &file.hidden_by {
             let by = shown(root, by);
             said.extend(reading.directives.iter().map(|it| {
@@ -157,7 +157,7 @@ fn annotated(
     said.sort();
     let state =
         ContainerState { id, pid: None, bundle: PathBuf::new(), status: Status::Running, annotations };
-    let request = state.request();
+    let request = state.policy_request();
     said.extend(request.warnings);
     match request.line {
         Some(line) if !governed => {

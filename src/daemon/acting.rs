@@ -14,7 +14,7 @@ use crate::ledger::guard::{Facts, Guards, Limits, Ruling};
 use crate::ledger::{Cause, Effect, Input, Ledger};
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::{Action, ActionKind, Knob, MAX};
-use crate::source::record::KnobRecord;
+use crate::source::xattr::KnobRecord;
 
 /// The acting side of the daemon.
 pub struct Acting {
@@ -152,7 +152,7 @@ impl Acting {
             }
             ActionKind::Reclaim { bytes, .. } if action.dry_run => {
                 let left = facts.usage.saturating_sub(bytes);
-                let detail = format!("would have taken {}", crate::units::human_bytes(bytes));
+                let detail = format!("would have taken {}", crate::text::human_bytes(bytes));
                 self.tell(Outcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
             ActionKind::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {

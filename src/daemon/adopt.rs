@@ -7,7 +7,7 @@ use super::walks::Found;
 use crate::cgroup::{mount, record};
 use crate::engine::Input;
 use crate::names::CgroupPath;
-use crate::source::record::{Record, RecordError, owner_request};
+use crate::source::xattr::{CgroupRecord, RecordError, owner_request};
 
 impl Daemon {
     /// Takes up what a walk found. Reads it again: since then it may have been taken back.
@@ -38,14 +38,14 @@ impl Daemon {
         match asked {
             // Its mistakes are kept, and told with the cgroup.
             Ok((cgroup, request)) => {
-                self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
+                self.apply(Input::Request { cgroup, path: path.clone(), request }).await;
             }
             Err(why) => tracing::warn!("{path}: the wish of its owner is not followed: {why}"),
         }
     }
 
     async fn adopt_one(&mut self, path: &CgroupPath, bytes: &[u8]) {
-        let record = match Record::parse(bytes) {
+        let record = match CgroupRecord::parse(bytes) {
             Ok(record) => record,
             Err(error @ RecordError::Version(_)) => {
                 tracing::warn!("{path}: its record is left for the version that wrote it: {error}");

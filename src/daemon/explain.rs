@@ -3,7 +3,7 @@
 
 use crate::policy::schema::{ParamKind, PolicySchema};
 use crate::report::{AttachedPolicy, BindingReport};
-use crate::units::{human_bytes, parse_bytes, parse_percent};
+use crate::text::{human_bytes, parse_bytes, parse_percent};
 
 /// What a report means, in words.
 pub fn explain(

@@ -7,7 +7,7 @@ use super::told;
 use crate::bpf::catalog::ObjectFile;
 use crate::bpf::{BpfError, Kernel, Loaded, Loader, Loading};
 use crate::cgroup::{memory, mount, record};
-use crate::engine::{Effect, Need};
+use crate::engine::{AttachSet, Effect};
 use crate::names::{CgroupId, CgroupPath};
 use crate::report::BindingReport;
 
@@ -95,12 +95,12 @@ impl Hands {
     fn one(&mut self, effect: Effect, outcome: &mut Outcome) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {
-            Effect::Put { slot, policies } => {
+            Effect::WriteParams { slot, policies } => {
                 self.holds.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
                 self.fill(slot, &policies)
             }
-            Effect::Refill { slot, policies } => self.fill(slot, &policies),
-            Effect::Clear { slot } => {
+            Effect::RewriteParams { slot, policies } => self.fill(slot, &policies),
+            Effect::ClearSlot { slot } => {
                 self.unfilled.remove(&slot);
                 self.holds.remove(&slot);
                 self.kernel.clear(slot).map_err(|e| text(&e))
@@ -138,12 +138,12 @@ impl Hands {
                 self.kernel.unregister(&path);
                 Ok(())
             }
-            Effect::Need(need) => self.need(&need),
-            Effect::Record { path, requests } => {
+            Effect::SetAttachments(need) => self.need(&need),
+            Effect::WriteRecord { path, requests } => {
                 record::change_record(&path, |record| record.requests = requests)
             }
             // What is still to be put back stays on record until it is.
-            Effect::Erase { path } => record::change_record(&path, |record| record.requests.clear()),
+            Effect::RemoveRecord { path } => record::change_record(&path, |record| record.requests.clear()),
             // Bound to nothing: said already.
             Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
@@ -157,12 +157,12 @@ impl Hands {
                 Ok(())
             }
             Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
-            Effect::Complain { path, sentence, .. }
+            Effect::Warn { path, sentence, .. }
                 if self.complained.contains(&(path.clone(), sentence.clone())) =>
             {
                 Ok(())
             }
-            Effect::Complain { path, unit, sentence } => {
+            Effect::Warn { path, unit, sentence } => {
                 if self.complained.len() >= COMPLAINTS_MAX {
                     self.complained.clear();
                 }
@@ -194,12 +194,13 @@ impl Hands {
         }
     }
 
-    fn need(&mut self, need: &Need) -> Result<(), String> {
-        let failed = self.kernel.need(&need.policies, &need.counting, need.life, memory::commit_bound());
+    fn need(&mut self, need: &AttachSet) -> Result<(), String> {
+        let failed =
+            self.kernel.need(&need.policies, &need.counting, need.cgroup_events, memory::commit_bound());
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
-        if need.announce != self.announcing {
-            self.kernel.announce(need.announce).map_err(|e| e.to_string())?;
-            self.announcing = need.announce;
+        if need.report_all_cgroups != self.announcing {
+            self.kernel.announce(need.report_all_cgroups).map_err(|e| e.to_string())?;
+            self.announcing = need.report_all_cgroups;
         }
         // Not an error of this effect: those who are bound to such a policy hear of it, the others are well.
         self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));

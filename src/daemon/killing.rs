@@ -10,7 +10,7 @@ use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::guard;
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// Others that a story names.
 const OTHERS: usize = 3;

@@ -39,7 +39,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::bpf::BpfError;
 use crate::cgroup::mount;
-use crate::engine::World;
+use crate::engine::Engine;
 use crate::systemd::{Answer, Events, Inquiry, SystemdError};
 use acting::Acting;
 use ahead::Ahead;
@@ -114,7 +114,7 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
     let asked = actions.readiness().context("watching what policies ask for")?;
     let (sender, mut calls) = mpsc::channel(CALLS_MAX);
     let kernel_json = serde_json::to_string(&prepared.report)?;
-    let world = World::new(prepared.means);
+    let world = Engine::new(prepared.means);
     let mut daemon = Daemon::new(
         world,
         hands::Hands::new(prepared.kernel, prepared.machine),

@@ -7,7 +7,7 @@ use crate::cgroup::knob::Wrote;
 use crate::ledger::{Came, Input, Write};
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, ActionKind};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// Said of what came too late.
 const GONE: &str = "the cgroup went away before it was done";

@@ -11,9 +11,9 @@ use super::requests;
 use crate::bpf::catalog::Objects;
 use crate::bpf::{Kernel, catalog, kernel, profiles};
 use crate::cgroup::{memory, mount};
-use crate::engine::Means;
+use crate::engine::EngineConfig;
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::AllowList;
+use crate::policy::precedence::AllowList;
 use crate::report::KernelReport;
 
 /// The hook whose verdict holds from the first instruction.
@@ -24,7 +24,7 @@ pub struct Prepared {
     pub objects: Objects,
     pub report: KernelReport,
     pub kernel: Kernel,
-    pub means: Means,
+    pub means: EngineConfig,
     pub machine: u64,
     pub config: Config,
     /// What was wrong with files, and is known.
@@ -70,7 +70,7 @@ pub fn installed() -> Objects {
 }
 
 /// Policies, and which of the hooks they want this kernel offers; and what is wrong with profiles.
-pub fn means(objects: &Objects, report: &KernelReport, config: &Config) -> (Means, Vec<String>) {
+pub fn means(objects: &Objects, report: &KernelReport, config: &Config) -> (EngineConfig, Vec<String>) {
     let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for policy in objects.hooks.keys() {
@@ -80,7 +80,7 @@ pub fn means(objects: &Objects, report: &KernelReport, config: &Config) -> (Mean
         }
     }
     let (profiles, faults) = profiles::load(Path::new("/"));
-    let means = Means {
+    let means = EngineConfig {
         catalog: Catalog { policies: objects.schemas.clone(), profiles },
         allow: AllowList { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
         counting: objects.counting(),

@@ -15,7 +15,7 @@ use super::requests::json;
 use super::state::Daemon;
 use crate::bpf::catalog::{ObjectFile, Objects};
 use crate::bpf::{Loaded, Loader, kernel};
-use crate::engine::{Input, Means};
+use crate::engine::{EngineConfig, Input};
 use crate::policy::profile::Profile;
 use crate::report::{KernelReport, ReloadReport};
 
@@ -43,7 +43,7 @@ struct Fresh {
     told: Vec<String>,
     objects: Objects,
     report: KernelReport,
-    means: Means,
+    means: EngineConfig,
     loaded: Vec<Loaded>,
 }
 
@@ -109,7 +109,7 @@ impl Reload {
 
     async fn renew(&mut self, fresh: Fresh, daemon: &mut Daemon) -> Result<ReloadReport, String> {
         let report = self.compare(&fresh, daemon);
-        if !report.replaced.is_empty() && !daemon.world.can_renew() {
+        if !report.replaced.is_empty() && !daemon.world.has_room_for_reload() {
             return Err("more than half of the 4096 places for policy lines are taken, so objects cannot be replaced \
                         one beside the other; run 'systemctl restart memcg-bpfd'"
                 .to_owned());
@@ -123,7 +123,7 @@ impl Reload {
         (daemon.objects, daemon.report) = (objects, kernel);
         let before = faults(daemon);
         // What fails is told in the journal and shown with its cgroup.
-        let failures = daemon.apply(Input::Renew { means, replaced }).await;
+        let failures = daemon.apply(Input::Reload { config: means, replaced }).await;
         daemon.hands.retire();
         let new = faults(daemon).difference(&before).cloned().chain(failures).collect();
         Ok(ReloadReport { errors: new, ..report })
@@ -181,7 +181,7 @@ fn essence(profile: &Profile) -> String {
 
 /// What is wrong with requests, each with its cgroup.
 fn faults(daemon: &Daemon) -> BTreeSet<String> {
-    let all = daemon.world.describe().into_iter();
+    let all = daemon.world.report_all().into_iter();
     all.flat_map(|binding| binding.errors.into_iter().map(move |f| format!("{}: {f}", binding.cgroup)))
         .collect()
 }

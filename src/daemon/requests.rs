@@ -10,7 +10,7 @@ use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 use crate::policy::request::{Origin, Request};
 use crate::report::{BindingReport, PolicyReport};
-use crate::source::container::governed_cgroup;
+use crate::source::container_cgroup::container_cgroup;
 
 /// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
@@ -40,7 +40,7 @@ impl Daemon {
             Command::Detach { cgroup, caller } => self.detach(cgroup, caller).await,
             Command::DetachContainer { id, caller } => self.detach_container(id, caller).await,
             Command::List => {
-                let mut all = self.world.describe();
+                let mut all = self.world.report_all();
                 all.iter_mut().for_each(|report| self.complete(report));
                 json(&all)
             }
@@ -69,9 +69,9 @@ impl Daemon {
             Caller::Administrator(_) => Origin::Operator,
             Caller::Owner(_) => Origin::Xattr,
         };
-        let place = format!("uid {}", caller.uid());
-        let request = Request { origin, location: place, line, container: None, unit: None };
-        let faults = self.world.try_line(&request);
+        let location = format!("uid {}", caller.uid());
+        let request = Request { origin, location, line, container: None, unit: None };
+        let faults = self.world.validate(&request);
         if !faults.is_empty() {
             return Err(Refusal::InvalidPolicy(faults.join("\n")));
         }
@@ -88,7 +88,7 @@ impl Daemon {
         let text = process::cgroup_text(pid).map_err(|e| {
             Refusal::NoSuchContainer(format!("container {id}: process {pid} cannot be examined: {e}"))
         })?;
-        let path = governed_cgroup(&text, cgroups_path.as_deref(), &id)
+        let path = container_cgroup(&text, cgroups_path.as_deref(), &id)
             .map_err(|e| Refusal::NoSuchCgroup(format!("container {id}: {e}")))?;
         let cgroup = self.target(&path, caller)?;
         let request = Request {
@@ -98,16 +98,16 @@ impl Daemon {
             container: Some(id.to_string()),
             unit: None,
         };
-        let faults = self.world.try_line(&request);
+        let faults = self.world.validate(&request);
         if !faults.is_empty() {
             // Kept, so that `explain` can say why nothing governs the container.
             if !required {
-                self.apply(Input::Ask { cgroup, path, request }).await;
+                self.apply(Input::Request { cgroup, path, request }).await;
             }
             return Err(Refusal::InvalidPolicy(faults.join("\n")));
         }
         let answer = self.ask(cgroup, path.clone(), request).await?;
-        let lacking = self.world.describe_path(&path).map(|report| missing(&report)).unwrap_or_default();
+        let lacking = self.world.report_path(&path).map(|report| missing(&report)).unwrap_or_default();
         if required && !lacking.is_empty() {
             self.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
             return Err(Refusal::NotSupported(lacking.join("; ")));
@@ -121,7 +121,7 @@ impl Daemon {
         let Caller::Owner(uid) = caller else { return Ok(cgroup) };
         let owned = owned(path, uid)?;
         let below = format!("{}/", owner::manager(uid));
-        if self.world.others_asked_for(&below, owned) >= BINDINGS_PER_USER {
+        if self.world.count_requests_below(&below, owned) >= BINDINGS_PER_USER {
             return Err(Refusal::AccessDenied(format!(
                 "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, the most that one user may have"
             )));
@@ -132,12 +132,12 @@ impl Daemon {
     /// Asks the engine, and takes the request back when the kernel did not go along.
     async fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, request: Request) -> Result<String, Refusal> {
         let origin = request.origin;
-        let before = self.world.request(cgroup, origin);
-        let failures = self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
+        let before = self.world.request_of(cgroup, origin);
+        let failures = self.apply(Input::Request { cgroup, path: path.clone(), request }).await;
         if !failures.is_empty() {
             // What was in force before stays in force.
             let back = match before {
-                Some(request) => Input::Ask { cgroup, path, request },
+                Some(request) => Input::Request { cgroup, path, request },
                 None => Input::Withdraw { cgroup, origin },
             };
             self.apply(back).await;
@@ -147,7 +147,7 @@ impl Daemon {
     }
 
     fn report(&self, path: &CgroupPath) -> Result<String, Refusal> {
-        let mut report = self.world.describe_path(path).unwrap_or_else(|| BindingReport {
+        let mut report = self.world.report_path(path).unwrap_or_else(|| BindingReport {
             cgroup: path.as_str().to_owned(),
             state: "none".to_owned(),
             ..BindingReport::default()
@@ -165,7 +165,7 @@ impl Daemon {
             // What an administrator asked for stays.
             Caller::Owner(uid) => (owned(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
         };
-        if self.world.describe_path(&path).is_none() {
+        if self.world.report_path(&path).is_none() {
             return Err(Refusal::NotGoverned(format!("no policy was asked for on {path}")));
         }
         // Else it would be back when the daemon starts again.
@@ -178,7 +178,7 @@ impl Daemon {
 
     async fn detach_container(&mut self, id: ContainerId, caller: Caller) -> Result<String, Refusal> {
         // poststop may come twice, and usually after the cgroup is gone: nothing to do is no error.
-        let mut cgroups = self.world.container(&id.to_string());
+        let mut cgroups = self.world.cgroups_of_container(&id.to_string());
         if let Caller::Owner(uid) = caller {
             // Ids can be chosen: another user's container may have the same.
             let had = cgroups.len();
@@ -195,7 +195,7 @@ impl Daemon {
     }
 
     fn explain(&self, path: &CgroupPath) -> Result<String, Refusal> {
-        if let Some(mut report) = self.world.describe_path(path) {
+        if let Some(mut report) = self.world.report_path(path) {
             self.complete(&mut report);
             report.explanation = explain(&report, &self.objects.schemas);
             report.explanation.extend(self.above(path));
@@ -217,7 +217,7 @@ impl Daemon {
         let said = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
             format!("It is also governed by {} on {cgroup} above it.", names.join(", "))
         };
-        self.world.active_above(path).into_iter().map(said).collect()
+        self.world.bound_ancestors(path).into_iter().map(said).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::bpf::pins;
 use crate::cgroup::{record, tree};
 use crate::engine::Input;
 use crate::names::CgroupPath;
-use crate::source::record::Record;
+use crate::source::xattr::CgroupRecord;
 use crate::systemd::Systemd;
 
 /// systemd answers in milliseconds, and kills us in 90 s.
@@ -29,13 +29,13 @@ impl Daemon {
             tracing::info!("stopped; everything stays in force for the next start");
             return;
         }
-        let lost = self.world.describe().iter().filter(|b| b.container.is_some()).count();
+        let lost = self.world.report_all().iter().filter(|b| b.container.is_some()).count();
         if lost > 0 {
             tracing::warn!(
                 "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
             );
         }
-        self.apply(Input::Stop).await;
+        self.apply(Input::Shutdown).await;
         if let Err(error) = pins::remove_all(Path::new(pins::ROOT)) {
             tracing::error!("removing {}: {error}", pins::ROOT);
         }
@@ -79,7 +79,7 @@ pub fn forget() -> ExitCode {
     });
     for path in tree::all(&CgroupPath::root()) {
         let Ok(Some(bytes)) = record::read_record(&path) else { continue };
-        let knobs = Record::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
+        let knobs = CgroupRecord::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
         let stuck = put_back(&path, &knobs);
         for sentence in &stuck {
             failed = failed.saturating_add(1);

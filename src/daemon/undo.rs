@@ -10,7 +10,7 @@ use crate::cgroup::{mount, record};
 use crate::ledger::{Input, Write};
 use crate::names::CgroupPath;
 use crate::policy::action::{Knob, MAX, human_duration};
-use crate::source::record::KnobRecord;
+use crate::source::xattr::KnobRecord;
 
 /// How long a stop waits for writes that are on their way.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -86,7 +86,7 @@ fn forget_knob(path: &CgroupPath, knob: Knob) {
 /// Puts back what a record says, without a daemon. The sentences are of what failed.
 pub fn put_back(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
     let Ok(cgroup) = mount::id(path) else { return Vec::new() };
-    let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.ours, kept.found) {
+    let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.written, kept.original) {
         Wrote::Failed(error) => Some(format!("putting back {} of {path}: {error}", kept.knob)),
         _ => None,
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Came;
 use crate::policy::action::Knob;
 use crate::report::KnobReport;
-use crate::source::record::KnobRecord;
+use crate::source::xattr::KnobRecord;
 
 /// A failed write is tried again after this long, then after twice as long, up to the most.
 const RETRY_FIRST_NS: u64 = 1_000_000_000;
@@ -76,13 +76,13 @@ impl Account {
         until: u64,
         policies: &BTreeSet<String>,
     ) -> Option<Account> {
-        if current == record.found || !record.ours.contains(&current) {
+        if current == record.original || !record.written.contains(&current) {
             return None;
         }
-        let wants = record.wants.iter().filter(|(policy, _)| policies.contains(*policy));
+        let wants = record.constraints.iter().filter(|(policy, _)| policies.contains(*policy));
         Some(Account {
-            found: record.found,
-            ours: record.ours.clone(),
+            found: record.original,
+            ours: record.written.clone(),
             wants: wants
                 .map(|(p, value)| (p.clone(), Want { value: *value, asked: *value, until, adopted: true }))
                 .collect(),
@@ -212,9 +212,9 @@ impl Account {
     pub fn record(&self, knob: Knob) -> Option<KnobRecord> {
         (!self.ours.is_empty()).then(|| KnobRecord {
             knob,
-            found: self.found,
-            ours: self.ours.clone(),
-            wants: self.wants.iter().map(|(policy, want)| (policy.clone(), want.value)).collect(),
+            original: self.found,
+            written: self.ours.clone(),
+            constraints: self.wants.iter().map(|(policy, want)| (policy.clone(), want.value)).collect(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::{Action, ActionKind, KillScope, Knob, MAX};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// memory.high never goes below this: a program needs its code and stacks to get anywhere.
 pub const HIGH_FLOOR: u64 = 4 << 20;

@@ -9,17 +9,9 @@ fn facts() -> Facts {
     Facts { holds_us: false, usage: 64 << 20, min: 0, effective_max: 1 << 30, page: 4096 }
 }
 
-fn action(cgroup: u64, time: u64, verb: ActionKind) -> Action {
-    let (policy, template) = ("p".to_owned(), String::new());
-    Action {
-        cgroup: CgroupId(cgroup),
-        time,
-        kind: verb,
-        numbers: [0; 4],
-        dry_run: false,
-        policy,
-        reason_template: template,
-    }
+fn action(cgroup: u64, time: u64, kind: ActionKind) -> Action {
+    let (policy, reason_template) = ("p".to_owned(), String::new());
+    Action { cgroup: CgroupId(cgroup), time, kind, numbers: [0; 4], dry_run: false, policy, reason_template }
 }
 
 fn path(text: &str) -> CgroupPath {

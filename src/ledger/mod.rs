@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::Knob;
 use crate::report::KnobReport;
-use crate::source::record::KnobRecord;
+use crate::source::xattr::KnobRecord;
 pub use account::Cause;
 use account::{Account, Want};
 
@@ -157,7 +157,7 @@ impl Book {
         let records: Vec<KnobRecord> =
             self.knobs.iter().filter_map(|(knob, account)| account.record(*knob)).collect();
         let essence = |all: &[KnobRecord]| -> Vec<(Knob, u64, Vec<u64>)> {
-            all.iter().map(|r| (r.knob, r.found, r.ours.clone())).collect()
+            all.iter().map(|r| (r.knob, r.original, r.written.clone())).collect()
         };
         if essence(&records) != essence(&self.recorded) {
             self.recorded.clone_from(&records);
@@ -304,7 +304,7 @@ impl Ledger {
             let restore = move |(knob, account): (&Knob, &Account)| {
                 let record = account.record(*knob)?;
                 let cause = Cause::ours("memcg-bpfd stops");
-                let (expect, value) = (record.ours, record.found);
+                let (expect, value) = (record.written, record.original);
                 Some(Write { cgroup, path: path.clone(), knob: *knob, expect, value, cause })
             };
             book.knobs.iter().filter_map(restore).collect::<Vec<_>>()

@@ -49,7 +49,8 @@ impl Machine {
                     assert!(!self.flying.iter().any(on_its_way), "one outstanding write per knob");
                     let recorded = self.records.get(&write.cgroup).into_iter().flatten();
                     let covered = |r: &KnobRecord| {
-                        r.knob == write.knob && (r.ours.contains(&write.value) || r.found == write.value)
+                        r.knob == write.knob
+                            && (r.written.contains(&write.value) || r.original == write.value)
                     };
                     assert!(recorded.clone().any(covered), "recorded before it is written: {write:?}");
                     self.causes.push(write.cause.clone());

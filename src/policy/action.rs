@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::names::CgroupId;
-use crate::units::{format_duration, format_percent, human_bytes};
+use crate::text::{format_duration, format_percent, human_bytes};
 
 /// A file of a cgroup that keeps what is written to it, so that it has to be put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -190,19 +190,11 @@ fn human_percent(ppm: u64) -> String {
 mod tests {
     use super::*;
 
-    fn reason(template: &str, numbers: [u64; 4]) -> String {
-        let verb = ActionKind::SetKnob(Knob::High, None);
-        let (policy, template) = ("p".to_owned(), template.to_owned());
-        Action {
-            cgroup: CgroupId(1),
-            time: 0,
-            kind: verb,
-            numbers,
-            dry_run: false,
-            policy,
-            reason_template: template,
-        }
-        .reason()
+    fn reason(reason_template: &str, numbers: [u64; 4]) -> String {
+        let kind = ActionKind::SetKnob(Knob::High, None);
+        let (policy, reason_template) = ("p".to_owned(), reason_template.to_owned());
+        Action { cgroup: CgroupId(1), time: 0, kind, numbers, dry_run: false, policy, reason_template }
+            .reason()
     }
 
     #[test]

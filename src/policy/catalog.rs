@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fault::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
 use super::line::{self, Clause, Line};
 use super::profile::Profile;
 use super::schema::PolicySchema;

@@ -10,8 +10,8 @@
 
 use std::iter::Peekable;
 
-use super::fault::{Diagnostic, shown, truncate};
-use super::word::{self, Token, Word};
+use super::diagnostic::{Diagnostic, shown, truncate};
+use super::lexer::{self, Token, Word};
 
 /// Longest policy line in bytes: as much as a person can still read, and far more than 16 policies need.
 pub const LINE_BYTES_MAX: usize = 4096;
@@ -74,7 +74,7 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
         let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
         return (Vec::new(), vec![Diagnostic::new(text, message)]);
     }
-    let (tokens, mut faults) = word::tokenize(text);
+    let (tokens, mut faults) = lexer::tokenize(text);
     let mut calls: Vec<Clause> = Vec::new();
     // Where the policy that is expected next would stand, and after what.
     let mut open: Option<&str> = Some("before");

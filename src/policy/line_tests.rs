@@ -69,7 +69,7 @@ fn all_errors_are_told_at_once_in_their_order() {
 #[test]
 fn a_flood_of_errors_is_cut() {
     let faults = parse(&"x ".repeat(2000)).unwrap_err();
-    assert_eq!(faults.len(), super::super::fault::DIAGNOSTICS_MAX + 1);
+    assert_eq!(faults.len(), super::super::diagnostic::DIAGNOSTICS_MAX + 1);
     assert_eq!(faults.last().unwrap().to_string(), "and 1967 more errors like these");
     assert_eq!(parse(&"x".repeat(1 << 20)).unwrap_err().len(), 1);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::fault::{Diagnostic, shown};
+use super::diagnostic::{Diagnostic, shown};
 use super::line::{self, Line};
 
 /// Directories of profiles, the first wins: systemd's precedence.
@@ -50,12 +50,12 @@ pub struct ParsedProfile {
 /// policies exist is found out when the profile is used.
 pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Diagnostic>> {
     if let Some(fault) = wrong_name(name) {
-        return Err(vec![fault.in_place(file)]);
+        return Err(vec![fault.in_location(file)]);
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
             format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
-        return Err(vec![Diagnostic::new(name, message).in_place(file)]);
+        return Err(vec![Diagnostic::new(name, message).in_location(file)]);
     }
     let mut doc = String::new();
     let mut pieces: Vec<String> = Vec::new();
@@ -64,7 +64,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     let mut section = Section::Outside;
     for (number, text) in logical_lines(text) {
         let place = format!("{file}:{number}");
-        let warn = |word: &str, message: String| Diagnostic::new(word, message).in_place(&place);
+        let warn = |word: &str, message: String| Diagnostic::new(word, message).in_location(&place);
         if let Some(header) = text.strip_prefix('[') {
             let title = header.strip_suffix(']').unwrap_or("");
             section = match title {
@@ -105,11 +105,11 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
                         warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
                     );
                 }
-                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_place(&place))),
+                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_location(&place))),
             },
             _ if key.starts_with("X-") => {}
             _ => {
-                let nearest = super::fault::closest_match(key, ["Description", "Policy"]);
+                let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
                 let message = format!("unknown key '{}' is ignored", shown(key));
                 warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
             }
@@ -119,17 +119,17 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     if faults.is_empty() {
         if pieces.is_empty() {
             let message = format!("profile '{name}' has no Policy= in its section [Profile]");
-            faults.push(Diagnostic::new(name, message).in_place(file));
+            faults.push(Diagnostic::new(name, message).in_location(file));
         } else if let Err(wrong) = line::parse(&line) {
             // Each piece is fine, so it is their sum that is too much: no column of one file would help.
-            faults.extend(wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault.in_place(file) }));
+            faults.extend(wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault.in_location(file) }));
         }
     }
     if !faults.is_empty() {
-        return Err(super::fault::truncate(faults));
+        return Err(super::diagnostic::truncate(faults));
     }
     let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
-    Ok(ParsedProfile { profile, warnings: super::fault::truncate(warnings) })
+    Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(warnings) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

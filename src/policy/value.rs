@@ -1,8 +1,8 @@
 //! One parameter's value: text → the number in the struct → canonical text. Ranges.
 
-use super::fault::{closest_match, join_with_and};
+use super::diagnostic::{closest_match, join_with_and};
 use super::schema::{ParamKind, SIZE_IS_PPM};
-use crate::units::{
+use crate::text::{
     self, PPM_ONE, UnitError, VALID_DURATIONS, VALID_PERCENTAGES, VALID_SIZES, format_bytes, format_duration,
     format_percent,
 };
@@ -24,12 +24,12 @@ impl From<UnitError> for ValueError {
 /// The number for `text`, whatever its range; enumerators that are negative in two's complement.
 pub(super) fn parse(kind: &ParamKind, text: &str) -> Result<u64, ValueError> {
     Ok(match kind {
-        ParamKind::Bytes => units::parse_bytes(text)?,
+        ParamKind::Bytes => text::parse_bytes(text)?,
         ParamKind::Size => return parse_size(text),
-        ParamKind::Ppm => units::parse_percent_up_to(text, u32::MAX)?.into(),
-        ParamKind::Duration => units::parse_duration(text)?,
-        ParamKind::Count => units::parse_count(text)?,
-        ParamKind::Bool => units::parse_bool(text)?.into(),
+        ParamKind::Ppm => text::parse_percent_up_to(text, u32::MAX)?.into(),
+        ParamKind::Duration => text::parse_duration(text)?,
+        ParamKind::Count => text::parse_count(text)?,
+        ParamKind::Bool => text::parse_bool(text)?.into(),
         ParamKind::Choice(words) => {
             let names = || words.iter().map(|(word, _)| word.as_str());
             match words.iter().find(|(word, _)| word == text) {
@@ -50,12 +50,12 @@ fn parse_size(text: &str) -> Result<u64, ValueError> {
     let valid = format!("{VALID_SIZES}, and {VALID_PERCENTAGES}");
     let told = |error: UnitError| ValueError { valid: valid.clone(), ..error.into() };
     if text.ends_with('%') {
-        return units::parse_percent(text).map(|ppm| SIZE_IS_PPM | u64::from(ppm)).map_err(told);
+        return text::parse_percent(text).map(|ppm| SIZE_IS_PPM | u64::from(ppm)).map_err(told);
     }
-    let bytes = units::parse_bytes(text).map_err(told)?;
+    let bytes = text::parse_bytes(text).map_err(told)?;
     if bytes & SIZE_IS_PPM != 0 {
-        let why = "it is too large (8E and more do not fit)".to_owned();
-        return Err(ValueError { reason: why, valid, suggestion: None });
+        let reason = "it is too large (8E and more do not fit)".to_owned();
+        return Err(ValueError { reason, valid, suggestion: None });
     }
     Ok(bytes)
 }

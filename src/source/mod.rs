@@ -1,12 +1,12 @@
 //! Carriers of policy lines: OCI state and annotations, unit files and drop-ins, records on cgroups.
 //! Text in, requests with origins out. Reads no file itself.
 
-pub mod container;
-pub mod directive;
-pub mod oci;
-pub mod record;
+pub mod container_cgroup;
+pub mod oci_state;
 pub mod specifier;
-pub mod unit;
+pub mod unit_file;
+pub mod unit_policy;
+pub mod xattr;
 
 /// Characters of a foreign text that a sentence shows: enough to recognise it, too few to flood a journal.
 const SHOWN_CHARS: usize = 64;

@@ -3,7 +3,7 @@
 
 use crate::cli::explain::name_of;
 use crate::report::{ActionStats, BindingReport};
-use crate::units::parse_bytes;
+use crate::text::parse_bytes;
 
 /// Cgroups told one by one; those with most memory, so that a machine with very many does not flood its monitoring.
 const CGROUPS_MAX: usize = 1000;

@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row as TableRow, Sparkline, Table
 
 use super::view::{Row, Sort, View};
 use crate::cli::screen::{cut, one_line};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// The sparklines of the chosen cgroup, with their titles.
 const PAST_HEIGHT: u16 = 5;

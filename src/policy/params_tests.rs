@@ -210,5 +210,5 @@ proptest! {
 }
 
 fn units_percent(ppm: u32) -> String {
-    crate::units::format_percent(ppm)
+    crate::text::format_percent(ppm)
 }

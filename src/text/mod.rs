@@ -5,11 +5,11 @@
 use thiserror::Error;
 
 mod duration;
+mod human;
 mod number;
-mod show;
 
 pub use duration::{format_duration, parse_duration};
-pub use show::{format_bytes, format_percent, human_bytes};
+pub use human::{format_bytes, format_percent, human_bytes};
 
 use number::split_unit;
 

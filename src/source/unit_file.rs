@@ -52,7 +52,7 @@ pub struct Directive {
 
 /// What one file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reading {
+pub struct ParsedUnitFile {
     /// The assignments in the file's order.
     pub directives: Vec<Directive>,
     /// What is ignored although it is about us, one sentence with file and line each.
@@ -67,12 +67,12 @@ pub fn directives(kind: UnitKind, file: &str, text: &str) -> Vec<Directive> {
 }
 
 /// The assignments in `text`, the content of `file`, for a unit of that kind, and warnings about those ignored.
-pub fn read(kind: UnitKind, file: &str, text: &str) -> Reading {
-    let mut reader = Reader { kind, file, section: String::new(), reading: Reading::default() };
+pub fn read(kind: UnitKind, file: &str, text: &str) -> ParsedUnitFile {
+    let mut reader = Reader { kind, file, section: String::new(), reading: ParsedUnitFile::default() };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut logical = String::new();
     let mut begins = 0usize;
-    for (index, physical) in Lines(text).enumerate() {
+    for (index, physical) in PhysicalLines(text).enumerate() {
         let number = index.saturating_add(1);
         if physical.len().saturating_add(logical.len()) > LINE_MAX {
             reader.warn(number, format_args!("a line is longer than {LINE_MAX} bytes; systemd reads no further, so nothing from here on counts"));
@@ -113,7 +113,7 @@ struct Reader<'a> {
     kind: UnitKind,
     file: &'a str,
     section: String,
-    reading: Reading,
+    reading: ParsedUnitFile,
 }
 
 impl Reader<'_> {
@@ -143,7 +143,7 @@ impl Reader<'_> {
             return true;
         }
         let Some((key, value)) = line.split_once('=') else {
-            if is_about_us(line) {
+            if is_our_key(line) {
                 self.warn(number, format_args!("ignoring '{}': there is no '=' after the name", shown(line)));
             }
             return true;
@@ -163,14 +163,14 @@ impl Reader<'_> {
             "MemoryBPFPolicy" if self.section == self.kind.section() => Spelling::Bare,
             "X-MemoryBPFPolicy" if self.section == self.kind.section() => Spelling::Extension,
             _ => {
-                self.explain_ignored(number, key, in_own_section);
+                self.warn_ignored(number, key, in_own_section);
                 return;
             }
         };
         self.reading.directives.push(Directive { value: value.to_owned(), line: number, spelling });
     }
 
-    fn explain_ignored(&mut self, number: usize, key: &str, in_own_section: bool) {
+    fn warn_ignored(&mut self, number: usize, key: &str, in_own_section: bool) {
         let (kind, section) = (self.kind.suffix(), self.kind.section());
         if in_own_section {
             self.warn(
@@ -195,7 +195,7 @@ impl Reader<'_> {
                     format_args!("ignoring '{key}=' in [{found}]; for a {kind} it belongs in [{section}]"),
                 );
             }
-        } else if is_about_us(key) {
+        } else if is_our_key(key) {
             self.warn(number, format_args!("ignoring '{}='; did you mean 'X-MemoryBPFPolicy='?", shown(key)));
         } else if key == OWN_KEY && self.section.eq_ignore_ascii_case(OWN_SECTION) {
             let found = shown(&self.section);
@@ -208,7 +208,7 @@ impl Reader<'_> {
 }
 
 /// True for a key that is meant for us, with whatever case and ending.
-fn is_about_us(key: &str) -> bool {
+fn is_our_key(key: &str) -> bool {
     let mut key = key.as_bytes();
     if let [b'X' | b'x', b'-', rest @ ..] = key {
         key = rest;
@@ -217,9 +217,9 @@ fn is_about_us(key: &str) -> bool {
 }
 
 /// Lines as systemd splits them: `\n`, `\r` and `\0` end a line, different ones in a row end one together.
-struct Lines<'a>(&'a str);
+struct PhysicalLines<'a>(&'a str);
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for PhysicalLines<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
@@ -246,5 +246,5 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 #[cfg(test)]
-#[path = "directive_tests.rs"]
+#[path = "unit_file_tests.rs"]
 mod tests;

@@ -2,42 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::slots::WAITS;
-use super::{Cgroup, Registered, World};
+use super::slots::PENDING_MSG;
+use super::{Cgroup, Engine, Registered};
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::layer::Resolution;
+use crate::policy::precedence::Resolution;
 use crate::policy::request::Request;
 use crate::report::{AttachedPolicy, BindingReport, RequestReport};
 
-impl World {
+impl Engine {
     /// All governed cgroups, and all registered ones whose cgroup does not exist, by path.
-    pub fn describe(&self) -> Vec<BindingReport> {
+    pub fn report_all(&self) -> Vec<BindingReport> {
         let mut all: Vec<BindingReport> =
-            self.cgroups.iter().map(|(id, cgroup)| self.describe_cgroup(*id, cgroup)).collect();
+            self.cgroups.iter().map(|(id, cgroup)| self.report_cgroup(*id, cgroup)).collect();
         let there: BTreeSet<&CgroupPath> = self.cgroups.values().map(|cgroup| &cgroup.path).collect();
         let waiting = self.units.values().filter(|unit| !there.contains(&unit.path));
-        all.extend(waiting.map(|unit| self.describe_registered(unit)));
+        all.extend(waiting.map(|unit| self.report_registered(unit)));
         all.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
         all
     }
 
     /// Cgroups that somebody asked a policy for and none is in force on: the kernel does not tell when they go.
-    pub fn unbound(&self) -> Vec<(CgroupId, CgroupPath)> {
+    pub fn without_binding(&self) -> Vec<(CgroupId, CgroupPath)> {
         let unbound = self.cgroups.iter().filter(|(_, cgroup)| cgroup.slot.is_none());
         unbound.map(|(id, cgroup)| (*id, cgroup.path.clone())).collect()
     }
 
     /// One cgroup by its path. Describes no other: a user can have thousands of them looked for.
-    pub fn describe_path(&self, path: &CgroupPath) -> Option<BindingReport> {
+    pub fn report_path(&self, path: &CgroupPath) -> Option<BindingReport> {
         if let Some((id, cgroup)) = self.cgroups.iter().find(|(_, cgroup)| cgroup.path == *path) {
-            return Some(self.describe_cgroup(*id, cgroup));
+            return Some(self.report_cgroup(*id, cgroup));
         }
-        self.units.values().find(|unit| unit.path == *path).map(|unit| self.describe_registered(unit))
+        self.units.values().find(|unit| unit.path == *path).map(|unit| self.report_registered(unit))
     }
 
     /// The cgroups above this path that policies are in force on, with the policies' names, nearest first. One look at
     /// each cgroup that is known, however many levels the path has.
-    pub fn active_above<'a>(&'a self, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {
+    pub fn bound_ancestors<'a>(&'a self, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {
         let above =
             |cgroup: &&Cgroup| cgroup.slot.is_some() && path.is_within(&cgroup.path) && cgroup.path != *path;
         let found: BTreeMap<&CgroupPath, &Cgroup> =
@@ -51,39 +51,44 @@ impl World {
 
     /// So many cgroups other than this one, whose paths begin like that, have requests: also those that are refused, and
     /// those that ask for `none`, because each takes room here and a look at every call.
-    pub fn others_asked_for(&self, below: &str, cgroup: CgroupId) -> usize {
+    pub fn count_requests_below(&self, below: &str, cgroup: CgroupId) -> usize {
         self.cgroups.iter().filter(|(id, c)| **id != cgroup && c.path.as_str().starts_with(below)).count()
     }
 
-    fn describe_cgroup(&self, id: CgroupId, cgroup: &Cgroup) -> BindingReport {
+    fn report_cgroup(&self, id: CgroupId, cgroup: &Cgroup) -> BindingReport {
         let state = match cgroup.slot {
             Some(_) => "active",
-            None if cgroup.resolved.errors.is_empty() && !cgroup.waits => "none",
+            None if cgroup.resolved.errors.is_empty() && !cgroup.pending => "none",
             None => "invalid",
         };
         BindingReport {
             cgroup_id: id.0,
             state: state.to_owned(),
-            ..self.report(&cgroup.path, &cgroup.requests, &cgroup.resolved, cgroup.waits)
+            ..self.binding_report(&cgroup.path, &cgroup.requests, &cgroup.resolved, cgroup.pending)
         }
     }
 
-    fn describe_registered(&self, unit: &Registered) -> BindingReport {
+    fn report_registered(&self, unit: &Registered) -> BindingReport {
         let state = if unit.slot.is_some() { "registered" } else { "invalid" };
         BindingReport {
             state: state.to_owned(),
-            ..self.report(&unit.path, std::slice::from_ref(&unit.request), &unit.resolved, unit.waits)
+            ..self.binding_report(
+                &unit.path,
+                std::slice::from_ref(&unit.request),
+                &unit.resolved,
+                unit.pending,
+            )
         }
     }
 
-    fn report(
+    fn binding_report(
         &self,
         path: &CgroupPath,
         requests: &[Request],
         resolved: &Resolution,
         waits: bool,
     ) -> BindingReport {
-        let waits = waits.then(|| WAITS.to_owned());
+        let waits = waits.then(|| PENDING_MSG.to_owned());
         let hooks =
             |of: &BTreeMap<String, Vec<String>>, name: &str| of.get(name).cloned().unwrap_or_default();
         BindingReport {
@@ -98,8 +103,8 @@ impl World {
                     origin: p.origin.to_string(),
                     location: p.location.clone(),
                     parameters: p.params.parameters.clone(),
-                    hooks: hooks(&self.means.offered, &p.name),
-                    missing_hooks: hooks(&self.means.missing, &p.name),
+                    hooks: hooks(&self.config.offered, &p.name),
+                    missing_hooks: hooks(&self.config.missing, &p.name),
                 })
                 .collect(),
             errors: resolved.errors.iter().map(ToString::to_string).chain(waits).collect(),

@@ -7,10 +7,10 @@
 use crate::names::{UnitKind, UnitName};
 use crate::policy::line::{self, Line};
 use crate::policy::request::{Origin, Request};
-use crate::source::directive::{self, Directive, shown_path};
 use crate::source::specifier::Specifiers;
+use crate::source::unit_file::{self, Directive, shown_path};
 
-pub use crate::source::directive::{Reading, Spelling, directives, read};
+pub use crate::source::unit_file::{ParsedUnitFile, Spelling, directives, read};
 
 /// Files of a unit that we read at most: fragment and drop-ins. Systemd itself has no limit.
 pub const FILES_MAX: usize = 256;
@@ -19,23 +19,23 @@ pub const FILES_MAX: usize = 256;
 pub const ASSIGNMENTS_MAX: usize = 256;
 
 /// One policy, or one text that is none, with its place.
-struct Piece {
+struct PolicyClause {
     /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors to be told.
     name: Option<String>,
     text: String,
-    place: String,
+    location: String,
 }
 
 /// What the files ask for: the request, absent when nothing is assigned or all was reset, and warnings with file and
 /// line about what does not count. `files` are pairs of path and text: the fragment, then the drop-ins as systemd
 /// ordered them.
-pub fn policy_of(
+pub fn unit_policy(
     unit: &UnitName,
     files: &[(String, String)],
     specifiers: &Specifiers,
 ) -> (Option<Request>, Vec<String>) {
     let mut warnings = Vec::new();
-    let mut pieces: Vec<Piece> = Vec::new();
+    let mut pieces: Vec<PolicyClause> = Vec::new();
     let mut none_at: Option<String> = None;
     if files.len() > FILES_MAX {
         warnings.push(format!(
@@ -46,10 +46,10 @@ pub fn policy_of(
     }
     let mut assignments = 0usize;
     for (path, text) in files.iter().take(FILES_MAX) {
-        let reading = directive::read(unit.kind(), path, text);
+        let reading = unit_file::read(unit.kind(), path, text);
         warnings.extend(reading.warnings);
         for Directive { value, line, .. } in reading.directives {
-            let place = format!("{path}:{line}");
+            let location = format!("{path}:{line}");
             let shown = format!("{}:{line}", shown_path(path));
             assignments = assignments.saturating_add(1);
             if assignments > ASSIGNMENTS_MAX {
@@ -68,7 +68,7 @@ pub fn policy_of(
             match line::parse(&value) {
                 Ok(Line::None) => {
                     pieces.clear();
-                    none_at = Some(place);
+                    none_at = Some(location);
                 }
                 Ok(Line::Clauses(calls)) => {
                     none_at = None;
@@ -80,16 +80,16 @@ pub fn policy_of(
                         let next = starts.get(index.saturating_add(1)).copied();
                         let text = value.get(call.at..next.unwrap_or(value.len())).unwrap_or(&value);
                         let text = if next.is_some() { without_separator(text) } else { text };
-                        pieces.push(Piece {
+                        pieces.push(PolicyClause {
                             name: Some(call.name),
                             text: text.to_owned(),
-                            place: place.clone(),
+                            location: location.clone(),
                         });
                     }
                 }
                 Err(_) => {
                     none_at = None;
-                    pieces.push(Piece { name: None, text: value, place });
+                    pieces.push(PolicyClause { name: None, text: value, location });
                 }
             }
         }
@@ -99,8 +99,8 @@ pub fn policy_of(
 
 /// The slice that the unit's files put it in, if they name one. Systemd expands more specifiers than we know; such a
 /// slice counts as not named.
-pub fn slice_of(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> Option<UnitName> {
-    let readings = files.iter().take(FILES_MAX).map(|(path, text)| directive::read(unit.kind(), path, text));
+pub fn unit_slice(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> Option<UnitName> {
+    let readings = files.iter().take(FILES_MAX).map(|(path, text)| unit_file::read(unit.kind(), path, text));
     let slice = readings.filter_map(|reading| reading.slice).next_back()?;
     let (slice, _) = specifiers.expand(unit, &slice);
     UnitName::parse(&slice).ok().filter(|slice| slice.kind() == UnitKind::Slice)
@@ -115,18 +115,18 @@ fn without_separator(text: &str) -> &str {
     if trimmed.ends_with('\\') { text } else { trimmed }
 }
 
-fn request(unit: &UnitName, pieces: &[Piece], none_at: Option<String>) -> Option<Request> {
-    let (place, line) = if pieces.is_empty() {
+fn request(unit: &UnitName, pieces: &[PolicyClause], none_at: Option<String>) -> Option<Request> {
+    let (location, line) = if pieces.is_empty() {
         (none_at?, "none".to_owned())
     } else {
-        let mut places: Vec<&str> = pieces.iter().map(|piece| piece.place.as_str()).collect();
+        let mut places: Vec<&str> = pieces.iter().map(|piece| piece.location.as_str()).collect();
         places.dedup();
         let texts: Vec<&str> = pieces.iter().map(|piece| piece.text.as_str()).collect();
         (places.join(", "), texts.join("; "))
     };
     Some(Request {
         origin: Origin::DropIn,
-        location: place,
+        location,
         line,
         container: None,
         unit: Some(unit.as_str().to_owned()),
@@ -134,5 +134,5 @@ fn request(unit: &UnitName, pieces: &[Piece], none_at: Option<String>) -> Option
 }
 
 #[cfg(test)]
-#[path = "unit_tests.rs"]
+#[path = "unit_policy_tests.rs"]
 mod tests;

@@ -18,22 +18,22 @@ fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         (id.clone(), origin.clone(), line.clone()).prop_map(|(id, origin, line)| ask(id, origin, line)),
         (id.clone(), origin).prop_map(|(id, origin)| Input::Withdraw { cgroup: CgroupId(id), origin }),
-        id.clone().prop_map(|id| Input::Vanished(CgroupId(id))),
+        id.clone().prop_map(|id| Input::CgroupRemoved(CgroupId(id))),
         (prop::option::of(10u64..13), prop::option::of(line)).prop_map(|(id, line)| unit(
             "x.service",
             id,
             line
         )),
         prop::option::of(Just("observe")).prop_map(|line| unit("y.service", None, line)),
-        Just(Input::UnitForgotten(UnitName::parse("y.service").unwrap())),
-        any::<bool>().prop_map(Input::Announce),
+        Just(Input::UnitUnloaded(UnitName::parse("y.service").unwrap())),
+        any::<bool>().prop_map(Input::ReportAllCgroups),
         prop::sample::select(vec![("0", vec!["deny"]), ("0", vec![]), ("4096", vec!["deny", "observe"])])
             .prop_map(|(min, replaced)| renew(min, &replaced)),
     ]
 }
 
 /// Does what a cgroup's requests ask for come to any policy at all?
-fn wants_something(world: &World, id: CgroupId) -> bool {
+fn wants_something(world: &Engine, id: CgroupId) -> bool {
     world.cgroups.get(&id).is_some_and(|c| !world.resolve(&c.requests).policies.is_empty())
 }
 
@@ -43,27 +43,27 @@ proptest! {
         most in 1u32..4,
         inputs in prop::collection::vec(any_input(), 0..40),
     ) {
-        let (mut world, mut model) = (World::with_slots(means(), most), Model::default());
+        let (mut world, mut model) = (Engine::with_slots(means(), most), Model::default());
         for input in inputs {
             let before = model.clone();
             run(&mut world, &mut model, input);
             for id in before.bound.keys() {
                 prop_assert!(!wants_something(&world, *id) || model.bound.contains_key(id), "{id:?} lost its binding");
             }
-            let waits = world.cgroups.values().any(|c| c.waits) || world.units.values().any(|u| u.waits);
+            let waits = world.cgroups.values().any(|c| c.pending) || world.units.values().any(|u| u.pending);
             prop_assert!(!waits || model.slots.len() == most as usize, "a slot is left and somebody waits");
             let active: BTreeSet<u64> =
-                world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+                world.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
         }
-        run(&mut world, &mut model, Input::Stop);
+        run(&mut world, &mut model, Input::Shutdown);
         (model.records, model.failed) = (BTreeMap::new(), 0);
         prop_assert_eq!(model, Model::default());
     }
 
     #[test]
     fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
-        let (mut world, mut model) = (World::new(means()), Model::default());
+        let (mut world, mut model) = (Engine::new(means()), Model::default());
         for input in inputs {
             run(&mut world, &mut model, input.clone());
             // The same input twice changes nothing the second time.
@@ -74,10 +74,10 @@ proptest! {
             prop_assert_eq!(model.failed, 0);
             // Whatever is described as active is bound, and nothing else is.
             let active: BTreeSet<u64> =
-                world.describe().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+                world.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
         }
-        run(&mut world, &mut model, Input::Stop);
+        run(&mut world, &mut model, Input::Shutdown);
         model.records.clear(); // records vanish with cgroups that vanished
         prop_assert_eq!(model, Model::default());
     }

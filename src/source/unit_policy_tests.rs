@@ -5,7 +5,7 @@ use super::*;
 fn policy(unit: &str, files: &[(&str, &str)]) -> (Option<Request>, Vec<String>) {
     let files: Vec<(String, String)> =
         files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect();
-    policy_of(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default())
+    unit_policy(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default())
 }
 
 /// The line and the place for assignments in `x.service`, each in a drop-in of its own: `1.conf`, `2.conf`, …
@@ -18,7 +18,7 @@ fn added(values: &[&str]) -> Option<(String, String)> {
         })
         .collect();
     let unit = UnitName::parse("x.service").unwrap();
-    let (request, warnings) = policy_of(&unit, &files, &Specifiers::default());
+    let (request, warnings) = unit_policy(&unit, &files, &Specifiers::default());
     assert_eq!(warnings, Vec::<String>::new());
     request.map(|request| (request.line, request.location))
 }
@@ -156,7 +156,7 @@ proptest::proptest! {
 fn the_slice_is_the_last_one_named_in_the_units_own_section() {
     let slice = |unit: &str, texts: &[&str]| {
         let files: Vec<(String, String)> = texts.iter().map(|text| ("f".into(), (*text).into())).collect();
-        slice_of(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default()).map(|s| s.to_string())
+        unit_slice(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default()).map(|s| s.to_string())
     };
     let (a, b) = ("[Service]\nSlice=a.slice\n", "[Unit]\nSlice=c.slice\n[Service]\nSlice = b.slice\n");
     assert_eq!(slice("x.service", &[a, b]).as_deref(), Some("b.slice"));

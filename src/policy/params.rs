@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::fault::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
 use super::line::{Arg, Clause};
 use super::schema::{ParamSchema, PolicySchema};
 use super::value::{self, Range};
 
-pub use super::check::{PARAMS_SIZE_MAX, validate_schema};
+pub use super::schema_check::{PARAMS_SIZE_MAX, validate_schema};
 
 /// The parameters of one policy on one cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -251,5 +251,5 @@ pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a st
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
+#[path = "params_tests.rs"]
 mod tests;

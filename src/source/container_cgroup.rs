@@ -45,7 +45,7 @@ pub enum CgroupError {
     #[error(
         "the container's cgroup '{0}' lies outside of what this cgroup namespace shows; run memcg-bpfd in the host's cgroup namespace"
     )]
-    Outside(String),
+    OutsideNamespace(String),
     /// `linux.cgroupsPath` is no path and no `slice:prefix:name`.
     #[error("linux.cgroupsPath '{0}' of the bundle is neither a path nor 'slice:prefix:name'")]
     BadCgroupsPath(String),
@@ -53,7 +53,7 @@ pub enum CgroupError {
     #[error(
         "the container's process is in '{found}', which is not in '{wanted}' as linux.cgroupsPath of the bundle says; the runtime has not moved it there, or runs without cgroups"
     )]
-    Elsewhere {
+    NotInCgroupsPath {
         /// The process's cgroup.
         found: String,
         /// The scope or path that should be part of it.
@@ -63,7 +63,7 @@ pub enum CgroupError {
     #[error(
         "the container's process is in '{found}', no part of which is named after container {id}, and the bundle has no linux.cgroupsPath"
     )]
-    NotNamed {
+    NoIdInPath {
         /// The process's cgroup.
         found: String,
         /// The container's id.
@@ -82,16 +82,16 @@ pub enum CgroupError {
 /// The cgroup of container `id` that carries its limits: the scope (systemd driver) or the `cgroupsPath` (cgroupfs
 /// driver), also where the process itself is nested deeper. `proc_cgroup` is the text of `/proc/PID/cgroup`,
 /// `cgroups_path` is `linux.cgroupsPath` of the bundle's `config.json` when it could be read.
-pub fn governed_cgroup(
+pub fn container_cgroup(
     proc_cgroup: &str,
     cgroups_path: Option<&str>,
     id: &ContainerId,
 ) -> Result<CgroupPath, CgroupError> {
     let process = process_cgroup(proc_cgroup)?;
     match cgroups_path.filter(|text| !text.is_empty()) {
-        Some(text) if text.contains(':') => in_scope(&process, text),
-        Some(text) => in_path(&process, text),
-        None => by_id(&process, id),
+        Some(text) if text.contains(':') => match_scope(&process, text),
+        Some(text) => match_path(&process, text),
+        None => match_container_id(&process, id),
     }
 }
 
@@ -104,7 +104,7 @@ pub fn process_cgroup(proc_cgroup: &str) -> Result<CgroupPath, CgroupError> {
     for line in proc_cgroup.lines() {
         if let Some(path) = line.strip_prefix("0::") {
             unified.get_or_insert(path);
-        } else if line.split(':').nth(1).is_some_and(is_in_our_way) {
+        } else if line.split(':').nth(1).is_some_and(is_v1_memory_hierarchy) {
             return Err(CgroupError::Legacy(shown(line)));
         }
     }
@@ -112,18 +112,18 @@ pub fn process_cgroup(proc_cgroup: &str) -> Result<CgroupPath, CgroupError> {
     if let Some(gone) = path.strip_suffix(DELETED) {
         return Err(CgroupError::Deleted(shown(gone)));
     }
-    let path = CgroupPath::parse(path).map_err(|_| CgroupError::Outside(shown(path)))?;
+    let path = CgroupPath::parse(path).map_err(|_| CgroupError::OutsideNamespace(shown(path)))?;
     if path.is_root() { Err(CgroupError::Root) } else { Ok(path) }
 }
 
 /// A v1 hierarchy with the memory controller, or systemd's own, means a v1 or hybrid machine. A lone `net_cls`, which
 /// VPN programs mount beside a pure v2 system, does not.
-fn is_in_our_way(controllers: &str) -> bool {
+fn is_v1_memory_hierarchy(controllers: &str) -> bool {
     controllers.split(',').any(|name| name == "memory" || name == "name=systemd")
 }
 
 /// `slice:prefix:name`: the topmost component that is the scope, for what is below is the container's to name.
-fn in_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
+fn match_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
     let bad = || CgroupError::BadCgroupsPath(shown(text));
     let mut parts = text.split(':');
     let (_slice, prefix, name) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -141,15 +141,17 @@ fn in_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError>
     };
     // systemd puts '_' before names that could pass for cgroup files.
     let is_unit = |name: &str| name == unit || other.as_deref() == Some(name);
-    up_to(process, |component| is_unit(component) || component.strip_prefix('_').is_some_and(is_unit))
-        .ok_or_else(|| CgroupError::Elsewhere {
-            found: shown_long(process.as_str()),
-            wanted: shown_long(&unit),
-        })
+    ancestor_matching(process, |component| {
+        is_unit(component) || component.strip_prefix('_').is_some_and(is_unit)
+    })
+    .ok_or_else(|| CgroupError::NotInCgroupsPath {
+        found: shown_long(process.as_str()),
+        wanted: shown_long(&unit),
+    })
 }
 
 /// A path: from the root, or (relative, or seen from an engine that is itself in a container) further down.
-fn in_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
+fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
     let bad = |_| CgroupError::BadCgroupsPath(shown(text));
     let absolute = text.starts_with('/');
     let wanted =
@@ -175,16 +177,19 @@ fn in_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> 
         (None, _) => {
             // crun's systemd driver makes a scope of a bare name.
             let scope = format!("{text}.scope");
-            if !absolute && let Some(path) = up_to(process, |component| component == scope) {
+            if !absolute && let Some(path) = ancestor_matching(process, |component| component == scope) {
                 return Ok(path);
             }
-            Err(CgroupError::Elsewhere { found: shown_long(process.as_str()), wanted: shown_long(text) })
+            Err(CgroupError::NotInCgroupsPath {
+                found: shown_long(process.as_str()),
+                wanted: shown_long(text),
+            })
         }
     }
 }
 
 /// Without a cgroupsPath: the topmost component that is named after the container as runtimes and engines do it.
-fn by_id(process: &CgroupPath, id: &ContainerId) -> Result<CgroupPath, CgroupError> {
+fn match_container_id(process: &CgroupPath, id: &ContainerId) -> Result<CgroupPath, CgroupError> {
     let id = id.as_str();
     let named_after_it = |component: &str| {
         // A container called "system.slice" must not get the policy onto system.slice.
@@ -192,12 +197,12 @@ fn by_id(process: &CgroupPath, id: &ContainerId) -> Result<CgroupPath, CgroupErr
         let stem = component.strip_suffix(".scope").unwrap_or(component);
         plain || SCOPE_PREFIXES.iter().any(|prefix| stem.strip_prefix(prefix) == Some(id))
     };
-    up_to(process, named_after_it)
-        .ok_or_else(|| CgroupError::NotNamed { found: shown_long(process.as_str()), id: shown(id) })
+    ancestor_matching(process, named_after_it)
+        .ok_or_else(|| CgroupError::NoIdInPath { found: shown_long(process.as_str()), id: shown(id) })
 }
 
 /// The path down to the topmost component that satisfies the condition.
-fn up_to(process: &CgroupPath, wanted: impl Fn(&str) -> bool) -> Option<CgroupPath> {
+fn ancestor_matching(process: &CgroupPath, wanted: impl Fn(&str) -> bool) -> Option<CgroupPath> {
     let index = process.components().position(wanted)?;
     Some(ancestor(process, index.saturating_add(1)))
 }
@@ -220,5 +225,5 @@ fn shown_long(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "container_tests.rs"]
+#[path = "container_cgroup_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::fixture;
-use super::super::lint::lint_line;
+use super::super::precedence::check_line;
 use super::*;
 
 fn request(origin: Origin, line: &str) -> Request {
@@ -126,10 +126,10 @@ fn annotations_and_xattrs_may_ask_for_what_the_configuration_allows() {
 fn lint_tells_what_resolve_would() {
     let catalog = fixture::catalog();
     let line = "protect low=1; deny limt=1";
-    let linted = lint_line(line, &catalog, Some(Annotation), Some(&format!("place of {line}")));
+    let linted = check_line(line, &catalog, Some(Annotation), Some(&format!("place of {line}")));
     assert_eq!(linted, resolve(&[request(Annotation, line)], &catalog, &AllowList::default()).errors);
     assert_eq!(linted.len(), 2);
-    assert_eq!(lint_line("protect low=1; observe", &catalog, None, None), []);
+    assert_eq!(check_line("protect low=1; observe", &catalog, None, None), []);
 }
 
 fn any_line() -> impl Strategy<Value = String> {
@@ -169,7 +169,7 @@ proptest! {
         }
         for bound in &resolved.policies {
             let good = |r: &&Request| r.origin == bound.origin
-                && lint_line(&r.line, &catalog, Some(r.origin), None).is_empty();
+                && check_line(&r.line, &catalog, Some(r.origin), None).is_empty();
             prop_assert!(requests.iter().any(|r| good(&r)));
             let kept = bound.origin >= DropIn && bound.params.bytes.len() == catalog.policies[&bound.name].size;
             prop_assert!(kept);

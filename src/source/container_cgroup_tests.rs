@@ -5,7 +5,7 @@ const ID: &str = "1f2e3d4c5b6a79881f2e3d4c5b6a79881f2e3d4c5b6a79881f2e3d4c5b6a79
 fn find(proc_cgroup: &str, cgroups_path: Option<&str>) -> Result<String, String> {
     let proc_cgroup = proc_cgroup.replace("$ID", ID);
     let cgroups_path = cgroups_path.map(|text| text.replace("$ID", ID));
-    governed_cgroup(&proc_cgroup, cgroups_path.as_deref(), &ContainerId::parse(ID).unwrap())
+    container_cgroup(&proc_cgroup, cgroups_path.as_deref(), &ContainerId::parse(ID).unwrap())
         .map(|path| path.to_string().replace(ID, "$ID"))
         .map_err(|error| error.to_string().replace(ID, "$ID"))
 }
@@ -198,15 +198,15 @@ fn each_wrong_text_has_its_sentence_and_none_is_guessed() {
 #[test]
 fn a_container_called_like_a_slice_does_not_get_the_slice() {
     let id = ContainerId::parse("system.slice").unwrap();
-    assert!(governed_cgroup("0::/system.slice/x.service", None, &id).is_err());
-    let found = governed_cgroup("0::/system.slice/crun-system.slice.scope", None, &id).unwrap();
+    assert!(container_cgroup("0::/system.slice/x.service", None, &id).is_err());
+    let found = container_cgroup("0::/system.slice/crun-system.slice.scope", None, &id).unwrap();
     assert_eq!(found.as_str(), "/system.slice/crun-system.slice.scope");
 }
 
 #[test]
 fn a_short_id_is_not_found_in_a_session() {
     let id = ContainerId::parse("3").unwrap();
-    assert!(governed_cgroup("0::/user.slice/session-3.scope", None, &id).is_err());
+    assert!(container_cgroup("0::/user.slice/session-3.scope", None, &id).is_err());
 }
 
 #[test]
@@ -219,7 +219,7 @@ proptest::proptest! {
     #[test]
     fn what_is_found_contains_the_process(proc_cgroup in "0::(/[a-c.]{1,3}){1,5}", path in "(/?[a-c]{1,2}){1,2}|[a-c]:[a-c]:[a-c]") {
         let id = ContainerId::parse("a").unwrap();
-        if let Ok(found) = governed_cgroup(&proc_cgroup, Some(&path), &id) {
+        if let Ok(found) = container_cgroup(&proc_cgroup, Some(&path), &id) {
             let process = process_cgroup(&proc_cgroup).unwrap();
             proptest::prop_assert!(process.is_within(&found) && !found.is_root());
         }
@@ -227,6 +227,6 @@ proptest::proptest! {
 
     #[test]
     fn no_text_panics(proc_cgroup in "\\PC*", path in "\\PC*") {
-        let _ = governed_cgroup(&proc_cgroup, Some(&path), &ContainerId::parse("a").unwrap());
+        let _ = container_cgroup(&proc_cgroup, Some(&path), &ContainerId::parse("a").unwrap());
     }
 }

@@ -107,7 +107,7 @@ pub struct ContainerRequest {
     /// True when the container must not start without its policy.
     pub required: bool,
     /// True when there is a policy for one container of a pod, and the engine does not say whether it is this one.
-    pub unidentified: bool,
+    pub container_name_unknown: bool,
     /// What is odd about the annotations, one sentence each. Nothing of it stops a container.
     pub warnings: Vec<String>,
 }
@@ -125,10 +125,10 @@ impl ContainerState {
             |error: serde_json::Error| StateError::Malformed(shown_up_to(&error.to_string(), 160));
         // oci-spec reads a missing status as "stopped", which would turn a start into an end.
         #[derive(Deserialize)]
-        struct Presence {
+        struct StatusPresence {
             status: Option<serde::de::IgnoredAny>,
         }
-        let presence: Presence = serde_json::from_slice(json).map_err(malformed)?;
+        let presence: StatusPresence = serde_json::from_slice(json).map_err(malformed)?;
         let state: State = serde_json::from_slice(json).map_err(malformed)?;
         if presence.status.is_none() {
             return Err(StateError::NoStatus);
@@ -150,7 +150,7 @@ impl ContainerState {
     }
 
     /// What the annotations ask for.
-    pub fn request(&self) -> ContainerRequest {
+    pub fn policy_request(&self) -> ContainerRequest {
         let mut warnings = Vec::new();
         let line = self.policy_line(&mut warnings).map(|line| match line.trim() {
             "" => "none".to_owned(),
@@ -167,7 +167,7 @@ impl ContainerState {
         }
         let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
         let one_of_pod = self.annotations.keys().any(|key| key.starts_with(POLICY_OF));
-        let unidentified = line.is_none() && !named && one_of_pod;
+        let container_name_unknown = line.is_none() && !named && one_of_pod;
         ContainerRequest {
             id: self.id.clone(),
             pid: self.pid,
@@ -175,7 +175,7 @@ impl ContainerState {
             status: self.status,
             line,
             required,
-            unidentified,
+            container_name_unknown,
             warnings,
         }
     }
@@ -249,5 +249,5 @@ pub fn cgroups_path(json: &[u8]) -> Result<Option<String>, StateError> {
 }
 
 #[cfg(test)]
-#[path = "oci_tests.rs"]
+#[path = "oci_state_tests.rs"]
 mod tests;

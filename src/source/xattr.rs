@@ -14,7 +14,7 @@ use crate::source::shown_up_to;
 pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
 
 /// The attribute in which a cgroup's owner may write a plain policy line.
-pub const OWNER_XATTR: &str = "user.memcg_bpf";
+pub const OWNER_POLICY_XATTR: &str = "user.memcg_bpf";
 
 /// Longest record in bytes. The kernel keeps extended attributes of cgroups in unswappable memory; two lines of full
 /// length fit.
@@ -48,16 +48,16 @@ pub enum RecordError {
     )]
     DoesNotFit(usize),
     /// The owner's line is too long.
-    #[error("{OWNER_XATTR} is {0} bytes long, the most is {OWNER_LINE_MAX}")]
+    #[error("{OWNER_POLICY_XATTR} is {0} bytes long, the most is {OWNER_LINE_MAX}")]
     OwnerTooLong(usize),
     /// The owner's line is no text.
-    #[error("{OWNER_XATTR} is not UTF-8 text")]
+    #[error("{OWNER_POLICY_XATTR} is not UTF-8 text")]
     OwnerNotText,
 }
 
 /// What a cgroup is governed by and what we changed on it, as recorded on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Record {
+pub struct CgroupRecord {
     /// All requests, in no particular order.
     pub requests: Vec<Request>,
     /// The knobs that hold a value of ours.
@@ -72,15 +72,15 @@ pub struct KnobRecord {
     /// Which.
     pub knob: Knob,
     /// What somebody else wrote last: to be put back.
-    pub found: u64,
+    pub original: u64,
     /// What we wrote last, and what we may have written since. Anything else in the file is somebody else's.
-    pub ours: Vec<u64>,
+    pub written: Vec<u64>,
     /// Who wants what.
-    pub wants: BTreeMap<String, u64>,
+    pub constraints: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct RecordV1 {
     version: u32,
     requests: Vec<Request>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -95,9 +95,9 @@ struct Version {
     version: u64,
 }
 
-impl Record {
+impl CgroupRecord {
     /// Reads the bytes of [`RECORD_XATTR`].
-    pub fn parse(bytes: &[u8]) -> Result<Record, RecordError> {
+    pub fn parse(bytes: &[u8]) -> Result<CgroupRecord, RecordError> {
         if bytes.len() > RECORD_MAX {
             return Err(RecordError::TooLong(bytes.len()));
         }
@@ -107,13 +107,13 @@ impl Record {
         if version != u64::from(VERSION) {
             return Err(RecordError::Version(version));
         }
-        let stored: Stored = serde_json::from_slice(bytes).map_err(malformed)?;
-        Ok(Record { requests: stored.requests, knobs: stored.knobs, paused_until: stored.paused_until })
+        let stored: RecordV1 = serde_json::from_slice(bytes).map_err(malformed)?;
+        Ok(CgroupRecord { requests: stored.requests, knobs: stored.knobs, paused_until: stored.paused_until })
     }
 
     /// The bytes for [`RECORD_XATTR`]. What does not fit is refused, for half a record would be another policy.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let stored = Stored {
+        let stored = RecordV1 {
             version: VERSION,
             requests: self.requests.clone(),
             knobs: self.knobs.clone(),
@@ -158,7 +158,7 @@ pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
     let line = text.trim_end_matches(['\0', '\n', '\r']).trim_matches([' ', '\t']);
     Ok(Request {
         origin: Origin::Xattr,
-        location: OWNER_XATTR.to_owned(),
+        location: OWNER_POLICY_XATTR.to_owned(),
         line: line.to_owned(),
         container: None,
         unit: None,
@@ -166,5 +166,5 @@ pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
 }
 
 #[cfg(test)]
-#[path = "record_tests.rs"]
+#[path = "xattr_tests.rs"]
 mod tests;

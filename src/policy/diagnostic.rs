@@ -63,13 +63,13 @@ impl Diagnostic {
     }
 
     /// In a place, which may be named by anybody.
-    pub fn in_place(self, place: &str) -> Self {
+    pub fn in_location(self, place: &str) -> Self {
         Diagnostic { location: Some(names::shown(place, PLACE_SHOWN_MAX)), ..self }
     }
 
     /// In the line of this request.
     pub fn in_request(self, request: &Request) -> Self {
-        Diagnostic { origin: Some(request.origin), ..self.in_place(&request.location) }
+        Diagnostic { origin: Some(request.origin), ..self.in_location(&request.location) }
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
             "column 6: unknown parameter 'limt' of policy 'deny'; valid: limit and mode"
         );
         let fault = Diagnostic { origin: Some(Origin::Annotation), ..fault }
-            .in_place("container 1f2e")
+            .in_location("container 1f2e")
             .suggest(Some("limit".to_owned()));
         assert_eq!(
             fault.to_string(),
@@ -171,7 +171,7 @@ mod tests {
         );
         assert_eq!(
             Diagnostic { origin: Some(Origin::DropIn), ..Diagnostic::new("", "broken") }
-                .in_place("/etc/x:3\n")
+                .in_location("/etc/x:3\n")
                 .to_string(),
             "drop-in /etc/x:3\\n: broken"
         );

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
-use super::encode::{Params, from_call_partial};
-use super::fault::{Diagnostic, join_with_and, truncate};
+use super::diagnostic::{Diagnostic, join_with_and, truncate};
 use super::line::{self, Clause};
+use super::params::{Params, from_call_partial};
 use super::request::{Origin, Request};
 use super::schema::PolicySchema;
 
@@ -77,8 +77,8 @@ pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Re
             Ok(ParsedLine::Nothing) => in_force.retain(|_, bound| bound.origin >= request.origin),
             Ok(ParsedLine::Policies(policies)) => {
                 for (name, params) in policies {
-                    let (origin, place) = (request.origin, request.location.clone());
-                    in_force.insert(name.clone(), ResolvedPolicy { name, origin, location: place, params });
+                    let (origin, location) = (request.origin, request.location.clone());
+                    in_force.insert(name.clone(), ResolvedPolicy { name, origin, location, params });
                 }
             }
             Err(wrong) => faults.push(wrong.into_iter().map(|fault| fault.in_request(request)).collect()),
@@ -140,6 +140,22 @@ pub(super) fn parse_and_check(
     }
 }
 
+/// Everything that is wrong with a line, as it would be told if `origin` asked for it in `place`; empty when it is in
+/// order. Without an origin, it is not judged who may ask for what.
+pub fn check_line(
+    text: &str,
+    catalog: &Catalog,
+    origin: Option<Origin>,
+    place: Option<&str>,
+) -> Vec<Diagnostic> {
+    let faults = parse_and_check(text, origin, catalog, &AllowList::default()).err().unwrap_or_default();
+    let told = |fault: Diagnostic| match place {
+        Some(place) => fault.in_location(place),
+        None => fault,
+    };
+    faults.into_iter().map(|fault| Diagnostic { origin, ..told(fault) }).collect()
+}
+
 #[cfg(test)]
-#[path = "layer_tests.rs"]
+#[path = "precedence_tests.rs"]
 mod tests;

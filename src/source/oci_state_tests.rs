@@ -7,7 +7,7 @@ const PODMAN: &str = r#"{"ociVersion":"1.0","id":"c1","pid":284,"root":"/r","bun
 fn request(annotations: &[(&str, &str)]) -> ContainerRequest {
     let annotations: HashMap<&str, &str> = annotations.iter().copied().collect();
     let json = serde_json::json!({"ociVersion": "1.2.0", "id": "c1", "pid": 7, "bundle": "/b", "status": "created", "annotations": annotations});
-    ContainerState::parse(json.to_string().as_bytes()).unwrap().request()
+    ContainerState::parse(json.to_string().as_bytes()).unwrap().policy_request()
 }
 
 fn line(annotations: &[(&str, &str)]) -> Option<String> {
@@ -19,7 +19,7 @@ fn what_podman_and_crun_print_is_understood() {
     let state = ContainerState::parse(PODMAN.as_bytes()).unwrap();
     assert_eq!((state.id.as_str(), state.pid, state.status), ("c1", Some(284), Status::Created));
     assert_eq!(state.bundle, PathBuf::from("/b"));
-    let request = state.request();
+    let request = state.policy_request();
     assert_eq!((request.line.as_deref(), request.required), (Some("deny limit=64M"), false));
     assert!(request.warnings.is_empty());
 }
@@ -33,7 +33,7 @@ fn a_state_at_poststop_needs_no_pid() {
     ] {
         let state = ContainerState::parse(json.as_bytes()).unwrap();
         assert_eq!((state.pid, state.status), (None, Status::Stopped));
-        assert_eq!(state.request().line, None);
+        assert_eq!(state.policy_request().line, None);
     }
 }
 
@@ -206,7 +206,7 @@ fn the_cgroups_path_is_read_from_the_configuration() {
 proptest::proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-        let _ = ContainerState::parse(&bytes).map(|state| state.request());
+        let _ = ContainerState::parse(&bytes).map(|state| state.policy_request());
         let _ = cgroups_path(&bytes);
     }
 }
@@ -214,8 +214,11 @@ proptest::proptest! {
 #[test]
 fn a_policy_that_may_be_meant_for_this_container_is_known_as_such() {
     let name = ("io.kubernetes.cri.container-name", "db");
-    assert!(request(&[("memcg.bpf/policy.web", "observe")]).unidentified);
-    assert!(!request(&[("memcg.bpf/policy.web", "observe"), name]).unidentified);
-    assert!(!request(&[("memcg.bpf/policy.web", "observe"), ("memcg.bpf/policy", "observe")]).unidentified);
-    assert!(!request(&[("memcg.bpf/policies", "observe")]).unidentified);
+    assert!(request(&[("memcg.bpf/policy.web", "observe")]).container_name_unknown);
+    assert!(!request(&[("memcg.bpf/policy.web", "observe"), name]).container_name_unknown);
+    assert!(
+        !request(&[("memcg.bpf/policy.web", "observe"), ("memcg.bpf/policy", "observe")])
+            .container_name_unknown
+    );
+    assert!(!request(&[("memcg.bpf/policies", "observe")]).container_name_unknown);
 }

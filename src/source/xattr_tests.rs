@@ -12,30 +12,36 @@ fn request(origin: Origin, line: &str, container: Option<&str>) -> Request {
 
 #[test]
 fn a_record_comes_back_as_it_was() {
-    let record = Record {
+    let record = CgroupRecord {
         requests: vec![
             request(Origin::Annotation, "deny limit=64M", Some("c1")),
             request(Origin::Operator, "quotes \" and \\ and \u{1}", None),
         ],
         knobs: vec![KnobRecord {
             knob: Knob::High,
-            found: u64::MAX,
-            ours: vec![1 << 20, 2 << 20],
-            wants: [("throttle".to_owned(), 2 << 20)].into(),
+            original: u64::MAX,
+            written: vec![1 << 20, 2 << 20],
+            constraints: [("throttle".to_owned(), 2 << 20)].into(),
         }],
         paused_until: Some(u64::MAX),
     };
-    assert_eq!(Record::parse(&record.encode().unwrap()), Ok(record));
+    assert_eq!(CgroupRecord::parse(&record.encode().unwrap()), Ok(record));
 }
 
 #[test]
 fn the_stored_form_is_stable() {
-    let mut record = Record { requests: vec![request(Origin::DropIn, "observe", None)], ..Record::default() };
+    let mut record =
+        CgroupRecord { requests: vec![request(Origin::DropIn, "observe", None)], ..CgroupRecord::default() };
     let text = String::from_utf8(record.encode().unwrap()).unwrap();
     assert_eq!(text, r#"{"version":1,"requests":[{"origin":"drop-in","place":"here","line":"observe"}]}"#);
     record.requests.clear();
     assert!(record.is_empty());
-    record.knobs.push(KnobRecord { knob: Knob::Low, found: 0, ours: vec![4096], wants: BTreeMap::new() });
+    record.knobs.push(KnobRecord {
+        knob: Knob::Low,
+        original: 0,
+        written: vec![4096],
+        constraints: BTreeMap::new(),
+    });
     let text = String::from_utf8(record.encode().unwrap()).unwrap();
     assert_eq!(
         text,
@@ -63,20 +69,22 @@ fn each_wrong_record_has_its_sentence() {
         (&[b' '; 8193], "the record trusted.memcg_bpf is 8193 bytes long, the most is 8192".to_owned()),
     ];
     for (bytes, sentence) in cases {
-        assert_eq!(Record::parse(bytes).map_err(|error| error.to_string()), Err(sentence));
+        assert_eq!(CgroupRecord::parse(bytes).map_err(|error| error.to_string()), Err(sentence));
     }
 }
 
 #[test]
 fn deep_nesting_is_refused_without_a_crash() {
     let deep = "[".repeat(8000);
-    assert!(Record::parse(deep.as_bytes()).is_err());
+    assert!(CgroupRecord::parse(deep.as_bytes()).is_err());
 }
 
 #[test]
 fn what_does_not_fit_is_refused_rather_than_cut() {
-    let record =
-        Record { requests: vec![request(Origin::Operator, &"x".repeat(8192), None)], ..Record::default() };
+    let record = CgroupRecord {
+        requests: vec![request(Origin::Operator, &"x".repeat(8192), None)],
+        ..CgroupRecord::default()
+    };
     assert_eq!(
         record.encode().unwrap_err().to_string(),
         "the requests for this cgroup need 8265 bytes in trusted.memcg_bpf, the most is 8192; shorten their policy lines"
@@ -85,7 +93,7 @@ fn what_does_not_fit_is_refused_rather_than_cut() {
 
 #[test]
 fn a_request_put_twice_changes_nothing_and_a_new_line_replaces_the_old() {
-    let mut record = Record::default();
+    let mut record = CgroupRecord::default();
     assert!(record.put(request(Origin::Annotation, "observe", Some("c1"))));
     assert!(!record.put(request(Origin::Annotation, "observe", Some("c1"))));
     assert!(record.put(request(Origin::Operator, "observe", None)));
@@ -118,7 +126,7 @@ fn an_owners_line_that_is_none_has_its_sentence() {
 proptest::proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-        let _ = Record::parse(&bytes);
+        let _ = CgroupRecord::parse(&bytes);
         let _ = owner_request(&bytes);
     }
 }

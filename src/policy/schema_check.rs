@@ -1,8 +1,8 @@
 //! Is a schema itself in order? A policy that somebody else wrote is told what is wrong with it when it is loaded, not
 //! when its first user stumbles over it.
 
-use super::encode::{default_value, duplicates, store};
-use super::fault::{Diagnostic, shown};
+use super::diagnostic::{Diagnostic, shown};
+use super::params::{default_value, duplicates, store};
 use super::schema::{ParamKind, ParamSchema, PolicySchema};
 use super::value::Range;
 
@@ -18,7 +18,7 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     let place = format!("policy '{}'", shown(&schema.name));
     let mut faults = Vec::new();
     let mut fault =
-        |word: &str, message: String| faults.push(Diagnostic::new(word, message).in_place(&place));
+        |word: &str, message: String| faults.push(Diagnostic::new(word, message).in_location(&place));
     if !is_name(&schema.name) {
         fault(&schema.name, "its name is not made of lower-case letters, digits, '-' and '_'".to_owned());
     }
