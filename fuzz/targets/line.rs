@@ -1,8 +1,8 @@
 //! The policy line: grammar, look-up, parameters to bytes and back, layering.
 
 use memcg_bpf::policy::diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
-use memcg_bpf::policy::encode::{PARAMS_SIZE_MAX, from_call, to_text};
 use memcg_bpf::policy::line::{Arg, Clause, Line, POLICIES_PER_LINE_MAX, parse};
+use memcg_bpf::policy::params::{PARAMS_SIZE_MAX, from_call, to_text};
 use memcg_bpf::policy::precedence::check_line;
 use memcg_bpf::policy::precedence::{AllowList, resolve};
 use memcg_bpf::policy::request::{Origin, Request};

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use memcg_bpf::bpf::catalog::{Objects, load};
-use memcg_bpf::policy::encode::{PARAMS_SIZE_MAX, from_call, to_text, validate_schema};
+use memcg_bpf::bpf::objects::{PolicyObjects, load};
 use memcg_bpf::policy::line::Clause;
+use memcg_bpf::policy::params::{PARAMS_SIZE_MAX, from_call, to_text, validate_schema};
 use memcg_bpf::report::KernelReport;
 
 use super::line::SENTENCE_MAX;
@@ -40,7 +40,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// What was accepted can be shown and used.
-fn described(objects: &Objects) {
+fn described(objects: &PolicyObjects) {
     for schema in objects.schemas.values() {
         assert_eq!(validate_schema(schema), []);
         assert!(schema.size <= PARAMS_SIZE_MAX);

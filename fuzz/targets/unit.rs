@@ -3,7 +3,7 @@
 use memcg_bpf::names::{UnitKind, UnitName};
 use memcg_bpf::policy::line::{self, LINE_BYTES_MAX, Line, POLICIES_PER_LINE_MAX};
 use memcg_bpf::source::specifier::Specifiers;
-use memcg_bpf::source::unit::{ASSIGNMENTS_MAX, policy_of, read, slice_of};
+use memcg_bpf::source::unit_policy::{ASSIGNMENTS_MAX, read, unit_policy, unit_slice};
 
 use super::line::{SENTENCE_MAX, said, written};
 use super::{parts, sentence};
@@ -33,13 +33,13 @@ pub fn run(bytes: &[u8]) {
     for (path, text) in &files {
         one_file(unit.kind(), path, text);
     }
-    let told = policy_of(&unit, &files, &specifiers);
-    assert_eq!(told, policy_of(&unit, &files, &specifiers), "the same files twice");
+    let told = unit_policy(&unit, &files, &specifiers);
+    assert_eq!(told, unit_policy(&unit, &files, &specifiers), "the same files twice");
     let (request, warnings) = told;
     for warning in &warnings {
         sentence(warning, SENTENCE_MAX);
     }
-    if let Some(slice) = slice_of(&unit, &files, &specifiers) {
+    if let Some(slice) = unit_slice(&unit, &files, &specifiers) {
         assert_eq!(slice.kind(), UnitKind::Slice);
     }
     let Some(expected) = expected(&unit, &files, &specifiers) else { return };

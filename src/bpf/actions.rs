@@ -9,7 +9,7 @@ use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
 use tokio::io::unix::AsyncFd;
 
 use super::error::BpfError;
-use super::events::readiness;
+use super::events::async_fd;
 use crate::names::CgroupId;
 use crate::policy::action::{Action, ActionKind, KillScope, Knob, VictimOrder};
 
@@ -20,7 +20,7 @@ const NAME_MAX: usize = 32;
 /// `MEMCG_BPF_REASON_MAX`.
 const REASON_MAX: usize = 128;
 /// `MEMCG_BPF_LET_GO`.
-const LET_GO: u64 = u64::MAX;
+const RELEASE: u64 = u64::MAX;
 /// The map.
 pub(super) const MAP: &str = "memcg_actions";
 
@@ -46,7 +46,7 @@ impl Actions {
             Some(String::from_utf8_lossy(text).into_owned())
         };
         let (value, detail) = (long(16)?, word(60)?);
-        let want = |knob| ActionKind::SetKnob(knob, (value != LET_GO).then_some(value));
+        let want = |knob| ActionKind::SetKnob(knob, (value != RELEASE).then_some(value));
         let kind = match word(56)? {
             1 => want(Knob::High),
             2 => want(Knob::Low),
@@ -98,12 +98,12 @@ impl Actions {
     }
 
     /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
-    pub fn readiness(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        readiness(&self.ring)
+    pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        async_fd(&self.ring)
     }
 
     /// Everything that has arrived.
-    pub fn take(&self) -> Vec<Action> {
+    pub fn drain(&self) -> Vec<Action> {
         if let Err(error) = self.ring.consume() {
             tracing::warn!(%error, "reading actions from the kernel");
         }
@@ -156,7 +156,7 @@ mod tests {
         );
         let verb = |bytes: &[u8]| Actions::decode(bytes).map(|action| action.kind);
         assert_eq!(verb(&record(1, 4096, 0)), Some(ActionKind::SetKnob(Knob::High, Some(4096))));
-        assert_eq!(verb(&record(2, LET_GO, 0)), Some(ActionKind::SetKnob(Knob::Low, None)));
+        assert_eq!(verb(&record(2, RELEASE, 0)), Some(ActionKind::SetKnob(Knob::Low, None)));
         assert_eq!(verb(&record(5, 1, 0)), Some(ActionKind::SetKnob(Knob::Freeze, Some(1))));
         let reclaim = |swappiness| Some(ActionKind::Reclaim { bytes: 1, swappiness });
         assert_eq!(verb(&record(3, 1, u32::MAX)), reclaim(None));

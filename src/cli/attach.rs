@@ -54,7 +54,7 @@ impl Attach {
         let cgroup = target::find(&self.which.cgroup, &reports)?;
         if self.dry_run {
             let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
-            if known.is_none() && crate::cgroup::mount::id(&cgroup).is_err() {
+            if known.is_none() && crate::cgroup::mount::cgroup_id(&cgroup).is_err() {
                 bail!("there is no cgroup {cgroup}");
             }
             let now = known.unwrap_or_else(|| BindingReport {

@@ -32,7 +32,8 @@ pub(super) fn look(cgroup: &CgroupPath, id: &str) -> Container {
 
 /// A process called conmon that lies in the container's own cgroup is no engine's.
 fn watched(cgroup: &CgroupPath, id: &str) -> Option<Container> {
-    let inside = tree::all(cgroup).into_iter().flat_map(|path| process::members(&path).unwrap_or_default());
+    let inside =
+        tree::descendants(cgroup).into_iter().flat_map(|path| process::members(&path).unwrap_or_default());
     let mut parents: Vec<u32> =
         inside.take(LOOKED_AT_MAX).filter_map(|pid| process::parent(pid).ok()).collect();
     parents.sort_unstable();

@@ -96,7 +96,7 @@ impl Events {
 
 /// What is gone cannot be looked up any more, but its path or unit may still be named.
 fn top(text: &str) -> anyhow::Result<String> {
-    if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::MOUNT) {
+    if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::CGROUP_ROOT) {
         return Ok(text.to_owned());
     }
     let reports: Vec<BindingReport> = Client::connect().and_then(|client| client.list()).unwrap_or_default();

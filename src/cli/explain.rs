@@ -94,7 +94,7 @@ fn ungoverned(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
         let names: Vec<&str> = report.policies.iter().map(|policy| policy.name.as_str()).collect();
         explanation.push(format!("It lies within {}, which has {}.", report.cgroup, names.join(", ")));
     }
-    let machine = memory::machine().unwrap_or(u64::MAX);
+    let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {
         cgroup: cgroup.as_str().to_owned(),
         state: UNGOVERNED.to_owned(),

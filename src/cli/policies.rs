@@ -8,8 +8,8 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::screen::{Screen, complain, json, one_line, wrapped};
 use super::{Answer, completion};
-use crate::bpf::catalog::{CORE_OBJECT, Objects, POLICY_DIRS, load};
-use crate::bpf::{BpfError, Kernel, kernel};
+use crate::bpf::objects::{CORE_OBJECT, POLICY_DIRS, PolicyObjects, load};
+use crate::bpf::{BpfError, BpfRuntime, probe};
 use crate::cgroup::memory;
 use crate::names::shown;
 use crate::policy::schema::PolicySchema;
@@ -54,7 +54,7 @@ impl ObjectDir {
     }
 
     /// Reads all objects; bad ones are errors inside.
-    pub fn read(&self) -> Objects {
+    pub fn read(&self) -> PolicyObjects {
         match &self.objects {
             Some(dir) => load(&self.core(), &[dir.join("policies")]),
             None => load(&self.core(), &POLICY_DIRS.map(PathBuf::from)),
@@ -130,10 +130,10 @@ impl Policies {
 }
 
 /// Fails, with the verifier's log on stderr, when the kernel refuses the policy. Nothing of it stays.
-fn try_load(core: &Path, objects: &Objects, name: &str) -> anyhow::Result<()> {
-    let (machine, page) = (memory::machine()?, memory::page());
+fn try_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Result<()> {
+    let (machine, page) = (memory::total_ram()?, memory::page_size());
     let loaded =
-        Kernel::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
+        BpfRuntime::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
     if let Err(BpfError::Load { log, .. }) = &loaded {
         log.lines().for_each(|line| complain(&format!("{}\n", shown(line, LOG_LINE_MAX))));
     }
@@ -141,8 +141,8 @@ fn try_load(core: &Path, objects: &Objects, name: &str) -> anyhow::Result<()> {
 }
 
 /// The objects as the daemon would report them.
-fn reports(objects: &Objects) -> Vec<PolicyReport> {
-    match kernel::probe(objects) {
+fn reports(objects: &PolicyObjects) -> Vec<PolicyReport> {
+    match probe::probe_hooks(objects) {
         Ok(kernel) => objects.reports(&kernel),
         // Without the kernel's BTF nothing is known to be missing; `doctor` tells about that.
         Err(_) => {

@@ -86,7 +86,7 @@ mod tests {
     /// What the package brings, read from the tree.
     fn shipped() -> Catalog {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let objects = crate::bpf::catalog::load(
+        let objects = crate::bpf::objects::load(
             &tree.join("target/bpf/core.bpf.o"),
             &[tree.join("target/bpf/policies")],
         );

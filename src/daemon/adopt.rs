@@ -4,7 +4,7 @@ use super::authority::Caller;
 use super::requests::forbidden;
 use super::state::Daemon;
 use super::walks::Found;
-use crate::cgroup::{mount, record};
+use crate::cgroup::{mount, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
 use crate::source::xattr::{CgroupRecord, RecordError, owner_request};
@@ -13,7 +13,7 @@ impl Daemon {
     /// Takes up what a walk found. Reads it again: since then it may have been taken back.
     pub async fn adopt(&mut self, found: Found) {
         let Found { path, wish_of } = found;
-        match record::read_record(&path) {
+        match xattr::read_record(&path) {
             Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
             Ok(None) => {}
             // Vanished meanwhile, most likely.
@@ -21,7 +21,7 @@ impl Daemon {
         }
         // Last: it may be newer than what was recorded of it.
         let Some(uid) = wish_of else { return };
-        if let Ok(Some(wish)) = record::read_wish(&path) {
+        if let Ok(Some(wish)) = xattr::read_owner_policy(&path) {
             self.adopt_wish(&path, uid, &wish).await;
         }
     }
@@ -58,7 +58,7 @@ impl Daemon {
                     other => other.to_string(),
                 };
                 tracing::warn!("{path}: its record cannot be used and is removed: {why}");
-                drop(record::erase_record(path));
+                drop(xattr::remove_record(path));
                 return;
             }
         };
@@ -73,7 +73,7 @@ impl Daemon {
             tracing::warn!("{sentence}");
             return;
         }
-        if let Ok(cgroup) = mount::id(path) {
+        if let Ok(cgroup) = mount::cgroup_id(path) {
             if !record.requests.is_empty() {
                 let (path, requests) = (path.clone(), record.requests);
                 self.apply(Input::Adopt { cgroup, path, requests }).await;

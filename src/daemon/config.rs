@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
-use crate::ledger::guard::Limits;
+use crate::ledger::admission::Limits;
 use crate::names::shown;
 
 /// Where configuration is looked for; for the same file name the first directory wins.

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::told;
-use crate::bpf::catalog::ObjectFile;
-use crate::bpf::{BpfError, Kernel, Loaded, Loader, Loading};
-use crate::cgroup::{memory, mount, record};
+use crate::bpf::objects::ObjectFile;
+use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy};
+use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect};
 use crate::names::{CgroupId, CgroupPath};
 use crate::report::BindingReport;
@@ -35,7 +35,7 @@ pub struct Outcome {
 
 /// The hands and the little they must remember.
 pub struct Hands {
-    kernel: Kernel,
+    kernel: BpfRuntime,
     machine: u64,
     announcing: bool,
     /// Failures by cgroup, shown until the cgroup's binding changes.
@@ -55,7 +55,7 @@ const COMPLAINTS_MAX: usize = 1000;
 
 impl Hands {
     /// `machine`: its memory in bytes.
-    pub fn new(kernel: Kernel, machine: u64) -> Self {
+    pub fn new(kernel: BpfRuntime, machine: u64) -> Self {
         Hands {
             kernel,
             machine,
@@ -116,7 +116,7 @@ impl Hands {
                     return bound;
                 }
                 // It may have been removed, and even made anew, between the request and now.
-                if mount::id(&path).ok() != Some(cgroup) {
+                if mount::cgroup_id(&path).ok() != Some(cgroup) {
                     outcome.vanished.push(cgroup);
                 }
                 Ok(())
@@ -140,10 +140,10 @@ impl Hands {
             }
             Effect::SetAttachments(need) => self.need(&need),
             Effect::WriteRecord { path, requests } => {
-                record::change_record(&path, |record| record.requests = requests)
+                xattr::update_record(&path, |record| record.requests = requests)
             }
             // What is still to be put back stays on record until it is.
-            Effect::RemoveRecord { path } => record::change_record(&path, |record| record.requests.clear()),
+            Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
             // Bound to nothing: said already.
             Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
@@ -195,11 +195,15 @@ impl Hands {
     }
 
     fn need(&mut self, need: &AttachSet) -> Result<(), String> {
-        let failed =
-            self.kernel.need(&need.policies, &need.counting, need.cgroup_events, memory::commit_bound());
+        let failed = self.kernel.set_attachments(
+            &need.policies,
+            &need.counting,
+            need.cgroup_events,
+            memory::commit_limit_pages(),
+        );
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         if need.report_all_cgroups != self.announcing {
-            self.kernel.announce(need.report_all_cgroups).map_err(|e| e.to_string())?;
+            self.kernel.report_all_cgroups(need.report_all_cgroups).map_err(|e| e.to_string())?;
             self.announcing = need.report_all_cgroups;
         }
         // Not an error of this effect: those who are bound to such a policy hear of it, the others are well.
@@ -209,7 +213,7 @@ impl Hands {
 
     /// All that is to be in force is: from here on it stays so without us, and what an earlier daemon left in force ends.
     pub fn settle(&mut self) {
-        match self.kernel.settle() {
+        match self.kernel.take_over() {
             Ok(0) => {}
             Ok(_) => tracing::info!("took over from the memcg-bpfd before; its programs are detached"),
             Err(error) => tracing::warn!("{error}"),
@@ -217,17 +221,17 @@ impl Hands {
     }
 
     /// What loads this policy beside the loop; `None` when it is loaded.
-    pub fn loading(&self, policy: &str) -> Option<Loading> {
+    pub fn loading(&self, policy: &str) -> Option<LoadTask> {
         self.kernel.loading(policy)
     }
 
     /// Takes what was loaded beside the loop.
-    pub fn loaded(&mut self, policy: Loaded) {
+    pub fn loaded(&mut self, policy: PreparedPolicy) {
         self.kernel.loaded(policy);
     }
 
     /// What loads policies beside the loop, for [`Hands::replace`].
-    pub fn loader(&self) -> Result<Loader, BpfError> {
+    pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
         self.kernel.loader()
     }
 
@@ -235,19 +239,19 @@ impl Hands {
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
-        loaded: Vec<Loaded>,
+        loaded: Vec<PreparedPolicy>,
     ) -> Result<(), BpfError> {
         self.kernel.replace(files, loaded)
     }
 
     /// Ends what was replaced.
     pub fn retire(&mut self) {
-        self.kernel.retire(memory::commit_bound());
+        self.kernel.drop_replaced(memory::commit_limit_pages());
     }
 
     /// How many events of the kernel were lost so far.
     pub fn dropped(&self) -> u64 {
-        self.kernel.dropped()
+        self.kernel.events_dropped()
     }
 
     /// How many actions of policies were lost so far.

@@ -3,8 +3,8 @@
 use super::acting::{Acting, now};
 use super::jobs::Done;
 use super::told::{Acted, Outcome};
-use crate::cgroup::knob::Wrote;
-use crate::ledger::{Came, Input, Write};
+use crate::cgroup::knob::WriteResult;
+use crate::ledger::{Input, Write, WriteOutcome};
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, ActionKind};
 use crate::text::human_bytes;
@@ -48,7 +48,7 @@ impl Acting {
             }
             Done::Killed(killing, came) => {
                 let (action, path) = (&killing.action, &killing.path);
-                self.guards.kill_over(now(), action.cgroup, action.dry_run);
+                self.guards.kill_finished(now(), action.cgroup, action.dry_run);
                 match came {
                     Ok(Some(story)) => {
                         let outcome = if action.dry_run { Outcome::DryRun } else { Outcome::Done };
@@ -61,30 +61,30 @@ impl Acting {
         }
     }
 
-    pub(super) fn wrote(&mut self, write: Write, wrote: Wrote) {
+    pub(super) fn wrote(&mut self, write: Write, wrote: WriteResult) {
         let Write { cgroup, ref path, knob, value, .. } = write;
-        let came = match wrote {
+        let outcome = match wrote {
             // Somebody else had written just that.
-            Wrote::Done(before) if before == value => Came::Done,
-            Wrote::Done(before) => {
+            WriteResult::Written(before) if before == value => WriteOutcome::Written,
+            WriteResult::Written(before) => {
                 let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
                 self.note(Outcome::Done, &write, before, detail);
-                Came::Done
+                WriteOutcome::Written
             }
-            Wrote::Foreign(current) => {
+            WriteResult::Conflict(current) => {
                 tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.format(current));
-                Came::Foreign(current)
+                WriteOutcome::Conflict(current)
             }
-            Wrote::Gone => {
+            WriteResult::Removed => {
                 self.note(Outcome::Gone, &write, value, GONE.to_owned());
-                Came::Gone
+                WriteOutcome::Removed
             }
-            Wrote::Failed(error) => {
+            WriteResult::Failed(error) => {
                 self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
-                Came::Failed
+                WriteOutcome::Failed
             }
         };
-        self.step(Input::Wrote { cgroup, knob, came });
+        self.step(Input::WriteDone { cgroup, knob, outcome });
     }
 
     pub(super) fn refuse(&mut self, action: &Action, path: &CgroupPath, why: String) {
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Cause;
-    use crate::ledger::guard::Limits;
+    use crate::ledger::admission::Limits;
     use crate::names::CgroupId;
     use crate::policy::action::Knob;
     use crate::report::BindingReport;
@@ -156,9 +156,9 @@ mod tests {
             knob: Knob::High,
             expect: vec![1],
             value: 2,
-            cause: Cause::ours("a test"),
+            cause: Cause::internal("a test"),
         };
-        acting.done(Done::Wrote(write, Wrote::Gone));
+        acting.done(Done::Wrote(write, WriteResult::Removed));
         assert_eq!(acting.tallies.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
         let acted = acting.take();
         assert_eq!((acted.len(), acted[0].detail.as_str()), (1, GONE));

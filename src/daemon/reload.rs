@@ -13,8 +13,8 @@ use super::logging::Level;
 use super::prepare::{installed, means};
 use super::requests::json;
 use super::state::Daemon;
-use crate::bpf::catalog::{ObjectFile, Objects};
-use crate::bpf::{Loaded, Loader, kernel};
+use crate::bpf::objects::{ObjectFile, PolicyObjects};
+use crate::bpf::{PolicyLoader, PreparedPolicy, probe};
 use crate::engine::{EngineConfig, Input};
 use crate::policy::profile::Profile;
 use crate::report::{KernelReport, ReloadReport};
@@ -41,10 +41,10 @@ pub struct Reload {
 struct Fresh {
     config: Config,
     told: Vec<String>,
-    objects: Objects,
+    objects: PolicyObjects,
     report: KernelReport,
     means: EngineConfig,
-    loaded: Vec<Loaded>,
+    loaded: Vec<PreparedPolicy>,
 }
 
 /// What can have come of reading.
@@ -155,13 +155,13 @@ impl Fresh {
     /// Reads everything and loads what is new or different. `known`: the objects in use; `told`: mistakes that are none of
     /// this reading.
     fn read(
-        loader: &Loader,
+        loader: &PolicyLoader,
         known: &BTreeMap<String, ObjectFile>,
         told: &[String],
     ) -> Result<Self, Mistakes> {
         let (config, warnings) = Config::load(Path::new("/"));
         let objects = installed();
-        let report = kernel::probe(&objects).map_err(|error| vec![error.to_string()])?;
+        let report = probe::probe_hooks(&objects).map_err(|error| vec![error.to_string()])?;
         let (means, faults) = means(&objects, &report, &config);
         let wrong = [warnings, objects.errors.clone(), faults].concat();
         let new: Mistakes = wrong.iter().filter(|sentence| !told.contains(sentence)).cloned().collect();
@@ -169,7 +169,8 @@ impl Fresh {
             return Err(new);
         }
         let other = objects.files.iter().filter(|(name, file)| known.get(*name) != Some(file));
-        let loaded: Result<Vec<Loaded>, _> = other.map(|(name, file)| loader.load(name, file)).collect();
+        let loaded: Result<Vec<PreparedPolicy>, _> =
+            other.map(|(name, file)| loader.load(name, file)).collect();
         let loaded = loaded.map_err(|error| vec![error.to_string()])?;
         Ok(Fresh { config, told: wrong, objects, report, means, loaded })
     }

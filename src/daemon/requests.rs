@@ -5,7 +5,7 @@ use super::command::{Command, Refusal};
 use super::explain::explain;
 use super::state::Daemon;
 use crate::bpf::MAX_LEVEL;
-use crate::cgroup::{memory, mount, owner, process, record};
+use crate::cgroup::{delegation, memory, mount, process, xattr};
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 use crate::policy::request::{Origin, Request};
@@ -120,7 +120,7 @@ impl Daemon {
         let cgroup = governable(path)?;
         let Caller::Owner(uid) = caller else { return Ok(cgroup) };
         let owned = owned(path, uid)?;
-        let below = format!("{}/", owner::manager(uid));
+        let below = format!("{}/", delegation::user_manager_cgroup(uid));
         if self.world.count_requests_below(&below, owned) >= BINDINGS_PER_USER {
             return Err(Refusal::AccessDenied(format!(
                 "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, the most that one user may have"
@@ -159,7 +159,7 @@ impl Daemon {
     async fn detach(&mut self, path: CgroupPath, caller: Caller) -> Result<String, Refusal> {
         let (cgroup, origins) = match caller {
             Caller::Administrator(_) => (
-                mount::id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
+                mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
                 vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
             ),
             // What an administrator asked for stays.
@@ -169,7 +169,7 @@ impl Daemon {
             return Err(Refusal::NotGoverned(format!("no policy was asked for on {path}")));
         }
         // Else it would be back when the daemon starts again.
-        drop(record::erase_wish(&path));
+        drop(xattr::remove_owner_policy(&path));
         for origin in origins {
             self.apply(Input::Withdraw { cgroup, origin }).await;
         }
@@ -182,7 +182,9 @@ impl Daemon {
         if let Caller::Owner(uid) = caller {
             // Ids can be chosen: another user's container may have the same.
             let had = cgroups.len();
-            let owns = |path: &CgroupPath, cgroup| owner::owned(path, uid).is_ok_and(|owned| owned == cgroup);
+            let owns = |path: &CgroupPath, cgroup| {
+                delegation::delegated_cgroup(path, uid).is_ok_and(|owned| owned == cgroup)
+            };
             cgroups.retain(|cgroup| self.world.path_of(*cgroup).is_some_and(|path| owns(&path, *cgroup)));
             if cgroups.len() < had && cgroups.is_empty() {
                 return Err(Refusal::AccessDenied(format!("container {id} is not one of uid {uid}'s")));
@@ -201,7 +203,7 @@ impl Daemon {
             report.explanation.extend(self.above(path));
             return json(&report);
         }
-        mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
+        mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
         let mut explanation = vec![format!("Nobody asked for a policy on {path}.")];
         explanation.extend(self.above(path));
         json(&BindingReport {
@@ -246,7 +248,7 @@ pub fn forbidden(path: &CgroupPath) -> Option<String> {
 
 /// What a cgroup that exists must have besides.
 pub fn uncontrolled(path: &CgroupPath) -> Option<String> {
-    memory::is_uncontrolled(path).then(|| {
+    memory::lacks_memory_controller(path).then(|| {
         format!(
             "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or set \
              MemoryAccounting=yes on the unit"
@@ -258,7 +260,7 @@ fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
     if let Some(sentence) = forbidden(path) {
         return Err(Refusal::InvalidArgument(sentence));
     }
-    let cgroup = mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
+    let cgroup = mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
     match uncontrolled(path) {
         Some(sentence) => Err(Refusal::InvalidArgument(sentence)),
         None => Ok(cgroup),
@@ -266,7 +268,8 @@ fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
 }
 
 fn owned(path: &CgroupPath, uid: u32) -> Result<CgroupId, Refusal> {
-    owner::owned(path, uid).map_err(|e| Refusal::AccessDenied(format!("uid {uid} may not do that: {e}")))
+    delegation::delegated_cgroup(path, uid)
+        .map_err(|e| Refusal::AccessDenied(format!("uid {uid} may not do that: {e}")))
 }
 
 /// Our own cgroup.

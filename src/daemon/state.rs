@@ -7,7 +7,7 @@ use super::hands::{Hands, News, Outcome};
 use super::lost::Lost;
 use super::object::Published;
 use crate::bpf::Event;
-use crate::bpf::catalog::Objects;
+use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
 use crate::engine::{Engine, Input, REASON_REMOVED};
 use crate::names::{CgroupId, CgroupPath, UnitName};
@@ -20,7 +20,7 @@ pub struct Daemon {
     pub world: Engine,
     pub hands: Hands,
     pub acting: Acting,
-    pub objects: Objects,
+    pub objects: PolicyObjects,
     pub report: KernelReport,
     /// Our object, once it is on the bus.
     pub published: Option<Published>,
@@ -41,7 +41,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn new(world: Engine, hands: Hands, acting: Acting, objects: Objects, report: KernelReport) -> Self {
+    pub fn new(
+        world: Engine,
+        hands: Hands,
+        acting: Acting,
+        objects: PolicyObjects,
+        report: KernelReport,
+    ) -> Self {
         Daemon {
             world,
             hands,
@@ -149,7 +155,7 @@ impl Daemon {
     /// Forgets cgroups that went away with nothing in force on them, which nothing told us.
     pub async fn sweep(&mut self) {
         for (cgroup, path) in self.world.without_binding() {
-            if mount::id(&path).ok() != Some(cgroup) {
+            if mount::cgroup_id(&path).ok() != Some(cgroup) {
                 self.apply(Input::CgroupRemoved(cgroup)).await;
             }
         }
@@ -182,7 +188,7 @@ impl Daemon {
         );
         let all: Vec<_> = self.world.cgroups().map(|(id, path)| (id, path.clone())).collect();
         for (id, path) in all {
-            if mount::id(&path).ok() != Some(id) {
+            if mount::cgroup_id(&path).ok() != Some(id) {
                 self.cgroup_gone(id).await;
             }
         }

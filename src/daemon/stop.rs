@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::state::Daemon;
 use super::undo::put_back;
 use crate::bpf::pins;
-use crate::cgroup::{record, tree};
+use crate::cgroup::{tree, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
@@ -36,8 +36,8 @@ impl Daemon {
             );
         }
         self.apply(Input::Shutdown).await;
-        if let Err(error) = pins::remove_all(Path::new(pins::ROOT)) {
-            tracing::error!("removing {}: {error}", pins::ROOT);
+        if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
+            tracing::error!("removing {}: {error}", pins::PIN_ROOT);
         }
         tracing::info!("stopped; nothing is left");
     }
@@ -53,7 +53,7 @@ async fn asked_to_stop(systemd: &Systemd) -> bool {
 /// `memcg-bpfd --stop-post`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
 /// it stopped has left everything in force.
 pub fn ended() -> ExitCode {
-    if !Path::new(pins::ROOT).exists() {
+    if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
     }
     let asked = async {
@@ -72,13 +72,13 @@ pub fn ended() -> ExitCode {
 /// all records, for the package's removal.
 pub fn forget() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);
-    let unpinned = pins::remove_all(Path::new(pins::ROOT)).unwrap_or_else(|error| {
+    let unpinned = pins::remove_all(Path::new(pins::PIN_ROOT)).unwrap_or_else(|error| {
         failed = failed.saturating_add(1);
-        eprintln!("memcg-bpfd: removing {}: {error}", pins::ROOT);
+        eprintln!("memcg-bpfd: removing {}: {error}", pins::PIN_ROOT);
         0
     });
-    for path in tree::all(&CgroupPath::root()) {
-        let Ok(Some(bytes)) = record::read_record(&path) else { continue };
+    for path in tree::descendants(&CgroupPath::root()) {
+        let Ok(Some(bytes)) = xattr::read_record(&path) else { continue };
         let knobs = CgroupRecord::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
         let stuck = put_back(&path, &knobs);
         for sentence in &stuck {
@@ -89,7 +89,7 @@ pub fn forget() -> ExitCode {
         if !stuck.is_empty() {
             continue;
         }
-        match record::erase_record(&path) {
+        match xattr::remove_record(&path) {
             Ok(()) => erased = erased.saturating_add(1),
             Err(error) => {
                 failed = failed.saturating_add(1);

@@ -157,10 +157,13 @@ impl Daemon {
         for warning in warnings {
             tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{warning}");
         }
-        let cgroup =
-            info.control_group_id.filter(|id| *id != 0).map(CgroupId).or_else(|| mount::id(&path).ok());
+        let cgroup = info
+            .control_group_id
+            .filter(|id| *id != 0)
+            .map(CgroupId)
+            .or_else(|| mount::cgroup_id(&path).ok());
         // systemd may answer with a cgroup that is gone by now.
-        let cgroup = cgroup.filter(|id| mount::id(&path).ok() == Some(*id));
+        let cgroup = cgroup.filter(|id| mount::cgroup_id(&path).ok() == Some(*id));
         tracing::debug!(
             "{} by systemd: {:?}, cgroup {cgroup:?}, a policy: {}, files not read yet: {stale}",
             info.name,

@@ -68,7 +68,7 @@ impl Slots {
     }
 
     /// Gives a slot back; true when nobody holds it any more and it has to be cleared.
-    pub fn give_back(&mut self, slot: u32) -> bool {
+    pub fn release(&mut self, slot: u32) -> bool {
         let Some((content, holders)) = self.used.get_mut(&slot) else { return false };
         *holders = holders.saturating_sub(1);
         if *holders > 0 {

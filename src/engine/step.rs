@@ -32,14 +32,14 @@ impl Engine {
                 self.withdraw_unit(&unit, &mut work);
             }
             Input::Request { cgroup, path, request } => {
-                self.ask(cgroup, path, vec![request], &mut work);
+                self.request(cgroup, path, vec![request], &mut work);
             }
             Input::Withdraw { cgroup, origin } => self.withdraw(cgroup, origin, &mut work),
             Input::CgroupCreated { cgroup, path, bound } => {
                 self.cgroup_created(cgroup, path, bound, &mut work)
             }
             Input::CgroupRemoved(cgroup) => self.cgroup_removed(cgroup, &mut work),
-            Input::Adopt { cgroup, path, requests } => self.ask(cgroup, path, requests, &mut work),
+            Input::Adopt { cgroup, path, requests } => self.request(cgroup, path, requests, &mut work),
             Input::ReportAllCgroups(all) => self.report_all_cgroups = all,
             Input::Reload { config, replaced } => self.reload(config, &replaced, &mut work),
             Input::Shutdown => self.shutdown(&mut work),
@@ -121,7 +121,7 @@ impl Engine {
 
     fn drop_slot(&mut self, slot: Option<u32>, work: &mut Plan) {
         if let Some(slot) = slot
-            && self.slots.give_back(slot)
+            && self.slots.release(slot)
         {
             work.after.push(Effect::ClearSlot { slot });
         }
@@ -141,7 +141,7 @@ impl Engine {
         }
         let Some(cgroup) = cgroup else { return };
         match request {
-            Some(request) => self.ask(cgroup, path, vec![request], work),
+            Some(request) => self.request(cgroup, path, vec![request], work),
             None => self.withdraw(cgroup, Origin::DropIn, work),
         }
     }
@@ -202,7 +202,7 @@ impl Engine {
     }
 
     /// Adds or replaces requests on a cgroup, by origin, and brings its binding up to date.
-    fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, requests: Vec<Request>, work: &mut Plan) {
+    fn request(&mut self, cgroup: CgroupId, path: CgroupPath, requests: Vec<Request>, work: &mut Plan) {
         let entry = self.cgroups.entry(cgroup).or_insert_with(|| Cgroup {
             path,
             requests: Vec::new(),
@@ -305,7 +305,7 @@ impl Engine {
         let registered = self.units.values().find(|u| u.path == path).map(|u| u.request.clone());
         if let Some(request) = registered {
             // Binds once more what the kernel bound: it may have taken a slot that was registered before this one.
-            self.ask(id, path, vec![request], work);
+            self.request(id, path, vec![request], work);
         }
         if bound && self.cgroups.get(&id).is_none_or(|c| c.slot.is_none()) {
             // Unregistered between the kernel's event and now.

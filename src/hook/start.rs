@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::cgroup::record::{read_record, write_record, write_wish};
+use crate::cgroup::xattr::{read_record, write_owner_policy, write_record};
 use crate::names::CgroupPath;
 use crate::policy::request::{Origin, Request};
 use crate::source::container_cgroup::{PROC_CGROUP_MAX, container_cgroup};
@@ -28,7 +28,7 @@ impl Records for CgroupRecords {
     }
 
     fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()> {
-        write_wish(cgroup, line)
+        write_owner_policy(cgroup, line)
     }
 }
 

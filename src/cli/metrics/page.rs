@@ -182,7 +182,7 @@ fn of_cgroups(out: &mut String, told: &[Told<'_>]) {
 fn scaled(count: u64, scale: Scale) -> String {
     let (whole, rest) = match scale {
         Scale::One => return count.to_string(),
-        Scale::Pages => return count.saturating_mul(crate::cgroup::memory::page()).to_string(),
+        Scale::Pages => return count.saturating_mul(crate::cgroup::memory::page_size()).to_string(),
         Scale::Nanoseconds => (count.checked_div(1_000_000_000), count.checked_rem(1_000_000_000)),
     };
     format!("{}.{:09}", whole.unwrap_or(0), rest.unwrap_or(0))

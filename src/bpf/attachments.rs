@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 
-use super::core::{COUNTERS, Kernel, LIFE};
+use super::core::{BpfRuntime, COUNTERS, LIFECYCLE_PROGRAMS};
 use super::error::BpfError;
 use super::links::Links;
 use super::pins;
-use super::policy::PolicyObject;
-use super::schema::Counts;
+use super::policy_object::PolicyObject;
+use super::schema::CounterSet;
 
-impl Kernel {
+impl BpfRuntime {
     /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life. What fails is
     /// returned by policy; "" stands for cgroup life, without which nothing is in force. Tries again when called again.
     /// `commit`: pages beyond which the kernel refuses a request by itself; `None`: it may refuse any.
-    pub fn need(
+    pub fn set_attachments(
         &mut self,
         policies: &BTreeSet<String>,
         counting: &BTreeSet<String>,
@@ -25,21 +25,21 @@ impl Kernel {
         let mut failed = BTreeMap::new();
         // New things first: nothing that was in force has a gap.
         if life
-            && self.life.is_empty()
-            && let Err(error) = self.attach_life()
+            && self.lifecycle_links.is_empty()
+            && let Err(error) = self.attach_lifecycle()
         {
-            self.life.release();
+            self.lifecycle_links.detach_all();
             failed.insert(String::new(), error);
         }
-        let counts = self.counts(counting);
-        self.counted = self.counters_of(counts).collect();
+        let counts = self.required_counters(counting);
+        self.counter_names_attached = self.counter_programs(counts).collect();
         let first = counting.first();
         if let (Some(first), Err(error)) = (first, self.attach_counting()) {
             failed.insert(first.clone(), error);
         }
         // Whoever counts growth now may be about to go.
-        if self.growth.is_some()
-            && let Err(error) = self.share_growth(commit, |name| policies.contains(name))
+        if self.growth_counter.is_some()
+            && let Err(error) = self.elect_growth_counter(commit, |name| policies.contains(name))
         {
             tracing::warn!("growth is not counted for a moment: {error}");
         }
@@ -50,47 +50,51 @@ impl Kernel {
                 failed.insert(name.clone(), error);
             }
         }
-        if let (Err(error), Some(first)) = (self.share_growth(commit, |_| true), first) {
+        if let (Err(error), Some(first)) = (self.elect_growth_counter(commit, |_| true), first) {
             failed.entry(first.clone()).or_insert(error);
         }
         if !life {
-            self.life.release();
+            self.lifecycle_links.detach_all();
         }
         failed
     }
 
-    fn attach_life(&mut self) -> Result<(), BpfError> {
-        let links = LIFE.iter().map(|name| Ok(((*name).to_owned(), self.attach(&self.life, name)?)));
+    fn attach_lifecycle(&mut self) -> Result<(), BpfError> {
+        let links = LIFECYCLE_PROGRAMS
+            .iter()
+            .map(|name| Ok(((*name).to_owned(), self.attach(&self.lifecycle_links, name)?)));
         let links = links.collect::<Result<_, BpfError>>()?;
-        self.life.hold(links, &self.pins);
+        self.lifecycle_links.adopt(links, &self.pins);
         Ok(())
     }
 
     fn attach_counting(&mut self) -> Result<(), BpfError> {
-        let growth = self.counts_growth();
-        let new =
-            self.counted.iter().filter(|name| !self.counting.has(name) && Some(name.as_str()) != growth);
-        let links = new.map(|name| Ok((name.clone(), self.attach(&self.counting, name)?)));
+        let growth = self.growth_counter_program();
+        let new = self
+            .counter_names_attached
+            .iter()
+            .filter(|name| !self.counter_links.has(name) && Some(name.as_str()) != growth);
+        let links = new.map(|name| Ok((name.clone(), self.attach(&self.counter_links, name)?)));
         let links = links.collect::<Result<_, BpfError>>()?;
-        self.counting.hold(links, &self.pins);
+        self.counter_links.adopt(links, &self.pins);
         Ok(())
     }
 
     /// Everything that is to be in force is: pins it, so that it stays in force without us, and ends what earlier daemons
     /// left. Says how many those were.
-    pub fn settle(&mut self) -> Result<usize, BpfError> {
-        self.pins.begin().map_err(BpfError::Bpffs)?;
+    pub fn take_over(&mut self) -> Result<usize, BpfError> {
+        self.pins.create_dir().map_err(BpfError::NoBpffs)?;
         let pins = &self.pins;
-        self.life.pin(pins).and_then(|()| self.counting.pin(pins)).map_err(BpfError::Pin)?;
+        self.lifecycle_links.pin(pins).and_then(|()| self.counter_links.pin(pins)).map_err(BpfError::Pin)?;
         self.policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
         if let Some(counters) = self.shared.get_mut(COUNTERS) {
-            for earlier in pins::earlier_maps(pins, "core", COUNTERS) {
-                carry(&earlier, counters);
+            for earlier in pins::previous_maps(pins, "core", COUNTERS) {
+                migrate_counters(&earlier, counters);
             }
             pins::pin_map(pins, "core", COUNTERS, counters).map_err(BpfError::Pin)?;
         }
-        let earlier = pins.earlier().len();
-        pins.remove_earlier().map_err(BpfError::Bpffs)?;
+        let earlier = pins.previous().len();
+        pins.remove_previous().map_err(BpfError::NoBpffs)?;
         Ok(earlier)
     }
 
@@ -100,20 +104,20 @@ impl Kernel {
     }
 
     /// What must be counted for these policies.
-    fn counts(&self, policies: &BTreeSet<String>) -> Counts {
-        let of = |name| self.policies.get(name).map_or(Counts::Nothing, PolicyObject::counts);
+    fn required_counters(&self, policies: &BTreeSet<String>) -> CounterSet {
+        let of = |name| self.policies.get(name).map_or(CounterSet::None, PolicyObject::counts);
         policies.iter().map(of).max().unwrap_or_default()
     }
 
     /// The programs that count it.
-    fn counters_of(&self, counts: Counts) -> impl Iterator<Item = String> {
+    fn counter_programs(&self, counts: CounterSet) -> impl Iterator<Item = String> {
         let hooks = self.counting_hooks.iter().filter(move |(hook, _)| counts.needs(hook));
         hooks.filter_map(|(_, c)| c.program().map(str::to_owned))
     }
 }
 
 /// The earlier daemon's programs have counted until now, ours only since they were attached.
-fn carry(earlier: &MapHandle, counters: &MapHandle) {
+fn migrate_counters(earlier: &MapHandle, counters: &MapHandle) {
     for cgroup in earlier.keys() {
         let (Ok(Some(old)), Ok(Some(new))) =
             (earlier.lookup(&cgroup, MapFlags::ANY), counters.lookup(&cgroup, MapFlags::ANY))

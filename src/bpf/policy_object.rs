@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
-use super::attach::{self, Candidates};
-use super::catalog::ObjectFile;
 use super::error::BpfError;
+use super::hooks::{self, AttachCandidates};
 use super::links::Links;
+use super::objects::ObjectFile;
 use super::pins::Pins;
-use super::schema::Counts;
-use super::{log, schema, shared};
+use super::schema::CounterSet;
+use super::{abi, libbpf_log, schema};
 use crate::names::CgroupId;
 
 /// Map that every policy object has (`MEMCG_BPF_POLICY`).
 const PARAMS: &str = "params";
 /// What a policy remembers of each governed cgroup (`MEMCG_BPF_STATE`).
-const STATE: &str = "state";
+const STATE_MAP: &str = "state";
 /// The timers of the hook `tick` (`MEMCG_BPF_TICK`), and the program that starts one.
 const TICKING: &str = "ticking";
 const TICK: &str = "tick";
@@ -27,18 +27,18 @@ const TICK: &str = "tick";
 /// What tells objects from one another (`memcg_bpf_number`).
 const NUMBER: &str = ".rodata.number";
 /// Those given so far in this process, whose objects alone share maps.
-static NUMBERS: AtomicU32 = AtomicU32::new(0);
+static NEXT_OBJECT_ID: AtomicU32 = AtomicU32::new(0);
 
 pub struct PolicyObject {
     object: Object,
-    number: u32,
+    object_id: u32,
     params: MapHandle,
     slot_size: usize,
     /// Both keyed by cgroup.
     state: Option<MapHandle>,
-    ticking: Option<MapHandle>,
-    counts: Counts,
-    hooks: BTreeMap<String, Candidates>,
+    timers: Option<MapHandle>,
+    counts: CounterSet,
+    hooks: BTreeMap<String, AttachCandidates>,
     links: Links,
 }
 
@@ -52,24 +52,24 @@ impl PolicyObject {
     ) -> Result<Self, BpfError> {
         let path = file.path.as_path();
         let open_error = |why: String| BpfError::open(path, &why);
-        let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(path));
+        let (opened, said) = libbpf_log::capture(|| ObjectBuilder::default().open_file(path));
         let mut opened = opened.map_err(|e| open_error(format!("{e:#}\n{said}")))?;
-        let hooks = attach::candidates(&opened, Some(btf));
+        let hooks = hooks::candidates(&opened, Some(btf));
         let own = Btf::from_path(path).map_err(|e| open_error(format!("{e:#}")))?;
         let (_, counts) = schema::read(&own, name, hooks.keys().cloned().collect())
             .map_err(|e| open_error(e.to_string()))?;
-        file.unchanged()?;
-        attach::choose(&mut opened, &hooks);
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        file.verify_unchanged()?;
+        hooks::select(&mut opened, &hooks);
+        let object_id = NEXT_OBJECT_ID.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for mut map in opened.maps_mut() {
             if map.name() == NUMBER {
-                map.set_initial_value(&number.to_ne_bytes()).map_err(|e| open_error(format!("{e:#}")))?;
+                map.set_initial_value(&object_id.to_ne_bytes()).map_err(|e| open_error(format!("{e:#}")))?;
             }
             if let Some(core) = shared.get(map.name().to_string_lossy().as_ref()) {
                 map.reuse_fd(core.as_fd()).map_err(|e| open_error(format!("{e:#}")))?;
             }
         }
-        let (object, said) = log::quietly(|| opened.load());
+        let (object, said) = libbpf_log::capture(|| opened.load());
         let object = object.map_err(|e| BpfError::load(path, &e, "", said))?;
         let map = |name: &str| {
             let found = object.maps().find(|m| m.name() == name);
@@ -78,18 +78,18 @@ impl PolicyObject {
         let params = map(PARAMS)?
             .ok_or_else(|| open_error("it has no map 'params': use MEMCG_BPF_POLICY()".to_owned()))?;
         let slot_size = usize::try_from(params.value_size()).map_err(|e| open_error(e.to_string()))?;
-        let (state, ticking) = (map(STATE)?, map(TICKING)?);
+        let (state, timers) = (map(STATE_MAP)?, map(TICKING)?);
         let links = Links::new(name);
-        Ok(PolicyObject { object, number, params, slot_size, state, ticking, counts, hooks, links })
+        Ok(PolicyObject { object, object_id, params, slot_size, state, timers, counts, hooks, links })
     }
 
     /// Writes parameters into a slot and puts the policy in force there.
-    pub fn put(&self, slot: u32, params: &[u8]) -> Result<(), BpfError> {
+    pub fn write_params(&self, slot: u32, params: &[u8]) -> Result<(), BpfError> {
         let mut value = Vec::with_capacity(self.slot_size);
         value.extend_from_slice(&1u64.to_ne_bytes());
         value.extend_from_slice(params);
         value.resize(self.slot_size, 0);
-        debug_assert!(value.len() >= shared::SLOT_HEADER);
+        debug_assert!(value.len() >= abi::SLOT_HEADER);
         self.write(slot, &value)
     }
 
@@ -105,22 +105,22 @@ impl PolicyObject {
     }
 
     /// Which of the subtree's counters it wants kept.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CounterSet {
         self.counts
     }
 
     /// Does it want to be asked again and again?
-    pub fn ticks(&self) -> bool {
-        self.ticking.is_some() && self.has(TICK)
+    pub fn has_timer(&self) -> bool {
+        self.timers.is_some() && self.has(TICK)
     }
 
     /// Gives it memory for a cgroup, empty unless it has some already.
-    pub fn remember(&self, cgroup: CgroupId) -> Result<(), BpfError> {
-        for map in self.state.iter().chain(&self.ticking) {
+    pub fn create_state(&self, cgroup: CgroupId) -> Result<(), BpfError> {
+        for map in self.state.iter().chain(&self.timers) {
             let empty = vec![0; usize::try_from(map.value_size()).unwrap_or_default()];
             match map.update(&cgroup.0.to_ne_bytes(), &empty, MapFlags::NO_EXIST) {
                 Err(why) if why.kind() != ErrorKind::AlreadyExists => {
-                    return Err(BpfError::Map { map: STATE, why });
+                    return Err(BpfError::Map { map: STATE_MAP, why });
                 }
                 _ => {}
             }
@@ -129,8 +129,8 @@ impl PolicyObject {
     }
 
     /// Takes its memory of a cgroup away, and with it the timer.
-    pub fn forget(&self, cgroup: CgroupId) {
-        for map in self.state.iter().chain(&self.ticking) {
+    pub fn delete_state(&self, cgroup: CgroupId) {
+        for map in self.state.iter().chain(&self.timers) {
             match map.delete(&cgroup.0.to_ne_bytes()) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     tracing::warn!(%error, "forgetting a cgroup")
@@ -141,8 +141,8 @@ impl PolicyObject {
     }
 
     /// Starts the cgroup's timer; one that runs goes on.
-    pub fn tick(&self, cgroup: CgroupId) -> Result<(), BpfError> {
-        let program = self.hooks.get(TICK).and_then(Candidates::program);
+    pub fn start_timer(&self, cgroup: CgroupId) -> Result<(), BpfError> {
+        let program = self.hooks.get(TICK).and_then(AttachCandidates::program);
         let Some(program) = self.object.progs_mut().find(|p| Some(p.name()) == program.map(OsStr::new))
         else {
             return Ok(());
@@ -165,8 +165,8 @@ impl PolicyObject {
     }
 
     /// Its number among all objects of this process; 0 is none's.
-    pub fn number(&self) -> u32 {
-        self.number
+    pub fn object_id(&self) -> u32 {
+        self.object_id
     }
 
     /// Does it have a program for this hook that the kernel has?
@@ -186,7 +186,7 @@ impl PolicyObject {
             let Some(program) = program else { continue };
             links.push((name.to_owned(), self.links.attach(name, &program, pins)?));
         }
-        self.links.hold(links, pins);
+        self.links.adopt(links, pins);
         Ok(())
     }
 
@@ -203,6 +203,6 @@ impl PolicyObject {
 
     /// Detaches all programs.
     pub fn detach(&mut self) {
-        self.links.release();
+        self.links.detach_all();
     }
 }

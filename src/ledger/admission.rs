@@ -8,15 +8,15 @@ use crate::policy::action::{Action, ActionKind, KillScope, Knob, MAX};
 use crate::text::human_bytes;
 
 /// memory.high never goes below this: a program needs its code and stacks to get anywhere.
-pub const HIGH_FLOOR: u64 = 4 << 20;
+pub const MIN_MEMORY_HIGH: u64 = 4 << 20;
 /// Who asked for a kill or for memory so long ago saw another situation than today's.
-const STALE_NS: u64 = 5_000_000_000;
+const ACTION_TTL_NS: u64 = 5_000_000_000;
 /// What is told of that, when it was let through and then waited.
-pub const LATE: &str = "it waited for its turn for more than 5s";
+pub const EXPIRED_MSG: &str = "it waited for its turn for more than 5s";
 /// After a kill the memory comes back and the stall ends: so long, what is still told is about what was killed for.
-pub const KILL_SETTLES_NS: u64 = 1_000_000_000;
+pub const KILL_COOLDOWN_NS: u64 = 1_000_000_000;
 /// The longest time between SIGTERM and SIGKILL: who has not ended by then will not.
-pub const GRACE_MOST_NS: u64 = 300_000_000_000;
+pub const MAX_GRACE_NS: u64 = 300_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
 
@@ -39,7 +39,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
     /// memcg-bpfd runs in it or below it.
-    pub holds_us: bool,
+    pub contains_daemon: bool,
     /// memory.current.
     pub usage: u64,
     /// memory.min.
@@ -51,17 +51,17 @@ pub struct Facts {
 }
 
 /// Is it too late now to do what was asked for then?
-pub fn is_late(now: u64, asked: u64) -> bool {
-    now.saturating_sub(asked) > STALE_NS
+pub fn is_expired(now: u64, asked: u64) -> bool {
+    now.saturating_sub(asked) > ACTION_TTL_NS
 }
 
 /// The guards' word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ruling {
+pub enum Decision {
     /// Do this, which may be less than was asked for.
-    Do(ActionKind),
+    Allow(ActionKind),
     /// No, and why.
-    Refuse(String),
+    Block(String),
 }
 
 #[derive(Debug)]
@@ -69,69 +69,70 @@ struct Kill {
     path: CgroupPath,
     cgroup: CgroupId,
     began: u64,
-    over: Option<u64>,
+    finished: Option<u64>,
     dry_run: bool,
 }
 
 /// What the guards remember.
 #[derive(Debug, Default)]
-pub struct Guards {
+pub struct Admission {
     limits: Limits,
     recent: BTreeMap<CgroupId, VecDeque<u64>>,
     kills: VecDeque<Kill>,
 }
 
-impl Guards {
+impl Admission {
     /// Other limits from now on; what was done so far counts under them.
-    pub fn limit(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
     /// With these limits.
     pub fn new(limits: Limits) -> Self {
-        Guards { limits, ..Guards::default() }
+        Admission { limits, ..Admission::default() }
     }
 
     /// May this be done now? What may be is counted.
-    pub fn judge(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Ruling {
-        let bounded = match bound(&action.kind, facts) {
+    pub fn admit(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Decision {
+        let bounded = match clamp(&action.kind, facts) {
             Ok(verb) => verb,
-            Err(why) => return Ruling::Refuse(why),
+            Err(why) => return Decision::Block(why),
         };
         // Letting go only ever takes a burden away.
         if matches!(bounded, ActionKind::SetKnob(_, None)) {
-            return Ruling::Do(bounded);
+            return Decision::Allow(bounded);
         }
-        if !matches!(bounded, ActionKind::SetKnob(..)) && is_late(now, action.time) {
-            return Ruling::Refuse("it was asked for more than 5s ago".to_owned());
+        if !matches!(bounded, ActionKind::SetKnob(..)) && is_expired(now, action.time) {
+            return Decision::Block("it was asked for more than 5s ago".to_owned());
         }
         if matches!(bounded, ActionKind::Kill { .. })
-            && let Some(why) = self.one_kill_too_many(now, path, action)
+            && let Some(why) = self.check_kill_limit(now, path, action)
         {
-            return Ruling::Refuse(why);
+            return Decision::Block(why);
         }
-        if !self.within_rate(now, action.cgroup) {
+        if !self.check_rate(now, action.cgroup) {
             let most = self.limits.per_second;
-            return Ruling::Refuse(format!("more than {most} actions in a second (PerSecond={most})"));
+            return Decision::Block(format!("more than {most} actions in a second (PerSecond={most})"));
         }
         if matches!(bounded, ActionKind::Kill { .. }) {
             let (cgroup, dry_run) = (action.cgroup, action.dry_run);
-            self.kills.push_back(Kill { path: path.clone(), cgroup, began: now, over: None, dry_run });
+            self.kills.push_back(Kill { path: path.clone(), cgroup, began: now, finished: None, dry_run });
         }
-        Ruling::Do(bounded)
+        Decision::Allow(bounded)
     }
 
     /// The kill that was let through is over: the victims are gone, or it failed.
-    pub fn kill_over(&mut self, now: u64, cgroup: CgroupId, dry_run: bool) {
-        let of = |kill: &&mut Kill| kill.cgroup == cgroup && kill.dry_run == dry_run && kill.over.is_none();
+    pub fn kill_finished(&mut self, now: u64, cgroup: CgroupId, dry_run: bool) {
+        let of =
+            |kill: &&mut Kill| kill.cgroup == cgroup && kill.dry_run == dry_run && kill.finished.is_none();
         for kill in self.kills.iter_mut().filter(of) {
-            kill.over = Some(now);
+            kill.finished = Some(now);
         }
     }
 
     /// The kill that was let through is not done after all, and counts for nothing.
-    pub fn kill_undone(&mut self, cgroup: CgroupId, dry_run: bool) {
-        self.kills.retain(|kill| kill.cgroup != cgroup || kill.dry_run != dry_run || kill.over.is_some());
+    pub fn kill_cancelled(&mut self, cgroup: CgroupId, dry_run: bool) {
+        self.kills.retain(|kill| kill.cgroup != cgroup || kill.dry_run != dry_run || kill.finished.is_some());
     }
 
     /// A cgroup is gone.
@@ -140,17 +141,17 @@ impl Guards {
     }
 
     /// One event is seen by the policies of a cgroup and by those of the cgroups around it.
-    fn one_kill_too_many(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
-        self.kills.retain(|kill| kill.over.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
+    fn check_kill_limit(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
+        self.kills.retain(|kill| kill.finished.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
         // A dry run stands for what would be done if nobody else did anything either.
         let kills = || self.kills.iter().filter(|kill| kill.dry_run == action.dry_run);
         let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
         // A unit that was started again: what its cgroup's predecessor was killed for is not what it waits for.
         let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
         for kill in kills().filter(related).filter(|kill| !anew(kill)) {
-            match kill.over {
+            match kill.finished {
                 None => return Some(format!("a kill in {} is not over yet", kill.path)),
-                Some(over) if action.time < over.saturating_add(KILL_SETTLES_NS) => {
+                Some(over) if action.time < over.saturating_add(KILL_COOLDOWN_NS) => {
                     return Some(format!(
                         "it is about what something was just killed for in {}: never two for one event",
                         kill.path
@@ -165,7 +166,7 @@ impl Guards {
             .then(|| format!("more than {most} kills in a minute (KillsPerMinute={most})"))
     }
 
-    fn within_rate(&mut self, now: u64, cgroup: CgroupId) -> bool {
+    fn check_rate(&mut self, now: u64, cgroup: CgroupId) -> bool {
         let recent = self.recent.entry(cgroup).or_default();
         while recent.front().is_some_and(|then| now.saturating_sub(*then) >= SECOND_NS) {
             recent.pop_front();
@@ -179,21 +180,21 @@ impl Guards {
 }
 
 /// The verb with its value within bounds.
-fn bound(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
+fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
     let page = facts.page.max(1);
     let whole_pages = |bytes: u64| bytes.saturating_sub(bytes.checked_rem(page).unwrap_or(0));
     Ok(match *verb {
         // As the kernel keeps it: rounded down to pages, and nothing larger than it can count.
         ActionKind::SetKnob(Knob::High, Some(MAX)) => ActionKind::SetKnob(Knob::High, None),
         ActionKind::SetKnob(Knob::High, Some(value)) => {
-            let floor = HIGH_FLOOR.max(facts.min).saturating_add(page.saturating_sub(1));
+            let floor = MIN_MEMORY_HIGH.max(facts.min).saturating_add(page.saturating_sub(1));
             ActionKind::SetKnob(Knob::High, Some(whole_pages(value.max(floor).min(MAX >> 1))))
         }
         ActionKind::SetKnob(Knob::Low, Some(value)) => {
             ActionKind::SetKnob(Knob::Low, Some(whole_pages(value.min(facts.effective_max))))
         }
         ActionKind::SetKnob(Knob::Freeze, Some(0)) => ActionKind::SetKnob(Knob::Freeze, None),
-        ActionKind::SetKnob(Knob::Freeze, Some(_)) if facts.holds_us => {
+        ActionKind::SetKnob(Knob::Freeze, Some(_)) if facts.contains_daemon => {
             return Err("memcg-bpfd runs in it and would stand still with it".to_owned());
         }
         ActionKind::SetKnob(Knob::Freeze, Some(1)) => ActionKind::SetKnob(Knob::Freeze, Some(1)),
@@ -208,15 +209,15 @@ fn bound(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
             }
             ActionKind::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
         }
-        ActionKind::Kill { scope: KillScope::Group, .. } if facts.holds_us => {
+        ActionKind::Kill { scope: KillScope::Group, .. } if facts.contains_daemon => {
             return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
         }
         ActionKind::Kill { grace_ns, scope, select } => {
-            ActionKind::Kill { grace_ns: grace_ns.min(GRACE_MOST_NS), scope, select }
+            ActionKind::Kill { grace_ns: grace_ns.min(MAX_GRACE_NS), scope, select }
         }
     })
 }
 
 #[cfg(test)]
-#[path = "guard_tests.rs"]
+#[path = "admission_tests.rs"]
 mod tests;

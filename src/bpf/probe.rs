@@ -5,9 +5,9 @@ use std::path::Path;
 
 use libbpf_rs::Btf;
 
-use super::catalog::Objects;
 use super::error::BpfError;
-use super::log;
+use super::libbpf_log;
+use super::objects::PolicyObjects;
 use crate::report::KernelReport;
 
 /// struct_ops of the kernel series that bring native memcg hooks; a registered one has a wrapper type.
@@ -15,15 +15,15 @@ const NATIVE: [&str; 4] = ["memcg_bpf_ops", "memcg_ops", "bpf_memcg_ops", "bpf_o
 
 /// The kernel's own BTF.
 pub fn btf() -> Result<Btf<'static>, BpfError> {
-    log::quietly(Btf::from_vmlinux).0.map_err(BpfError::btf)
+    libbpf_log::capture(Btf::from_vmlinux).0.map_err(BpfError::btf)
 }
 
 /// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.
-pub fn probe(objects: &Objects) -> Result<KernelReport, BpfError> {
+pub fn probe_hooks(objects: &PolicyObjects) -> Result<KernelReport, BpfError> {
     let btf = btf()?;
     let mut hooks: BTreeMap<String, Option<String>> = BTreeMap::new();
     for (hook, list) in objects.hooks.values().flatten().chain(&objects.core_hooks) {
-        let chosen = list.iter().find(|section| super::attach::kernel_has(&btf, section));
+        let chosen = list.iter().find(|section| super::hooks::kernel_has(&btf, section));
         // A policy of one's own with other candidates takes no hook from the rest.
         let known = hooks.entry(hook.clone()).or_default();
         *known = known.take().or_else(|| chosen.cloned());

@@ -10,11 +10,11 @@ pub const BINDING_COUNT: u32 = 1;
 /// `MEMCG_BPF_BINDING_DAEMON`: registered for the cgroup of the daemon that follows.
 pub const BINDING_DAEMON: u32 = 2;
 /// The map behind the variable `memcg_world`: libbpf names it as the variable's section.
-pub const WORLD: &str = ".data.memcg";
+pub const GLOBALS: &str = ".data.memcg";
 
 /// Is this one of core's maps that every policy object declares too, to be put in place of its own?
 pub fn is_shared(map: &str) -> bool {
-    map.starts_with("memcg_") || map == WORLD
+    map.starts_with("memcg_") || map == GLOBALS
 }
 
 /// Every slot of a policy's `params` map starts with this many bytes: `in_force`.
@@ -33,7 +33,7 @@ pub enum Op {
 }
 
 /// `struct memcg_bpf_command` as the bytes the program reads.
-pub fn command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
+pub fn encode_command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     bytes.extend_from_slice(&value.to_ne_bytes());
     for word in [op as u32, slot, flags, 0] {

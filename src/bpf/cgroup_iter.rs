@@ -11,7 +11,7 @@ use super::error::BpfError;
 use crate::names::CgroupId;
 
 /// Runs the program once, for this cgroup. One that is gone is no error: nobody needs to know where it was.
-pub fn show(program: &ProgramMut<'_>, cgroup: CgroupId) -> Result<(), BpfError> {
+pub fn run_for_cgroup(program: &ProgramMut<'_>, cgroup: CgroupId) -> Result<(), BpfError> {
     let fail = |why| BpfError::Run { program: "iter/cgroup", why };
     let link = match link(program, cgroup) {
         Ok(link) => link,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::{Btf, ObjectBuilder};
 
 use super::error::BpfError;
-use super::schema::Counts;
-use super::{attach, log, schema};
+use super::schema::CounterSet;
+use super::{hooks, libbpf_log, schema};
 use crate::policy::params::validate_schema;
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 use crate::report::{KernelReport, ParamReport, PolicyReport};
@@ -37,7 +37,7 @@ pub struct ObjectFile {
 
 impl ObjectFile {
     /// As it is now.
-    pub fn look(path: &Path) -> std::io::Result<Self> {
+    pub fn hash(path: &Path) -> std::io::Result<Self> {
         let (mut hasher, mut bytes) = (DefaultHasher::new(), Vec::new());
         // A byte more than may be: what is too long is another file than any that was accepted.
         std::fs::File::open(path)?.take(OBJECT_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -46,8 +46,8 @@ impl ObjectFile {
     }
 
     /// Fails when something else stands there now: parameters laid out for the one would be misread by the other.
-    pub fn unchanged(&self) -> Result<(), BpfError> {
-        match Self::look(&self.path) {
+    pub fn verify_unchanged(&self) -> Result<(), BpfError> {
+        match Self::hash(&self.path) {
             Ok(now) if now == *self => Ok(()),
             _ => Err(BpfError::Changed { path: self.path.clone() }),
         }
@@ -56,13 +56,13 @@ impl ObjectFile {
 
 /// All policy objects found.
 #[derive(Debug, Default)]
-pub struct Objects {
+pub struct PolicyObjects {
     /// Schemas by policy name.
     pub schemas: BTreeMap<String, PolicySchema>,
     /// Files by policy name.
     pub files: BTreeMap<String, ObjectFile>,
     /// Policies that want counters of the subtree, and which.
-    pub counts: BTreeMap<String, Counts>,
+    pub counts: BTreeMap<String, CounterSet>,
     /// Policy name → hook → candidate sections in the order of preference.
     pub hooks: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     /// Core's own file.
@@ -74,10 +74,10 @@ pub struct Objects {
 }
 
 /// Reads core and all objects in the directories; a bad one is an error in the result and disturbs nothing else.
-pub fn load(core: &Path, dirs: &[PathBuf]) -> Objects {
-    let mut objects = Objects::default();
+pub fn load(core: &Path, dirs: &[PathBuf]) -> PolicyObjects {
+    let mut objects = PolicyObjects::default();
     match open(core) {
-        Ok((_, hooks)) => (objects.core_hooks, objects.core) = (hooks, ObjectFile::look(core).ok()),
+        Ok((_, hooks)) => (objects.core_hooks, objects.core) = (hooks, ObjectFile::hash(core).ok()),
         Err(error) => objects.errors.push(error.to_string()),
     }
     for dir in dirs {
@@ -114,10 +114,10 @@ fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
         return Err(fail(format!("it has {size} bytes, more than {OBJECT_MAX}")));
     }
     let ((btf, opened), said) =
-        log::quietly(|| (Btf::from_path(path), ObjectBuilder::default().open_file(path)));
+        libbpf_log::capture(|| (Btf::from_path(path), ObjectBuilder::default().open_file(path)));
     let btf = btf.map_err(|e| fail(format!("{e:#}\n{said}")))?;
     let opened = opened.map_err(|e| fail(format!("{e:#}\n{said}")))?;
-    let hooks: Hooks = attach::candidates(&opened, None)
+    let hooks: Hooks = hooks::candidates(&opened, None)
         .into_iter()
         .map(|(hook, c)| (hook, c.all.into_iter().map(|(_, section)| section).collect()))
         .collect();
@@ -129,16 +129,16 @@ fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
     }
 }
 
-fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
+fn add(objects: &mut PolicyObjects, name: &str, path: &Path) -> Result<(), BpfError> {
     let (btf, hooks) = open(path)?;
     // Afterwards: what is replaced meanwhile is found to be another when it is loaded.
-    let file = ObjectFile::look(path).map_err(|e| BpfError::open(path, &e.to_string()))?;
+    let file = ObjectFile::hash(path).map_err(|e| BpfError::open(path, &e.to_string()))?;
     let (schema, counts) = schema::read(&btf, name, hooks.keys().cloned().collect())
         .map_err(|e| BpfError::open(path, &e.to_string()))?;
     if let Some(fault) = validate_schema(&schema).first() {
         return Err(BpfError::open(path, &fault.to_string()));
     }
-    if counts > Counts::Nothing {
+    if counts > CounterSet::None {
         objects.counts.insert(name.to_owned(), counts);
     }
     objects.schemas.insert(name.to_owned(), schema);
@@ -147,21 +147,21 @@ fn add(objects: &mut Objects, name: &str, path: &Path) -> Result<(), BpfError> {
     Ok(())
 }
 
-impl Objects {
+impl PolicyObjects {
     /// Policies that want counters of the subtree.
     pub fn counting(&self) -> BTreeSet<String> {
         self.counts.keys().cloned().collect()
     }
 
     /// The hooks a policy's own programs need, and those of core that count for it.
-    pub fn wanted(&self, policy: &str) -> Vec<String> {
+    pub fn required_hooks(&self, policy: &str) -> Vec<String> {
         let counts = self.counts.get(policy).copied().unwrap_or_default();
         let own = self.hooks.get(policy).into_iter().flat_map(BTreeMap::keys);
         own.chain(self.core_hooks.keys().filter(|hook| counts.needs(hook))).cloned().collect()
     }
 
     /// Does this kernel have a hook, by a candidate that the policy knows?
-    pub fn offered(&self, policy: &str, hook: &str, kernel: &KernelReport) -> bool {
+    pub fn is_available(&self, policy: &str, hook: &str, kernel: &KernelReport) -> bool {
         let Some(Some(section)) = kernel.hooks.get(hook) else { return false };
         let own = self.hooks.get(policy).and_then(|hooks| hooks.get(hook));
         own.is_none_or(|candidates| candidates.contains(section))
@@ -172,8 +172,8 @@ impl Objects {
         self.schemas
             .values()
             .map(|schema| {
-                let hooks = self.wanted(&schema.name);
-                let lacking = |hook: &&String| !self.offered(&schema.name, hook, kernel);
+                let hooks = self.required_hooks(&schema.name);
+                let lacking = |hook: &&String| !self.is_available(&schema.name, hook, kernel);
                 PolicyReport {
                     name: schema.name.clone(),
                     doc: schema.doc.clone(),

@@ -11,7 +11,7 @@ const KEEP: usize = 16 * 1024;
 
 thread_local! {
     // libbpf speaks on the thread that called it, and policies are loaded on two.
-    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+    static CAPTURED: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Takes libbpf's words as bytes: a foreign object's names stand in them, and libbpf-rs would panic where those are not
@@ -20,15 +20,15 @@ extern "C" fn print(level: libbpf_print_level, format: *const c_char, values: *m
     if level == libbpf_sys::LIBBPF_WARN {
         // SAFETY: libbpf calls this with a format and the values for it, which live longer than the call.
         match unsafe { vsprintf::vsprintf_raw(format, values) } {
-            Ok(bytes) => keep(&String::from_utf8_lossy(&bytes)),
-            Err(error) => keep(&format!("libbpf: something that cannot be shown: {error}\n")),
+            Ok(bytes) => append(&String::from_utf8_lossy(&bytes)),
+            Err(error) => append(&format!("libbpf: something that cannot be shown: {error}\n")),
         }
     }
     0
 }
 
-fn keep(message: &str) {
-    SAID.with_borrow_mut(|said| {
+fn append(message: &str) {
+    CAPTURED.with_borrow_mut(|said| {
         said.push_str(message);
         if said.len() > KEEP {
             let mut cut = said.len().saturating_sub(KEEP);
@@ -41,15 +41,15 @@ fn keep(message: &str) {
 }
 
 /// Runs `work` with libbpf's warnings collected; returns them with the result.
-pub fn quietly<T>(work: impl FnOnce() -> T) -> (T, String) {
-    static LISTEN: Once = Once::new();
-    LISTEN.call_once(|| {
+pub fn capture<T>(work: impl FnOnce() -> T) -> (T, String) {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
         // SAFETY: `print` is a function of just this type, and never unwinds into libbpf.
         unsafe { libbpf_sys::libbpf_set_print(Some(print)) };
     });
-    SAID.with_borrow_mut(String::clear);
+    CAPTURED.with_borrow_mut(String::clear);
     let result = work();
-    (result, SAID.with_borrow_mut(std::mem::take))
+    (result, CAPTURED.with_borrow_mut(std::mem::take))
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
         // SAFETY: the path is a C string, and there need not be options.
         let open =
             || unsafe { libbpf_sys::bpf_object__open_file(c"/no/such/\xff.o".as_ptr(), std::ptr::null()) };
-        let (opened, said) = quietly(open);
+        let (opened, said) = capture(open);
         assert!(opened.is_null());
         assert!(said.contains("/no/such/\u{fffd}.o"), "{said}");
     }
