@@ -146,13 +146,13 @@ impl BpfRuntime {
         Ok(())
     }
 
-    /// What loads the policy on another thread, for [`Kernel::loaded`]; `None` when it is loaded.
+    /// What loads the policy on another thread, for [`BpfRuntime::loaded`]; `None` when it is loaded.
     pub fn loading(&self, name: &str) -> Option<LoadTask> {
         let file = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
         Some(LoadTask { name: name.to_owned(), file, loader: self.loader().ok()? })
     }
 
-    /// What loads policies on another thread for [`Kernel::replace`].
+    /// What loads policies on another thread for [`BpfRuntime::replace`].
     pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
         PolicyLoader::new(&self.shared)
     }
@@ -166,7 +166,7 @@ impl BpfRuntime {
     }
 
     /// From here on policies are these files' objects, of which `loaded` are loaded. What was in force until now stays
-    /// in force until [`Kernel::retire`]. On an error nothing has changed.
+    /// in force until [`BpfRuntime::drop_replaced`]. On an error nothing has changed.
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
@@ -194,7 +194,7 @@ impl BpfRuntime {
         Ok(())
     }
 
-    /// Ends what was replaced. `commit`: see [`Kernel::need`].
+    /// Ends what was replaced. `commit`: see [`BpfRuntime::set_attachments`].
     pub fn drop_replaced(&mut self, commit: Option<u64>) {
         if let Err(error) = self.elect_growth_counter(commit, |_| true) {
             tracing::error!("growth is not counted: {error}");

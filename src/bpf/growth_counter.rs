@@ -20,7 +20,7 @@ impl BpfRuntime {
     }
 
     /// Settles who counts, of the policies for which `stays` says yes, and keeps of core's programs those that then do: who
-    /// is to count is there before it is named, and only who is named counts. `commit`: see [`Kernel::need`]. On an
+    /// is to count is there before it is named, and only who is named counts. `commit`: see [`BpfRuntime::set_attachments`]. On an
     /// error whoever counted until now is still named.
     pub(super) fn elect_growth_counter(
         &mut self,

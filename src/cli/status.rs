@@ -133,9 +133,9 @@ fn rows_of(report: &BindingReport, depth: usize, defaults: &Defaults) -> Vec<Vec
         (None, _, "registered") => "not started".to_owned(),
         (None, ..) => "-".to_owned(),
     };
-    // A policy in dry-run refuses nothing; what it would have refused is what its user wants to see.
+    // A policy in dry-run denies nothing; what it would have denied is what its user wants to see.
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or(0);
-    let refused = match (counter("growth_denied"), counter("growth_dry_run")) {
+    let denied = match (counter("growth_denied"), counter("growth_dry_run")) {
         (denied, 0) => denied.to_string(),
         (denied, dry) => format!("{denied} (+{dry} dry-run)"),
     };
@@ -147,19 +147,19 @@ fn rows_of(report: &BindingReport, depth: usize, defaults: &Defaults) -> Vec<Vec
     let name = format!("{branch}{}", name_of(report));
     let cgroup = report.cgroup.clone();
     let Some((first, rest)) = report.policies.split_first() else {
-        let policy = if report.errors.is_empty() { "none" } else { "none: refused, see below" };
+        let policy = if report.errors.is_empty() { "none" } else { "none: invalid, see below" };
         return vec![vec![
             name,
             policy.to_owned(),
             String::new(),
             memory,
-            refused,
+            denied,
             last.unwrap_or_default(),
             cgroup,
         ]];
     };
     let (policy, from) = (defaults.apart_from(first), first.origin.clone());
-    let mut rows = vec![vec![name, policy, from, memory, refused, last.unwrap_or_default(), cgroup]];
+    let mut rows = vec![vec![name, policy, from, memory, denied, last.unwrap_or_default(), cgroup]];
     rows.extend(rest.iter().map(|policy| {
         let mut row = vec![String::new(); COLUMNS.len()];
         row.splice(1..3, [defaults.apart_from(policy), policy.origin.clone()]);
@@ -173,7 +173,7 @@ fn paint(line: &str) -> Option<Paint> {
     match line {
         line if line.starts_with("NAME ") => Some(Paint::Bold),
         line if line.starts_with("Actions are paused") => Some(Paint::Yellow),
-        line if line.contains("none: refused, see below") => Some(Paint::Red),
+        line if line.contains("none: invalid, see below") => Some(Paint::Red),
         _ => None,
     }
 }
@@ -220,10 +220,10 @@ mod tests {
         bad.errors.push("unknown policy 'dney'; did you mean 'deny'?".to_owned());
         assert_eq!(
             all(&[bad, two], &Screen::default(), &Defaults::default()),
-            "NAME               POLICY                    FROM      MEMORY   DENIED  CGROUP
-a.slice            deny limit=64M            drop-in   12M     3        /a.slice
+            "NAME               POLICY                    FROM      MEMORY  DENIED  CGROUP
+a.slice            deny limit=64M            drop-in   12M     3       /a.slice
                    observe                   operator
-bad\\u{1b}.service  none: refused, see below            12M     3        /x
+bad\\u{1b}.service  none: invalid, see below            12M     3       /x
 
 bad\\u{1b}.service:
   unknown policy 'dney'; did you mean 'deny'?
@@ -245,10 +245,7 @@ bad\\u{1b}.service:
         let starts: Vec<&str> =
             text.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
         assert_eq!(starts, ["NAME", "a.slice", "└", "/a.slice-b"], "{text}");
-        assert!(
-            text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3        kill done"),
-            "{text}"
-        );
+        assert!(text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3       kill done"), "{text}");
         let narrow = all(&reports, &Screen { width: Some(70), colour: false }, &Defaults::default());
         assert!(narrow.lines().all(|line| line.chars().count() <= 70), "{narrow}");
         assert!(narrow.contains("kill done") && !narrow.contains("CGROUP"), "{narrow}");

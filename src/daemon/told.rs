@@ -278,7 +278,7 @@ mod tests {
         tallies.count_stale();
         let counts = tallies.counts(3);
         let words: Vec<String> = counts.iter().map(|(word, count)| format!("{word}={count}")).collect();
-        assert_eq!(words.join(" "), "done=2 dry-run=3 lost=3 refused=3 stale=1");
+        assert_eq!(words.join(" "), "blocked=3 done=2 dry-run=3 lost=3 stale=1");
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
         tallies.complete(&mut report);
         assert_eq!((report.actions["done"], report.last_action.unwrap().to), (2, 2));

@@ -1,4 +1,4 @@
-//! The world as we want it, and what has to be done to get there: `World::step(input) → effects`.
+//! The world as we want it, and what has to be done to get there: `Engine::step(input) → effects`.
 //! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
 
 mod reload;

@@ -109,7 +109,7 @@ pub enum Effect {
         /// The knobs; none: there is nothing left to put back.
         knobs: Vec<KnobRecord>,
     },
-    /// Write a knob, unless it holds what nobody expects. Answered by [`Input::Wrote`]; until then there is no other
+    /// Write a knob, unless it holds what nobody expects. Answered by [`Input::WriteDone`]; until then there is no other
     /// write to this knob.
     Write(Write),
 }
@@ -289,7 +289,7 @@ impl Ledger {
         book.and_then(|book| book.knobs.get(&knob)).is_some_and(|account| account.is_constrained_by(policy))
     }
 
-    /// When [`Input::Time`] is due next; `None` while there is nothing to wait for.
+    /// When [`Input::Tick`] is due next; `None` while there is nothing to wait for.
     pub fn due(&self) -> Option<u64> {
         self.cgroups
             .values()

@@ -109,7 +109,7 @@ pub fn shown(word: &str) -> String {
     names::shown(word, WORD_SHOWN_MAX)
 }
 
-/// The first [`FAULTS_MAX`] faults, and how many there were beyond.
+/// The first [`DIAGNOSTICS_MAX`] faults, and how many there were beyond.
 pub(super) fn truncate(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let more = faults.len().saturating_sub(DIAGNOSTICS_MAX);
     if more > 0 {

@@ -46,7 +46,12 @@ fn each_wrong_state_has_its_sentence() {
         (" \n", empty.to_owned()),
         ("{", format!("{not}EOF while parsing an object at line 1 column 1")),
         ("hello", format!("{not}expected value at line 1 column 1")),
-        ("[]", format!("{not}invalid length 0, expected struct Presence with 1 element at line 1 column 2")),
+        (
+            "[]",
+            format!(
+                "{not}invalid length 0, expected struct StatusPresence with 1 element at line 1 column 2"
+            ),
+        ),
         (r#"{"id":"c1"}"#, "the container state has no status".to_owned()),
         (
             r#"{"id":"c1","status":"paused"}"#,

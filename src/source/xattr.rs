@@ -148,7 +148,7 @@ impl CgroupRecord {
     }
 }
 
-/// The request in [`OWNER_XATTR`], whose value is a plain policy line; line ends and a terminating zero, as `setfattr`
+/// The request in [`OWNER_POLICY_XATTR`], whose value is a plain policy line; line ends and a terminating zero, as `setfattr`
 /// and shells add them, do not count. Whether the owner may ask for it is decided elsewhere.
 pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
     if value.len() > OWNER_LINE_MAX {

@@ -33,7 +33,7 @@ fn the_stored_form_is_stable() {
     let mut record =
         CgroupRecord { requests: vec![request(Origin::DropIn, "observe", None)], ..CgroupRecord::default() };
     let text = String::from_utf8(record.encode().unwrap()).unwrap();
-    assert_eq!(text, r#"{"version":1,"requests":[{"origin":"drop-in","place":"here","line":"observe"}]}"#);
+    assert_eq!(text, r#"{"version":1,"requests":[{"origin":"drop-in","location":"here","line":"observe"}]}"#);
     record.requests.clear();
     assert!(record.is_empty());
     record.knobs.push(KnobRecord {
@@ -45,7 +45,7 @@ fn the_stored_form_is_stable() {
     let text = String::from_utf8(record.encode().unwrap()).unwrap();
     assert_eq!(
         text,
-        r#"{"version":1,"requests":[],"knobs":[{"knob":"memory.low","found":0,"ours":[4096],"wants":{}}]}"#
+        r#"{"version":1,"requests":[],"knobs":[{"knob":"memory.low","original":0,"written":[4096],"constraints":{}}]}"#
     );
     assert!(!record.is_empty());
 }
@@ -63,7 +63,7 @@ fn each_wrong_record_has_its_sentence() {
             "the record trusted.memcg_bpf has version 2, this program knows version 1; it was written by a newer memcg-bpf".to_owned(),
         ),
         (
-            br#"{"version":1,"requests":[{"origin":"king","place":"","line":""}]}"#,
+            br#"{"version":1,"requests":[{"origin":"king","location":"","line":""}]}"#,
             format!("the record trusted.memcg_bpf cannot be read: unknown variant `king`, expected one of `drop-in`, `xattr`, `annotation`, `operator` at line 1 column 41{way_out}"),
         ),
         (&[b' '; 8193], "the record trusted.memcg_bpf is 8193 bytes long, the most is 8192".to_owned()),
@@ -87,7 +87,7 @@ fn what_does_not_fit_is_refused_rather_than_cut() {
     };
     assert_eq!(
         record.encode().unwrap_err().to_string(),
-        "the requests for this cgroup need 8265 bytes in trusted.memcg_bpf, the most is 8192; shorten their policy lines"
+        "the requests for this cgroup need 8268 bytes in trusted.memcg_bpf, the most is 8192; shorten their policy lines"
     );
 }
 

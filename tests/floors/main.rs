@@ -17,7 +17,7 @@ const STRANGERS: usize = 4;
 /// The programs; not a room of the library.
 const BIN: &str = "bin";
 
-/// Room → floor, from rows like `//! | 0 | [`units`] [`names`] | sizes … |`.
+/// Room → floor, from rows like `//! | 0 | [`text`] [`names`] | sizes … |`.
 fn table(lib: &str) -> BTreeMap<String, usize> {
     let mut floors = BTreeMap::new();
     for line in lib.lines() {
@@ -135,10 +135,10 @@ fn a_file_uses_only_lower_floors() {
 
 /// A small house: what the checker says about one file in it.
 fn said(path: &str, text: &str) -> Vec<String> {
-    let lib = "//! | floor | room | knows |\n//! |---|---|---|\n//! | 0 | [`units`] [`names`] | no I/O |\n\
+    let lib = "//! | floor | room | knows |\n//! |---|---|---|\n//! | 0 | [`text`] [`names`] | no I/O |\n\
                //! | 4 | [`bpf`] [`cgroup`] | the kernel |\n//! | 5 | [`daemon`] | loops |\n//! | 6 | `bin/` | programs |\n";
     let mut files: Vec<(String, String)> =
-        ["units.rs", "names.rs", "bpf/mod.rs", "cgroup.rs", "daemon/mod.rs", "bin/d.rs"]
+        ["text.rs", "names.rs", "bpf/mod.rs", "cgroup.rs", "daemon/mod.rs", "bin/d.rs"]
             .map(|name| (name.to_owned(), String::new()))
             .to_vec();
     files.push((path.to_owned(), text.to_owned()));
@@ -172,7 +172,7 @@ fn imports_that_go_up_are_found_in_every_notation() {
 #[test]
 fn imports_that_go_down_and_words_in_comments_and_strings_are_in_order() {
     for text in [
-        "use crate::units::X; use super::attach; mod tests { use super::super::log; }",
+        "use crate::text::X; use super::attach; mod tests { use super::super::log; }",
         "//! As [`crate::daemon`] says.\n/* crate::daemon */",
         "const A: &str = \"crate::daemon\"; const B: &str = r##\"crate::\"# daemon crate::daemon\"##;",
         "use other::crate_::daemon; use self::daemon_like;",
@@ -190,19 +190,19 @@ fn strangers_circles_and_unknown_rooms_are_told() {
     );
     assert_eq!(said("attic.rs", ""), ["src/attic.rs: the table in src/lib.rs has no room 'attic'"]);
     assert_eq!(
-        said("units/x.rs", "use crate::attic;"),
-        ["src/units/x.rs: uses 'attic', which is no room of the table"]
+        said("text/x.rs", "use crate::attic;"),
+        ["src/text/x.rs: uses 'attic', which is no room of the table"]
     );
     assert_eq!(
-        said("units/x.rs", "use crate::*;"),
-        ["src/units/x.rs: uses '*', which is no room of the table"]
+        said("text/x.rs", "use crate::*;"),
+        ["src/text/x.rs: uses '*', which is no room of the table"]
     );
-    assert!(said("units/x.rs", "use crate as house;")[0].contains("crate as another name"));
-    let lib = "//! | 0 | [`units`] [`names`] | no I/O |\n";
-    let files = [("units.rs", "use crate::names::X;"), ("names.rs", "use crate::units::Y;")];
+    assert!(said("text/x.rs", "use crate as house;")[0].contains("crate as another name"));
+    let lib = "//! | 0 | [`text`] [`names`] | no I/O |\n";
+    let files = [("text.rs", "use crate::names::X;"), ("names.rs", "use crate::text::Y;")];
     assert_eq!(
         faults(lib, &files.map(|(path, text)| (path.to_owned(), text.to_owned()))),
-        ["rooms use each other in a circle: names → units → names"]
+        ["rooms use each other in a circle: names → text → names"]
     );
-    assert_eq!(faults("//! | 0 | [`units`] | |\n", &[]), ["src/lib.rs: there is no room 'units'"]);
+    assert_eq!(faults("//! | 0 | [`text`] | |\n", &[]), ["src/lib.rs: there is no room 'text'"]);
 }

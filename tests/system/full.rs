@@ -142,7 +142,7 @@ mod soak {
         scene.at_end("cd /sys/fs/cgroup && echo mpcrowd-* | xargs rmdir".to_owned());
         // As an earlier daemon would have recorded them.
         let record =
-            r#"{"version":1,"requests":[{"origin":"operator","place":"uid 0","line":"deny limit=64M"}]}"#;
+            r#"{"version":1,"requests":[{"origin":"operator","location":"uid 0","line":"deny limit=64M"}]}"#;
         let mut script = "cd /sys/fs/cgroup && systemctl stop memcg-bpfd && ".to_owned();
         write!(script, "seq -f mpcrowd-%g {} | xargs mkdir && ", ROOM + 10).unwrap();
         write!(script, "echo mpcrowd-* | xargs setfattr -n trusted.memcg_bpf -v '{record}'").unwrap();

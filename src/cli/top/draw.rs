@@ -234,7 +234,7 @@ mod tests {
         view.take(vec![report], 1.0);
         let text = screen(&view, 80, 24);
         let line = text.lines().nth(2).unwrap().trim_end();
-        assert!(line.starts_with("session-cache-…backend"), "{text}");
+        assert!(line.starts_with("session-cache-o…backend"), "{text}");
         assert!(line.contains(".service  none      283M of 420M      -") && line.ends_with('0'), "{text}");
     }
 
