@@ -44,14 +44,14 @@ impl Engine {
             Input::Reload { config, replaced } => self.reload(config, &replaced, &mut work),
             Input::Shutdown => self.shutdown(&mut work),
         }
-        let mut effects = self.into_effects(work);
+        let mut effects = self.effects_of(work);
         // What waited for a slot gets it as soon as there is one, which may free others.
         while self.slots.has_free() {
             let mut work = Plan::default();
             if !self.retry_pending(&mut work) {
                 break;
             }
-            effects.extend(self.into_effects(work));
+            effects.extend(self.effects_of(work));
         }
         effects
     }
@@ -75,7 +75,7 @@ impl Engine {
     }
 
     /// New slots, then everything they need attached, then the bindings; what is not needed any more goes last.
-    fn into_effects(&mut self, work: Plan) -> Vec<Effect> {
+    fn effects_of(&mut self, work: Plan) -> Vec<Effect> {
         let before = self.attached.clone();
         let after = self.desired_attachments();
         let both = AttachSet {

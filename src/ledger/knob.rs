@@ -58,7 +58,7 @@ impl KnobState {
     pub fn new(current: u64) -> Self {
         KnobState {
             original: current,
-            current: current,
+            current,
             written: Vec::new(),
             constraints: BTreeMap::new(),
             in_flight: None,
