@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::journal::{Entry, Journal, Priority, SOCKET};
 use crate::names::CgroupPath;
-use crate::source::oci::{ContainerRequest, ContainerState, STATE_MAX, Status};
+use crate::source::oci_state::{ContainerRequest, ContainerState, STATE_MAX, Status};
 use crate::source::shown;
 
 use call::CallError;
@@ -175,7 +175,7 @@ fn run(state: &[u8], stage: Option<Stage>, surroundings: &Surroundings) -> Outco
         Ok(state) => state,
         Err(error) => return without_state(&error.to_string()),
     };
-    let request = state.request();
+    let request = state.policy_request();
     let stage = stage.unwrap_or(match request.status {
         Status::Creating | Status::Created | Status::Running => Stage::Start,
         Status::Stopped => Stage::End,
@@ -201,7 +201,7 @@ fn without_line(request: &ContainerRequest, stage: Stage) -> Outcome {
     let id = request.id.as_str();
     let odd = request.warnings.iter().map(|what| about(id, what)).collect();
     let container = Some(id.to_owned());
-    if request.required && request.unidentified {
+    if request.required && request.container_name_unknown {
         // Runtimes show one line: the reason, not what is odd besides.
         return Outcome { fail: true, notes: vec![about(id, UNIDENTIFIED)], debug: odd, container };
     }

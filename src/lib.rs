@@ -4,7 +4,7 @@
 //!
 //! | floor | room | knows |
 //! |---|---|---|
-//! | 0 | [`units`] [`names`] | sizes, percentages, durations; cgroup paths, unit names, container ids. No I/O |
+//! | 0 | [`text`] [`names`] | sizes, percentages, durations; cgroup paths, unit names, container ids. No I/O |
 //! | 0 | [`files`] | regular files, read up to a limit |
 //! | 1 | [`policy`] | the policy line, the schema, parameters to bytes and back, profiles, layering. No I/O |
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
@@ -29,4 +29,4 @@ pub mod policy;
 pub mod report;
 pub mod source;
 pub mod systemd;
-pub mod units;
+pub mod text;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::units::printable;
+use crate::text::printable;
 
 mod container;
 mod unit;
@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn hostile_characters_are_escaped() {
         let none: Vec<String> = Vec::new();
-        assert_eq!(crate::units::printable::passed(|text| shown(text, 80)), none);
+        assert_eq!(crate::text::printable::passed(|text| shown(text, 80)), none);
         let path = |text: &str| CgroupPath(format!("/{text}")).to_string();
-        assert_eq!(crate::units::printable::passed(path), none);
+        assert_eq!(crate::text::printable::passed(path), none);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// MESSAGE_ID of the journal line for each action.
-pub const ACTED: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
+pub const MSGID_ACTION: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
 /// MESSAGE_ID of the journal line for policies that come into force.
-pub const ATTACHED: &str = "f05c8906e26f4043bfde054bed3d12c0";
+pub const MSGID_ATTACHED: &str = "f05c8906e26f4043bfde054bed3d12c0";
 /// MESSAGE_ID of the journal line for a cgroup whose policies end.
-pub const DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
+pub const MSGID_DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
 
 /// One governed cgroup, or one registered for a cgroup to come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,9 +32,9 @@ pub struct BindingReport {
     /// (what was asked for is not valid) or `failed` (the kernel did not go along): see `faults`.
     pub state: String,
     /// The policies in force.
-    pub policies: Vec<PolicyInForce>,
+    pub policies: Vec<AttachedPolicy>,
     /// What was wrong with requests for this cgroup, one sentence each.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
     /// All requests, the highest origin first: `origin`, `place`, `line`.
     pub requests: Vec<RequestReport>,
     /// memory.current in bytes; absent while the cgroup does not exist.
@@ -67,11 +67,11 @@ pub struct KnobReport {
     /// The file: `memory.high`.
     pub knob: String,
     /// What somebody else wrote last; it is put back when no policy wants anything any more.
-    pub found: String,
+    pub original: String,
     /// What is in the file.
-    pub in_force: String,
+    pub current: String,
     /// Policy → what it wants.
-    pub wants: BTreeMap<String, String>,
+    pub constraints: BTreeMap<String, String>,
 }
 
 /// Something that a policy asked for, and what became of it.
@@ -80,7 +80,7 @@ pub struct ActionReport {
     /// Who asked; empty when memcg-bpfd put back on its own account what it had changed.
     pub policy: String,
     /// `memory.high`, `memory.low`, `cgroup.freeze`, `memory.reclaim` or `kill`.
-    pub verb: String,
+    pub action: String,
     /// `done`, `dry-run`, `refused`, `failed` or `gone`.
     pub outcome: String,
     /// The knob before; for `memory.reclaim` and `kill`, memory.current before. In bytes.
@@ -99,7 +99,7 @@ pub struct ActionReport {
 
 /// Acting as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ActionsReport {
+pub struct ActionStats {
     /// Nothing is done, and every knob is as it was found.
     pub paused: bool,
     /// For how much longer, in nanoseconds; absent: until it is resumed.
@@ -127,7 +127,7 @@ pub struct ReloadReport {
     /// The configuration is different.
     pub configuration: bool,
     /// What is wrong now with requests on cgroups and units, one sentence each.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
     /// What is to be said besides, one sentence each.
     pub notes: Vec<String>,
 }
@@ -153,15 +153,15 @@ impl ReloadReport {
 
 /// One policy in force on a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PolicyInForce {
+pub struct AttachedPolicy {
     /// The policy's name.
     pub name: String,
     /// Which origin won.
     pub origin: String,
     /// Where that request stands.
-    pub place: String,
+    pub location: String,
     /// All parameters with their values, defaults included, as text.
-    pub settings: BTreeMap<String, String>,
+    pub parameters: BTreeMap<String, String>,
     /// Hooks this kernel offers the policy.
     pub hooks: Vec<String>,
     /// Hooks the policy wants and this kernel lacks.
@@ -174,7 +174,7 @@ pub struct RequestReport {
     /// `operator`, `annotation`, `xattr` or `drop-in`.
     pub origin: String,
     /// File and line, container or user.
-    pub place: String,
+    pub location: String,
     /// The line as written.
     pub line: String,
 }
@@ -191,7 +191,7 @@ pub struct ProfileReport {
     /// The policy line it stands for.
     pub line: String,
     /// Why it cannot be used, one sentence each.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 /// One policy that can be used, as its object file describes it.

@@ -10,8 +10,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use memcg_bpf::policy::layer::{Allow, resolve};
-use memcg_bpf::policy::lint::lint_line;
+use memcg_bpf::policy::precedence::check_line;
+use memcg_bpf::policy::precedence::{AllowList, resolve};
 use memcg_bpf::policy::request::{Origin, Request};
 use memcg_bpf::policy::{catalog, profile, schema};
 
@@ -43,10 +43,10 @@ fn judged(text: &str) -> (String, usize) {
         let Some(written) = row.strip_prefix('>') else { continue };
         let line = written.strip_prefix(' ').unwrap_or(written);
         let line = line.replace('␛', "\u{1b}").replace('␀', "\0").replace('␊', "\n");
-        let faults = lint_line(&line, &catalog, Some(origin), Some(&place));
-        let request = Request { origin, place: place.clone(), line, container: None, unit: None };
-        let resolved = resolve(&[request], &catalog, &Allow::default());
-        assert_eq!(resolved.faults, faults, "what is linted is what is refused: {row}");
+        let faults = check_line(&line, &catalog, Some(origin), Some(&place));
+        let request = Request { origin, location: place.clone(), line, container: None, unit: None };
+        let resolved = resolve(&[request], &catalog, &AllowList::default());
+        assert_eq!(resolved.errors, faults, "what is linted is what is refused: {row}");
         assert!(faults.is_empty() || resolved.policies.is_empty(), "a bad line is refused whole: {row}");
         if faults.is_empty() {
             out.push_str("  fine\n");

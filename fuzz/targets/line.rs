@@ -1,10 +1,10 @@
 //! The policy line: grammar, look-up, parameters to bytes and back, layering.
 
-use memcg_bpf::policy::encode::{PARAMS_SIZE_MAX, decode, encode};
-use memcg_bpf::policy::fault::{FAULTS_MAX, Fault};
-use memcg_bpf::policy::layer::{Allow, resolve};
-use memcg_bpf::policy::line::{Arg, Call, LINE_POLICIES_MAX, Line, parse};
-use memcg_bpf::policy::lint::lint_line;
+use memcg_bpf::policy::diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
+use memcg_bpf::policy::line::{Arg, Clause, Line, POLICIES_PER_LINE_MAX, parse};
+use memcg_bpf::policy::params::{PARAMS_SIZE_MAX, from_call, to_text};
+use memcg_bpf::policy::precedence::check_line;
+use memcg_bpf::policy::precedence::{AllowList, resolve};
 use memcg_bpf::policy::request::{Origin, Request};
 
 use super::{CATALOG, sentence};
@@ -21,14 +21,14 @@ pub fn run(bytes: &[u8]) {
         Err(wrong) => faults(&text, wrong),
     }
     for origin in [None, Some(Origin::Annotation), Some(Origin::Operator)] {
-        let linted = lint_line(&text, &CATALOG, origin, Some("a\nplace\u{1b}[2J"));
+        let linted = check_line(&text, &CATALOG, origin, Some("a\nplace\u{1b}[2J"));
         faults(&text, &linted);
         assert!(parsed.is_ok() || !linted.is_empty(), "what does not parse is not in order");
         let Some(origin) = origin else { continue };
         let line = text.clone().into_owned();
-        let request = Request { origin, place: "here".to_owned(), line, container: None, unit: None };
-        let resolved = resolve(&[request], &CATALOG, &Allow::default());
-        assert_eq!(resolved.faults.is_empty(), linted.is_empty(), "what is linted is what is refused");
+        let request = Request { origin, location: "here".to_owned(), line, container: None, unit: None };
+        let resolved = resolve(&[request], &CATALOG, &AllowList::default());
+        assert_eq!(resolved.errors.is_empty(), linted.is_empty(), "what is linted is what is refused");
         assert!(linted.is_empty() || resolved.policies.is_empty(), "a bad line is refused whole");
         for bound in &resolved.policies {
             let size = CATALOG.policies[&bound.name].size;
@@ -39,8 +39,8 @@ pub fn run(bytes: &[u8]) {
 
 /// A line that parses says the same when it is written again.
 fn accepted(text: &str, line: &Line) {
-    let Line::Calls(calls) = line else { return };
-    assert!(!calls.is_empty() && calls.len() <= LINE_POLICIES_MAX);
+    let Line::Clauses(calls) = line else { return };
+    assert!(!calls.is_empty() && calls.len() <= POLICIES_PER_LINE_MAX);
     for call in calls {
         place(text, call.at);
         for arg in &call.args {
@@ -52,7 +52,7 @@ fn accepted(text: &str, line: &Line) {
     let again = written(calls);
     // Quotes take room: what was barely short enough may have become too long.
     if again.len() <= memcg_bpf::policy::line::LINE_BYTES_MAX {
-        let Ok(Line::Calls(read)) = parse(&again) else {
+        let Ok(Line::Clauses(read)) = parse(&again) else {
             panic!("{text:?} written again does not parse: {again:?}")
         };
         assert_eq!(said(&read), said(calls), "{text:?} written again as {again:?}");
@@ -64,29 +64,29 @@ fn accepted(text: &str, line: &Line) {
 }
 
 /// Parameters fit their slot, come back, and their canonical text gives the same bytes.
-fn encoded(text: &str, call: &Call) {
+fn encoded(text: &str, call: &Clause) {
     let schema = &CATALOG.policies[&call.name];
-    let params = match encode(schema, call) {
+    let params = match from_call(schema, call) {
         Ok(params) => params,
         Err(wrong) => return faults(text, &wrong),
     };
     assert!(params.bytes.len() == schema.size && schema.size <= PARAMS_SIZE_MAX);
-    assert_eq!(decode(schema, &params.bytes).as_ref(), Ok(&params.settings));
-    let args = params.settings.iter().map(|(key, value)| Arg {
+    assert_eq!(to_text(schema, &params.bytes).as_ref(), Ok(&params.parameters));
+    let args = params.parameters.iter().map(|(key, value)| Arg {
         key: key.clone(),
         value: value.clone(),
         at: 0,
         value_at: 0,
     });
-    let canonical = Call { args: args.collect(), profile: None, ..call.clone() };
+    let canonical = Clause { args: args.collect(), profile: None, ..call.clone() };
     let line = written(std::slice::from_ref(&canonical));
-    let Ok(Line::Calls(read)) = parse(&line) else { panic!("{line:?} does not parse") };
-    assert_eq!(encode(schema, &read[0]), Ok(params), "{line:?}");
+    let Ok(Line::Clauses(read)) = parse(&line) else { panic!("{line:?} does not parse") };
+    assert_eq!(from_call(schema, &read[0]), Ok(params), "{line:?}");
 }
 
 /// Faults are told in bounded sentences, at places that are in the line.
-pub fn faults(text: &str, faults: &[Fault]) {
-    assert!(faults.len() <= FAULTS_MAX + 1, "{} faults", faults.len());
+pub fn faults(text: &str, faults: &[Diagnostic]) {
+    assert!(faults.len() <= DIAGNOSTICS_MAX + 1, "{} faults", faults.len());
     for fault in faults {
         sentence(&fault.to_string(), SENTENCE_MAX);
         if let Some(at) = fault.at {
@@ -100,7 +100,7 @@ fn place(text: &str, at: usize) {
 }
 
 /// Names and arguments without their places.
-pub fn said(calls: &[Call]) -> Vec<(&str, Vec<(&str, &str)>)> {
+pub fn said(calls: &[Clause]) -> Vec<(&str, Vec<(&str, &str)>)> {
     calls
         .iter()
         .map(|call| {
@@ -110,9 +110,9 @@ pub fn said(calls: &[Call]) -> Vec<(&str, Vec<(&str, &str)>)> {
 }
 
 /// A line that says this, every word in quotes.
-pub fn written(calls: &[Call]) -> String {
+pub fn written(calls: &[Clause]) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    let one = |call: &Call| {
+    let one = |call: &Clause| {
         let args = call.args.iter().map(|arg| format!(" {}", quoted(&format!("{}={}", arg.key, arg.value))));
         quoted(&call.name) + &args.collect::<String>()
     };

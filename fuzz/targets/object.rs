@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use memcg_bpf::bpf::catalog::{Objects, load};
-use memcg_bpf::policy::encode::{PARAMS_SIZE_MAX, check_schema, decode, encode};
-use memcg_bpf::policy::line::Call;
+use memcg_bpf::bpf::objects::{PolicyObjects, load};
+use memcg_bpf::policy::line::Clause;
+use memcg_bpf::policy::params::{PARAMS_SIZE_MAX, from_call, to_text, validate_schema};
 use memcg_bpf::report::KernelReport;
 
 use super::line::SENTENCE_MAX;
@@ -40,15 +40,15 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// What was accepted can be shown and used.
-fn described(objects: &Objects) {
+fn described(objects: &PolicyObjects) {
     for schema in objects.schemas.values() {
-        assert_eq!(check_schema(schema), []);
+        assert_eq!(validate_schema(schema), []);
         assert!(schema.size <= PARAMS_SIZE_MAX);
-        let call = Call { name: schema.name.clone(), args: Vec::new(), at: 0, profile: None };
-        match encode(schema, &call) {
+        let call = Clause { name: schema.name.clone(), args: Vec::new(), at: 0, profile: None };
+        match from_call(schema, &call) {
             Ok(params) => {
                 assert_eq!(params.bytes.len(), schema.size);
-                assert_eq!(decode(schema, &params.bytes), Ok(params.settings));
+                assert_eq!(to_text(schema, &params.bytes), Ok(params.parameters));
             }
             Err(faults) => super::line::faults(&schema.name, &faults),
         }

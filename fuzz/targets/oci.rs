@@ -1,8 +1,8 @@
 //! What a runtime tells the hook: the state, `config.json`, and the kernel's `/proc/PID/cgroup`, in this order.
 
 use memcg_bpf::names::{CGROUP_PATH_MAX, ContainerId};
-use memcg_bpf::source::container::{governed_cgroup, process_cgroup};
-use memcg_bpf::source::oci::{ContainerState, cgroups_path};
+use memcg_bpf::source::container_cgroup::{container_cgroup, process_cgroup};
+use memcg_bpf::source::oci_state::{ContainerState, cgroups_path};
 
 use super::{PART, part, parts, sentence};
 
@@ -26,7 +26,7 @@ pub fn run(bytes: &[u8]) {
     }
     let proc_cgroup = part(&parts, 2);
     for path in [path.as_deref(), None, Some(part(&parts, 3))] {
-        match governed_cgroup(proc_cgroup, path, &id) {
+        match container_cgroup(proc_cgroup, path, &id) {
             Ok(cgroup) => {
                 assert!(!cgroup.is_root(), "the root cgroup is nobody's");
                 assert!(process_cgroup(proc_cgroup).unwrap().is_within(&cgroup), "its process is in it");
@@ -44,9 +44,9 @@ fn state(json: &[u8]) -> Option<ContainerId> {
             return None;
         }
     };
-    let request = state.request();
+    let request = state.policy_request();
     // Annotations are kept in no order: what is told must not depend on it.
-    assert_eq!(Ok(&request), ContainerState::parse(json).map(|state| state.request()).as_ref());
+    assert_eq!(Ok(&request), ContainerState::parse(json).map(|state| state.policy_request()).as_ref());
     assert!(request.warnings.len() <= 8, "{:?}", request.warnings);
     for warning in &request.warnings {
         sentence(warning, SENTENCE_MAX);

@@ -1,6 +1,6 @@
 //! A profile's file.
 
-use memcg_bpf::policy::fault::Fault;
+use memcg_bpf::policy::diagnostic::Diagnostic;
 use memcg_bpf::policy::line::{Line, parse};
 use memcg_bpf::policy::profile::{PROFILE_DIRS, ProfileFile, load, parse_profile};
 
@@ -15,7 +15,7 @@ pub fn run(bytes: &[u8]) {
             Ok(parsed) => {
                 assert_eq!(parsed.profile.name, name);
                 let line = parse(&parsed.profile.line);
-                assert!(matches!(line, Ok(Line::Calls(_))), "{:?} is no line", parsed.profile.line);
+                assert!(matches!(line, Ok(Line::Clauses(_))), "{:?} is no line", parsed.profile.line);
                 assert!(!parsed.profile.doc.contains('\n'));
                 told(text, parsed.warnings);
             }
@@ -37,8 +37,8 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// Columns count in the value of one `Policy=`, which stands somewhere in the file.
-fn told(text: &str, wrong: Vec<Fault>) {
+fn told(text: &str, wrong: Vec<Diagnostic>) {
     assert!(wrong.iter().all(|fault| fault.at.is_none_or(|at| text.is_empty() || at <= text.len())));
-    let anywhere: Vec<Fault> = wrong.into_iter().map(|fault| Fault { at: None, ..fault }).collect();
+    let anywhere: Vec<Diagnostic> = wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault }).collect();
     faults("", &anywhere);
 }

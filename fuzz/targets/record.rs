@@ -1,7 +1,7 @@
 //! The record on a cgroup and the line of its owner: bytes of extended attributes.
 
-use memcg_bpf::policy::layer::{Allow, resolve};
-use memcg_bpf::source::record::{OWNER_LINE_MAX, RECORD_MAX, Record, RecordError, owner_request};
+use memcg_bpf::policy::precedence::{AllowList, resolve};
+use memcg_bpf::source::xattr::{CgroupRecord, OWNER_LINE_MAX, RECORD_MAX, RecordError, owner_request};
 
 use super::line::SENTENCE_MAX;
 use super::{CATALOG, sentence};
@@ -11,14 +11,14 @@ pub fn run(bytes: &[u8]) {
         Ok(request) => assert!(request.line.len() <= OWNER_LINE_MAX && request.container.is_none()),
         Err(error) => sentence(&error.to_string(), SENTENCE_MAX),
     }
-    let record = match Record::parse(bytes) {
+    let record = match CgroupRecord::parse(bytes) {
         Ok(record) => record,
         Err(error) => return sentence(&error.to_string(), SENTENCE_MAX),
     };
     match record.encode() {
         Ok(again) => {
             assert!(again.len() <= RECORD_MAX);
-            assert_eq!(Record::parse(&again).as_ref(), Ok(&record), "what is written is read back");
+            assert_eq!(CgroupRecord::parse(&again).as_ref(), Ok(&record), "what is written is read back");
         }
         // JSON can be shorter than ours, without the names of fields.
         Err(error) => {
@@ -26,14 +26,14 @@ pub fn run(bytes: &[u8]) {
             sentence(&error.to_string(), SENTENCE_MAX);
         }
     }
-    let mut filled = Record::default();
+    let mut filled = CgroupRecord::default();
     for request in &record.requests {
         filled.put(request.clone());
         assert!(!filled.put(request.clone()), "the same once more changes nothing");
     }
     assert!(filled.requests.len() <= record.requests.len());
-    let resolved = resolve(&filled.requests, &CATALOG, &Allow::default());
-    for fault in &resolved.faults {
+    let resolved = resolve(&filled.requests, &CATALOG, &AllowList::default());
+    for fault in &resolved.errors {
         // A place is shown up to 1024 characters.
         sentence(&fault.to_string(), SENTENCE_MAX + 12_000);
     }

@@ -2,9 +2,9 @@
 //! written.
 
 use memcg_bpf::bpf::{Actions, Event, PATH_MAX};
-use memcg_bpf::ledger::guard::{Facts, GRACE_MOST_NS, Guards, HIGH_FLOOR, Limits, Ruling};
+use memcg_bpf::ledger::admission::{Admission, Decision, Facts, Limits, MAX_GRACE_NS, MIN_MEMORY_HIGH};
 use memcg_bpf::names::CgroupPath;
-use memcg_bpf::policy::action::{Knob, MAX, Verb};
+use memcg_bpf::policy::action::{ActionKind, Knob, MAX};
 
 use super::sentence;
 
@@ -21,21 +21,23 @@ pub fn run(bytes: &[u8]) {
         }
     }
     let Some(action) = Actions::decode(bytes) else { return };
-    assert!(action.policy.len() <= 32 * WIDEST && action.template.len() <= 128 * WIDEST);
+    assert!(action.policy.len() <= 32 * WIDEST && action.reason_template.len() <= 128 * WIDEST);
     // At most four numbers of some twenty characters take the places of theirs.
     let reason = action.reason();
-    assert!(reason.len() <= action.template.len() + 4 * 64, "{reason:?}");
+    assert!(reason.len() <= action.reason_template.len() + 4 * 64, "{reason:?}");
     let path = CgroupPath::parse("/a.slice/b.service").unwrap();
-    let facts = Facts { usage: 1 << 30, min: 0, effective_max: 2 << 30, page: 4096, holds_us: false };
-    let mut guards = Guards::new(Limits::default());
-    match guards.judge(action.time, &path, &action, &facts) {
-        Ruling::Refuse(why) => sentence(&why, 1024),
-        Ruling::Do(Verb::Want(Knob::High, Some(value))) => assert!(value == MAX || value >= HIGH_FLOOR),
-        Ruling::Do(Verb::Want(Knob::Freeze, Some(value))) => assert!(value <= 1),
-        Ruling::Do(Verb::Reclaim { bytes, swappiness }) => {
+    let facts = Facts { usage: 1 << 30, min: 0, effective_max: 2 << 30, page: 4096, contains_daemon: false };
+    let mut guards = Admission::new(Limits::default());
+    match guards.admit(action.time, &path, &action, &facts) {
+        Decision::Block(why) => sentence(&why, 1024),
+        Decision::Allow(ActionKind::SetKnob(Knob::High, Some(value))) => {
+            assert!(value == MAX || value >= MIN_MEMORY_HIGH)
+        }
+        Decision::Allow(ActionKind::SetKnob(Knob::Freeze, Some(value))) => assert!(value <= 1),
+        Decision::Allow(ActionKind::Reclaim { bytes, swappiness }) => {
             assert!(bytes <= facts.usage && swappiness.is_none_or(|most| most <= 200));
         }
-        Ruling::Do(Verb::Kill { grace_ns, .. }) => assert!(grace_ns <= GRACE_MOST_NS),
-        Ruling::Do(Verb::Want(..)) => {}
+        Decision::Allow(ActionKind::Kill { grace_ns, .. }) => assert!(grace_ns <= MAX_GRACE_NS),
+        Decision::Allow(ActionKind::SetKnob(..)) => {}
     }
 }

@@ -1,9 +1,9 @@
 //! Unit files and drop-ins. The first character chooses the unit, [`super::PART`] separates the files.
 
 use memcg_bpf::names::{UnitKind, UnitName};
-use memcg_bpf::policy::line::{self, LINE_BYTES_MAX, LINE_POLICIES_MAX, Line};
+use memcg_bpf::policy::line::{self, LINE_BYTES_MAX, Line, POLICIES_PER_LINE_MAX};
 use memcg_bpf::source::specifier::Specifiers;
-use memcg_bpf::source::unit::{ASSIGNMENTS_MAX, policy_of, read, slice_of};
+use memcg_bpf::source::unit_policy::{ASSIGNMENTS_MAX, read, unit_policy, unit_slice};
 
 use super::line::{SENTENCE_MAX, said, written};
 use super::{parts, sentence};
@@ -33,13 +33,13 @@ pub fn run(bytes: &[u8]) {
     for (path, text) in &files {
         one_file(unit.kind(), path, text);
     }
-    let told = policy_of(&unit, &files, &specifiers);
-    assert_eq!(told, policy_of(&unit, &files, &specifiers), "the same files twice");
+    let told = unit_policy(&unit, &files, &specifiers);
+    assert_eq!(told, unit_policy(&unit, &files, &specifiers), "the same files twice");
     let (request, warnings) = told;
     for warning in &warnings {
         sentence(warning, SENTENCE_MAX);
     }
-    if let Some(slice) = slice_of(&unit, &files, &specifiers) {
+    if let Some(slice) = unit_slice(&unit, &files, &specifiers) {
         assert_eq!(slice.kind(), UnitKind::Slice);
     }
     let Some(expected) = expected(&unit, &files, &specifiers) else { return };
@@ -47,8 +47,8 @@ pub fn run(bytes: &[u8]) {
     match (expected, line) {
         (None, line) => assert_eq!(line, None),
         (Some(calls), Some(line)) if calls.is_empty() => assert_eq!(line, "none"),
-        (Some(calls), Some(line)) if calls.len() <= LINE_POLICIES_MAX && line.len() <= LINE_BYTES_MAX => {
-            let Ok(Line::Calls(read)) = line::parse(&line) else {
+        (Some(calls), Some(line)) if calls.len() <= POLICIES_PER_LINE_MAX && line.len() <= LINE_BYTES_MAX => {
+            let Ok(Line::Clauses(read)) = line::parse(&line) else {
                 panic!("the sum does not parse: {line:?}")
             };
             assert_eq!(said(&read), said(&calls), "{line:?} instead of {:?}", written(&calls));
@@ -78,8 +78,8 @@ fn expected(
     unit: &UnitName,
     files: &[(String, String)],
     specifiers: &Specifiers,
-) -> Option<Option<Vec<line::Call>>> {
-    let mut asked: Option<Vec<line::Call>> = None;
+) -> Option<Option<Vec<line::Clause>>> {
+    let mut asked: Option<Vec<line::Clause>> = None;
     let mut count = 0;
     for (path, text) in files {
         for directive in read(unit.kind(), path, text).directives {
@@ -88,7 +88,7 @@ fn expected(
             match line::parse(&value) {
                 _ if value.is_empty() => asked = None,
                 Ok(Line::None) => asked = Some(Vec::new()),
-                Ok(Line::Calls(calls)) => {
+                Ok(Line::Clauses(calls)) => {
                     let so_far = asked.get_or_insert_default();
                     so_far.retain(|old| !calls.iter().any(|call| call.name == old.name));
                     so_far.extend(calls);

@@ -1,7 +1,7 @@
 //! Sizes, percentages, durations, integers and words for yes and no.
 
-use memcg_bpf::units::{
-    PPM_FULL, UnitError, format_bytes, format_duration, format_percent, human_bytes, parse_bool, parse_bytes,
+use memcg_bpf::text::{
+    PPM_ONE, UnitError, format_bytes, format_duration, format_percent, human_bytes, parse_bool, parse_bytes,
     parse_count, parse_duration, parse_percent, parse_percent_up_to,
 };
 
@@ -14,7 +14,7 @@ pub fn run(bytes: &[u8]) {
     again(parse_count(&text), parse_count, |count| count.to_string());
     again(parse_percent(&text), parse_percent, format_percent);
     again(parse_percent_up_to(&text, u32::MAX), |text| parse_percent_up_to(text, u32::MAX), format_percent);
-    assert!(parse_percent(&text).is_ok_and(|ppm| ppm <= PPM_FULL) || parse_percent(&text).is_err());
+    assert!(parse_percent(&text).is_ok_and(|ppm| ppm <= PPM_ONE) || parse_percent(&text).is_err());
     if let Err(error) = parse_bool(&text) {
         told(&error);
     }

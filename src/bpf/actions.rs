@@ -9,9 +9,9 @@ use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
 use tokio::io::unix::AsyncFd;
 
 use super::error::BpfError;
-use super::events::readiness;
+use super::events::async_fd;
 use crate::names::CgroupId;
-use crate::policy::action::{Action, Knob, Scope, Select, Verb};
+use crate::policy::action::{Action, ActionKind, KillScope, Knob, VictimOrder};
 
 /// Bytes of one record.
 pub(super) const SIZE: usize = 232;
@@ -20,7 +20,7 @@ const NAME_MAX: usize = 32;
 /// `MEMCG_BPF_REASON_MAX`.
 const REASON_MAX: usize = 128;
 /// `MEMCG_BPF_RELEASE`.
-const LET_GO: u64 = u64::MAX;
+const RELEASE: u64 = u64::MAX;
 /// The map.
 pub(super) const MAP: &str = "memcg_actions";
 
@@ -46,23 +46,23 @@ impl Actions {
             Some(String::from_utf8_lossy(text).into_owned())
         };
         let (value, detail) = (long(16)?, word(60)?);
-        let want = |knob| Verb::Want(knob, (value != LET_GO).then_some(value));
-        let verb = match word(56)? {
+        let want = |knob| ActionKind::SetKnob(knob, (value != RELEASE).then_some(value));
+        let kind = match word(56)? {
             1 => want(Knob::High),
             2 => want(Knob::Low),
-            3 => Verb::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
-            4 => Verb::Kill {
+            3 => ActionKind::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
+            4 => ActionKind::Kill {
                 grace_ns: value,
                 scope: match detail & 0xff {
-                    0 => Scope::Process,
-                    1 => Scope::Leaf,
-                    2 => Scope::Group,
+                    0 => KillScope::Process,
+                    1 => KillScope::Leaf,
+                    2 => KillScope::Group,
                     _ => return None,
                 },
                 select: match detail >> 8 {
-                    0 => Select::Largest,
-                    1 => Select::Newest,
-                    2 => Select::Pressure,
+                    0 => VictimOrder::Largest,
+                    1 => VictimOrder::Newest,
+                    2 => VictimOrder::Pressure,
                     _ => return None,
                 },
             },
@@ -72,11 +72,11 @@ impl Actions {
         Some(Action {
             cgroup: CgroupId(long(0)?),
             time: long(8)?,
-            verb,
+            kind,
             numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
             dry_run: word(64)? != 0,
             policy: text(72, NAME_MAX)?,
-            template: text(104, REASON_MAX)?,
+            reason_template: text(104, REASON_MAX)?,
         })
     }
 
@@ -98,12 +98,12 @@ impl Actions {
     }
 
     /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
-    pub fn readiness(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        readiness(&self.ring)
+    pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        async_fd(&self.ring)
     }
 
     /// Everything that has arrived.
-    pub fn take(&self) -> Vec<Action> {
+    pub fn drain(&self) -> Vec<Action> {
         if let Err(error) = self.ring.consume() {
             tracing::warn!(%error, "reading actions from the kernel");
         }
@@ -141,24 +141,24 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back() {
-        let kill = Verb::Kill { grace_ns: 9, scope: Scope::Leaf, select: Select::Pressure };
+        let kill = ActionKind::Kill { grace_ns: 9, scope: KillScope::Leaf, select: VictimOrder::Pressure };
         assert_eq!(
             Actions::decode(&record(4, 9, 1 | 2 << 8)),
             Some(Action {
                 cgroup: CgroupId(77),
                 time: 5,
-                verb: kill,
+                kind: kill,
                 numbers: [1, 2, 3, 4],
                 dry_run: true,
                 policy: "oom".to_owned(),
-                template: "stalled {ns}".to_owned(),
+                reason_template: "stalled {ns}".to_owned(),
             })
         );
-        let verb = |bytes: &[u8]| Actions::decode(bytes).map(|action| action.verb);
-        assert_eq!(verb(&record(1, 4096, 0)), Some(Verb::Want(Knob::High, Some(4096))));
-        assert_eq!(verb(&record(2, LET_GO, 0)), Some(Verb::Want(Knob::Low, None)));
-        assert_eq!(verb(&record(5, 1, 0)), Some(Verb::Want(Knob::Freeze, Some(1))));
-        let reclaim = |swappiness| Some(Verb::Reclaim { bytes: 1, swappiness });
+        let verb = |bytes: &[u8]| Actions::decode(bytes).map(|action| action.kind);
+        assert_eq!(verb(&record(1, 4096, 0)), Some(ActionKind::SetKnob(Knob::High, Some(4096))));
+        assert_eq!(verb(&record(2, RELEASE, 0)), Some(ActionKind::SetKnob(Knob::Low, None)));
+        assert_eq!(verb(&record(5, 1, 0)), Some(ActionKind::SetKnob(Knob::Freeze, Some(1))));
+        let reclaim = |swappiness| Some(ActionKind::Reclaim { bytes: 1, swappiness });
         assert_eq!(verb(&record(3, 1, u32::MAX)), reclaim(None));
         assert_eq!(verb(&record(3, 1, 60)), reclaim(Some(60)));
     }

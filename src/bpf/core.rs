@@ -8,49 +8,49 @@ use libbpf_rs::{
     Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut,
 };
 
-use super::ahead::{Loaded, Loader, Loading};
-use super::attach::{self, Candidates};
-use super::catalog::ObjectFile;
+use super::abi::{self, Op};
 use super::error::BpfError;
+use super::hooks::{self, AttachCandidates};
 use super::links::Links;
+use super::objects::ObjectFile;
 use super::pins::{self, Pins};
-use super::policy::PolicyObject;
-use super::shared::{self, Op};
-use super::{actions, events, log, visit};
+use super::policy_object::PolicyObject;
+use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
+use super::{actions, cgroup_iter, events, libbpf_log};
 use crate::names::{CgroupId, CgroupPath};
 
 /// The counters of governed subtrees, which outlive the daemon.
 pub(super) const COUNTERS: &str = "memcg_counters";
 /// The programs that follow cgroups; attached while anything is bound or registered.
-pub(super) const LIFE: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
+pub(super) const LIFECYCLE_PROGRAMS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// The program that is shown a cgroup to note where it is.
-const PLACE: &str = "store_cgroup_ptr";
+const STORE_PTR_PROGRAM: &str = "store_cgroup_ptr";
 
 /// Our hands on the kernel's BPF.
-pub struct Kernel {
+pub struct BpfRuntime {
     core: Object,
     pub(super) shared: BTreeMap<String, MapHandle>,
     counter_names: Vec<String>,
     actions_dropped_at: Option<usize>,
-    pub(super) counting_hooks: BTreeMap<String, Candidates>,
+    pub(super) counting_hooks: BTreeMap<String, AttachCandidates>,
     pub(super) pins: Pins,
-    pub(super) life: Links,
-    pub(super) counting: Links,
+    pub(super) lifecycle_links: Links,
+    pub(super) counter_links: Links,
     /// The programs of core's that count, in force or not (see growth.rs).
-    pub(super) counted: Vec<String>,
+    pub(super) counter_names_attached: Vec<String>,
     /// The number of the object that counts growth in core's place, and the bound it was told.
-    pub(super) growth: Option<(u32, u64)>,
+    pub(super) growth_counter: Option<(u32, u64)>,
     /// Which policies each slot holds.
-    holds: BTreeMap<u32, BTreeSet<String>>,
+    slot_policies: BTreeMap<u32, BTreeSet<String>>,
     pub(super) policies: BTreeMap<String, PolicyObject>,
     /// Objects that others have taken over from, which stay in force until those are.
-    retired: Vec<PolicyObject>,
+    replaced: Vec<PolicyObject>,
     generation: u32,
     files: BTreeMap<String, ObjectFile>,
     btf: Btf<'static>,
 }
 
-impl Kernel {
+impl BpfRuntime {
     /// Loads `core.bpf.o`; attaches nothing. `files`: policy name → object file. `machine`, `page`: their bytes.
     pub fn open(
         core: &Path,
@@ -58,48 +58,49 @@ impl Kernel {
         machine: u64,
         page: u64,
     ) -> Result<Self, BpfError> {
-        let (btf, said) = log::quietly(Btf::from_vmlinux);
+        let (btf, said) = libbpf_log::capture(Btf::from_vmlinux);
         let btf = btf.map_err(BpfError::btf)?;
         tracing::trace!(%said, "kernel BTF");
-        let (opened, said) = log::quietly(|| ObjectBuilder::default().open_file(core));
+        let (opened, said) = libbpf_log::capture(|| ObjectBuilder::default().open_file(core));
         let mut opened = opened.map_err(|e| {
-            BpfError::passing(core, &e).unwrap_or_else(|| BpfError::open(core, &format!("{e:#}\n{said}")))
+            BpfError::transient(core, &e).unwrap_or_else(|| BpfError::open(core, &format!("{e:#}\n{said}")))
         })?;
-        let hooks = attach::candidates(&opened, Some(&btf));
-        attach::choose(&mut opened, &hooks);
+        let hooks = hooks::candidates(&opened, Some(&btf));
+        hooks::select(&mut opened, &hooks);
         for mut program in opened.progs_mut() {
             let section = program.section().to_string_lossy().into_owned();
-            let ours = LIFE.iter().chain([&PLACE]).any(|name| program.name() == *name);
-            if ours && attach::kernel_has(&btf, &section) {
+            let ours =
+                LIFECYCLE_PROGRAMS.iter().chain([&STORE_PTR_PROGRAM]).any(|name| program.name() == *name);
+            if ours && hooks::kernel_has(&btf, &section) {
                 program.set_autoload(true);
             }
         }
-        let (object, said) = log::quietly(|| opened.load());
+        let (object, said) = libbpf_log::capture(|| opened.load());
         let hint = "; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?";
         let object = object.map_err(|e| BpfError::load(core, &e, hint, said))?;
         let mut shared = BTreeMap::new();
         for map in object.maps() {
             let name = map.name().to_string_lossy().into_owned();
-            if shared::is_shared(&name) {
+            if abi::is_shared(&name) {
                 let handle = MapHandle::try_from(&map).map_err(|why| BpfError::Map { map: "core", why })?;
                 shared.insert(name, handle);
             }
         }
         let counter_names = events::counter_names(core)?;
-        let kernel = Kernel {
+        let kernel = BpfRuntime {
             core: object,
             shared,
             counter_names,
             actions_dropped_at: actions::dropped_at(core),
             counting_hooks: hooks,
-            pins: Pins::new(Path::new(pins::ROOT)),
-            life: Links::new("core"),
-            counting: Links::new("core"),
-            counted: Vec::new(),
-            growth: None,
-            holds: BTreeMap::new(),
+            pins: Pins::new(Path::new(pins::PIN_ROOT)),
+            lifecycle_links: Links::new("core"),
+            counter_links: Links::new("core"),
+            counter_names_attached: Vec::new(),
+            growth_counter: None,
+            slot_policies: BTreeMap::new(),
             policies: BTreeMap::new(),
-            retired: Vec::new(),
+            replaced: Vec::new(),
             generation: 0,
             files,
             btf,
@@ -125,12 +126,12 @@ impl Kernel {
         flags: u32,
     ) -> Result<(), BpfError> {
         let program = self.program("command")?;
-        let mut context = shared::command(op, value, slot, flags);
+        let mut context = abi::encode_command(op, value, slot, flags);
         let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
         let output = program.test_run(input).map_err(|why| BpfError::Map { map: "memcg_bindings", why })?;
         match output.return_value as i32 {
             0 => Ok(()),
-            code => Err(BpfError::Refused { op: verb, id: value, code }),
+            code => Err(BpfError::CommandFailed { op: verb, id: value, code }),
         }
     }
 
@@ -145,19 +146,19 @@ impl Kernel {
         Ok(())
     }
 
-    /// What loads the policy on another thread, for [`Kernel::loaded`]; `None` when it is loaded.
-    pub fn loading(&self, name: &str) -> Option<Loading> {
+    /// What loads the policy on another thread, for [`BpfRuntime::loaded`]; `None` when it is loaded.
+    pub fn loading(&self, name: &str) -> Option<LoadTask> {
         let file = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
-        Some(Loading { name: name.to_owned(), file, loader: self.loader().ok()? })
+        Some(LoadTask { name: name.to_owned(), file, loader: self.loader().ok()? })
     }
 
-    /// What loads policies on another thread for [`Kernel::replace`].
-    pub fn loader(&self) -> Result<Loader, BpfError> {
-        Loader::new(&self.shared)
+    /// What loads policies on another thread for [`BpfRuntime::replace`].
+    pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
+        PolicyLoader::new(&self.shared)
     }
 
     /// Takes what another thread has loaded, unless somebody could not wait for it.
-    pub fn loaded(&mut self, policy: Loaded) {
+    pub fn loaded(&mut self, policy: PreparedPolicy) {
         // Its file may have been read anew meanwhile.
         if self.files.get(&policy.name) == Some(&policy.file) {
             self.policies.entry(policy.name).or_insert(policy.object);
@@ -165,13 +166,13 @@ impl Kernel {
     }
 
     /// From here on policies are these files' objects, of which `loaded` are loaded. What was in force until now stays
-    /// in force until [`Kernel::retire`]. On an error nothing has changed.
+    /// in force until [`BpfRuntime::drop_replaced`]. On an error nothing has changed.
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
-        mut loaded: Vec<Loaded>,
+        mut loaded: Vec<PreparedPolicy>,
     ) -> Result<(), BpfError> {
-        let attached = loaded.iter_mut().try_for_each(|Loaded { name, object, .. }| {
+        let attached = loaded.iter_mut().try_for_each(|PreparedPolicy { name, object, .. }| {
             self.generation = self.generation.saturating_add(1);
             object.succeed(name, self.generation);
             match self.policies.get(name) {
@@ -185,48 +186,51 @@ impl Kernel {
         }
         let gone: Vec<String> =
             self.policies.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
-        self.retired.extend(gone.iter().filter_map(|name| self.policies.remove(name)));
+        self.replaced.extend(gone.iter().filter_map(|name| self.policies.remove(name)));
         self.files = files;
         for new in loaded {
-            self.retired.extend(self.policies.insert(new.name, new.object));
+            self.replaced.extend(self.policies.insert(new.name, new.object));
         }
         Ok(())
     }
 
-    /// Ends what was replaced. `commit`: see [`Kernel::need`].
-    pub fn retire(&mut self, commit: Option<u64>) {
-        if let Err(error) = self.share_growth(commit, |_| true) {
+    /// Ends what was replaced. `commit`: see [`BpfRuntime::set_attachments`].
+    pub fn drop_replaced(&mut self, commit: Option<u64>) {
+        if let Err(error) = self.elect_growth_counter(commit, |_| true) {
             tracing::error!("growth is not counted: {error}");
         }
-        self.retired.drain(..).for_each(|mut object| object.detach());
+        self.replaced.drain(..).for_each(|mut object| object.detach());
     }
 
     /// Writes a policy's parameters into a slot that nobody is bound to yet.
     pub fn put(&mut self, policy: &str, slot: u32, params: &[u8]) -> Result<(), BpfError> {
         self.load_policy(policy)?;
-        self.holds.entry(slot).or_default().insert(policy.to_owned());
-        self.policies.get(policy).ok_or_else(|| BpfError::NoPolicy(policy.to_owned()))?.put(slot, params)
+        self.slot_policies.entry(slot).or_default().insert(policy.to_owned());
+        self.policies
+            .get(policy)
+            .ok_or_else(|| BpfError::NoPolicy(policy.to_owned()))?
+            .write_params(slot, params)
     }
 
     /// Empties a slot in every loaded policy.
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
-        self.holds.remove(&slot);
+        self.slot_policies.remove(&slot);
         self.policies.values().try_for_each(|policy| policy.clear(slot))
     }
 
     /// Binds a cgroup to a slot, or moves it to another. What policies remember of it stays, if they stay.
     pub fn bind(&self, cgroup: CgroupId, slot: u32, count: bool) -> Result<(), BpfError> {
         let none = BTreeSet::new();
-        let held = self.holds.get(&slot).unwrap_or(&none);
+        let held = self.slot_policies.get(&slot).unwrap_or(&none);
         let (stay, go): (Vec<_>, Vec<_>) = self.policies.iter().partition(|(name, _)| held.contains(*name));
         // Memory first: a policy that is asked before it has any is asked in vain.
-        stay.iter().try_for_each(|(_, policy)| policy.remember(cgroup))?;
+        stay.iter().try_for_each(|(_, policy)| policy.create_state(cgroup))?;
         self.command(Op::Bind, "bind", cgroup.0, slot, flags(count))?;
-        go.iter().for_each(|(_, policy)| policy.forget(cgroup));
-        if stay.iter().any(|(_, policy)| policy.ticks()) {
-            visit::show(&self.program(PLACE)?, cgroup)?;
+        go.iter().for_each(|(_, policy)| policy.delete_state(cgroup));
+        if stay.iter().any(|(_, policy)| policy.has_timer()) {
+            cgroup_iter::run_for_cgroup(&self.program(STORE_PTR_PROGRAM)?, cgroup)?;
         }
-        stay.iter().try_for_each(|(_, policy)| policy.tick(cgroup))
+        stay.iter().try_for_each(|(_, policy)| policy.start_timer(cgroup))
     }
 
     /// Ends a cgroup's binding; one that does not exist is no error.
@@ -235,34 +239,34 @@ impl Kernel {
         if let Err(error) = self.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
             tracing::debug!(%error, "unbind");
         }
-        self.policies.values().for_each(|policy| policy.forget(cgroup));
+        self.policies.values().for_each(|policy| policy.delete_state(cgroup));
     }
 
     /// Never refuses memory to who is in this cgroup: the daemon's, and that of the next one under the same path, which
     /// starts while what we pinned is in force.
-    pub fn exempt(&self, cgroup: CgroupId, path: &CgroupPath) -> Result<(), BpfError> {
+    pub fn exempt_daemon(&self, cgroup: CgroupId, path: &CgroupPath) -> Result<(), BpfError> {
         self.command(Op::Daemon, "exempt", cgroup.0, 0, 0)?;
-        self.prepare(path, 0, shared::BINDING_DAEMON)
+        self.register_binding(path, 0, abi::BINDING_DAEMON)
     }
 
     /// Registers a slot under the path a cgroup will have.
     pub fn register(&self, path: &CgroupPath, slot: u32, count: bool) -> Result<(), BpfError> {
-        self.prepare(path, slot, flags(count))
+        self.register_binding(path, slot, flags(count))
     }
 
-    fn prepare(&self, path: &CgroupPath, slot: u32, flags: u32) -> Result<(), BpfError> {
-        let key = shared::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
-        self.map("memcg_registered")?.update(&key, &shared::binding(slot, flags), MapFlags::ANY).map_err(
-            |why| match why.kind() {
+    fn register_binding(&self, path: &CgroupPath, slot: u32, flags: u32) -> Result<(), BpfError> {
+        let key = abi::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
+        self.map("memcg_registered")?.update(&key, &abi::binding(slot, flags), MapFlags::ANY).map_err(|why| {
+            match why.kind() {
                 ErrorKind::TooBig => BpfError::Registrations(path.clone()),
                 _ => BpfError::Map { map: "memcg_registered", why },
-            },
-        )
+            }
+        })
     }
 
     /// Forgets a registration; one that does not exist is no error.
     pub fn unregister(&self, path: &CgroupPath) {
-        if let (Some(key), Ok(map)) = (shared::path_key(path.as_str()), self.map("memcg_registered"))
+        if let (Some(key), Ok(map)) = (abi::path_key(path.as_str()), self.map("memcg_registered"))
             && let Err(error) = map.delete(&key)
         {
             tracing::debug!(%error, %path, "unregister");
@@ -270,7 +274,7 @@ impl Kernel {
     }
 
     /// Whether every new cgroup is told of, not only registered ones.
-    pub fn announce(&self, all: bool) -> Result<(), BpfError> {
+    pub fn report_all_cgroups(&self, all: bool) -> Result<(), BpfError> {
         self.command(Op::Announce, "announce", u64::from(all), 0, 0)
     }
 
@@ -303,19 +307,19 @@ impl Kernel {
     }
 
     /// How many events found the ring buffer full.
-    pub fn dropped(&self) -> u64 {
-        self.world_word(Some(20))
+    pub fn events_dropped(&self) -> u64 {
+        self.read_global(Some(20))
     }
 
     /// How many actions found theirs full.
     pub fn actions_dropped(&self) -> u64 {
-        self.world_word(self.actions_dropped_at)
+        self.read_global(self.actions_dropped_at)
     }
 
     /// A 32-bit number of `struct memcg_bpf_globals`.
-    fn world_word(&self, at: Option<usize>) -> u64 {
+    fn read_global(&self, at: Option<usize>) -> u64 {
         let key = 0u32.to_ne_bytes();
-        let world = self.map(shared::WORLD).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
+        let world = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
         let place = at.and_then(|at| Some(at..at.checked_add(4)?));
         let word = place.zip(world).and_then(|(place, world)| world.get(place)?.try_into().ok());
         u64::from(word.map_or(0, u32::from_ne_bytes))
@@ -323,5 +327,5 @@ impl Kernel {
 }
 
 fn flags(count: bool) -> u32 {
-    if count { shared::BINDING_COUNT } else { 0 }
+    if count { abi::BINDING_COUNT } else { 0 }
 }

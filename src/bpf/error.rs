@@ -27,7 +27,7 @@ pub enum BpfError {
     Load { path: PathBuf, why: String, log: String },
     /// Not now, but the next try may end otherwise.
     #[error("{what} cannot be loaded at the moment: {why}")]
-    Passing { what: PathBuf, why: String },
+    Transient { what: PathBuf, why: String },
     /// The object file is not the one whose schema is known.
     #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
     Changed { path: PathBuf },
@@ -42,7 +42,7 @@ pub enum BpfError {
     NoPolicy(String),
     /// bpffs cannot be used.
     #[error("verdicts will pause while memcg-bpfd is down, because nothing can be pinned: {0}")]
-    Bpffs(std::io::Error),
+    NoBpffs(std::io::Error),
     /// A link or map cannot be pinned.
     #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0:#}")]
     Pin(libbpf_rs::Error),
@@ -64,14 +64,14 @@ pub enum BpfError {
     #[error(
         "the kernel refused to {op} cgroup {id} (error {code}): at most 4096 cgroups can be governed at once"
     )]
-    Refused { op: &'static str, id: u64, code: i32 },
+    CommandFailed { op: &'static str, id: u64, code: i32 },
 }
 
 impl BpfError {
     /// The kernel did not load an object. `hint`: what may help, unless it was only short of something.
     pub fn load(path: &Path, error: &libbpf_rs::Error, hint: &str, log: String) -> Self {
         let why = format!("{error:#}");
-        BpfError::passing(path, error).unwrap_or_else(|| BpfError::Load {
+        BpfError::transient(path, error).unwrap_or_else(|| BpfError::Load {
             path: path.to_owned(),
             why: why + hint,
             log,
@@ -81,13 +81,13 @@ impl BpfError {
     /// The kernel's BTF could not be read.
     pub fn btf(error: libbpf_rs::Error) -> Self {
         let vmlinux = Path::new("/sys/kernel/btf/vmlinux");
-        BpfError::passing(vmlinux, &error).unwrap_or(BpfError::NoBtf(error))
+        BpfError::transient(vmlinux, &error).unwrap_or(BpfError::NoBtf(error))
     }
 
     /// Short of memory, or interrupted: that says nothing about what was to be loaded.
-    pub fn passing(what: &Path, error: &libbpf_rs::Error) -> Option<Self> {
+    pub fn transient(what: &Path, error: &libbpf_rs::Error) -> Option<Self> {
         matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock | ErrorKind::Interrupted)
-            .then(|| BpfError::Passing { what: what.to_owned(), why: format!("{error:#}") })
+            .then(|| BpfError::Transient { what: what.to_owned(), why: format!("{error:#}") })
     }
 
     /// An object that cannot be used. `why` may quote libbpf and the object itself, so it is made one harmless line.
@@ -108,7 +108,7 @@ mod tests {
             BpfError::load(Path::new("/x"), &error, "; a hint", String::new())
         };
         for errno in [nix::libc::ENOMEM, nix::libc::EAGAIN, nix::libc::EINTR] {
-            assert!(matches!(load(errno), BpfError::Passing { .. }), "{errno}");
+            assert!(matches!(load(errno), BpfError::Transient { .. }), "{errno}");
         }
         for errno in [nix::libc::EACCES, nix::libc::EPERM, nix::libc::EINVAL, nix::libc::E2BIG] {
             assert!(load(errno).to_string().ends_with("; a hint"), "{errno}");

@@ -9,8 +9,8 @@ use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::abi::PATH_MAX;
 use super::error::BpfError;
-use super::shared::PATH_MAX;
 use crate::names::CgroupId;
 
 /// One record.
@@ -78,12 +78,12 @@ impl Events {
     }
 
     /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
-    pub fn readiness(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        readiness(&self.ring)
+    pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
+        async_fd(&self.ring)
     }
 
     /// Everything that has arrived.
-    pub fn take(&self) -> Vec<Event> {
+    pub fn drain(&self) -> Vec<Event> {
         if let Err(error) = self.ring.consume() {
             tracing::warn!(%error, "reading events from the kernel");
         }
@@ -92,7 +92,7 @@ impl Events {
 }
 
 /// A ring's descriptor, to wait on.
-pub(super) fn readiness(ring: &RingBuffer<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn async_fd(ring: &RingBuffer<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: libbpf keeps this descriptor open as long as the ring lives, which is longer than this call.
     let own = unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }.try_clone_to_owned()?;
     // SAFETY: an OwnedFd is open, always the same, and closed only when the AsyncFd drops it.

@@ -19,7 +19,7 @@ use super::error::BpfError;
 use super::pins::Pins;
 
 /// How long a link whose last holder has let go of it may need to be gone.
-const GOING: Duration = Duration::from_millis(50);
+const LINK_RELEASE_DELAY: Duration = Duration::from_millis(50);
 
 /// The attached programs of one object.
 #[derive(Debug)]
@@ -27,13 +27,13 @@ pub struct Links {
     object: String,
     held: Vec<(String, Link)>,
     /// The last link of each program that was detached. The kernel gives a number again only after all others.
-    ended: BTreeMap<String, u32>,
+    detached: BTreeMap<String, u32>,
 }
 
 impl Links {
     /// None yet.
     pub fn new(object: &str) -> Self {
-        Links { object: object.to_owned(), held: Vec::new(), ended: BTreeMap::new() }
+        Links { object: object.to_owned(), held: Vec::new(), detached: BTreeMap::new() }
     }
 
     /// Is nothing attached?
@@ -48,15 +48,15 @@ impl Links {
 
     /// Attaches a program of this object, which [`Links::hold`] then holds.
     pub fn attach(&self, name: &str, program: &ProgramMut<'_>, pins: &Pins) -> Result<Link, BpfError> {
-        let ended = self.ended.get(name);
-        if let (Some(id), Some(place)) = (ended, pins.place(&self.object, name))
-            && let Some(link) = taken_up(*id, &place)
+        let ended = self.detached.get(name);
+        if let (Some(id), Some(place)) = (ended, pins.pin_path(&self.object, name))
+            && let Some(link) = reopen(*id, &place)
         {
             return Ok(link);
         }
         let attached = match program.attach() {
             Err(_) if ended.is_some() => {
-                std::thread::sleep(GOING);
+                std::thread::sleep(LINK_RELEASE_DELAY);
                 program.attach()
             }
             attached => attached,
@@ -65,7 +65,7 @@ impl Links {
     }
 
     /// Holds links, by the names of their programs.
-    pub fn hold(&mut self, links: Vec<(String, Link)>, pins: &Pins) {
+    pub fn adopt(&mut self, links: Vec<(String, Link)>, pins: &Pins) {
         self.held.extend(links);
         // In force all the same, as long as we live.
         if let Err(error) = self.pin(pins) {
@@ -77,7 +77,7 @@ impl Links {
     pub fn pin(&mut self, pins: &Pins) -> libbpf_rs::Result<()> {
         for (program, link) in &mut self.held {
             if link.pin_path().is_none()
-                && let Some(place) = pins.place(&self.object, program)
+                && let Some(place) = pins.pin_path(&self.object, program)
             {
                 link.pin(place)?;
             }
@@ -86,13 +86,13 @@ impl Links {
     }
 
     /// Detaches all.
-    pub fn release(&mut self) {
-        self.keep(&[]);
+    pub fn detach_all(&mut self) {
+        self.detach_except(&[]);
     }
 
     /// Detaches all but these programs.
-    pub fn keep(&mut self, programs: &[String]) {
-        let ended = &mut self.ended;
+    pub fn detach_except(&mut self, programs: &[String]) {
+        let ended = &mut self.detached;
         self.held.retain_mut(|(program, link)| {
             if programs.contains(program) {
                 return true;
@@ -113,7 +113,7 @@ impl Links {
 }
 
 /// The link of this number, if anybody still has it. `place`: where it can be pinned.
-fn taken_up(id: u32, place: &Path) -> Option<Link> {
+fn reopen(id: u32, place: &Path) -> Option<Link> {
     let place_c = CString::new(place.as_os_str().as_bytes()).ok()?;
     // SAFETY: takes a number, and gives a new file descriptor or a negative error.
     let fd = unsafe { libbpf_sys::bpf_link_get_fd_by_id(id) };

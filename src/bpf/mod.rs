@@ -1,30 +1,30 @@
 //! The only room that touches libbpf: policy objects and their schemas (and, beside them, profiles), maps, links,
 //! events, and what this kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
 
+mod abi;
 mod actions;
-mod ahead;
-mod attach;
-pub mod catalog;
+mod attachments;
+mod cgroup_iter;
 mod core;
 mod error;
 mod events;
-mod force;
-mod growth;
-pub mod kernel;
+mod growth_counter;
+mod hooks;
+mod libbpf_log;
 mod links;
-mod log;
+pub mod objects;
 pub mod pins;
-mod policy;
+mod policy_object;
+mod preload;
+pub mod probe;
 pub mod profiles;
 mod schema;
-mod shared;
 #[cfg(test)]
 mod tests;
-mod visit;
 
+pub use abi::{MAX_LEVEL, PATH_MAX};
 pub use actions::Actions;
-pub use ahead::{Loaded, Loader, Loading};
-pub use core::Kernel;
+pub use core::BpfRuntime;
 pub use error::BpfError;
 pub use events::Event;
-pub use shared::{MAX_LEVEL, PATH_MAX};
+pub use preload::{LoadTask, PolicyLoader, PreparedPolicy};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::files::read_beginning;
-use crate::policy::fault::Fault;
+use crate::policy::diagnostic::Diagnostic;
 use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
 
 /// All profiles below `root` (`/` but for tests), and what was wrong with some.
-pub fn load(root: &Path) -> (BTreeMap<String, Profile>, Vec<Fault>) {
+pub fn load(root: &Path) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut files = Vec::new();
     for dir in PROFILE_DIRS {
         let Ok(entries) = std::fs::read_dir(root.join(dir.trim_start_matches('/'))) else { continue };

@@ -40,29 +40,29 @@ struct Tags {
     default: Option<String>,
     range: Option<String>,
     self_binding: bool,
-    counts: Counts,
+    counts: CounterSet,
     abi: Option<String>,
 }
 
 /// Which counters of the subtree a policy wants kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Counts {
+pub enum CounterSet {
     /// None.
     #[default]
-    Nothing,
+    None,
     /// Those of stalls, reclaim, refaults and OOM, which cost nothing while there is memory.
     Pressure,
     /// All.
-    Everything,
+    All,
 }
 
-impl Counts {
+impl CounterSet {
     /// Is this one of core's hooks needed?
     pub fn needs(self, hook: &str) -> bool {
         match self {
-            Counts::Nothing => false,
-            Counts::Pressure => hook != "count_growth" && hook != "count_charge",
-            Counts::Everything => true,
+            CounterSet::None => false,
+            CounterSet::Pressure => hook != "count_growth" && hook != "count_charge",
+            CounterSet::All => true,
         }
     }
 }
@@ -86,8 +86,8 @@ fn tags_of(btf: &Btf<'_>, target: TypeId) -> BTreeMap<Option<u32>, Tags> {
             Some(("range", rest)) => entry.range = Some(rest.to_owned()),
             Some(("abi", rest)) => entry.abi = Some(rest.to_owned()),
             _ if words == "self-binding" => entry.self_binding = true,
-            _ if words == "counters" => entry.counts = Counts::Everything,
-            _ if words == "pressure" => entry.counts = entry.counts.max(Counts::Pressure),
+            _ if words == "counters" => entry.counts = CounterSet::All,
+            _ if words == "pressure" => entry.counts = entry.counts.max(CounterSet::Pressure),
             // A tag of a later version: not ours to judge.
             _ => {}
         }
@@ -137,7 +137,7 @@ pub fn read(
     btf: &btf::Btf<'_>,
     name: &str,
     hooks: Vec<String>,
-) -> Result<(PolicySchema, Counts), SchemaError> {
+) -> Result<(PolicySchema, CounterSet), SchemaError> {
     let params = btf
         .type_by_name::<Struct<'_>>(&format!("{name}_params"))
         .ok_or_else(|| SchemaError::NoParams(name.to_owned()))?;
@@ -174,7 +174,7 @@ pub fn read(
     }
     // The times that these hooks are told are core's to keep.
     let told = hooks.iter().any(|hook| hook == "stall" || hook == "reclaim");
-    let counts = if told { own.counts.max(Counts::Pressure) } else { own.counts };
+    let counts = if told { own.counts.max(CounterSet::Pressure) } else { own.counts };
     let schema = PolicySchema {
         name: name.to_owned(),
         doc: own.doc,

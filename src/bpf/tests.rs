@@ -7,9 +7,9 @@ use libbpf_rs::Btf;
 use libbpf_rs::btf::HasSize;
 use libbpf_rs::btf::types::Struct;
 
-use super::catalog::{self, Objects};
-use super::schema::Counts;
-use super::shared;
+use super::abi;
+use super::objects::{self, PolicyObjects};
+use super::schema::CounterSet;
 use crate::policy::schema::ParamKind;
 
 fn built() -> &'static Path {
@@ -18,8 +18,8 @@ fn built() -> &'static Path {
     dir
 }
 
-fn objects() -> Objects {
-    catalog::load(&built().join("core.bpf.o"), &[built().join("policies")])
+fn objects() -> PolicyObjects {
+    objects::load(&built().join("core.bpf.o"), &[built().join("policies")])
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn fifo_is_no_object_and_does_not_block() {
     let path = dir.path().join("pipe.bpf.o");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(catalog::load(&path, &[dir.path().to_owned()]).errors));
+    std::thread::spawn(move || sender.send(objects::load(&path, &[dir.path().to_owned()]).errors));
     let errors = receiver.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors.iter().all(|error| error.contains("not a regular file")), "{errors:?}");
@@ -38,9 +38,9 @@ fn fifo_is_no_object_and_does_not_block() {
 fn layout_is_that_of_the_object() {
     let btf = Btf::from_path(built().join("core.bpf.o")).unwrap();
     let size = |name: &str| btf.type_by_name::<Struct<'_>>(name).unwrap().size();
-    assert_eq!(size("memcg_bpf_command"), shared::command(shared::Op::Bind, 1, 2, 3).len());
-    assert_eq!(size("memcg_bpf_binding"), shared::binding(1, 2).len());
-    assert_eq!(size("memcg_bpf_path"), shared::PATH_MAX);
+    assert_eq!(size("memcg_bpf_command"), abi::encode_command(abi::Op::Bind, 1, 2, 3).len());
+    assert_eq!(size("memcg_bpf_binding"), abi::binding(1, 2).len());
+    assert_eq!(size("memcg_bpf_path"), abi::PATH_MAX);
     assert_eq!(size("memcg_bpf_action"), super::actions::SIZE);
 }
 
@@ -55,7 +55,7 @@ fn every_shipped_policy_has_a_schema_that_parses() {
     for schema in objects.schemas.values() {
         assert!(!schema.doc.is_empty(), "{} has no documentation", schema.name);
         assert!(schema.params.iter().all(|p| !p.doc.is_empty()), "{}", schema.name);
-        assert_eq!(crate::policy::encode::check_schema(schema), vec![], "{}", schema.name);
+        assert_eq!(crate::policy::params::validate_schema(schema), vec![], "{}", schema.name);
     }
 }
 
@@ -70,14 +70,14 @@ fn the_policies_that_act_say_what_they_need() {
     for name in ["oom", "protect", "reclaim", "throttle"] {
         // What `protect` gets it takes from others.
         assert_eq!(objects.schemas[name].self_binding, name != "protect", "{name}");
-        assert_eq!(objects.counts[name], Counts::Pressure, "{name}");
-        let wanted = objects.wanted(name);
+        assert_eq!(objects.counts[name], CounterSet::Pressure, "{name}");
+        let wanted = objects.required_hooks(name);
         assert!(wanted.iter().any(|hook| hook == "count_stall_begin"), "{wanted:?}");
         assert!(!wanted.iter().any(|hook| hook == "count_growth" || hook == "count_charge"), "{wanted:?}");
     }
     // `for` is a word of C's.
     assert_eq!(objects.schemas["oom"].params[1].name, "for");
-    assert_eq!(objects.counts["observe"], Counts::Everything);
+    assert_eq!(objects.counts["observe"], CounterSet::All);
     assert!(!objects.counts.contains_key("deny"));
 }
 
@@ -102,7 +102,7 @@ fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
     std::fs::write(dir.path().join("..bpf.o"), "ignored").unwrap();
     std::fs::copy(built().join("policies/deny.bpf.o"), dir.path().join("other.bpf.o")).unwrap();
     std::fs::copy(built().join("policies/deny.bpf.o"), dir.path().join("deny.bpf.o")).unwrap();
-    let objects = catalog::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
+    let objects = objects::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
     assert_eq!(objects.schemas.keys().collect::<Vec<_>>(), ["deny"]);
     assert_eq!(objects.errors.len(), 2, "{:?}", objects.errors);
     assert!(
@@ -121,7 +121,7 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
     assert!(!places.is_empty());
     places.iter().for_each(|at| bytes[*at] = 0x1b);
     std::fs::write(dir.path().join("deny.bpf.o"), bytes).unwrap();
-    let objects = catalog::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
+    let objects = objects::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
     assert!(objects.schemas.is_empty());
     let told = &objects.errors[0];
     assert!(told.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{told}");
@@ -129,6 +129,6 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
 
 #[test]
 fn a_path_that_does_not_fit_is_not_registered() {
-    assert!(shared::path_key(&"x".repeat(254)).is_some());
-    assert!(shared::path_key(&"x".repeat(255)).is_none());
+    assert!(abi::path_key(&"x".repeat(254)).is_some());
+    assert!(abi::path_key(&"x".repeat(255)).is_none());
 }

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::knob::{Mode, open};
+use super::knob::{Access, open};
 use super::mount;
-use super::victim::{exempt, pids};
+use super::victim::{is_unkillable, pids};
 use super::{process, tree};
 use crate::names::{CgroupId, CgroupPath};
 
 /// How often a cgroup that is killed process by process is looked at again for new ones.
-const ROUNDS: usize = 20;
+const MAX_PASSES: usize = 20;
 /// How long the end of what got SIGKILL is waited for. Longer means that the kernel does not get it done.
-const END: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an emptying cgroup is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,13 +32,13 @@ pub struct Killed {
 }
 
 /// A process that can be signalled without hitting another one that has its number by now.
-pub struct Target {
+pub struct PidFd {
     fd: OwnedFd,
 }
 
-impl Target {
+impl PidFd {
     /// The process, if it is still in `path` or below.
-    pub fn open(pid: u32, path: &CgroupPath) -> io::Result<Target> {
+    pub fn open(pid: u32, path: &CgroupPath) -> io::Result<PidFd> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
         let fd = pidfd_open(raw, PidfdFlags::empty())?;
@@ -46,7 +46,7 @@ impl Target {
         let text = process::cgroup_text(pid)?;
         let at = text.lines().find_map(|line| line.strip_prefix("0::")).map(CgroupPath::parse);
         match at {
-            Some(Ok(at)) if at.is_within(path) => Ok(Target { fd }),
+            Some(Ok(at)) if at.is_within(path) => Ok(PidFd { fd }),
             _ => Err(gone()),
         }
     }
@@ -56,7 +56,7 @@ impl Target {
     }
 
     /// Has it ended within this time?
-    fn ends(&self, within: Duration) -> bool {
+    fn wait_exit(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
         loop {
             let left = until.map_or(within, |until| until.saturating_duration_since(Instant::now()));
@@ -70,10 +70,10 @@ impl Target {
 }
 
 /// Ends one process. Blocks for the grace, and until it is gone. `may`: after the grace, is SIGKILL still wanted?
-pub fn process(target: &Target, grace: Duration, may: impl Fn() -> bool) -> io::Result<Killed> {
+pub fn process(target: &PidFd, grace: Duration, may: impl Fn() -> bool) -> io::Result<Killed> {
     let mut killed = Killed { processes: 1, ..Killed::default() };
     if !grace.is_zero() && target.signal(Signal::TERM) {
-        if target.ends(grace) {
+        if target.wait_exit(grace) {
             return Ok(Killed { ended: true, ..killed });
         }
         if !may() {
@@ -82,7 +82,7 @@ pub fn process(target: &Target, grace: Duration, may: impl Fn() -> bool) -> io::
     }
     killed.forced = true;
     pidfd_send_signal(&target.fd, Signal::KILL)?;
-    killed.ended = target.ends(END);
+    killed.ended = target.wait_exit(KILL_TIMEOUT);
     Ok(killed)
 }
 
@@ -93,13 +93,13 @@ pub fn cgroup(
     grace: Duration,
     may: impl Fn() -> bool,
 ) -> io::Result<Killed> {
-    let (all, spared) = members(path, id).ok_or(io::ErrorKind::NotFound)?;
+    let (all, spared) = killable(path, id).ok_or(io::ErrorKind::NotFound)?;
     let mut killed = Killed { processes: all.len(), ..Killed::default() };
     if !grace.is_zero() {
         for target in &all {
             target.signal(Signal::TERM);
         }
-        if ended(path, id, grace) {
+        if wait_empty(path, id, grace) {
             return Ok(Killed { ended: true, ..killed });
         }
         if !may() {
@@ -108,42 +108,42 @@ pub fn cgroup(
     }
     killed.forced = true;
     // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
-    let at_once = || open(path, id, "cgroup.kill", Mode::Write)?.write_all(b"1");
+    let at_once = || open(path, id, "cgroup.kill", Access::Write)?.write_all(b"1");
     if spared || at_once().is_err() {
-        one_by_one(path, id);
+        kill_each(path, id);
     }
-    killed.ended = ended(path, id, END);
+    killed.ended = wait_empty(path, id, KILL_TIMEOUT);
     Ok(killed)
 }
 
-fn one_by_one(path: &CgroupPath, id: CgroupId) {
-    for _ in 0..ROUNDS {
-        let Some((left, _)) = members(path, id) else { return };
+fn kill_each(path: &CgroupPath, id: CgroupId) {
+    for _ in 0..MAX_PASSES {
+        let Some((left, _)) = killable(path, id) else { return };
         // All of them, and then the next round.
         let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
         if signalled == 0 {
             return;
         }
         for target in &left {
-            target.ends(END);
+            target.wait_exit(KILL_TIMEOUT);
         }
     }
 }
 
 /// A unit that is started again has its predecessor's path, and is not meant.
 fn is_there(path: &CgroupPath, id: CgroupId) -> bool {
-    mount::id(path).is_ok_and(|found| found == id)
+    mount::cgroup_id(path).is_ok_and(|found| found == id)
 }
 
 /// The processes in a subtree that may be killed, and whether there are others. `None`: the cgroup is gone.
-fn members(path: &CgroupPath, id: CgroupId) -> Option<(Vec<Target>, bool)> {
+fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     let mut spared = false;
     let mut found = Vec::new();
-    for cgroup in tree::all(path) {
+    for cgroup in tree::descendants(path) {
         for pid in pids(&cgroup) {
-            if exempt(pid) {
+            if is_unkillable(pid) {
                 spared = true;
-            } else if let Ok(target) = Target::open(pid, path) {
+            } else if let Ok(target) = PidFd::open(pid, path) {
                 found.push(target);
             }
         }
@@ -153,25 +153,25 @@ fn members(path: &CgroupPath, id: CgroupId) -> Option<(Vec<Target>, bool)> {
 }
 
 /// Is nothing left within this time but what must not be killed?
-fn ended(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
+fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     let began = Instant::now();
     loop {
-        let over = tree::all(path).iter().all(|cgroup| pids(cgroup).into_iter().all(exempt));
+        let over = tree::descendants(path).iter().all(|cgroup| pids(cgroup).into_iter().all(is_unkillable));
         if over || !is_there(path, id) {
             return true;
         }
         if began.elapsed() >= within {
             return false;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Tells systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
 /// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
 /// `user.oomd_kill` counts processes.
-pub fn tell_systemd(path: &CgroupPath, attribute: &str, more: usize) {
-    let directory = mount::directory(path);
+pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
+    let directory = mount::dir(path);
     let old = xattr::get(&directory, attribute).ok().flatten().unwrap_or_default();
     let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
     let new = old.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));

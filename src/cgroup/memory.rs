@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::mount::directory;
+use super::mount::dir;
 use crate::names::CgroupPath;
 
 /// Reads one of a cgroup's files; errors name it.
 fn read(path: &CgroupPath, file: &str) -> io::Result<String> {
-    std::fs::read_to_string(directory(path).join(file))
+    std::fs::read_to_string(dir(path).join(file))
         .map_err(|e| io::Error::new(e.kind(), format!("reading {file} of {path}: {e}")))
 }
 
@@ -22,7 +22,7 @@ pub fn usage(path: &CgroupPath) -> io::Result<u64> {
 
 /// Does the cgroup lack the memory controller, so that it cannot be governed? One that is gone lacks nothing: it may go,
 /// and come back, at any moment, so this is one look at one file.
-pub fn is_uncontrolled(path: &CgroupPath) -> bool {
+pub fn lacks_memory_controller(path: &CgroupPath) -> bool {
     read(path, "cgroup.controllers").is_ok_and(|all| !all.split_whitespace().any(|one| one == "memory"))
 }
 
@@ -63,13 +63,13 @@ pub fn pressure(path: &CgroupPath) -> io::Result<(String, String)> {
 }
 
 /// The bytes of a page: what the kernel counts memory in. Not everywhere 4096: arm64 has three sizes.
-pub fn page() -> u64 {
+pub fn page_size() -> u64 {
     let said = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     said.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
 }
 
 /// The machine's memory in bytes (MemTotal).
-pub fn machine() -> io::Result<u64> {
+pub fn total_ram() -> io::Result<u64> {
     of_meminfo(&std::fs::read_to_string("/proc/meminfo")?, "MemTotal")
 }
 
@@ -84,13 +84,13 @@ fn of_meminfo(text: &str, key: &str) -> io::Result<u64> {
 
 /// Pages beyond which the kernel refuses a request for address space by itself, whatever is free; `None` when it may
 /// refuse any, for it counts what all have asked for (`vm.overcommit_memory=2`), or when this cannot be read.
-pub fn commit_bound() -> Option<u64> {
+pub fn commit_limit_pages() -> Option<u64> {
     let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").ok()?;
-    commit_bound_of(&mode, &std::fs::read_to_string("/proc/meminfo").ok()?, page())
+    commit_limit_pages_of(&mode, &std::fs::read_to_string("/proc/meminfo").ok()?, page_size())
 }
 
 /// As `__vm_enough_memory()` in mm/util.c has it.
-fn commit_bound_of(mode: &str, meminfo: &str, page: u64) -> Option<u64> {
+fn commit_limit_pages_of(mode: &str, meminfo: &str, page: u64) -> Option<u64> {
     match mode.trim() {
         "0" => {
             let (memory, swap) =
@@ -109,14 +109,14 @@ mod tests {
     #[test]
     fn what_the_kernel_refuses_by_itself_depends_on_its_mode() {
         let meminfo = "MemTotal:        8000 kB\nMemFree:         1000 kB\nSwapTotal:       4000 kB\n";
-        assert_eq!(commit_bound_of("0\n", meminfo, 4096), Some(3000));
-        assert_eq!(commit_bound_of("0\n", "MemTotal: 8000 kB\nSwapTotal: 0 kB\n", 4096), Some(2000));
-        assert_eq!(commit_bound_of("1\n", meminfo, 4096), Some(u64::MAX));
+        assert_eq!(commit_limit_pages_of("0\n", meminfo, 4096), Some(3000));
+        assert_eq!(commit_limit_pages_of("0\n", "MemTotal: 8000 kB\nSwapTotal: 0 kB\n", 4096), Some(2000));
+        assert_eq!(commit_limit_pages_of("1\n", meminfo, 4096), Some(u64::MAX));
         // It may refuse any; or we do not know.
         for (mode, meminfo) in
             [("2\n", meminfo), ("", meminfo), ("0\n", "MemTotal: 8000 kB\n"), ("0\n", "SwapTotal: 1 kB\n")]
         {
-            assert_eq!(commit_bound_of(mode, meminfo, 4096), None, "{mode:?} {meminfo:?}");
+            assert_eq!(commit_limit_pages_of(mode, meminfo, 4096), None, "{mode:?} {meminfo:?}");
         }
     }
 }

@@ -10,31 +10,31 @@ use thiserror::Error;
 use crate::names::{CgroupId, CgroupPath};
 
 /// Where systemd mounts it on every current distribution.
-pub const MOUNT: &str = "/sys/fs/cgroup";
+pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// Why this machine's cgroups cannot be used.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum MountError {
     #[error(
-        "cgroup v2 is not mounted at {MOUNT}: this machine uses cgroup v1 or the hybrid layout; boot it with \
+        "cgroup v2 is not mounted at {CGROUP_ROOT}: this machine uses cgroup v1 or the hybrid layout; boot it with \
          systemd.unified_cgroup_hierarchy=1"
     )]
     NotUnified,
-    #[error("{MOUNT} cannot be examined: {0}")]
+    #[error("{CGROUP_ROOT} cannot be examined: {0}")]
     Examine(io::Error),
     #[error(
-        "the memory controller is not enabled in {MOUNT}/cgroup.controllers: remove cgroup_disable=memory from the kernel command line"
+        "the memory controller is not enabled in {CGROUP_ROOT}/cgroup.controllers: remove cgroup_disable=memory from the kernel command line"
     )]
     NoMemory,
 }
 
 /// Checks that the unified hierarchy with the memory controller is at hand.
-pub fn check() -> Result<(), MountError> {
-    check_at(Path::new(MOUNT))
+pub fn require_unified() -> Result<(), MountError> {
+    require_unified_at(Path::new(CGROUP_ROOT))
 }
 
-fn check_at(mount: &Path) -> Result<(), MountError> {
+fn require_unified_at(mount: &Path) -> Result<(), MountError> {
     let found = statfs(mount).map_err(|e| MountError::Examine(e.into()))?;
     if found.filesystem_type() != CGROUP2_SUPER_MAGIC {
         return Err(MountError::NotUnified);
@@ -45,13 +45,13 @@ fn check_at(mount: &Path) -> Result<(), MountError> {
 }
 
 /// The directory of a cgroup.
-pub fn directory(path: &CgroupPath) -> PathBuf {
-    Path::new(MOUNT).join(path.as_str().trim_start_matches('/'))
+pub fn dir(path: &CgroupPath) -> PathBuf {
+    Path::new(CGROUP_ROOT).join(path.as_str().trim_start_matches('/'))
 }
 
 /// The id of the cgroup that has this path now. Symbolic links do not exist in cgroupfs.
-pub fn id(path: &CgroupPath) -> io::Result<CgroupId> {
-    let metadata = std::fs::symlink_metadata(directory(path))?;
+pub fn cgroup_id(path: &CgroupPath) -> io::Result<CgroupId> {
+    let metadata = std::fs::symlink_metadata(dir(path))?;
     if metadata.is_dir() { Ok(CgroupId(metadata.ino())) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn another_file_system_is_not_the_unified_hierarchy() {
-        assert!(matches!(check_at(Path::new("/proc")), Err(MountError::NotUnified)));
-        assert!(matches!(check_at(Path::new("/nonexistent")), Err(MountError::Examine(_))));
+        assert!(matches!(require_unified_at(Path::new("/proc")), Err(MountError::NotUnified)));
+        assert!(matches!(require_unified_at(Path::new("/nonexistent")), Err(MountError::Examine(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::mount::directory;
+use super::mount::dir;
 use crate::names::CgroupPath;
 
 /// More of a command line than anybody asks for; a process may make its own as long as it likes.
@@ -15,7 +15,7 @@ pub fn cgroup_text(pid: u32) -> io::Result<String> {
 
 /// The processes in a cgroup itself.
 pub fn members(path: &CgroupPath) -> io::Result<Vec<u32>> {
-    let text = std::fs::read_to_string(directory(path).join("cgroup.procs"))?;
+    let text = std::fs::read_to_string(dir(path).join("cgroup.procs"))?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::knob::{Mode, open};
+use super::knob::{Access, open};
 use super::memory::usage;
-use super::record::is_gone;
+use super::xattr::is_removed;
 use crate::names::{CgroupId, CgroupPath};
 
 /// What it gave: memory.current before and after, and whether it was less than asked for.
@@ -23,7 +23,7 @@ pub struct Reclaimed {
 pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u8>) -> io::Result<Reclaimed> {
     let before = usage(path)?;
     let ask = |text: &str| {
-        open(path, id, "memory.reclaim", Mode::Write).and_then(|mut f| f.write_all(text.as_bytes()))
+        open(path, id, "memory.reclaim", Access::Write).and_then(|mut f| f.write_all(text.as_bytes()))
     };
     let mut done = match swappiness {
         Some(swappiness) => ask(&format!("{bytes} swappiness={swappiness}")),
@@ -36,7 +36,7 @@ pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u
     let short = match done {
         Ok(()) => false,
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => true,
-        Err(e) if is_gone(&e) => return Err(io::ErrorKind::NotFound.into()),
+        Err(e) if is_removed(&e) => return Err(io::ErrorKind::NotFound.into()),
         Err(e) => return Err(e),
     };
     Ok(Reclaimed { before, after: usage(path)?, short })

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use super::mount::{MOUNT, directory};
+use super::mount::{CGROUP_ROOT, dir};
 use crate::names::CgroupPath;
 
 /// More cgroups than any machine runs; keeps a hostile tree from filling our memory.
 const CGROUPS_MAX: usize = 1_000_000;
 
 /// All cgroups below `top` and `top` itself, parents first. Those that vanish meanwhile are left out.
-pub fn all(top: &CgroupPath) -> Vec<CgroupPath> {
+pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
     let mut found = vec![top.clone()];
     let mut next = 0;
     while let Some(path) = found.get(next).cloned() {
@@ -18,7 +18,7 @@ pub fn all(top: &CgroupPath) -> Vec<CgroupPath> {
         if found.len() >= CGROUPS_MAX {
             break;
         }
-        for name in children(&directory(&path)).unwrap_or_default() {
+        for name in children(&dir(&path)).unwrap_or_default() {
             if let Ok(child) = path.join(&name) {
                 found.push(child);
             }
@@ -29,11 +29,11 @@ pub fn all(top: &CgroupPath) -> Vec<CgroupPath> {
 
 /// Shows all cgroups below `top` and `top` itself, parents first, until `each` says false. Holds the names along one
 /// branch only, and no directory open.
-pub fn visit(top: &CgroupPath, each: impl FnMut(&CgroupPath) -> bool) {
-    visit_at(Path::new(MOUNT), top, each);
+pub fn walk(top: &CgroupPath, each: impl FnMut(&CgroupPath) -> bool) {
+    walk_at(Path::new(CGROUP_ROOT), top, each);
 }
 
-fn visit_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) -> bool) {
+fn walk_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) -> bool) {
     let below = |path: &CgroupPath| {
         children(&mount.join(path.as_str().trim_start_matches('/'))).unwrap_or_default().into_iter()
     };
@@ -47,12 +47,12 @@ fn visit_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) ->
         seen = seen.saturating_add(1);
         let names = below(&path);
         branch.push((path, names));
-        next = next_on(&mut branch);
+        next = next_cgroup(&mut branch);
     }
 }
 
 /// The next cgroup on the way down, or beside it further up.
-fn next_on(branch: &mut Vec<(CgroupPath, std::vec::IntoIter<String>)>) -> Option<CgroupPath> {
+fn next_cgroup(branch: &mut Vec<(CgroupPath, std::vec::IntoIter<String>)>) -> Option<CgroupPath> {
     loop {
         let (path, names) = branch.last_mut()?;
         match names.next() {
@@ -95,7 +95,7 @@ mod tests {
 
     fn seen(mount: &Path, top: &str, until: &str) -> Vec<String> {
         let mut seen = Vec::new();
-        visit_at(mount, &CgroupPath::parse(top).unwrap(), |path| {
+        walk_at(mount, &CgroupPath::parse(top).unwrap(), |path| {
             seen.push(path.to_string());
             path.as_str() != until
         });
@@ -115,7 +115,7 @@ mod tests {
     fn what_goes_away_meanwhile_is_left_out() {
         let mount = tree();
         let mut seen = Vec::new();
-        visit_at(mount.path(), &CgroupPath::root(), |path| {
+        walk_at(mount.path(), &CgroupPath::root(), |path| {
             if path.as_str() == "/a" {
                 std::fs::remove_dir_all(mount.path().join("a/b")).unwrap();
             }

@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use super::knob::read_file;
-use super::mount::directory;
+use super::mount::dir;
 use super::tree;
 use crate::names::CgroupPath;
-use crate::policy::action::Select;
+use crate::policy::action::VictimOrder;
 
 /// oom_score_adj of what must not be killed.
-const NEVER: i64 = -1000;
+const OOM_SCORE_ADJ_MIN: i64 = -1000;
 
 /// A process, or a cgroup that holds processes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,13 +32,13 @@ pub struct Candidate {
 }
 
 /// The candidate to kill, and how many others there were.
-pub fn choose(mut all: Vec<Candidate>, select: Select) -> Option<(Candidate, Vec<Candidate>)> {
+pub fn select(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate, Vec<Candidate>)> {
     // The last wins; of equals the one with more memory, then the younger one.
     let memory = |c: &Candidate| (c.weight, c.started);
     match select {
-        Select::Largest => all.sort_by_key(memory),
-        Select::Newest => all.sort_by_key(|c| (c.started, c.weight)),
-        Select::Pressure => all.sort_by_key(|c| (c.pressure, memory(c))),
+        VictimOrder::Largest => all.sort_by_key(memory),
+        VictimOrder::Newest => all.sort_by_key(|c| (c.started, c.weight)),
+        VictimOrder::Pressure => all.sort_by_key(|c| (c.pressure, memory(c))),
     }
     let victim = all.pop()?;
     all.reverse();
@@ -48,7 +48,7 @@ pub fn choose(mut all: Vec<Candidate>, select: Select) -> Option<(Candidate, Vec
 /// The processes in a subtree that may be killed. `most`: the memory that oom_score_adj's thousandths are of.
 pub fn processes(top: &CgroupPath, most: u64) -> Vec<Candidate> {
     let mut found = Vec::new();
-    for path in tree::all(top) {
+    for path in tree::descendants(top) {
         let pressure = pressure(&path);
         for pid in pids(&path) {
             if let Some(candidate) = process(pid, &path, most) {
@@ -60,11 +60,14 @@ pub fn processes(top: &CgroupPath, most: u64) -> Vec<Candidate> {
 }
 
 /// The cgroups in a subtree that hold processes, without those where something must not be killed.
-pub fn leaves(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
+pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
     let mut found = Vec::new();
-    for path in tree::all(top) {
+    for path in tree::descendants(top) {
         let pids = pids(&path);
-        if pids.is_empty() || own.is_some_and(|own| own.is_within(&path)) || pids.iter().all(|p| exempt(*p)) {
+        if pids.is_empty()
+            || own.is_some_and(|own| own.is_within(&path))
+            || pids.iter().all(|p| is_unkillable(*p))
+        {
             continue;
         }
         let bytes = super::memory::usage(&path).unwrap_or(0);
@@ -84,18 +87,20 @@ pub fn leaves(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
 
 /// The processes directly in a cgroup. Threaded cgroups have none of their own.
 pub fn pids(path: &CgroupPath) -> Vec<u32> {
-    let text = std::fs::read_to_string(directory(path).join("cgroup.procs")).unwrap_or_default();
+    let text = std::fs::read_to_string(dir(path).join("cgroup.procs")).unwrap_or_default();
     // 0: a process of another pid namespace than ours.
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
 /// Must this process not be killed?
-pub fn exempt(pid: u32) -> bool {
-    pid <= 1 || pid == std::process::id() || score_adjust(pid).is_none_or(|adjust| adjust <= NEVER)
+pub fn is_unkillable(pid: u32) -> bool {
+    pid <= 1
+        || pid == std::process::id()
+        || score_adjust(pid).is_none_or(|adjust| adjust <= OOM_SCORE_ADJ_MIN)
 }
 
 fn process(pid: u32, path: &CgroupPath, most: u64) -> Option<Candidate> {
-    let adjust = score_adjust(pid).filter(|_| !exempt(pid))?;
+    let adjust = score_adjust(pid).filter(|_| !is_unkillable(pid))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let bytes = memory_in(&status)?;
     // As the kernel's own OOM killer weighs.
@@ -143,7 +148,7 @@ fn stat_in(text: &str) -> Option<Stat> {
 }
 
 fn pressure(path: &CgroupPath) -> u64 {
-    let text = std::fs::read_to_string(directory(path).join("memory.pressure")).unwrap_or_default();
+    let text = std::fs::read_to_string(dir(path).join("memory.pressure")).unwrap_or_default();
     pressure_in(&text).unwrap_or(0)
 }
 
@@ -178,15 +183,15 @@ mod tests {
     fn each_way_of_choosing_has_its_victim_and_names_the_others_in_order() {
         let all =
             vec![candidate("big", 90, 1, 5), candidate("young", 10, 9, 5), candidate("stalled", 20, 5, 80)];
-        let chosen = |select| {
-            let (victim, others) = choose(all.clone(), select).unwrap();
+        let chosen = |order| {
+            let (victim, others) = select(all.clone(), order).unwrap();
             let others: Vec<String> = others.into_iter().map(|c| c.name).collect();
             (victim.name, others.join(" "))
         };
-        assert_eq!(chosen(Select::Largest), ("big".to_owned(), "stalled young".to_owned()));
-        assert_eq!(chosen(Select::Newest), ("young".to_owned(), "stalled big".to_owned()));
-        assert_eq!(chosen(Select::Pressure), ("stalled".to_owned(), "big young".to_owned()));
-        assert_eq!(choose(vec![], Select::Largest), None);
+        assert_eq!(chosen(VictimOrder::Largest), ("big".to_owned(), "stalled young".to_owned()));
+        assert_eq!(chosen(VictimOrder::Newest), ("young".to_owned(), "stalled big".to_owned()));
+        assert_eq!(chosen(VictimOrder::Pressure), ("stalled".to_owned(), "big young".to_owned()));
+        assert_eq!(select(vec![], VictimOrder::Largest), None);
     }
 
     #[test]
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn we_and_pid_1_are_never_chosen() {
-        assert!(exempt(1) && exempt(0) && exempt(std::process::id()));
-        assert!(exempt(u32::MAX), "what is not there");
+        assert!(is_unkillable(1) && is_unkillable(0) && is_unkillable(std::process::id()));
+        assert!(is_unkillable(u32::MAX), "what is not there");
     }
 }

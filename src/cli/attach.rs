@@ -13,9 +13,9 @@ use super::screen::{Screen, json};
 use super::{Answer, Which, completion, target};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::{Allow, resolve};
+use crate::policy::precedence::{AllowList, resolve};
 use crate::policy::request::{Origin, Request};
-use crate::report::{BindingReport, PolicyInForce};
+use crate::report::{AttachedPolicy, BindingReport};
 
 /// Put a policy on a running unit, container or cgroup
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ impl Attach {
         let cgroup = target::find(&self.which.cgroup, &reports)?;
         if self.dry_run {
             let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
-            if known.is_none() && crate::cgroup::mount::id(&cgroup).is_err() {
+            if known.is_none() && crate::cgroup::mount::cgroup_id(&cgroup).is_err() {
                 bail!("there is no cgroup {cgroup}");
             }
             let now = known.unwrap_or_else(|| BindingReport {
@@ -94,15 +94,15 @@ fn would_be(
             let origin = [Origin::DropIn, Origin::Xattr, Origin::Annotation]
                 .into_iter()
                 .find(|origin| origin.to_string() == asked.origin)?;
-            let (place, line) = (asked.place.clone(), asked.line.clone());
-            Some(Request { origin, place, line, container: None, unit: None })
+            let (location, line) = (asked.location.clone(), asked.line.clone());
+            Some(Request { origin, location, line, container: None, unit: None })
         })
         .collect();
-    let place = format!("uid {}", nix::unistd::getuid());
-    let ours = Request { origin, place, line, container: None, unit: None };
+    let location = format!("uid {}", nix::unistd::getuid());
+    let ours = Request { origin, location, line, container: None, unit: None };
     // By itself first: what is wrong with the others is not this command's business.
-    let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &Allow::default())
-        .faults
+    let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &AllowList::default())
+        .errors
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -111,16 +111,16 @@ fn would_be(
     }
     requests.push(ours);
     // What is in force already was allowed to be.
-    let allow = Allow::only(catalog.policies.keys());
+    let allow = AllowList::only(catalog.policies.keys());
     let policies = resolve(&requests, catalog, &allow)
         .policies
         .into_iter()
-        .map(|bound| PolicyInForce {
+        .map(|bound| AttachedPolicy {
             origin: bound.origin.to_string(),
-            place: bound.place,
-            settings: bound.params.settings,
+            location: bound.location,
+            parameters: bound.params.parameters,
             name: bound.name,
-            ..PolicyInForce::default()
+            ..AttachedPolicy::default()
         })
         .collect();
     Ok(BindingReport { policies, explanation: Vec::new(), ..now })
@@ -135,7 +135,7 @@ mod tests {
     fn now(line: &str) -> BindingReport {
         let request = RequestReport {
             origin: "drop-in".to_owned(),
-            place: "x.conf:2".to_owned(),
+            location: "x.conf:2".to_owned(),
             line: line.to_owned(),
         };
         BindingReport { requests: vec![request], ..BindingReport::default() }
@@ -148,8 +148,8 @@ mod tests {
             let report =
                 would_be(now("deny limit=64M; observe"), Origin::Operator, line.to_owned(), &catalog)
                     .unwrap();
-            let shown = |p: &PolicyInForce| {
-                format!("{} {} {}", p.name, p.origin, p.settings.get("limit").map_or("", String::as_str))
+            let shown = |p: &AttachedPolicy| {
+                format!("{} {} {}", p.name, p.origin, p.parameters.get("limit").map_or("", String::as_str))
             };
             report.policies.iter().map(shown).collect::<Vec<_>>()
         };

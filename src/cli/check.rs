@@ -13,8 +13,8 @@ use super::screen::{json, one_line};
 use super::{Answer, completion};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
-use crate::policy::fault::Fault;
-use crate::policy::lint::lint_line;
+use crate::policy::diagnostic::Diagnostic;
+use crate::policy::precedence::check_line;
 
 /// Characters of a long policy line that are shown before and after a fault.
 const AROUND: usize = 40;
@@ -48,7 +48,7 @@ struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    fault: Option<Fault>,
+    fault: Option<Diagnostic>,
 }
 
 impl Finding {
@@ -87,7 +87,7 @@ impl Check {
 
 /// What is wrong with one line; `place` is where it stands.
 fn in_line(line: &str, catalog: &Catalog, place: Option<&str>) -> Vec<Finding> {
-    lint_line(line, catalog, None, place)
+    check_line(line, catalog, None, place)
         .into_iter()
         .map(|fault| Finding {
             wrong: true,
@@ -116,7 +116,7 @@ fn in_words(found: &[Finding], good: bool) -> String {
 }
 
 /// The line, and under the offending word a row of marks. Both are counted after escaping, as they are shown.
-fn pointed(line: &str, fault: &Fault) -> String {
+fn pointed(line: &str, fault: &Diagnostic) -> String {
     let at = fault.at.unwrap_or(0).min(line.len());
     let (before, after) = match (line.get(..at), line.get(at..)) {
         (Some(before), Some(after)) => (one_line(before), one_line(after)),
@@ -144,16 +144,16 @@ mod tests {
 
     #[test]
     fn a_mark_stands_under_the_word() {
-        let fault = Fault::new("limt", "unknown").at(5);
+        let fault = Diagnostic::new("limt", "unknown").at(5);
         assert_eq!(pointed("deny limt=64M", &fault), "    deny limt=64M\n         ^~~~\n");
     }
 
     #[test]
     fn the_mark_is_right_after_escaped_characters_and_in_long_lines() {
-        let fault = Fault::new("x", "unknown").at(2);
+        let fault = Diagnostic::new("x", "unknown").at(2);
         assert_eq!(pointed("\u{1b} x", &fault), "    \\u{1b} x\n           ^\n");
         let long = format!("{}bad{}", "a".repeat(4000), "b".repeat(4000));
-        let text = pointed(&long, &Fault::new("bad", "unknown").at(4000));
+        let text = pointed(&long, &Diagnostic::new("bad", "unknown").at(4000));
         let (shown, marks) = text.split_once('\n').unwrap();
         assert!(shown.chars().count() < 100, "{shown}");
         assert_eq!(shown.chars().position(|c| c == 'b'), marks.find('^'), "{text}");
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn a_place_beyond_the_line_or_inside_a_character_does_no_harm() {
-        assert_eq!(pointed("deny", &Fault::new("", "unfinished").at(900)), "    deny\n        ^\n");
-        assert_eq!(pointed("ä", &Fault::new("x", "odd").at(1)), "    ä\n");
+        assert_eq!(pointed("deny", &Diagnostic::new("", "unfinished").at(900)), "    deny\n        ^\n");
+        assert_eq!(pointed("ä", &Diagnostic::new("x", "odd").at(1)), "    ä\n");
     }
 
     #[test]

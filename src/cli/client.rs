@@ -47,7 +47,7 @@ trait Daemon {
     fn resume(&self) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<String>;
-    fn actions(&self) -> zbus::Result<String>;
+    fn stats(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn version(&self) -> zbus::Result<String>;
 }
@@ -163,8 +163,8 @@ impl Client {
     }
 
     /// Actions: acting as a whole.
-    pub fn actions<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.actions()))
+    pub fn stats<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        document(self.wait(self.proxy.stats()))
     }
 
     /// The daemon's version.

@@ -11,7 +11,7 @@ use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Shells, Zsh};
 
 use super::policies::ObjectDir;
 use super::{Answer, Cli};
-use crate::bpf::catalog::Objects;
+use crate::bpf::objects::PolicyObjects;
 use crate::bpf::profiles;
 use crate::cgroup::tree;
 use crate::names::CgroupPath;
@@ -88,7 +88,7 @@ pub(super) fn policy_names() -> Vec<CompletionCandidate> {
     objects.schemas.values().map(|schema| candidate(&schema.name, &schema.doc)).collect()
 }
 
-fn parameters(objects: &Objects) -> Vec<CompletionCandidate> {
+fn parameters(objects: &PolicyObjects) -> Vec<CompletionCandidate> {
     let mut all: Vec<_> = objects
         .schemas
         .values()
@@ -106,7 +106,7 @@ fn parameters(objects: &Objects) -> Vec<CompletionCandidate> {
 
 /// The units and containers that have a cgroup now.
 pub(super) fn cgroups() -> Vec<CompletionCandidate> {
-    tree::all(&CgroupPath::root()).iter().filter_map(called).map(CompletionCandidate::new).collect()
+    tree::descendants(&CgroupPath::root()).iter().filter_map(called).map(CompletionCandidate::new).collect()
 }
 
 /// What people call a cgroup: a unit's name, the beginning of a container's id. What lies inside of either has none.

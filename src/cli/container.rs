@@ -10,7 +10,7 @@ use crate::cgroup::{process, tree};
 use crate::files;
 use crate::names::{CgroupPath, ContainerId};
 use crate::report::BindingReport;
-use crate::source::container::process_cgroup;
+use crate::source::container_cgroup::process_cgroup;
 
 /// Where docker keeps one directory for each container.
 const DOCKER: &str = "var/lib/docker/containers";
@@ -33,7 +33,8 @@ pub(super) fn look(cgroup: &CgroupPath, id: &str) -> Container {
 
 /// A process called conmon that lies in the container's own cgroup is no engine's.
 fn watched(cgroup: &CgroupPath, id: &str) -> Option<Container> {
-    let inside = tree::all(cgroup).into_iter().flat_map(|path| process::members(&path).unwrap_or_default());
+    let inside =
+        tree::descendants(cgroup).into_iter().flat_map(|path| process::members(&path).unwrap_or_default());
     let mut parents: Vec<u32> =
         inside.take(LOOKED_AT_MAX).filter_map(|pid| process::parent(pid).ok()).collect();
     parents.sort_unstable();

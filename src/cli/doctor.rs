@@ -31,7 +31,7 @@ pub(super) struct Doctor {
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum CheckResult {
     Ok,
     /// Something will not work, the rest will.
     Warn,
@@ -44,9 +44,9 @@ enum Verdict {
 struct Finding {
     /// What was looked at.
     check: &'static str,
-    verdict: Verdict,
+    verdict: CheckResult,
     /// How it is, one sentence.
-    says: String,
+    message: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
@@ -54,15 +54,15 @@ struct Finding {
 
 impl Finding {
     fn ok(check: &'static str, says: impl Into<String>) -> Self {
-        Finding { check, verdict: Verdict::Ok, says: says.into(), advice: None }
+        Finding { check, verdict: CheckResult::Ok, message: says.into(), advice: None }
     }
 
     fn warn(check: &'static str, says: impl Into<String>, advice: impl Into<String>) -> Self {
-        Finding { check, verdict: Verdict::Warn, says: says.into(), advice: Some(advice.into()) }
+        Finding { check, verdict: CheckResult::Warn, message: says.into(), advice: Some(advice.into()) }
     }
 
     fn fail(check: &'static str, says: impl Into<String>, advice: impl Into<String>) -> Self {
-        Finding { check, verdict: Verdict::Fail, says: says.into(), advice: Some(advice.into()) }
+        Finding { check, verdict: CheckResult::Fail, message: says.into(), advice: Some(advice.into()) }
     }
 }
 
@@ -82,7 +82,7 @@ impl Doctor {
         }
         found.extend(engines::hook(&self.root));
         found.extend(engines::engines(&self.root));
-        let good = found.iter().all(|finding| finding.verdict != Verdict::Fail);
+        let good = found.iter().all(|finding| finding.verdict != CheckResult::Fail);
         let text = if as_json { json(&found)? } else { in_words(&found, screen) };
         Ok(Answer { good, paint, ..Answer::good(text) })
     }
@@ -94,19 +94,19 @@ fn in_words(found: &[Finding], screen: &Screen) -> String {
     let mut out = String::new();
     for finding in found {
         let verdict = match finding.verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "FAIL",
+            CheckResult::Ok => "ok  ",
+            CheckResult::Warn => "warn",
+            CheckResult::Fail => "FAIL",
         };
         let margin = widest.saturating_add(7);
-        let says = wrapped(&finding.says, margin, width);
+        let says = wrapped(&finding.message, margin, width);
         out.push_str(&format!("{verdict} {:<widest$}  {}", finding.check, says.trim_start()));
         if let Some(advice) = &finding.advice {
             out.push_str(&wrapped(&format!("→ {advice}"), margin, width));
         }
     }
     let count = |verdict| found.iter().filter(|finding| finding.verdict == verdict).count();
-    out.push_str(&match (count(Verdict::Fail), count(Verdict::Warn)) {
+    out.push_str(&match (count(CheckResult::Fail), count(CheckResult::Warn)) {
         (0, 0) => "\nAll is in order.\n".to_owned(),
         (0, warned) => format!("\nIt works; {warned} things to look at.\n").replace(" 1 things", " 1 thing"),
         (failed, _) => format!("\nIt cannot work yet: see the {failed} marked FAIL.\n"),
@@ -116,8 +116,8 @@ fn in_words(found: &[Finding], screen: &Screen) -> String {
 
 /// What keeps the OCI hook from running, if anything.
 pub(super) fn hook_trouble(root: &Path) -> Vec<String> {
-    let bad = engines::hook(root).into_iter().filter(|finding| finding.verdict != Verdict::Ok);
-    bad.map(|f| format!("{}; {}.", f.says, f.advice.unwrap_or_default())).collect()
+    let bad = engines::hook(root).into_iter().filter(|finding| finding.verdict != CheckResult::Ok);
+    bad.map(|f| format!("{}; {}.", f.message, f.advice.unwrap_or_default())).collect()
 }
 
 /// Good, odd and bad findings by colour.

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::screen::{Screen, json_line, one_line, print, wrapped};
 use super::time::Moment;
 use super::{Answer, target};
-use crate::report::{ACTED, ATTACHED, BindingReport, DETACHED};
+use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
 /// Entries shown without --since; more is rarely read, and journals may be gigabytes.
 const LINES: &str = "1000";
@@ -62,7 +62,7 @@ pub(super) struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub verb: Option<String>,
+    pub action: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +96,7 @@ impl Events {
 
 /// What is gone cannot be looked up any more, but its path or unit may still be named.
 fn top(text: &str) -> anyhow::Result<String> {
-    if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::MOUNT) {
+    if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::CGROUP_ROOT) {
         return Ok(text.to_owned());
     }
     let reports: Vec<BindingReport> = Client::connect().and_then(|client| client.list()).unwrap_or_default();
@@ -123,7 +123,7 @@ pub(super) fn read(
 ) -> anyhow::Result<()> {
     let mut command = Command::new("journalctl");
     command.args(["--output=json", "--all", "--no-pager", "--quiet", DAEMON]);
-    command.args([ACTED, ATTACHED, DETACHED].map(|id| format!("MESSAGE_ID={id}")));
+    command.args([MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED].map(|id| format!("MESSAGE_ID={id}")));
     match (since, follow) {
         (Some(since), _) => command.arg(format!("--since={since}")),
         (None, false) => command.arg(format!("--lines={LINES}")),
@@ -175,9 +175,9 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
     let number = |name: &str| field(name).and_then(|text| text.parse().ok());
     let time_us = number("__REALTIME_TIMESTAMP")?;
     let event = match field("MESSAGE_ID")?.as_str() {
-        ACTED => "acted",
-        ATTACHED => "attached",
-        DETACHED => "detached",
+        MSGID_ACTION => "acted",
+        MSGID_ATTACHED => "attached",
+        MSGID_DETACHED => "detached",
         _ => return None,
     };
     let policies = field("MEMCG_BPF_POLICIES").unwrap_or_default();
@@ -188,7 +188,7 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
         cgroup: field("MEMCG_BPF_CGROUP")?,
         policies: policies.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect(),
         policy: field("MEMCG_BPF_POLICY").or_else(|| (event == "acted").then(String::new)),
-        verb: field("MEMCG_BPF_VERB"),
+        action: field("MEMCG_BPF_ACTION"),
         outcome: field("MEMCG_BPF_OUTCOME"),
         from: number("MEMCG_BPF_FROM"),
         to: number("MEMCG_BPF_TO"),
@@ -206,7 +206,7 @@ fn in_words(event: &Event, screen: &Screen) -> String {
         _ => {
             let who = text(&event.policy);
             let who = if who.is_empty() { "memcg-bpfd" } else { &who };
-            format!("{who}: {} {}", text(&event.verb), text(&event.outcome))
+            format!("{who}: {} {}", text(&event.action), text(&event.outcome))
         }
     };
     let mut out = format!("{}  {}  {}\n", event.time, one_line(&event.cgroup), one_line(&what));
@@ -228,10 +228,10 @@ mod tests {
     fn an_action_is_told_with_what_was_done_and_why() {
         let acted = event(&entry(&[
             ("__REALTIME_TIMESTAMP", "1779624000250000"),
-            ("MESSAGE_ID", ACTED),
+            ("MESSAGE_ID", MSGID_ACTION),
             ("MEMCG_BPF_CGROUP", "/a.slice/b.service"),
             ("MEMCG_BPF_POLICY", "throttle"),
-            ("MEMCG_BPF_VERB", "memory.high"),
+            ("MEMCG_BPF_ACTION", "memory.high"),
             ("MEMCG_BPF_OUTCOME", "done"),
             ("MEMCG_BPF_FROM", "18446744073709551615"),
             ("MEMCG_BPF_TO", "67108864"),
@@ -257,13 +257,13 @@ mod tests {
         let fields = |id, more: (&'static str, &'static str)| {
             entry(&[("__REALTIME_TIMESTAMP", "0"), ("MESSAGE_ID", id), ("MEMCG_BPF_CGROUP", "/a"), more])
         };
-        let attached = event(&fields(ATTACHED, ("MEMCG_BPF_POLICIES", "deny, observe"))).unwrap();
+        let attached = event(&fields(MSGID_ATTACHED, ("MEMCG_BPF_POLICIES", "deny, observe"))).unwrap();
         assert_eq!(attached.policies, ["deny", "observe"]);
         assert_eq!(
             in_words(&attached, &Screen::default()),
             "1970-01-01T00:00:00Z  /a  in force: deny, observe\n"
         );
-        let detached = event(&fields(DETACHED, ("MEMCG_BPF_REASON", "gone"))).unwrap();
+        let detached = event(&fields(MSGID_DETACHED, ("MEMCG_BPF_REASON", "gone"))).unwrap();
         assert!(in_words(&detached, &Screen::default()).contains("no policy in force any more\n"));
         assert_eq!(event(&fields("another", ("X", "y"))), None);
     }

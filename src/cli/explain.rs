@@ -12,8 +12,8 @@ use super::target::TargetError;
 use super::{Answer, Which, container, target, why};
 use crate::cgroup::memory;
 use crate::names::{CgroupPath, UnitName};
-use crate::report::{BindingReport, KnobReport, PolicyInForce};
-use crate::units::human_bytes;
+use crate::report::{AttachedPolicy, BindingReport, KnobReport};
+use crate::text::human_bytes;
 
 /// `state` of what has no policy and never had: only `explain` reports it.
 const UNGOVERNED: &str = "ungoverned";
@@ -42,7 +42,7 @@ impl Explain {
             Err(TargetError::NoUnit(unit)) => absent(&UnitName::parse(&unit)?),
             Err(other) => return Err(other.into()),
         };
-        if let Some(text) = client.actions().ok().as_ref().and_then(paused) {
+        if let Some(text) = client.stats().ok().as_ref().and_then(paused) {
             report.explanation.insert(0, text.trim_end().to_owned());
         }
         let good = report.state != UNGOVERNED;
@@ -94,7 +94,7 @@ fn ungoverned(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
         let names: Vec<&str> = report.policies.iter().map(|policy| policy.name.as_str()).collect();
         explanation.push(format!("It lies within {}, which has {}.", report.cgroup, names.join(", ")));
     }
-    let machine = memory::machine().unwrap_or(u64::MAX);
+    let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {
         cgroup: cgroup.as_str().to_owned(),
         state: UNGOVERNED.to_owned(),
@@ -172,8 +172,8 @@ fn describe_with(report: &BindingReport, screen: &Screen, defaults: &Defaults) -
     section(&mut out, "Changed", changed(report).into_iter(), width);
     section(&mut out, "Last action", last_action(report).into_iter(), width);
     section(&mut out, "What it sees", report.explanation.iter().cloned(), width);
-    section(&mut out, "Refused", report.faults.iter().cloned(), width);
-    let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.place, r.line));
+    section(&mut out, "Refused", report.errors.iter().cloned(), width);
+    let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.location, r.line));
     section(&mut out, "Asked for, the strongest first", asked, width);
     numbers(&mut out, "Counted since it came under policy", &report.counters);
     numbers(&mut out, "Actions since the daemon started", &report.actions);
@@ -185,12 +185,12 @@ fn describe_with(report: &BindingReport, screen: &Screen, defaults: &Defaults) -
 pub(super) fn changed(report: &BindingReport) -> Vec<String> {
     let one = |knob: &KnobReport| {
         let wants: Vec<String> =
-            knob.wants.iter().map(|(policy, value)| format!("{policy}: {value}")).collect();
+            knob.constraints.iter().map(|(policy, value)| format!("{policy}: {value}")).collect();
         let wants = if wants.is_empty() { "nobody any more".to_owned() } else { wants.join(", ") };
-        if knob.in_force == knob.found {
-            format!("{} is {} as it was found; wanted by {wants}", knob.knob, knob.found)
+        if knob.current == knob.original {
+            format!("{} is {} as it was found; wanted by {wants}", knob.knob, knob.original)
         } else {
-            format!("{} is {}, was found at {}; wanted by {wants}", knob.knob, knob.in_force, knob.found)
+            format!("{} is {}, was found at {}; wanted by {wants}", knob.knob, knob.current, knob.original)
         }
     };
     report.knobs.iter().map(one).collect()
@@ -199,11 +199,11 @@ pub(super) fn changed(report: &BindingReport) -> Vec<String> {
 fn last_action(report: &BindingReport) -> Option<String> {
     let last = report.last_action.as_ref()?;
     let who = if last.policy.is_empty() { "memcg-bpfd" } else { &last.policy };
-    Some(format!("{who}: {} {}: {}: {}", last.verb, last.outcome, last.detail, last.reason))
+    Some(format!("{who}: {} {}: {}: {}", last.action, last.outcome, last.detail, last.reason))
 }
 
-fn in_force(policy: &PolicyInForce, defaults: &Defaults) -> String {
-    let mut text = format!("{}, from {} {}", defaults.apart_from(policy), policy.origin, policy.place);
+fn in_force(policy: &AttachedPolicy, defaults: &Defaults) -> String {
+    let mut text = format!("{}, from {} {}", defaults.apart_from(policy), policy.origin, policy.location);
     if !policy.missing_hooks.is_empty() {
         text.push_str(&format!("; this kernel has no hook for: {}", policy.missing_hooks.join(", ")));
     }
@@ -253,9 +253,9 @@ mod tests {
     fn what_was_changed_is_told_with_what_was_found() {
         let knob = |in_force: &str, wants: &[(&str, &str)]| KnobReport {
             knob: "memory.high".to_owned(),
-            found: "max".to_owned(),
-            in_force: in_force.to_owned(),
-            wants: wants.iter().map(|(p, v)| ((*p).to_owned(), (*v).to_owned())).collect(),
+            original: "max".to_owned(),
+            current: in_force.to_owned(),
+            constraints: wants.iter().map(|(p, v)| ((*p).to_owned(), (*v).to_owned())).collect(),
         };
         let knobs = vec![knob("64M", &[("throttle", "64M")]), knob("max", &[])];
         assert_eq!(
@@ -275,18 +275,18 @@ mod tests {
             state: "active".to_owned(),
             usage: Some(62 << 20),
             effective_max: Some(256 << 20),
-            policies: vec![PolicyInForce {
+            policies: vec![AttachedPolicy {
                 name: "deny".to_owned(),
                 origin: "drop-in".to_owned(),
-                place: "/etc/x.conf:2".to_owned(),
-                settings: [("limit", "64M"), ("mode", "act")]
+                location: "/etc/x.conf:2".to_owned(),
+                parameters: [("limit", "64M"), ("mode", "act")]
                     .map(|(k, v)| (k.to_owned(), v.to_owned()))
                     .into(),
-                ..PolicyInForce::default()
+                ..AttachedPolicy::default()
             }],
             requests: vec![RequestReport {
                 origin: "drop-in".to_owned(),
-                place: "/etc/x.conf:2".to_owned(),
+                location: "/etc/x.conf:2".to_owned(),
                 line: "deny limit=64M\u{1b}[2J\nIn force".to_owned(),
             }],
             counters: [("growth_denied".to_owned(), 3), ("reclaims".to_owned(), 0)].into(),

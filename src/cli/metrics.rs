@@ -14,7 +14,7 @@ use super::Answer;
 use super::client::Client;
 use super::container;
 use super::screen::json;
-use crate::report::{ActionsReport, BindingReport};
+use crate::report::{ActionStats, BindingReport};
 use serve::Listen;
 
 /// Print metrics for Prometheus, put them into a file, or serve them
@@ -63,11 +63,11 @@ impl Metrics {
     }
 }
 
-fn page() -> anyhow::Result<(String, Vec<BindingReport>, ActionsReport)> {
+fn page() -> anyhow::Result<(String, Vec<BindingReport>, ActionStats)> {
     let client = Client::connect()?;
     let mut bindings: Vec<BindingReport> = client.list()?;
     container::name_all(&mut bindings);
-    let actions: ActionsReport = client.actions()?;
+    let actions: ActionStats = client.stats()?;
     Ok((page::page(&bindings, &actions, &client.version()?), bindings, actions))
 }
 

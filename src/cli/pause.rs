@@ -6,8 +6,8 @@ use super::Answer;
 use super::client::Client;
 use super::screen::json;
 use crate::policy::action::human_duration;
-use crate::report::ActionsReport;
-use crate::units::parse_duration;
+use crate::report::ActionStats;
+use crate::text::parse_duration;
 
 /// Put back what policies changed, and let them change nothing for a while
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ impl Resume {
     }
 }
 
-fn answer(report: ActionsReport, as_json: bool) -> anyhow::Result<Answer> {
+fn answer(report: ActionStats, as_json: bool) -> anyhow::Result<Answer> {
     if as_json {
         return Ok(Answer::good(json(&report)?));
     }
@@ -57,7 +57,7 @@ fn answer(report: ActionsReport, as_json: bool) -> anyhow::Result<Answer> {
 }
 
 /// While paused: that it is, for how much longer, and the way out.
-pub(super) fn paused(report: &ActionsReport) -> Option<String> {
+pub(super) fn paused(report: &ActionStats) -> Option<String> {
     let left = report.paused_for.map_or(String::new(), |left| format!(", for {} more", human_duration(left)));
     let text =
         format!("Actions are paused{left}: everything is as it was found. Go on with: memcg-bpf resume\n");
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_told_with_its_end() {
-        let mut report = ActionsReport::default();
+        let mut report = ActionStats::default();
         assert_eq!(paused(&report), None);
         report.paused = true;
         assert_eq!(

@@ -8,12 +8,12 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::screen::{Screen, complain, json, one_line, wrapped};
 use super::{Answer, completion};
-use crate::bpf::catalog::{CORE_OBJECT, Objects, POLICY_DIRS, load};
-use crate::bpf::{BpfError, Kernel, kernel};
+use crate::bpf::objects::{CORE_OBJECT, POLICY_DIRS, PolicyObjects, load};
+use crate::bpf::{BpfError, BpfRuntime, probe};
 use crate::cgroup::memory;
 use crate::names::shown;
 use crate::policy::schema::PolicySchema;
-use crate::report::{KernelReport, PolicyInForce, PolicyReport};
+use crate::report::{AttachedPolicy, KernelReport, PolicyReport};
 
 /// Characters of a line of the verifier's log, in which the object's own words stand.
 const LOG_LINE_MAX: usize = 500;
@@ -54,7 +54,7 @@ impl ObjectDir {
     }
 
     /// Reads all objects; bad ones are errors inside.
-    pub fn read(&self) -> Objects {
+    pub fn read(&self) -> PolicyObjects {
         match &self.objects {
             Some(dir) => load(&self.core(), &[dir.join("policies")]),
             None => load(&self.core(), &POLICY_DIRS.map(PathBuf::from)),
@@ -77,7 +77,7 @@ impl Defaults {
     }
 
     /// `deny limit=64M`: the policy with the settings that differ from the defaults, in the order of its parameters.
-    pub fn apart_from(&self, policy: &PolicyInForce) -> String {
+    pub fn apart_from(&self, policy: &AttachedPolicy) -> String {
         let known = self.0.get(&policy.name).map(Vec::as_slice).unwrap_or_default();
         let rank = |key: &str| known.iter().position(|(name, _)| name == key).unwrap_or(usize::MAX);
         // A duration of nothing is 0s in the schema and 0 in what is in force.
@@ -88,7 +88,7 @@ impl Defaults {
                 .any(|(name, default)| name == key && default.as_deref().map(plain) == Some(plain(value)))
         };
         let mut settings: Vec<(&String, &String)> =
-            policy.settings.iter().filter(|(key, value)| !is_default(key, value)).collect();
+            policy.parameters.iter().filter(|(key, value)| !is_default(key, value)).collect();
         settings.sort_by_key(|(key, _)| rank(key));
         let mut text = one_line(&policy.name);
         for (key, value) in settings {
@@ -130,10 +130,10 @@ impl Policies {
 }
 
 /// Fails, with the verifier's log on stderr, when the kernel refuses the policy. Nothing of it stays.
-fn try_load(core: &Path, objects: &Objects, name: &str) -> anyhow::Result<()> {
-    let (machine, page) = (memory::machine()?, memory::page());
+fn try_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Result<()> {
+    let (machine, page) = (memory::total_ram()?, memory::page_size());
     let loaded =
-        Kernel::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
+        BpfRuntime::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
     if let Err(BpfError::Load { log, .. }) = &loaded {
         log.lines().for_each(|line| complain(&format!("{}\n", shown(line, LOG_LINE_MAX))));
     }
@@ -141,8 +141,8 @@ fn try_load(core: &Path, objects: &Objects, name: &str) -> anyhow::Result<()> {
 }
 
 /// The objects as the daemon would report them.
-fn reports(objects: &Objects) -> Vec<PolicyReport> {
-    match kernel::probe(objects) {
+fn reports(objects: &PolicyObjects) -> Vec<PolicyReport> {
+    match probe::probe_hooks(objects) {
         Ok(kernel) => objects.reports(&kernel),
         // Without the kernel's BTF nothing is known to be missing; `doctor` tells about that.
         Err(_) => {
@@ -190,10 +190,10 @@ mod tests {
         let known = known.map(|(name, default)| (name.to_owned(), default.map(str::to_owned))).to_vec();
         let defaults = Defaults([("deny".to_owned(), known)].into());
         let settings = [("mode", "dry-run"), ("min", "0"), ("limit", "64M")];
-        let policy = PolicyInForce {
+        let policy = AttachedPolicy {
             name: "deny".to_owned(),
-            settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-            ..PolicyInForce::default()
+            parameters: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..AttachedPolicy::default()
         };
         assert_eq!(defaults.apart_from(&policy), "deny limit=64M mode=dry-run");
         assert_eq!(Defaults::default().apart_from(&policy), "deny limit=64M min=0 mode=dry-run");

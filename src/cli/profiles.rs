@@ -10,7 +10,7 @@ use super::screen::{Screen, complain, json, one_line, wrapped};
 use super::{Answer, completion};
 use crate::bpf::profiles;
 use crate::policy::catalog::Catalog;
-use crate::policy::lint::lint_line;
+use crate::policy::precedence::check_line;
 use crate::policy::profile::{PROFILE_DIRS, PROFILE_SUFFIX, Profile};
 use crate::report::ProfileReport;
 
@@ -41,7 +41,7 @@ impl Profiles {
                 anyhow::bail!("there is no profile '{}'; there are: {}", one_line(name), known.join(", "));
             }
         }
-        let good = broken.is_empty() && reports.iter().all(|report| report.faults.is_empty());
+        let good = broken.is_empty() && reports.iter().all(|report| report.errors.is_empty());
         let text = match (as_json, reports.is_empty()) {
             (true, _) => json(&reports)?,
             (false, true) => {
@@ -62,7 +62,7 @@ fn report(profile: &Profile, catalog: &Catalog) -> ProfileReport {
         doc: profile.doc.clone(),
         file: profile.file.clone(),
         line: profile.line.clone(),
-        faults: lint_line(&profile.name, catalog, None, None).iter().map(ToString::to_string).collect(),
+        errors: check_line(&profile.name, catalog, None, None).iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -73,7 +73,7 @@ fn in_words(report: &ProfileReport, screen: &Screen) -> String {
         out.push_str(&wrapped(&report.doc, 2, width));
     }
     out.push_str(&wrapped(&report.line, 4, width));
-    report.faults.iter().for_each(|fault| out.push_str(&wrapped(fault, 2, width)));
+    report.errors.iter().for_each(|fault| out.push_str(&wrapped(fault, 2, width)));
     out.push_str(&wrapped(&format!("({})", report.file), 2, width));
     out
 }
@@ -86,7 +86,7 @@ mod tests {
     /// What the package brings, read from the tree.
     fn shipped() -> Catalog {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let objects = crate::bpf::catalog::load(
+        let objects = crate::bpf::objects::load(
             &tree.join("target/bpf/core.bpf.o"),
             &[tree.join("target/bpf/policies")],
         );
@@ -112,7 +112,7 @@ mod tests {
         );
         for profile in catalog.profiles.values() {
             let report = report(profile, &catalog);
-            assert!(report.faults.is_empty() && !report.doc.is_empty(), "{report:?}");
+            assert!(report.errors.is_empty() && !report.doc.is_empty(), "{report:?}");
             for call in profile.line.split(';') {
                 assert!(page.contains(call.trim()), "docs/profiles.md does not say '{}'", call.trim());
             }

@@ -16,7 +16,7 @@ use crate::cgroup::knob;
 use crate::names::CgroupPath;
 use crate::policy::action::{Knob, MAX};
 use crate::report::BindingReport;
-use crate::units::{parse_bytes, parse_duration};
+use crate::text::{parse_bytes, parse_duration};
 
 /// Shorter than this the measuring would be what is measured.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);

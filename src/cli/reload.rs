@@ -21,13 +21,13 @@ impl Reload {
     pub fn run(&self, as_json: bool) -> anyhow::Result<Answer> {
         let report: ReloadReport = Client::connect()?.reload()?;
         let text = if as_json { json(&report)? } else { in_words(&report) };
-        Ok(Answer { good: report.faults.is_empty(), ..Answer::good(text) })
+        Ok(Answer { good: report.errors.is_empty(), ..Answer::good(text) })
     }
 }
 
 fn in_words(report: &ReloadReport) -> String {
     let mut text = format!("Read again: {}.\n", one_line(&report.summary()));
-    for fault in &report.faults {
+    for fault in &report.errors {
         text.push_str(&format!("Not in force any more: {}\n", one_line(fault)));
     }
     for note in &report.notes {
@@ -47,7 +47,7 @@ mod tests {
             replaced: vec!["deny".into(), "oom".into()],
             removed: vec!["x".into()],
             configuration: true,
-            faults: vec!["/a: unknown policy 'x'".into()],
+            errors: vec!["/a: unknown policy 'x'".into()],
             ..ReloadReport::default()
         };
         assert_eq!(

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::units::printable::{self, width};
+use crate::text::printable::{self, width};
 
 /// Narrower terminals than this get lines that wrap; nothing sensible fits.
 const NARROWEST: usize = 40;
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn hostile_characters_are_escaped() {
         let none: Vec<String> = Vec::new();
-        assert_eq!(crate::units::printable::passed(harmless), none);
-        assert_eq!(crate::units::printable::passed(one_line), none);
-        assert_eq!(crate::units::printable::passed(|text| json(text).unwrap()), none);
+        assert_eq!(crate::text::printable::passed(harmless), none);
+        assert_eq!(crate::text::printable::passed(one_line), none);
+        assert_eq!(crate::text::printable::passed(|text| json(text).unwrap()), none);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use super::pause::paused;
 use super::policies::Defaults;
 use super::screen::{Paint, Screen, fitted, json, one_line, wrapped};
 use super::{Answer, container, target};
-use crate::report::{ActionsReport, BindingReport};
-use crate::units::human_bytes;
+use crate::report::{ActionStats, BindingReport};
+use crate::text::human_bytes;
 
 /// The table's head.
-const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "REFUSED", "LAST ACTION", "CGROUP"];
+const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "DENIED", "LAST ACTION", "CGROUP"];
 
 /// Show what is under a memory policy, and how it goes
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ impl Status {
         let mut reports: Vec<BindingReport> = client.list()?;
         container::name_all(&mut reports);
         // A daemon that is older than this command knows no actions.
-        let actions: ActionsReport = client.actions().unwrap_or_default();
+        let actions: ActionStats = client.stats().unwrap_or_default();
         let Some(text) = &self.cgroup else {
             let text = if as_json {
                 json(&reports)?
@@ -93,16 +93,16 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
     if sorted.iter().all(|report| report.last_action.is_none()) {
         rows.iter_mut().for_each(|row| drop(row.remove(5)));
     }
-    let mut text = fitted(&rows, &["CGROUP", "FROM", "LAST ACTION", "REFUSED"], screen);
+    let mut text = fitted(&rows, &["CGROUP", "FROM", "LAST ACTION", "DENIED"], screen);
     for report in sorted.iter().filter(|report| !changed(report).is_empty()) {
         text.push_str(&format!("\n{}:\n", name_of(report)));
         for line in changed(report) {
             text.push_str(&wrapped(&line, 2, screen.text_width()));
         }
     }
-    for report in sorted.iter().filter(|report| !report.faults.is_empty()) {
+    for report in sorted.iter().filter(|report| !report.errors.is_empty()) {
         text.push_str(&format!("\n{}:\n", name_of(report)));
-        for fault in &report.faults {
+        for fault in &report.errors {
             text.push_str(&wrapped(fault, 2, screen.text_width()));
         }
     }
@@ -110,7 +110,7 @@ fn all(reports: &[BindingReport], screen: &Screen, defaults: &Defaults) -> Strin
 }
 
 /// What nothing else shows: wishes of policies that never became an action, and what the kernel could not tell.
-fn uncounted(actions: &ActionsReport) -> String {
+fn uncounted(actions: &ActionStats) -> String {
     let mut text = String::new();
     let lost = actions.counts.get("lost").copied().unwrap_or(0);
     if lost > 0 {
@@ -133,13 +133,13 @@ fn rows_of(report: &BindingReport, depth: usize, defaults: &Defaults) -> Vec<Vec
         (None, _, "registered") => "not started".to_owned(),
         (None, ..) => "-".to_owned(),
     };
-    // A policy in dry-run refuses nothing; what it would have refused is what its user wants to see.
+    // A policy in dry-run denies nothing; what it would have denied is what its user wants to see.
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or(0);
-    let refused = match (counter("growth_denied"), counter("growth_dry_run")) {
+    let denied = match (counter("growth_denied"), counter("growth_dry_run")) {
         (denied, 0) => denied.to_string(),
         (denied, dry) => format!("{denied} (+{dry} dry-run)"),
     };
-    let last = report.last_action.as_ref().map(|last| format!("{} {}", last.verb, last.outcome));
+    let last = report.last_action.as_ref().map(|last| format!("{} {}", last.action, last.outcome));
     let branch = match depth {
         0 => String::new(),
         depth => format!("{}└ ", "  ".repeat(depth.saturating_sub(1))),
@@ -147,19 +147,19 @@ fn rows_of(report: &BindingReport, depth: usize, defaults: &Defaults) -> Vec<Vec
     let name = format!("{branch}{}", name_of(report));
     let cgroup = report.cgroup.clone();
     let Some((first, rest)) = report.policies.split_first() else {
-        let policy = if report.faults.is_empty() { "none" } else { "none: refused, see below" };
+        let policy = if report.errors.is_empty() { "none" } else { "none: invalid, see below" };
         return vec![vec![
             name,
             policy.to_owned(),
             String::new(),
             memory,
-            refused,
+            denied,
             last.unwrap_or_default(),
             cgroup,
         ]];
     };
     let (policy, from) = (defaults.apart_from(first), first.origin.clone());
-    let mut rows = vec![vec![name, policy, from, memory, refused, last.unwrap_or_default(), cgroup]];
+    let mut rows = vec![vec![name, policy, from, memory, denied, last.unwrap_or_default(), cgroup]];
     rows.extend(rest.iter().map(|policy| {
         let mut row = vec![String::new(); COLUMNS.len()];
         row.splice(1..3, [defaults.apart_from(policy), policy.origin.clone()]);
@@ -173,7 +173,7 @@ fn paint(line: &str) -> Option<Paint> {
     match line {
         line if line.starts_with("NAME ") => Some(Paint::Bold),
         line if line.starts_with("Actions are paused") => Some(Paint::Yellow),
-        line if line.contains("none: refused, see below") => Some(Paint::Red),
+        line if line.contains("none: invalid, see below") => Some(Paint::Red),
         _ => None,
     }
 }
@@ -181,7 +181,7 @@ fn paint(line: &str) -> Option<Paint> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::PolicyInForce;
+    use crate::report::AttachedPolicy;
 
     fn report(cgroup: &str, unit: &str) -> BindingReport {
         BindingReport {
@@ -190,11 +190,11 @@ mod tests {
             state: "active".to_owned(),
             usage: Some(12 << 20),
             counters: [("growth_denied".to_owned(), 3)].into(),
-            policies: vec![PolicyInForce {
+            policies: vec![AttachedPolicy {
                 name: "deny".to_owned(),
                 origin: "drop-in".to_owned(),
-                settings: [("limit", "64M")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-                ..PolicyInForce::default()
+                parameters: [("limit", "64M")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+                ..AttachedPolicy::default()
             }],
             ..BindingReport::default()
         }
@@ -210,20 +210,20 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_policy() {
         let mut two = report("/a.slice", "a.slice");
-        two.policies.push(PolicyInForce {
+        two.policies.push(AttachedPolicy {
             name: "observe".to_owned(),
             origin: "operator".to_owned(),
-            ..PolicyInForce::default()
+            ..AttachedPolicy::default()
         });
         let mut bad = report("/x", "bad\u{1b}.service");
         bad.policies.clear();
-        bad.faults.push("unknown policy 'dney'; did you mean 'deny'?".to_owned());
+        bad.errors.push("unknown policy 'dney'; did you mean 'deny'?".to_owned());
         assert_eq!(
             all(&[bad, two], &Screen::default(), &Defaults::default()),
-            "NAME               POLICY                    FROM      MEMORY  REFUSED  CGROUP
-a.slice            deny limit=64M            drop-in   12M     3        /a.slice
+            "NAME               POLICY                    FROM      MEMORY  DENIED  CGROUP
+a.slice            deny limit=64M            drop-in   12M     3       /a.slice
                    observe                   operator
-bad\\u{1b}.service  none: refused, see below            12M     3        /x
+bad\\u{1b}.service  none: invalid, see below            12M     3       /x
 
 bad\\u{1b}.service:
   unknown policy 'dney'; did you mean 'deny'?
@@ -236,7 +236,7 @@ bad\\u{1b}.service:
         let mut within = report("/a.slice/a-b.slice/x.service", "x.service");
         (within.usage, within.effective_max) = (Some(3 << 20), Some(1 << 30));
         within.last_action = Some(crate::report::ActionReport {
-            verb: "kill".into(),
+            action: "kill".into(),
             outcome: "done".into(),
             ..Default::default()
         });
@@ -245,10 +245,7 @@ bad\\u{1b}.service:
         let starts: Vec<&str> =
             text.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
         assert_eq!(starts, ["NAME", "a.slice", "└", "/a.slice-b"], "{text}");
-        assert!(
-            text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3        kill done"),
-            "{text}"
-        );
+        assert!(text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3       kill done"), "{text}");
         let narrow = all(&reports, &Screen { width: Some(70), colour: false }, &Defaults::default());
         assert!(narrow.lines().all(|line| line.chars().count() <= 70), "{narrow}");
         assert!(narrow.contains("kill done") && !narrow.contains("CGROUP"), "{narrow}");

@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use super::container;
 use super::screen::one_line;
-use crate::cgroup::mount::MOUNT;
+use crate::cgroup::mount::CGROUP_ROOT;
 use crate::cgroup::{process, tree};
 use crate::names::{CgroupPath, NameError, UnitKind, UnitName};
 use crate::report::BindingReport;
-use crate::source::container::{CgroupError, process_cgroup};
+use crate::source::container_cgroup::{CgroupError, process_cgroup};
 
 /// Shorter beginnings of a container's id are too likely to be something else.
 const ID_PREFIX_MIN: usize = 4;
@@ -35,7 +35,7 @@ pub(super) enum TargetError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(
-        "'{0}' is relative to the current directory, which is not below {MOUNT}; write the path from the root"
+        "'{0}' is relative to the current directory, which is not below {CGROUP_ROOT}; write the path from the root"
     )]
     NotInCgroupfs(String),
     #[error(
@@ -69,21 +69,21 @@ pub(super) fn find(text: &str, reports: &[BindingReport]) -> Result<CgroupPath, 
         }
         Target::Container(text) => {
             let mut all = None;
-            let all = || all.get_or_insert_with(|| tree::all(&CgroupPath::root())).clone();
+            let all = || all.get_or_insert_with(|| tree::descendants(&CgroupPath::root())).clone();
             by_id_or_name(&text, reports, all, |path, id| container::look(path, id).name)
         }
-        target => search(&target, reports, || tree::all(&CgroupPath::root())),
+        target => search(&target, reports, || tree::descendants(&CgroupPath::root())),
     }
 }
 
 fn parse(text: &str, cwd: &Path) -> Result<Target, TargetError> {
-    if let Some(rest) = text.strip_prefix(MOUNT)
+    if let Some(rest) = text.strip_prefix(CGROUP_ROOT)
         && (rest.is_empty() || rest.starts_with('/'))
     {
         return Ok(Target::Path(CgroupPath::parse(if rest.is_empty() { "/" } else { rest })?));
     }
     if text == "." || text.starts_with("./") {
-        let below = cwd.strip_prefix(MOUNT).map_err(|_| TargetError::NotInCgroupfs(one_line(text)))?;
+        let below = cwd.strip_prefix(CGROUP_ROOT).map_err(|_| TargetError::NotInCgroupfs(one_line(text)))?;
         let rest = text.trim_start_matches('.').trim_matches('/');
         let base = below.to_string_lossy();
         let joined =

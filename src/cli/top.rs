@@ -14,7 +14,7 @@ use super::client::Client;
 use super::screen::json;
 use super::{Answer, container};
 use crate::report::BindingReport;
-use crate::units::parse_duration;
+use crate::text::parse_duration;
 use view::{Sort, View};
 
 /// Faster is unreadable, and asks the daemon for nothing but work.
@@ -113,7 +113,7 @@ fn pressed(view: &mut View, key: KeyCode) -> bool {
         KeyCode::Char('n') => view.sort = Sort::Name,
         KeyCode::Char('s') => view.sort = Sort::Stall,
         KeyCode::Char('r') => view.sort = Sort::Refaults,
-        KeyCode::Char('a') => view.sort = Sort::Refused,
+        KeyCode::Char('d') => view.sort = Sort::Denied,
         KeyCode::Char('p') | KeyCode::Char(' ') => view.paused = !view.paused,
         KeyCode::Down | KeyCode::Char('j') => view.choose(1),
         KeyCode::Up | KeyCode::Char('k') => view.choose(-1),

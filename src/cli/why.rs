@@ -10,8 +10,8 @@ use super::screen::one_line;
 use crate::files::{self, read_text_below};
 use crate::names::{CgroupPath, ContainerId, UnitName};
 use crate::report::BindingReport;
-use crate::source::directive::{self, Directive};
-use crate::source::oci::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, REQUIRED, Status};
+use crate::source::oci_state::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, REQUIRED, Status};
+use crate::source::unit_file::{self, Directive};
 use crate::systemd::{UNIT_FILE_MAX, UNIT_PATH, index};
 
 /// Other annotations with so many letters wrong are still taken for ours.
@@ -26,7 +26,7 @@ pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingRepor
     for (path, hidden_by) in &files {
         let Ok(text) = read_text_below(root, path, UNIT_FILE_MAX) else { continue };
         let name = shown(root, path);
-        let reading = directive::read(unit.kind(), &name, &text);
+        let reading = unit_file::read(unit.kind(), &name, &text);
         if let Some(by) = hidden_by {
             let by = shown(root, by);
             said.extend(reading.directives.iter().map(|it| {
@@ -47,7 +47,7 @@ pub(super) fn of_unit(root: &Path, unit: &UnitName, report: Option<&BindingRepor
     }
     let known = |place: &str| {
         let is_it = |of: &str| of.split(", ").any(|part| part == place);
-        report.is_some_and(|report| report.requests.iter().any(|request| is_it(&request.place)))
+        report.is_some_and(|report| report.requests.iter().any(|request| is_it(&request.location)))
     };
     for (place, it) in waiting {
         let stands = last.values().any(|(at, _)| *at == place);
@@ -99,7 +99,7 @@ fn annotated(
     said.sort();
     let state =
         ContainerState { id, pid: None, bundle: PathBuf::new(), status: Status::Running, annotations };
-    let request = state.request();
+    let request = state.policy_request();
     said.extend(request.warnings);
     match request.line {
         Some(line) if !governed => {
@@ -173,7 +173,7 @@ mod tests {
         assert!(said[0].starts_with(replaced), "{said:?}");
         assert!(said[1].contains("ignoring 'X-MemoryBPFPolicy=' in [Unit]"), "{said:?}");
         assert!(said[2].contains(place) && said[2].contains("systemctl daemon-reload"), "{said:?}");
-        let requests = vec![RequestReport { place: place.to_owned(), ..RequestReport::default() }];
+        let requests = vec![RequestReport { location: place.to_owned(), ..RequestReport::default() }];
         let report = BindingReport { requests, ..BindingReport::default() };
         assert_eq!(of_unit(root.path(), &unit(), Some(&report)).len(), 2);
     }

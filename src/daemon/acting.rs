@@ -8,18 +8,18 @@ use std::time::Duration;
 use super::jobs::{Job, Jobs};
 use super::killing::Killing;
 use super::told::{Acted, Outcome, Tallies};
-use crate::cgroup::knob::{self, Wrote};
-use crate::cgroup::{memory, mount, record};
-use crate::ledger::guard::{Facts, Guards, Limits, Ruling};
+use crate::cgroup::knob::{self, WriteResult};
+use crate::cgroup::{memory, mount, xattr};
+use crate::ledger::admission::{Admission, Decision, Facts, Limits};
 use crate::ledger::{Cause, Effect, Input, Ledger};
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::action::{Action, Knob, MAX, Verb};
-use crate::source::record::KnobRecord;
+use crate::policy::action::{Action, ActionKind, Knob, MAX};
+use crate::source::xattr::KnobRecord;
 
 /// The acting side of the daemon.
 pub struct Acting {
     pub(super) ledger: Ledger,
-    pub(super) guards: Guards,
+    pub(super) guards: Admission,
     pub jobs: Jobs,
     pub tallies: Tallies,
     machine: u64,
@@ -46,11 +46,11 @@ impl Acting {
     pub fn new(limits: Limits, machine: u64, own: Option<CgroupPath>) -> Self {
         Acting {
             ledger: Ledger::default(),
-            guards: Guards::new(limits),
+            guards: Admission::new(limits),
             jobs: Jobs::default(),
             tallies: Tallies::default(),
             machine,
-            page: memory::page(),
+            page: memory::page_size(),
             own,
             reclaimed: BTreeMap::new(),
             paused_until: None,
@@ -61,18 +61,18 @@ impl Acting {
 
     /// So much may be done from now on.
     pub fn limit(&mut self, limits: Limits) {
-        self.guards.limit(limits);
+        self.guards.set_limits(limits);
     }
 
     /// These policies are in force on a cgroup from now on, and no others.
     pub fn bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
-        self.step(Input::Bound { cgroup, path, policies });
+        self.step(Input::PoliciesBound { cgroup, path, policies });
         self.forget_the_ungoverned(cgroup);
     }
 
     /// A cgroup is gone.
     pub fn gone(&mut self, cgroup: CgroupId) {
-        self.step(Input::Gone(cgroup));
+        self.step(Input::CgroupRemoved(cgroup));
         self.guards.forget(cgroup);
         self.tallies.forget(cgroup);
         self.reclaimed.remove(&cgroup);
@@ -81,7 +81,7 @@ impl Acting {
     /// Nobody tells of the end of a cgroup that has no policy and nothing to be put back.
     pub(super) fn forget_the_ungoverned(&mut self, cgroup: CgroupId) {
         // What is being taken from it is told in the end.
-        if !self.ledger.knows(cgroup) && self.reclaimed.get(&cgroup) != Some(&MAX) {
+        if !self.ledger.contains(cgroup) && self.reclaimed.get(&cgroup) != Some(&MAX) {
             self.gone(cgroup);
         }
     }
@@ -95,14 +95,14 @@ impl Acting {
 
     /// Something a policy asks for.
     pub fn ask(&mut self, action: Action) {
-        let Some(path) = self.ledger.bound(action.cgroup, &action.policy).cloned() else {
+        let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
             self.tallies.count_stale();
             return;
         };
-        if let Verb::Want(knob, value) = action.verb
+        if let ActionKind::SetKnob(knob, value) = action.kind
             && !action.dry_run
             && value.is_some()
-            && value == self.ledger.asked(action.cgroup, &action.policy, knob)
+            && value == self.ledger.requested(action.cgroup, &action.policy, knob)
         {
             if let Ok(current) = knob::read(&path, knob) {
                 self.step(Input::Renew { cgroup: action.cgroup, policy: action.policy, knob, current });
@@ -110,9 +110,9 @@ impl Acting {
             return;
         }
         // There is nothing to take back.
-        if let Verb::Want(knob, None) = action.verb
+        if let ActionKind::SetKnob(knob, None) = action.kind
             && !action.dry_run
-            && !self.ledger.wants(action.cgroup, &action.policy, knob)
+            && !self.ledger.is_constrained_by(action.cgroup, &action.policy, knob)
         {
             return;
         }
@@ -120,19 +120,19 @@ impl Acting {
             self.tallies.count_stale();
             return;
         };
-        match self.guards.judge(now(), &path, &action, &facts) {
-            Ruling::Refuse(why) => self.refuse(&action, &path, why),
-            Ruling::Do(verb) => self.carry_out(verb, action, path, &facts),
+        match self.guards.admit(now(), &path, &action, &facts) {
+            Decision::Block(why) => self.refuse(&action, &path, why),
+            Decision::Allow(verb) => self.carry_out(verb, action, path, &facts),
         }
     }
 
     /// `None`: the cgroup is gone.
     fn facts(&self, cgroup: CgroupId, path: &CgroupPath) -> Option<Facts> {
-        if mount::id(path).ok()? != cgroup {
+        if mount::cgroup_id(path).ok()? != cgroup {
             return None;
         }
         Some(Facts {
-            holds_us: self.own.as_ref().is_some_and(|own| own.is_within(path)),
+            contains_daemon: self.own.as_ref().is_some_and(|own| own.is_within(path)),
             usage: memory::usage(path).ok()?,
             min: knob::read_file(path, "memory.min").unwrap_or(0),
             effective_max: memory::effective_max(path, self.machine),
@@ -140,33 +140,35 @@ impl Acting {
         })
     }
 
-    fn carry_out(&mut self, verb: Verb, action: Action, path: CgroupPath, facts: &Facts) {
+    fn carry_out(&mut self, verb: ActionKind, action: Action, path: CgroupPath, facts: &Facts) {
         let cgroup = action.cgroup;
         match verb {
-            Verb::Want(knob, value) => self.want(knob, value, action, path),
+            ActionKind::SetKnob(knob, value) => self.want(knob, value, action, path),
             _ if self.paused_until.is_some() => {
-                if matches!(verb, Verb::Kill { .. }) {
-                    self.guards.kill_undone(cgroup, action.dry_run);
+                if matches!(verb, ActionKind::Kill { .. }) {
+                    self.guards.kill_cancelled(cgroup, action.dry_run);
                 }
                 self.refuse(&action, &path, "actions are paused".to_owned());
             }
-            Verb::Reclaim { bytes, .. } if action.dry_run => {
+            ActionKind::Reclaim { bytes, .. } if action.dry_run => {
                 let left = facts.usage.saturating_sub(bytes);
-                let detail = format!("would have taken {}", crate::units::human_bytes(bytes));
+                let detail = format!("would have taken {}", crate::text::human_bytes(bytes));
                 self.tell(Outcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
-            Verb::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {
+            ActionKind::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {
                 self.refuse(&action, &path, "memory is being taken from it already".to_owned());
             }
             // It was decided by what the cgroup had before the last helping: together they would be too much.
-            Verb::Reclaim { .. } if self.reclaimed.get(&cgroup).is_some_and(|end| action.time < *end) => {
+            ActionKind::Reclaim { .. }
+                if self.reclaimed.get(&cgroup).is_some_and(|end| action.time < *end) =>
+            {
                 self.tallies.count_stale();
             }
-            Verb::Reclaim { bytes, swappiness } => {
+            ActionKind::Reclaim { bytes, swappiness } => {
                 self.reclaimed.insert(cgroup, MAX);
                 self.jobs.start(Job::Reclaim { action, path, bytes, swappiness });
             }
-            Verb::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(Killing {
+            ActionKind::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(Killing {
                 action,
                 path,
                 scope,
@@ -185,22 +187,22 @@ impl Acting {
             return;
         };
         let cgroup = action.cgroup;
-        let asked = match action.verb {
-            Verb::Want(_, asked) => asked.unwrap_or(0),
+        let asked = match action.kind {
+            ActionKind::SetKnob(_, asked) => asked.unwrap_or(0),
             _ => 0,
         };
         let cause = Cause { policy: action.policy.clone(), reason: action.reason(), numbers: action.numbers };
         let policy = action.policy.clone();
         if !action.dry_run {
-            self.step(Input::Want { cgroup, policy, knob, value, asked, current, cause });
+            self.step(Input::Constrain { cgroup, policy, knob, value, requested: asked, current, cause });
             return;
         }
         // What it wanted before it was told to run dry is taken back.
-        self.step(Input::Want { cgroup, policy, knob, value: None, asked: 0, current, cause });
-        let to = value.map_or(current, |value| knob.stricter(current, value));
+        self.step(Input::Constrain { cgroup, policy, knob, value: None, requested: 0, current, cause });
+        let to = value.map_or(current, |value| knob.strictest(current, value));
         let detail = match value {
             Some(_) if to == current => "would have changed nothing".to_owned(),
-            Some(_) => format!("would have written {}", knob.show(to)),
+            Some(_) => format!("would have written {}", knob.format(to)),
             None => "would have put back what was found".to_owned(),
         };
         self.tell(Outcome::DryRun, &action, &path, (current, to), detail);
@@ -211,7 +213,7 @@ impl Acting {
         if self.paused_until.is_some_and(|until| until <= now()) {
             self.resume();
         }
-        self.step(Input::Time);
+        self.step(Input::Tick);
     }
 
     /// How long until [`Acting::time`] is due; `None` while there is nothing to wait for.
@@ -236,8 +238,8 @@ impl Acting {
         for effect in self.ledger.step(now(), input) {
             match effect {
                 Effect::Record { cgroup, path, knobs } => {
-                    if mount::id(&path).ok() == Some(cgroup)
-                        && let Err(why) = record::change_record(&path, |record| record.knobs = knobs)
+                    if mount::cgroup_id(&path).ok() == Some(cgroup)
+                        && let Err(why) = xattr::update_record(&path, |record| record.knobs = knobs)
                     {
                         unrecorded.insert(cgroup, why);
                     }
@@ -246,7 +248,7 @@ impl Acting {
                 Effect::Write(write) => match unrecorded.get(&write.cgroup) {
                     Some(why) => {
                         let error = std::io::Error::other(why.clone());
-                        self.wrote(write, Wrote::Failed(error));
+                        self.wrote(write, WriteResult::Failed(error));
                     }
                     None => self.jobs.start(Job::Write(write)),
                 },

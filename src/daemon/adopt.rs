@@ -4,16 +4,16 @@ use super::authority::Caller;
 use super::requests::forbidden;
 use super::state::Daemon;
 use super::walks::Found;
-use crate::cgroup::{mount, record};
+use crate::cgroup::{mount, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
-use crate::source::record::{Record, RecordError, owner_request};
+use crate::source::xattr::{CgroupRecord, RecordError, owner_request};
 
 impl Daemon {
     /// Takes up what a walk found. Reads it again: since then it may have been taken back.
     pub async fn adopt(&mut self, found: Found) {
         let Found { path, wish_of } = found;
-        match record::read_record(&path) {
+        match xattr::read_record(&path) {
             Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
             Ok(None) => {}
             // Vanished meanwhile, most likely.
@@ -21,7 +21,7 @@ impl Daemon {
         }
         // Last: it may be newer than what was recorded of it.
         let Some(uid) = wish_of else { return };
-        if let Ok(Some(wish)) = record::read_wish(&path) {
+        if let Ok(Some(wish)) = xattr::read_owner_policy(&path) {
             self.adopt_wish(&path, uid, &wish).await;
         }
     }
@@ -38,14 +38,14 @@ impl Daemon {
         match asked {
             // Its mistakes are kept, and told with the cgroup.
             Ok((cgroup, request)) => {
-                self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
+                self.apply(Input::Request { cgroup, path: path.clone(), request }).await;
             }
             Err(why) => tracing::warn!("{path}: the wish of its owner is not followed: {why}"),
         }
     }
 
     async fn adopt_one(&mut self, path: &CgroupPath, bytes: &[u8]) {
-        let record = match Record::parse(bytes) {
+        let record = match CgroupRecord::parse(bytes) {
             Ok(record) => record,
             Err(error @ RecordError::Version(_)) => {
                 tracing::warn!("{path}: its record is left for the version that wrote it: {error}");
@@ -58,7 +58,7 @@ impl Daemon {
                     other => other.to_string(),
                 };
                 tracing::warn!("{path}: its record cannot be used and is removed: {why}");
-                drop(record::erase_record(path));
+                drop(xattr::remove_record(path));
                 return;
             }
         };
@@ -73,7 +73,7 @@ impl Daemon {
             tracing::warn!("{sentence}");
             return;
         }
-        if let Ok(cgroup) = mount::id(path) {
+        if let Ok(cgroup) = mount::cgroup_id(path) {
             if !record.requests.is_empty() {
                 let (path, requests) = (path.clone(), record.requests);
                 self.apply(Input::Adopt { cgroup, path, requests }).await;

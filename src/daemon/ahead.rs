@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::bpf::{BpfError, Loaded, Loading};
+use crate::bpf::{BpfError, LoadTask, PreparedPolicy};
 
 /// A start of the machine has better things to do at first.
 const AFTER: Duration = Duration::from_secs(10);
@@ -15,7 +15,7 @@ pub struct Ahead {
     /// Still to be loaded, the next one last.
     policies: Vec<String>,
     due: Instant,
-    work: Option<JoinHandle<Result<Loaded, BpfError>>>,
+    work: Option<JoinHandle<Result<PreparedPolicy, BpfError>>>,
 }
 
 impl Ahead {
@@ -29,7 +29,7 @@ impl Ahead {
     }
 
     /// Comes back when there is something to go on with: what was loaded, if anything. Never, when all are.
-    pub async fn turn(&mut self) -> Option<Loaded> {
+    pub async fn turn(&mut self) -> Option<PreparedPolicy> {
         let Some(work) = &mut self.work else {
             if self.policies.is_empty() {
                 std::future::pending::<()>().await;
@@ -54,7 +54,7 @@ impl Ahead {
     }
 
     /// Begins with the next one. `loading`: how, or `None` when it is loaded.
-    pub fn go_on(&mut self, loading: impl Fn(&str) -> Option<Loading>) {
+    pub fn go_on(&mut self, loading: impl Fn(&str) -> Option<LoadTask>) {
         while let Some(policy) = self.policies.pop() {
             if let Some(loading) = loading(&policy) {
                 self.work = Some(tokio::task::spawn_blocking(|| loading.load()));

@@ -11,7 +11,7 @@ use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use super::command::Refusal;
-use crate::cgroup::owner;
+use crate::cgroup::delegation;
 use crate::names::CgroupPath;
 
 /// Calls of one user without privilege that are under way at once; more are refused. polkit may wait for a password.
@@ -33,7 +33,7 @@ impl Deed {
     const fn action(self) -> &'static str {
         match self {
             Deed::Manage => "org.memcg.Bpf1.manage",
-            Deed::Look => "org.memcg.Bpf1.look",
+            Deed::Look => "org.memcg.Bpf1.inspect",
         }
     }
 
@@ -99,7 +99,7 @@ impl Authority {
             return Ok(Permit { caller: Caller::Administrator(uid), counted: None });
         }
         let mut permit = self.enter(uid)?;
-        if cgroup.is_some_and(|path| owner::owned(path, uid).is_ok()) {
+        if cgroup.is_some_and(|path| delegation::delegated_cgroup(path, uid).is_ok()) {
             return Ok(permit);
         }
         polkit(deed, uid, connection, header).await?;

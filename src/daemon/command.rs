@@ -74,7 +74,7 @@ pub enum Command {
         caller: Caller,
     },
     /// Acting as a whole: paused or not, and the counts.
-    Actions,
+    Stats,
 }
 
 /// A command on its way to the daemon's loop.

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
 
 use crate::files::read_text;
-use crate::ledger::guard::Limits;
+use crate::ledger::admission::Limits;
 use crate::names::shown;
-use crate::units::ini::{Item, items};
+use crate::text::ini::{Item, items};
 
 /// Where configuration is looked for; for the same file name the first directory wins.
 pub const CONFIG_DIRS: [&str; 4] =

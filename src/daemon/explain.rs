@@ -2,8 +2,8 @@
 //! that is a size says by its type that usage is measured against it.
 
 use crate::policy::schema::{ParamKind, PolicySchema};
-use crate::report::{BindingReport, PolicyInForce};
-use crate::units::{human_bytes, parse_bytes, parse_percent};
+use crate::report::{AttachedPolicy, BindingReport};
+use crate::text::{human_bytes, parse_bytes, parse_percent};
 
 /// What a report means, in words.
 pub fn explain(
@@ -16,17 +16,20 @@ pub fn explain(
             "The cgroup does not exist yet; the policy comes into force with it, before its first process."
                 .to_owned(),
         ),
-        "refused" => said.push("No policy is in force, because what was asked for is not valid.".to_owned()),
+        "invalid" => said.push("No policy is in force, because what was asked for is not valid.".to_owned()),
         "failed" => said.push("No policy is in force, because the kernel did not go along.".to_owned()),
         "none" => said.push("No policy is in force: the highest origin asked for none.".to_owned()),
         _ => {}
     }
     for policy in &report.policies {
-        said.push(format!("{} is in force, asked for by {} ({}).", policy.name, policy.origin, policy.place));
+        said.push(format!(
+            "{} is in force, asked for by {} ({}).",
+            policy.name, policy.origin, policy.location
+        ));
         for hook in &policy.missing_hooks {
             said.push(format!("{} wants the hook '{hook}', which this kernel lacks.", policy.name));
         }
-        if policy.settings.get("mode").is_some_and(|mode| mode == "dry-run") {
+        if policy.parameters.get("mode").is_some_and(|mode| mode == "dry-run") {
             said.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
         }
         if let Some(schema) = schemas.get(&policy.name) {
@@ -45,8 +48,8 @@ pub fn explain(
 }
 
 /// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."
-fn distance(report: &BindingReport, policy: &PolicyInForce, param: &str) -> Option<String> {
-    let text = policy.settings.get(param)?;
+fn distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<String> {
+    let text = policy.parameters.get(param)?;
     let usage = report.usage?;
     let now = match parse_percent(text) {
         Ok(ppm) => {
@@ -77,11 +80,13 @@ fn distance(report: &BindingReport, policy: &PolicyInForce, param: &str) -> Opti
 
 /// Requests that lost against a higher origin.
 fn overridden(report: &BindingReport) -> Vec<String> {
-    let wins = |place: &str| report.policies.iter().any(|p| p.place == place);
-    let lost =
-        report.requests.iter().filter(|r| report.faults.is_empty() && !wins(&r.place) && !r.line.is_empty());
+    let wins = |place: &str| report.policies.iter().any(|p| p.location == place);
+    let lost = report
+        .requests
+        .iter()
+        .filter(|r| report.errors.is_empty() && !wins(&r.location) && !r.line.is_empty());
     lost.filter(|r| r.line != "none")
-        .map(|r| format!("'{}' from {} ({}) is overridden by a higher origin.", r.line, r.origin, r.place))
+        .map(|r| format!("'{}' from {} ({}) is overridden by a higher origin.", r.line, r.origin, r.location))
         .collect()
 }
 

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::told;
-use crate::bpf::catalog::ObjectFile;
-use crate::bpf::{BpfError, Kernel, Loaded, Loader, Loading};
-use crate::cgroup::{memory, mount, record};
-use crate::engine::{Effect, Need};
+use crate::bpf::objects::ObjectFile;
+use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy};
+use crate::cgroup::{memory, mount, xattr};
+use crate::engine::{AttachSet, Effect};
 use crate::names::{CgroupId, CgroupPath};
 use crate::report::BindingReport;
 
@@ -35,7 +35,7 @@ pub struct Outcome {
 
 /// The hands and the little they must remember.
 pub struct Hands {
-    kernel: Kernel,
+    kernel: BpfRuntime,
     machine: u64,
     announcing: bool,
     /// Failures by cgroup, shown until the cgroup's binding changes.
@@ -55,7 +55,7 @@ const COMPLAINTS_MAX: usize = 1000;
 
 impl Hands {
     /// `machine`: its memory in bytes.
-    pub fn new(kernel: Kernel, machine: u64) -> Self {
+    pub fn new(kernel: BpfRuntime, machine: u64) -> Self {
         Hands {
             kernel,
             machine,
@@ -95,12 +95,12 @@ impl Hands {
     fn one(&mut self, effect: Effect, outcome: &mut Outcome) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {
-            Effect::Put { slot, policies } => {
+            Effect::WriteParams { slot, policies } => {
                 self.holds.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
                 self.fill(slot, &policies)
             }
-            Effect::Refill { slot, policies } => self.fill(slot, &policies),
-            Effect::Clear { slot } => {
+            Effect::RewriteParams { slot, policies } => self.fill(slot, &policies),
+            Effect::ClearSlot { slot } => {
                 self.unfilled.remove(&slot);
                 self.holds.remove(&slot);
                 self.kernel.clear(slot).map_err(|e| text(&e))
@@ -116,7 +116,7 @@ impl Hands {
                     return bound;
                 }
                 // It may have been removed, and even made anew, between the request and now.
-                if mount::id(&path).ok() != Some(cgroup) {
+                if mount::cgroup_id(&path).ok() != Some(cgroup) {
                     outcome.vanished.push(cgroup);
                 }
                 Ok(())
@@ -138,12 +138,12 @@ impl Hands {
                 self.kernel.unregister(&path);
                 Ok(())
             }
-            Effect::Need(need) => self.need(&need),
-            Effect::Record { path, requests } => {
-                record::change_record(&path, |record| record.requests = requests)
+            Effect::SetAttachments(need) => self.need(&need),
+            Effect::WriteRecord { path, requests } => {
+                xattr::update_record(&path, |record| record.requests = requests)
             }
             // What is still to be put back stays on record until it is.
-            Effect::Erase { path } => record::change_record(&path, |record| record.requests.clear()),
+            Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
             // Bound to nothing: said already.
             Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
@@ -157,12 +157,12 @@ impl Hands {
                 Ok(())
             }
             Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
-            Effect::Complain { path, sentence, .. }
+            Effect::Warn { path, sentence, .. }
                 if self.complained.contains(&(path.clone(), sentence.clone())) =>
             {
                 Ok(())
             }
-            Effect::Complain { path, unit, sentence } => {
+            Effect::Warn { path, unit, sentence } => {
                 if self.complained.len() >= COMPLAINTS_MAX {
                     self.complained.clear();
                 }
@@ -194,12 +194,17 @@ impl Hands {
         }
     }
 
-    fn need(&mut self, need: &Need) -> Result<(), String> {
-        let failed = self.kernel.need(&need.policies, &need.counting, need.life, memory::commit_bound());
+    fn need(&mut self, need: &AttachSet) -> Result<(), String> {
+        let failed = self.kernel.set_attachments(
+            &need.policies,
+            &need.counting,
+            need.cgroup_events,
+            memory::commit_limit_pages(),
+        );
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
-        if need.announce != self.announcing {
-            self.kernel.announce(need.announce).map_err(|e| e.to_string())?;
-            self.announcing = need.announce;
+        if need.report_all_cgroups != self.announcing {
+            self.kernel.report_all_cgroups(need.report_all_cgroups).map_err(|e| e.to_string())?;
+            self.announcing = need.report_all_cgroups;
         }
         // Not an error of this effect: those who are bound to such a policy hear of it, the others are well.
         self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));
@@ -208,7 +213,7 @@ impl Hands {
 
     /// All that is to be in force is: from here on it stays so without us, and what an earlier daemon left in force ends.
     pub fn settle(&mut self) {
-        match self.kernel.settle() {
+        match self.kernel.take_over() {
             Ok(0) => {}
             Ok(_) => tracing::info!("took over from the memcg-bpfd before; its programs are detached"),
             Err(error) => tracing::warn!("{error}"),
@@ -216,17 +221,17 @@ impl Hands {
     }
 
     /// What loads this policy beside the loop; `None` when it is loaded.
-    pub fn loading(&self, policy: &str) -> Option<Loading> {
+    pub fn loading(&self, policy: &str) -> Option<LoadTask> {
         self.kernel.loading(policy)
     }
 
     /// Takes what was loaded beside the loop.
-    pub fn loaded(&mut self, policy: Loaded) {
+    pub fn loaded(&mut self, policy: PreparedPolicy) {
         self.kernel.loaded(policy);
     }
 
     /// What loads policies beside the loop, for [`Hands::replace`].
-    pub fn loader(&self) -> Result<Loader, BpfError> {
+    pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
         self.kernel.loader()
     }
 
@@ -234,19 +239,19 @@ impl Hands {
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
-        loaded: Vec<Loaded>,
+        loaded: Vec<PreparedPolicy>,
     ) -> Result<(), BpfError> {
         self.kernel.replace(files, loaded)
     }
 
     /// Ends what was replaced.
     pub fn retire(&mut self) {
-        self.kernel.retire(memory::commit_bound());
+        self.kernel.drop_replaced(memory::commit_limit_pages());
     }
 
     /// How many events of the kernel were lost so far.
     pub fn dropped(&self) -> u64 {
-        self.kernel.dropped()
+        self.kernel.events_dropped()
     }
 
     /// How many actions of policies were lost so far.
@@ -258,7 +263,7 @@ impl Hands {
     pub fn complete(&self, report: &mut BindingReport) {
         let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
         if let Some(sentence) = self.troubles.get(&path) {
-            report.faults.push(sentence.clone());
+            report.errors.push(sentence.clone());
             report.state = "failed".to_owned();
         }
         if report.cgroup_id == 0 {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::killing::{self, Killing};
-use crate::cgroup::knob::{self, Wrote};
-use crate::cgroup::owner;
+use crate::cgroup::delegation;
+use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::reclaim::{self, Reclaimed};
-use crate::ledger::{Write, guard};
+use crate::ledger::{Write, admission};
 use crate::names::CgroupPath;
 use crate::policy::action::Action;
 
@@ -50,7 +50,7 @@ pub enum Job {
 #[derive(Debug)]
 pub enum Done {
     /// Of a write.
-    Wrote(Write, Wrote),
+    Wrote(Write, WriteResult),
     /// Of taking memory.
     Reclaimed(Action, CgroupPath, io::Result<Reclaimed>),
     /// Of a kill: the story, `None` when the cgroup was gone, or why it failed.
@@ -68,7 +68,7 @@ impl Job {
 
     /// Below whose service manager it is.
     fn user(&self) -> Option<u32> {
-        owner::user(match self {
+        delegation::delegated_uid(match self {
             Job::Write(write) => &write.path,
             Job::Reclaim { path, .. } => path,
             Job::Kill(killing) => &killing.path,
@@ -82,8 +82,8 @@ impl Job {
                 Done::Wrote(write, wrote)
             }
             Job::Reclaim { action, path, bytes, swappiness } => {
-                let came = if guard::is_late(super::acting::now(), action.time) {
-                    Err(io::Error::other(guard::LATE))
+                let came = if admission::is_expired(super::acting::now(), action.time) {
+                    Err(io::Error::other(admission::EXPIRED_MSG))
                 } else {
                     reclaim::reclaim(&path, action.cgroup, bytes, swappiness)
                 };
@@ -212,7 +212,7 @@ mod tests {
 
     fn write(path: &str) -> Job {
         let path = CgroupPath::parse(path).unwrap();
-        let cause = Cause::ours("a test");
+        let cause = Cause::internal("a test");
         Job::Write(Write { cgroup: CgroupId(1), path, knob: Knob::High, expect: Vec::new(), value: 1, cause })
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::acting::now;
 use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
-use crate::ledger::guard;
+use crate::ledger::admission;
 use crate::names::CgroupPath;
-use crate::policy::action::{Action, Scope, Select, human_duration};
-use crate::units::human_bytes;
+use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
+use crate::text::human_bytes;
 
 /// Others that a story names.
 const OTHERS: usize = 3;
@@ -25,9 +25,9 @@ pub struct Killing {
     /// The governed cgroup.
     pub path: CgroupPath,
     /// How much.
-    pub scope: Scope,
+    pub scope: KillScope,
     /// Which.
-    pub select: Select,
+    pub select: VictimOrder,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Our own cgroup.
@@ -64,8 +64,8 @@ impl Killing {
         if !self.is_there() {
             return Ok(None);
         }
-        if guard::is_late(now(), self.action.time) {
-            return Err(guard::LATE.to_owned());
+        if admission::is_expired(now(), self.action.time) {
+            return Err(admission::EXPIRED_MSG.to_owned());
         }
         if self.is_paused() {
             return Err("actions are paused".to_owned());
@@ -78,7 +78,7 @@ impl Killing {
 
     /// It may have waited for its turn, and another cgroup may have the path by now.
     fn is_there(&self) -> bool {
-        mount::id(&self.path).is_ok_and(|id| id == self.action.cgroup)
+        mount::cgroup_id(&self.path).is_ok_and(|id| id == self.action.cgroup)
     }
 
     fn is_paused(&self) -> bool {
@@ -113,21 +113,23 @@ impl Killing {
             ..Candidate::default()
         };
         match self.scope {
-            Scope::Group => {
-                let alive =
-                    tree::all(&self.path).iter().flat_map(victim::pids).any(|pid| !victim::exempt(pid));
+            KillScope::Group => {
+                let alive = tree::descendants(&self.path)
+                    .iter()
+                    .flat_map(victim::pids)
+                    .any(|pid| !victim::is_unkillable(pid));
                 let (cgroup, candidate) = (Some(self.path.clone()), whole(self.path.clone()));
                 alive.then_some(Victim { candidate, cgroup, why_cgroup: "", others: Vec::new() })
             }
-            Scope::Leaf => {
-                let all = victim::leaves(&self.path, self.own.as_ref());
-                let (candidate, others) = victim::choose(all, self.select)?;
+            KillScope::Leaf => {
+                let all = victim::populated_cgroups(&self.path, self.own.as_ref());
+                let (candidate, others) = victim::select(all, self.select)?;
                 let cgroup = candidate.path.clone();
                 Some(Victim { candidate, cgroup, why_cgroup: "", others })
             }
-            Scope::Process => {
+            KillScope::Process => {
                 let all = victim::processes(&self.path, self.most);
-                let (candidate, others) = victim::choose(all, self.select)?;
+                let (candidate, others) = victim::select(all, self.select)?;
                 let group = candidate.path.as_ref().and_then(|path| victim::oom_group(path, &self.path));
                 let group = group.filter(|group| !self.own.as_ref().is_some_and(|own| own.is_within(group)));
                 let why_cgroup = if group.is_some() { " and all in" } else { "" };
@@ -145,15 +147,15 @@ impl Killing {
         let ours =
             || if self.is_there() { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::NotFound)) };
         let came = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
-            (Some(cgroup), ..) => mount::id(cgroup).and_then(|id| {
+            (Some(cgroup), ..) => mount::cgroup_id(cgroup).and_then(|id| {
                 ours()?;
-                let victims: Vec<u32> = tree::all(cgroup).iter().flat_map(victim::pids).collect();
+                let victims: Vec<u32> = tree::descendants(cgroup).iter().flat_map(victim::pids).collect();
                 told(&emptied(cgroup, &victims), || {
                     kill::cgroup(cgroup, id, self.grace, || !self.is_paused())
                 })
             }),
             (None, Some(pid), Some(path)) => {
-                kill::Target::open(pid, path).and_then(|target| ours().map(|()| target)).and_then(|target| {
+                kill::PidFd::open(pid, path).and_then(|target| ours().map(|()| target)).and_then(|target| {
                     told(&emptied(path, &[pid]), || kill::process(&target, self.grace, || !self.is_paused()))
                 })
             }
@@ -213,14 +215,14 @@ fn others(all: &[Candidate]) -> String {
 fn emptied(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     let is_unit =
         |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
-    let mut around = tree::all(cgroup);
+    let mut around = tree::descendants(cgroup);
     let mut at = cgroup.parent();
     while let Some(path) = at {
         at = path.parent();
         around.push(path);
     }
     let ends = |path: &CgroupPath| {
-        let mut pids = tree::all(path).iter().flat_map(victim::pids).collect::<Vec<_>>();
+        let mut pids = tree::descendants(path).iter().flat_map(victim::pids).collect::<Vec<_>>();
         let any = !pids.is_empty();
         pids.retain(|pid| !victims.contains(pid));
         any && pids.is_empty()
@@ -234,9 +236,9 @@ fn told(
     kill: impl FnOnce() -> std::io::Result<kill::Killed>,
 ) -> std::io::Result<kill::Killed> {
     for unit in units {
-        let inside = tree::all(unit).iter().map(|path| victim::pids(path).len()).sum();
-        kill::tell_systemd(unit, "user.oomd_ooms", 1);
-        kill::tell_systemd(unit, "user.oomd_kill", inside);
+        let inside = tree::descendants(unit).iter().map(|path| victim::pids(path).len()).sum();
+        kill::set_oomd_xattr(unit, "user.oomd_ooms", 1);
+        kill::set_oomd_xattr(unit, "user.oomd_kill", inside);
     }
     kill()
 }
@@ -245,19 +247,19 @@ fn told(
 mod tests {
     use super::*;
     use crate::names::CgroupId;
-    use crate::policy::action::Verb;
+    use crate::policy::action::ActionKind;
 
     #[test]
     fn who_has_the_path_of_a_cgroup_that_is_gone_is_left_alone() {
-        let (scope, select) = (Scope::Group, Select::Largest);
+        let (scope, select) = (KillScope::Group, VictimOrder::Largest);
         let action = Action {
             cgroup: CgroupId(0),
             policy: "oom".to_owned(),
             time: 0,
-            verb: Verb::Kill { grace_ns: 0, scope, select },
+            kind: ActionKind::Kill { grace_ns: 0, scope, select },
             numbers: [0; 4],
             dry_run: false,
-            template: String::new(),
+            reason_template: String::new(),
         };
         let (grace, paused) = (Duration::ZERO, Arc::new(AtomicBool::new(false)));
         for path in ["/no/such", "/init.scope"] {

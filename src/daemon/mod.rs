@@ -39,7 +39,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::bpf::BpfError;
 use crate::cgroup::mount;
-use crate::engine::World;
+use crate::engine::Engine;
 use crate::systemd::{Answer, Events, Inquiry, SystemdError};
 use acting::Acting;
 use ahead::Ahead;
@@ -109,12 +109,12 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
     let connection =
         zbus::Connection::system().await.context("connecting to the system bus (is dbus.socket running?)")?;
     let events = prepared.kernel.events()?;
-    let ring = events.readiness().context("watching the kernel's events")?;
+    let ring = events.async_fd().context("watching the kernel's events")?;
     let actions = prepared.kernel.actions()?;
-    let asked = actions.readiness().context("watching what policies ask for")?;
+    let asked = actions.async_fd().context("watching what policies ask for")?;
     let (sender, mut calls) = mpsc::channel(CALLS_MAX);
     let kernel_json = serde_json::to_string(&prepared.report)?;
-    let world = World::new(prepared.means);
+    let world = Engine::new(prepared.means);
     let mut daemon = Daemon::new(
         world,
         hands::Hands::new(prepared.kernel, prepared.machine),
@@ -157,16 +157,16 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
             }
             ready = ring.readable() => {
                 ready?.clear_ready();
-                let news = events.take();
+                let news = events.drain();
                 daemon.kernel_events(news).await;
                 daemon.events_lost().await;
             }
             ready = asked.readable() => {
                 ready?.clear_ready();
                 // A cgroup that appeared with its policy may ask at once: who is bound comes first.
-                let news = events.take();
+                let news = events.drain();
                 daemon.kernel_events(news).await;
-                daemon.asked(actions.take()).await;
+                daemon.asked(actions.drain()).await;
             }
             done = daemon.acting.jobs.next() => {
                 daemon.acting.done(done);

@@ -68,9 +68,9 @@ impl Published {
     pub async fn emit_acted(&self, acted: &Acted) -> zbus::Result<()> {
         let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
         let (cgroup, id, outcome) = (acted.path.as_str(), acted.cgroup.0, acted.outcome.word());
-        let action =
+        let report =
             serde_json::to_string(&acted.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
-        Object::acted(&emitter, cgroup, id, &acted.policy, acted.verb, outcome, &action).await
+        Object::acted(&emitter, cgroup, id, &acted.policy, acted.verb, outcome, &report).await
     }
 
     /// Leaves the bus; calls from now on start the daemon anew.
@@ -246,14 +246,14 @@ impl Object {
         self.ask(Command::Reload { caller: permit.caller }).await
     }
 
-    #[zbus(out_args("actions"))]
-    async fn actions(
+    #[zbus(out_args("stats"))]
+    async fn stats(
         &self,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Refusal> {
         let _permit = self.look(None, connection, &header).await?;
-        self.ask(Command::Actions).await
+        self.ask(Command::Stats).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -288,9 +288,9 @@ impl Object {
         cgroup: &str,
         cgroup_id: u64,
         policy: &str,
-        verb: &str,
-        outcome: &str,
         action: &str,
+        outcome: &str,
+        report: &str,
     ) -> zbus::Result<()>;
 }
 

@@ -118,7 +118,7 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
     assert_eq!(call(&client, "Explain", &("/a.slice",)).await.unwrap(), "answer 6");
     assert_eq!(call(&client, "Pause", &(5_000_000_000u64,)).await.unwrap(), "answer 7");
     assert_eq!(call(&client, "Resume", &()).await.unwrap(), "answer 8");
-    assert_eq!(call(&client, "Actions", &()).await.unwrap(), "answer 9");
+    assert_eq!(call(&client, "Stats", &()).await.unwrap(), "answer 9");
     assert_eq!(call(&client, "Reload", &()).await.unwrap(), "answer 10");
     assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 11");
     let caller = Caller::Administrator(nix::unistd::geteuid().as_raw());
@@ -142,7 +142,7 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
             Command::Explain { cgroup },
             Command::Pause { for_ns: 5_000_000_000, caller },
             Command::Resume { caller },
-            Command::Actions,
+            Command::Stats,
             Command::Reload { caller },
             Command::Policies,
         ]

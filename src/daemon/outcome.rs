@@ -3,11 +3,11 @@
 use super::acting::{Acting, now};
 use super::jobs::Done;
 use super::told::{Acted, Outcome};
-use crate::cgroup::knob::Wrote;
-use crate::ledger::{Came, Input, Write};
+use crate::cgroup::knob::WriteResult;
+use crate::ledger::{Input, Write, WriteOutcome};
 use crate::names::CgroupPath;
-use crate::policy::action::{Action, Verb};
-use crate::units::human_bytes;
+use crate::policy::action::{Action, ActionKind};
+use crate::text::human_bytes;
 
 /// Said of what came too late.
 const GONE: &str = "the cgroup went away before it was done";
@@ -48,7 +48,7 @@ impl Acting {
             }
             Done::Killed(killing, came) => {
                 let (action, path) = (&killing.action, &killing.path);
-                self.guards.kill_over(now(), action.cgroup, action.dry_run);
+                self.guards.kill_finished(now(), action.cgroup, action.dry_run);
                 match came {
                     Ok(Some(story)) => {
                         let outcome = if action.dry_run { Outcome::DryRun } else { Outcome::Done };
@@ -61,37 +61,37 @@ impl Acting {
         }
     }
 
-    pub(super) fn wrote(&mut self, write: Write, wrote: Wrote) {
+    pub(super) fn wrote(&mut self, write: Write, wrote: WriteResult) {
         let Write { cgroup, ref path, knob, value, .. } = write;
-        let came = match wrote {
+        let outcome = match wrote {
             // Somebody else had written just that.
-            Wrote::Done(before) if before == value => Came::Done,
-            Wrote::Done(before) => {
-                let detail = format!("{knob}: {} → {}", knob.show(before), knob.show(value));
+            WriteResult::Written(before) if before == value => WriteOutcome::Written,
+            WriteResult::Written(before) => {
+                let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
                 self.note(Outcome::Done, &write, before, detail);
-                Came::Done
+                WriteOutcome::Written
             }
-            Wrote::Foreign(current) => {
-                tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.show(current));
-                Came::Foreign(current)
+            WriteResult::Conflict(current) => {
+                tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.format(current));
+                WriteOutcome::Conflict(current)
             }
-            Wrote::Gone => {
+            WriteResult::Removed => {
                 self.note(Outcome::Gone, &write, value, GONE.to_owned());
-                Came::Gone
+                WriteOutcome::Removed
             }
-            Wrote::Failed(error) => {
+            WriteResult::Failed(error) => {
                 self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
-                Came::Failed
+                WriteOutcome::Failed
             }
         };
-        self.step(Input::Wrote { cgroup, knob, came });
+        self.step(Input::WriteDone { cgroup, knob, outcome });
     }
 
     pub(super) fn refuse(&mut self, action: &Action, path: &CgroupPath, why: String) {
-        let to = match action.verb {
-            Verb::Want(_, value) => value.unwrap_or(0),
-            Verb::Reclaim { bytes, .. } => bytes,
-            Verb::Kill { .. } => 0,
+        let to = match action.kind {
+            ActionKind::SetKnob(_, value) => value.unwrap_or(0),
+            ActionKind::Reclaim { bytes, .. } => bytes,
+            ActionKind::Kill { .. } => 0,
         };
         self.tell(Outcome::Refused, action, path, (0, to), why);
     }
@@ -108,7 +108,7 @@ impl Acting {
             cgroup: action.cgroup,
             path: path.clone(),
             policy: action.policy.clone(),
-            verb: action.verb.name(),
+            verb: action.kind.name(),
             outcome,
             from: values.0,
             to: values.1,
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::Cause;
-    use crate::ledger::guard::Limits;
+    use crate::ledger::admission::Limits;
     use crate::names::CgroupId;
     use crate::policy::action::Knob;
     use crate::report::BindingReport;
@@ -156,10 +156,10 @@ mod tests {
             knob: Knob::High,
             expect: vec![1],
             value: 2,
-            cause: Cause::ours("a test"),
+            cause: Cause::internal("a test"),
         };
-        acting.done(Done::Wrote(write, Wrote::Gone));
-        assert_eq!(acting.tallies.counts(0), BTreeMap::from([("gone".to_owned(), 1)]));
+        acting.done(Done::Wrote(write, WriteResult::Removed));
+        assert_eq!(acting.tallies.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
         let acted = acting.take();
         assert_eq!((acted.len(), acted[0].detail.as_str()), (1, GONE));
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };

@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use super::config::Config;
 use super::logging::Level;
 use super::requests;
-use crate::bpf::catalog::Objects;
-use crate::bpf::{Kernel, catalog, kernel, profiles};
+use crate::bpf::objects::PolicyObjects;
+use crate::bpf::{BpfRuntime, objects, probe, profiles};
 use crate::cgroup::{memory, mount};
-use crate::engine::Means;
+use crate::engine::EngineConfig;
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::Allow;
+use crate::policy::precedence::AllowList;
 use crate::report::KernelReport;
 
 /// The hook whose verdict holds from the first instruction.
@@ -21,10 +21,10 @@ const GROWTH: &str = "growth";
 
 /// What is found out and loaded before anybody can ask for anything.
 pub struct Prepared {
-    pub objects: Objects,
+    pub objects: PolicyObjects,
     pub report: KernelReport,
-    pub kernel: Kernel,
-    pub means: Means,
+    pub kernel: BpfRuntime,
+    pub means: EngineConfig,
     pub machine: u64,
     pub config: Config,
     /// What was wrong with files, and is known.
@@ -33,19 +33,23 @@ pub struct Prepared {
 
 /// In the order in which it is needed; an error says that this machine or its set-up cannot.
 pub fn prepare(level: &Level) -> Result<Prepared> {
-    mount::check()?;
+    mount::require_unified()?;
     let (config, warnings) = Config::load(Path::new("/"));
     level.set(config.log_level);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let objects = installed();
-    let report = kernel::probe(&objects)?;
-    let machine = memory::machine().context("reading the machine's memory")?;
-    let mut kernel =
-        Kernel::open(Path::new(catalog::CORE_OBJECT), objects.files.clone(), machine, memory::page())?;
+    let report = probe::probe_hooks(&objects)?;
+    let machine = memory::total_ram().context("reading the machine's memory")?;
+    let mut kernel = BpfRuntime::open(
+        Path::new(objects::CORE_OBJECT),
+        objects.files.clone(),
+        machine,
+        memory::page_size(),
+    )?;
     if let Some(own) = requests::own()
-        && let Ok(id) = mount::id(&own)
+        && let Ok(id) = mount::cgroup_id(&own)
     {
-        kernel.exempt(id, &own)?;
+        kernel.exempt_daemon(id, &own)?;
     }
     // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
     // What only looks and asks may come some moments late (ahead.rs); what refuses may not.
@@ -64,25 +68,25 @@ pub fn prepare(level: &Level) -> Result<Prepared> {
 }
 
 /// All policy objects there are.
-pub fn installed() -> Objects {
-    let dirs: Vec<PathBuf> = catalog::POLICY_DIRS.iter().map(PathBuf::from).collect();
-    catalog::load(Path::new(catalog::CORE_OBJECT), &dirs)
+pub fn installed() -> PolicyObjects {
+    let dirs: Vec<PathBuf> = objects::POLICY_DIRS.iter().map(PathBuf::from).collect();
+    objects::load(Path::new(objects::CORE_OBJECT), &dirs)
 }
 
 /// Policies, and which of the hooks they want this kernel offers; and what is wrong with profiles.
-pub fn means(objects: &Objects, report: &KernelReport, config: &Config) -> (Means, Vec<String>) {
+pub fn means(objects: &PolicyObjects, report: &KernelReport, config: &Config) -> (EngineConfig, Vec<String>) {
     let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for policy in objects.hooks.keys() {
-        for hook in objects.wanted(policy) {
-            let list = if objects.offered(policy, &hook, report) { &mut offered } else { &mut missing };
+        for hook in objects.required_hooks(policy) {
+            let list = if objects.is_available(policy, &hook, report) { &mut offered } else { &mut missing };
             list.entry(policy.clone()).or_default().push(hook);
         }
     }
     let (profiles, faults) = profiles::load(Path::new("/"));
-    let means = Means {
+    let means = EngineConfig {
         catalog: Catalog { policies: objects.schemas.clone(), profiles },
-        allow: Allow { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
+        allow: AllowList { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
         counting: objects.counting(),
         offered,
         missing,

@@ -13,9 +13,9 @@ use super::logging::Level;
 use super::prepare::{installed, means};
 use super::requests::json;
 use super::state::Daemon;
-use crate::bpf::catalog::{ObjectFile, Objects};
-use crate::bpf::{Loaded, Loader, kernel};
-use crate::engine::{Input, Means};
+use crate::bpf::objects::{ObjectFile, PolicyObjects};
+use crate::bpf::{PolicyLoader, PreparedPolicy, probe};
+use crate::engine::{EngineConfig, Input};
 use crate::policy::profile::Profile;
 use crate::report::{KernelReport, ReloadReport};
 
@@ -41,10 +41,10 @@ pub struct Reload {
 struct Fresh {
     config: Config,
     told: Vec<String>,
-    objects: Objects,
+    objects: PolicyObjects,
     report: KernelReport,
-    means: Means,
-    loaded: Vec<Loaded>,
+    means: EngineConfig,
+    loaded: Vec<PreparedPolicy>,
 }
 
 /// What can have come of reading.
@@ -109,7 +109,7 @@ impl Reload {
 
     async fn renew(&mut self, fresh: Fresh, daemon: &mut Daemon) -> Result<ReloadReport, String> {
         let report = self.compare(&fresh, daemon);
-        if !report.replaced.is_empty() && !daemon.world.can_renew() {
+        if !report.replaced.is_empty() && !daemon.world.has_room_for_reload() {
             return Err("more than half of the 4096 places for policy lines are taken, so objects cannot be replaced \
                         one beside the other; run 'systemctl restart memcg-bpfd'"
                 .to_owned());
@@ -123,10 +123,10 @@ impl Reload {
         (daemon.objects, daemon.report) = (objects, kernel);
         let before = faults(daemon);
         // What fails is told in the journal and shown with its cgroup.
-        let failures = daemon.apply(Input::Renew { means, replaced }).await;
+        let failures = daemon.apply(Input::Reload { config: means, replaced }).await;
         daemon.hands.retire();
         let new = faults(daemon).difference(&before).cloned().chain(failures).collect();
-        Ok(ReloadReport { faults: new, ..report })
+        Ok(ReloadReport { errors: new, ..report })
     }
 
     fn compare(&self, fresh: &Fresh, daemon: &Daemon) -> ReloadReport {
@@ -145,7 +145,7 @@ impl Reload {
             removed: beside(before, after),
             profiles: profiles.into_iter().cloned().collect(),
             configuration: self.config != fresh.config,
-            faults: Vec::new(),
+            errors: Vec::new(),
             notes: if daemon.objects.core == fresh.objects.core { Vec::new() } else { vec![core.to_owned()] },
         }
     }
@@ -155,13 +155,13 @@ impl Fresh {
     /// Reads everything and loads what is new or different. `known`: the objects in use; `told`: mistakes that are none of
     /// this reading.
     fn read(
-        loader: &Loader,
+        loader: &PolicyLoader,
         known: &BTreeMap<String, ObjectFile>,
         told: &[String],
     ) -> Result<Self, Mistakes> {
         let (config, warnings) = Config::load(Path::new("/"));
         let objects = installed();
-        let report = kernel::probe(&objects).map_err(|error| vec![error.to_string()])?;
+        let report = probe::probe_hooks(&objects).map_err(|error| vec![error.to_string()])?;
         let (means, faults) = means(&objects, &report, &config);
         let wrong = [warnings, objects.errors.clone(), faults].concat();
         let new: Mistakes = wrong.iter().filter(|sentence| !told.contains(sentence)).cloned().collect();
@@ -169,7 +169,8 @@ impl Fresh {
             return Err(new);
         }
         let other = objects.files.iter().filter(|(name, file)| known.get(*name) != Some(file));
-        let loaded: Result<Vec<Loaded>, _> = other.map(|(name, file)| loader.load(name, file)).collect();
+        let loaded: Result<Vec<PreparedPolicy>, _> =
+            other.map(|(name, file)| loader.load(name, file)).collect();
         let loaded = loaded.map_err(|error| vec![error.to_string()])?;
         Ok(Fresh { config, told: wrong, objects, report, means, loaded })
     }
@@ -181,7 +182,7 @@ fn essence(profile: &Profile) -> String {
 
 /// What is wrong with requests, each with its cgroup.
 fn faults(daemon: &Daemon) -> BTreeSet<String> {
-    let all = daemon.world.describe().into_iter();
-    all.flat_map(|binding| binding.faults.into_iter().map(move |f| format!("{}: {f}", binding.cgroup)))
+    let all = daemon.world.report_all().into_iter();
+    all.flat_map(|binding| binding.errors.into_iter().map(move |f| format!("{}: {f}", binding.cgroup)))
         .collect()
 }

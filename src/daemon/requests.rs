@@ -5,12 +5,12 @@ use super::command::{Command, Refusal};
 use super::explain::explain;
 use super::state::Daemon;
 use crate::bpf::MAX_LEVEL;
-use crate::cgroup::{memory, mount, owner, process, record};
+use crate::cgroup::{delegation, memory, mount, process, xattr};
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, ContainerId};
 use crate::policy::request::{Origin, Request};
 use crate::report::{BindingReport, PolicyReport};
-use crate::source::container::governed_cgroup;
+use crate::source::container_cgroup::container_cgroup;
 
 /// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
@@ -40,7 +40,7 @@ impl Daemon {
             Command::Detach { cgroup, caller } => self.detach(cgroup, caller).await,
             Command::DetachContainer { id, caller } => self.detach_container(id, caller).await,
             Command::List => {
-                let mut all = self.world.describe();
+                let mut all = self.world.report_all();
                 all.iter_mut().for_each(|report| self.complete(report));
                 json(&all)
             }
@@ -59,7 +59,7 @@ impl Daemon {
             }
             // The loop's own: it takes its time beside it.
             Command::Reload { .. } => Err(Refusal::Failed("not here".to_owned())),
-            Command::Actions => json(&self.actions_report()),
+            Command::Stats => json(&self.actions_report()),
         }
     }
 
@@ -69,9 +69,9 @@ impl Daemon {
             Caller::Administrator(_) => Origin::Operator,
             Caller::Owner(_) => Origin::Xattr,
         };
-        let place = format!("uid {}", caller.uid());
-        let request = Request { origin, place, line, container: None, unit: None };
-        let faults = self.world.try_line(&request);
+        let location = format!("uid {}", caller.uid());
+        let request = Request { origin, location, line, container: None, unit: None };
+        let faults = self.world.validate(&request);
         if !faults.is_empty() {
             return Err(Refusal::InvalidPolicy(faults.join("\n")));
         }
@@ -88,26 +88,26 @@ impl Daemon {
         let text = process::cgroup_text(pid).map_err(|e| {
             Refusal::NoSuchContainer(format!("container {id}: process {pid} cannot be examined: {e}"))
         })?;
-        let path = governed_cgroup(&text, cgroups_path.as_deref(), &id)
+        let path = container_cgroup(&text, cgroups_path.as_deref(), &id)
             .map_err(|e| Refusal::NoSuchCgroup(format!("container {id}: {e}")))?;
         let cgroup = self.target(&path, caller)?;
         let request = Request {
             origin: Origin::Annotation,
-            place: format!("container {id}"),
+            location: format!("container {id}"),
             line,
             container: Some(id.to_string()),
             unit: None,
         };
-        let faults = self.world.try_line(&request);
+        let faults = self.world.validate(&request);
         if !faults.is_empty() {
             // Kept, so that `explain` can say why nothing governs the container.
             if !required {
-                self.apply(Input::Ask { cgroup, path, request }).await;
+                self.apply(Input::Request { cgroup, path, request }).await;
             }
             return Err(Refusal::InvalidPolicy(faults.join("\n")));
         }
         let answer = self.ask(cgroup, path.clone(), request).await?;
-        let lacking = self.world.describe_path(&path).map(|report| missing(&report)).unwrap_or_default();
+        let lacking = self.world.report_path(&path).map(|report| missing(&report)).unwrap_or_default();
         if required && !lacking.is_empty() {
             self.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
             return Err(Refusal::NotSupported(lacking.join("; ")));
@@ -120,8 +120,8 @@ impl Daemon {
         let cgroup = governable(path)?;
         let Caller::Owner(uid) = caller else { return Ok(cgroup) };
         let owned = owned(path, uid)?;
-        let below = format!("{}/", owner::manager(uid));
-        if self.world.others_asked_for(&below, owned) >= BINDINGS_PER_USER {
+        let below = format!("{}/", delegation::user_manager_cgroup(uid));
+        if self.world.count_requests_below(&below, owned) >= BINDINGS_PER_USER {
             return Err(Refusal::AccessDenied(format!(
                 "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, the most that one user may have"
             )));
@@ -132,12 +132,12 @@ impl Daemon {
     /// Asks the engine, and takes the request back when the kernel did not go along.
     async fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, request: Request) -> Result<String, Refusal> {
         let origin = request.origin;
-        let before = self.world.request(cgroup, origin);
-        let failures = self.apply(Input::Ask { cgroup, path: path.clone(), request }).await;
+        let before = self.world.request_of(cgroup, origin);
+        let failures = self.apply(Input::Request { cgroup, path: path.clone(), request }).await;
         if !failures.is_empty() {
             // What was in force before stays in force.
             let back = match before {
-                Some(request) => Input::Ask { cgroup, path, request },
+                Some(request) => Input::Request { cgroup, path, request },
                 None => Input::Withdraw { cgroup, origin },
             };
             self.apply(back).await;
@@ -147,7 +147,7 @@ impl Daemon {
     }
 
     fn report(&self, path: &CgroupPath) -> Result<String, Refusal> {
-        let mut report = self.world.describe_path(path).unwrap_or_else(|| BindingReport {
+        let mut report = self.world.report_path(path).unwrap_or_else(|| BindingReport {
             cgroup: path.as_str().to_owned(),
             state: "none".to_owned(),
             ..BindingReport::default()
@@ -159,17 +159,17 @@ impl Daemon {
     async fn detach(&mut self, path: CgroupPath, caller: Caller) -> Result<String, Refusal> {
         let (cgroup, origins) = match caller {
             Caller::Administrator(_) => (
-                mount::id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
+                mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
                 vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
             ),
             // What an administrator asked for stays.
             Caller::Owner(uid) => (owned(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
         };
-        if self.world.describe_path(&path).is_none() {
+        if self.world.report_path(&path).is_none() {
             return Err(Refusal::NotGoverned(format!("no policy was asked for on {path}")));
         }
         // Else it would be back when the daemon starts again.
-        drop(record::erase_wish(&path));
+        drop(xattr::remove_owner_policy(&path));
         for origin in origins {
             self.apply(Input::Withdraw { cgroup, origin }).await;
         }
@@ -178,11 +178,13 @@ impl Daemon {
 
     async fn detach_container(&mut self, id: ContainerId, caller: Caller) -> Result<String, Refusal> {
         // poststop may come twice, and usually after the cgroup is gone: nothing to do is no error.
-        let mut cgroups = self.world.container(&id.to_string());
+        let mut cgroups = self.world.cgroups_of_container(&id.to_string());
         if let Caller::Owner(uid) = caller {
             // Ids can be chosen: another user's container may have the same.
             let had = cgroups.len();
-            let owns = |path: &CgroupPath, cgroup| owner::owned(path, uid).is_ok_and(|owned| owned == cgroup);
+            let owns = |path: &CgroupPath, cgroup| {
+                delegation::delegated_cgroup(path, uid).is_ok_and(|owned| owned == cgroup)
+            };
             cgroups.retain(|cgroup| self.world.path_of(*cgroup).is_some_and(|path| owns(&path, *cgroup)));
             if cgroups.len() < had && cgroups.is_empty() {
                 return Err(Refusal::AccessDenied(format!("container {id} is not one of uid {uid}'s")));
@@ -195,13 +197,13 @@ impl Daemon {
     }
 
     fn explain(&self, path: &CgroupPath) -> Result<String, Refusal> {
-        if let Some(mut report) = self.world.describe_path(path) {
+        if let Some(mut report) = self.world.report_path(path) {
             self.complete(&mut report);
             report.explanation = explain(&report, &self.objects.schemas);
             report.explanation.extend(self.above(path));
             return json(&report);
         }
-        mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
+        mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
         let mut explanation = vec![format!("Nobody asked for a policy on {path}.")];
         explanation.extend(self.above(path));
         json(&BindingReport {
@@ -217,7 +219,7 @@ impl Daemon {
         let said = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
             format!("It is also governed by {} on {cgroup} above it.", names.join(", "))
         };
-        self.world.active_above(path).into_iter().map(said).collect()
+        self.world.bound_ancestors(path).into_iter().map(said).collect()
     }
 }
 
@@ -246,7 +248,7 @@ pub fn forbidden(path: &CgroupPath) -> Option<String> {
 
 /// What a cgroup that exists must have besides.
 pub fn uncontrolled(path: &CgroupPath) -> Option<String> {
-    memory::is_uncontrolled(path).then(|| {
+    memory::lacks_memory_controller(path).then(|| {
         format!(
             "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or set \
              MemoryAccounting=yes on the unit"
@@ -258,7 +260,7 @@ fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
     if let Some(sentence) = forbidden(path) {
         return Err(Refusal::InvalidArgument(sentence));
     }
-    let cgroup = mount::id(path).map_err(|e| no_such_cgroup(path, &e))?;
+    let cgroup = mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
     match uncontrolled(path) {
         Some(sentence) => Err(Refusal::InvalidArgument(sentence)),
         None => Ok(cgroup),
@@ -266,7 +268,8 @@ fn governable(path: &CgroupPath) -> Result<CgroupId, Refusal> {
 }
 
 fn owned(path: &CgroupPath, uid: u32) -> Result<CgroupId, Refusal> {
-    owner::owned(path, uid).map_err(|e| Refusal::AccessDenied(format!("uid {uid} may not do that: {e}")))
+    delegation::delegated_cgroup(path, uid)
+        .map_err(|e| Refusal::AccessDenied(format!("uid {uid} may not do that: {e}")))
 }
 
 /// Our own cgroup.
@@ -283,7 +286,7 @@ fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Refusal {
 }
 
 fn missing(report: &BindingReport) -> Vec<String> {
-    let of = |p: &crate::report::PolicyInForce| {
+    let of = |p: &crate::report::AttachedPolicy| {
         p.missing_hooks
             .iter()
             .map(|hook| format!("this kernel lacks the hook '{hook}' that {} wants", p.name))

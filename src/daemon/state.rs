@@ -7,20 +7,20 @@ use super::hands::{Hands, News, Outcome};
 use super::lost::Lost;
 use super::object::Published;
 use crate::bpf::Event;
-use crate::bpf::catalog::Objects;
+use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
-use crate::engine::{GONE, Input, World};
+use crate::engine::{Engine, Input, REASON_REMOVED};
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::action::{Action, MAX};
-use crate::report::{ActionsReport, BindingReport, KernelReport};
+use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::source::specifier::Specifiers;
 use crate::systemd::{Discovery, Inquiry, UnitFiles};
 
 pub struct Daemon {
-    pub world: World,
+    pub world: Engine,
     pub hands: Hands,
     pub acting: Acting,
-    pub objects: Objects,
+    pub objects: PolicyObjects,
     pub report: KernelReport,
     /// Our object, once it is on the bus.
     pub published: Option<Published>,
@@ -41,7 +41,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn new(world: World, hands: Hands, acting: Acting, objects: Objects, report: KernelReport) -> Self {
+    pub fn new(
+        world: Engine,
+        hands: Hands,
+        acting: Acting,
+        objects: PolicyObjects,
+        report: KernelReport,
+    ) -> Self {
         Daemon {
             world,
             hands,
@@ -62,7 +68,7 @@ impl Daemon {
 
     /// Takes one input all the way. Returns what failed.
     pub async fn apply(&mut self, input: Input) -> Vec<String> {
-        let gone = if let Input::Vanished(cgroup) = &input { Some(*cgroup) } else { None };
+        let gone = if let Input::CgroupRemoved(cgroup) = &input { Some(*cgroup) } else { None };
         let effects = self.world.step(input);
         let Outcome { news, mut failures, vanished } = self.hands.perform(effects);
         self.tell(news).await;
@@ -70,7 +76,7 @@ impl Daemon {
             self.acting.gone(cgroup);
         }
         for cgroup in vanished {
-            let effects = self.world.step(Input::Vanished(cgroup));
+            let effects = self.world.step(Input::CgroupRemoved(cgroup));
             let outcome = self.hands.perform(effects);
             failures.push(format!("cgroup {cgroup} went away before it could be bound"));
             self.tell(outcome.news).await;
@@ -84,7 +90,7 @@ impl Daemon {
                 News::Attached(path, cgroup, policies) => {
                     self.acting.bound(cgroup, path, policies.into_iter().collect());
                 }
-                News::Detached(_, cgroup, GONE) => self.acting.gone(cgroup),
+                News::Detached(_, cgroup, REASON_REMOVED) => self.acting.gone(cgroup),
                 News::Detached(path, cgroup, _) | News::Unbound(path, cgroup) => {
                     self.acting.bound(cgroup, path, BTreeSet::new());
                 }
@@ -127,9 +133,9 @@ impl Daemon {
     }
 
     /// Acting as a whole.
-    pub fn actions_report(&self) -> ActionsReport {
+    pub fn actions_report(&self) -> ActionStats {
         let paused_for = self.acting.paused_for();
-        ActionsReport {
+        ActionStats {
             paused: paused_for.is_some(),
             paused_for: paused_for.filter(|left| *left != MAX),
             counts: self.acting.tallies.counts(self.hands.actions_dropped()),
@@ -148,9 +154,9 @@ impl Daemon {
 
     /// Forgets cgroups that went away with nothing in force on them, which nothing told us.
     pub async fn sweep(&mut self) {
-        for (cgroup, path) in self.world.unbound() {
-            if mount::id(&path).ok() != Some(cgroup) {
-                self.apply(Input::Vanished(cgroup)).await;
+        for (cgroup, path) in self.world.without_binding() {
+            if mount::cgroup_id(&path).ok() != Some(cgroup) {
+                self.apply(Input::CgroupRemoved(cgroup)).await;
             }
         }
     }
@@ -162,7 +168,7 @@ impl Daemon {
                 Event::Removed { cgroup } => self.cgroup_gone(cgroup).await,
                 Event::Created { cgroup, path, bound } => {
                     let Ok(path) = CgroupPath::parse(&path) else { continue };
-                    self.apply(Input::Appeared { cgroup, path: path.clone(), bound }).await;
+                    self.apply(Input::CgroupCreated { cgroup, path: path.clone(), bound }).await;
                     if !bound {
                         self.cgroup_appeared(&path).await;
                     }
@@ -182,7 +188,7 @@ impl Daemon {
         );
         let all: Vec<_> = self.world.cgroups().map(|(id, path)| (id, path.clone())).collect();
         for (id, path) in all {
-            if mount::id(&path).ok() != Some(id) {
+            if mount::cgroup_id(&path).ok() != Some(id) {
                 self.cgroup_gone(id).await;
             }
         }
@@ -191,7 +197,7 @@ impl Daemon {
 
     /// One line for the journal at start.
     pub fn summary(&self) -> String {
-        let all = self.world.describe();
+        let all = self.world.report_all();
         let active = all.iter().filter(|b| b.state == "active").count();
         let registered = all.iter().filter(|b| b.state == "registered").count();
         format!(

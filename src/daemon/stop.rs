@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::state::Daemon;
 use super::undo::put_back;
 use crate::bpf::pins;
-use crate::cgroup::{record, tree};
+use crate::cgroup::{tree, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
-use crate::source::record::Record;
+use crate::source::xattr::CgroupRecord;
 use crate::systemd::Systemd;
 
 /// systemd answers in milliseconds, and kills us in 90 s.
@@ -29,15 +29,15 @@ impl Daemon {
             tracing::info!("stopped; everything stays in force for the next start");
             return;
         }
-        let lost = self.world.describe().iter().filter(|b| b.container.is_some()).count();
+        let lost = self.world.report_all().iter().filter(|b| b.container.is_some()).count();
         if lost > 0 {
             tracing::warn!(
                 "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
             );
         }
-        self.apply(Input::Stop).await;
-        if let Err(error) = pins::remove_all(Path::new(pins::ROOT)) {
-            tracing::error!("removing {}: {error}", pins::ROOT);
+        self.apply(Input::Shutdown).await;
+        if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
+            tracing::error!("removing {}: {error}", pins::PIN_ROOT);
         }
         tracing::info!("stopped; nothing is left");
     }
@@ -50,10 +50,10 @@ async fn asked_to_stop(systemd: &Systemd) -> bool {
     matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
 }
 
-/// `memcg-bpfd --ended`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
+/// `memcg-bpfd --stop-post`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
 /// it stopped has left everything in force.
 pub fn ended() -> ExitCode {
-    if !Path::new(pins::ROOT).exists() {
+    if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
     }
     let asked = async {
@@ -68,18 +68,18 @@ pub fn ended() -> ExitCode {
     }
 }
 
-/// `memcg-bpfd --forget`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
+/// `memcg-bpfd --cleanup`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
 /// all records, for the package's removal.
 pub fn forget() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);
-    let unpinned = pins::remove_all(Path::new(pins::ROOT)).unwrap_or_else(|error| {
+    let unpinned = pins::remove_all(Path::new(pins::PIN_ROOT)).unwrap_or_else(|error| {
         failed = failed.saturating_add(1);
-        eprintln!("memcg-bpfd: removing {}: {error}", pins::ROOT);
+        eprintln!("memcg-bpfd: removing {}: {error}", pins::PIN_ROOT);
         0
     });
-    for path in tree::all(&CgroupPath::root()) {
-        let Ok(Some(bytes)) = record::read_record(&path) else { continue };
-        let knobs = Record::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
+    for path in tree::descendants(&CgroupPath::root()) {
+        let Ok(Some(bytes)) = xattr::read_record(&path) else { continue };
+        let knobs = CgroupRecord::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
         let stuck = put_back(&path, &knobs);
         for sentence in &stuck {
             failed = failed.saturating_add(1);
@@ -89,7 +89,7 @@ pub fn forget() -> ExitCode {
         if !stuck.is_empty() {
             continue;
         }
-        match record::erase_record(&path) {
+        match xattr::remove_record(&path) {
             Ok(()) => erased = erased.saturating_add(1),
             Err(error) => {
                 failed = failed.saturating_add(1);

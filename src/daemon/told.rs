@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
-use crate::report::{ACTED, ATTACHED, ActionReport, BindingReport, DETACHED};
+use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
 /// What a policy asks for over and over without getting it is said once in this time; it is counted every time.
 const REPEAT_NS: u64 = 60_000_000_000;
@@ -31,9 +31,9 @@ impl Outcome {
         match self {
             Outcome::Done => "done",
             Outcome::DryRun => "dry-run",
-            Outcome::Refused => "refused",
+            Outcome::Refused => "blocked",
             Outcome::Failed => "failed",
-            Outcome::Gone => "gone",
+            Outcome::Gone => "removed",
         }
     }
 }
@@ -60,7 +60,7 @@ impl Acted {
     pub fn report(&self) -> ActionReport {
         ActionReport {
             policy: self.policy.clone(),
-            verb: self.verb.to_owned(),
+            action: self.verb.to_owned(),
             outcome: self.outcome.word().to_owned(),
             from: self.from,
             to: self.to,
@@ -166,7 +166,7 @@ fn words(counts: &BTreeMap<Outcome, u64>) -> BTreeMap<String, u64> {
 pub fn attached(path: &CgroupPath, policies: &str) {
     let cgroup = path.as_str();
     tracing::info!(
-        MESSAGE_ID = ATTACHED,
+        MESSAGE_ID = MSGID_ATTACHED,
         OBJECT_SYSTEMD_UNIT = unit_of(path),
         MEMCG_BPF_CGROUP = cgroup,
         MEMCG_BPF_POLICIES = policies,
@@ -178,7 +178,7 @@ pub fn attached(path: &CgroupPath, policies: &str) {
 pub fn detached(path: &CgroupPath, reason: &str) {
     let cgroup = path.as_str();
     tracing::info!(
-        MESSAGE_ID = DETACHED,
+        MESSAGE_ID = MSGID_DETACHED,
         OBJECT_SYSTEMD_UNIT = unit_of(path),
         MEMCG_BPF_CGROUP = cgroup,
         MEMCG_BPF_REASON = reason,
@@ -213,11 +213,11 @@ fn journal(acted: &Acted) {
         ($level:ident) => {
             tracing::$level!(
                 // Finds all of these lines: journalctl MESSAGE_ID=…
-                MESSAGE_ID = ACTED,
+                MESSAGE_ID = MSGID_ACTION,
                 OBJECT_SYSTEMD_UNIT = unit,
                 MEMCG_BPF_CGROUP = path,
                 MEMCG_BPF_POLICY = policy,
-                MEMCG_BPF_VERB = acted.verb,
+                MEMCG_BPF_ACTION = acted.verb,
                 MEMCG_BPF_OUTCOME = outcome,
                 MEMCG_BPF_FROM = acted.from,
                 MEMCG_BPF_TO = acted.to,
@@ -243,7 +243,7 @@ mod tests {
         let catalog = include_str!("../../systemd/memcg-bpf.catalog");
         let source = include_str!("told.rs");
         let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
-        assert_eq!(ids, [ATTACHED, DETACHED, ACTED]);
+        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION]);
         let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
         assert!(fields.len() > ids.len());
         for field in fields {
@@ -278,7 +278,7 @@ mod tests {
         tallies.count_stale();
         let counts = tallies.counts(3);
         let words: Vec<String> = counts.iter().map(|(word, count)| format!("{word}={count}")).collect();
-        assert_eq!(words.join(" "), "done=2 dry-run=3 lost=3 refused=3 stale=1");
+        assert_eq!(words.join(" "), "blocked=3 done=2 dry-run=3 lost=3 stale=1");
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
         tallies.complete(&mut report);
         assert_eq!((report.actions["done"], report.last_action.unwrap().to), (2, 2));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::acting::{Acting, now};
 use super::told::Outcome;
-use crate::cgroup::knob::{self, Wrote};
-use crate::cgroup::{mount, record};
+use crate::cgroup::knob::{self, WriteResult};
+use crate::cgroup::{mount, xattr};
 use crate::ledger::{Input, Write};
 use crate::names::CgroupPath;
 use crate::policy::action::{Knob, MAX, human_duration};
-use crate::source::record::KnobRecord;
+use crate::source::xattr::KnobRecord;
 
 /// How long a stop waits for writes that are on their way.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Acting {
     pub fn paused(&mut self, until: Option<u64>) {
         self.paused_until = until;
         self.paused_now.store(until.is_some(), Ordering::Relaxed);
-        let recorded = record::change_record(&CgroupPath::root(), |record| record.paused_until = until);
+        let recorded = xattr::update_record(&CgroupPath::root(), |record| record.paused_until = until);
         if let Err(sentence) = recorded {
             tracing::warn!("{sentence}: after a restart of memcg-bpfd this is forgotten");
         }
@@ -54,15 +54,15 @@ impl Acting {
         if !restore {
             return;
         }
-        for write in self.ledger.restorations() {
+        for write in self.ledger.restore_writes() {
             let Write { cgroup, ref path, knob, value, ref expect, .. } = write;
             match knob::write(path, cgroup, knob, expect, value) {
-                Wrote::Failed(error) => {
+                WriteResult::Failed(error) => {
                     self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
                     continue;
                 }
-                Wrote::Done(before) if before != value => {
-                    let detail = format!("{knob}: {} → {}", knob.show(before), knob.show(value));
+                WriteResult::Written(before) if before != value => {
+                    let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
                     self.note(Outcome::Done, &write, before, detail);
                 }
                 _ => {}
@@ -77,7 +77,7 @@ impl Acting {
 
 /// Takes one knob off the record of a cgroup.
 fn forget_knob(path: &CgroupPath, knob: Knob) {
-    let done = record::change_record(path, |record| record.knobs.retain(|kept| kept.knob != knob));
+    let done = xattr::update_record(path, |record| record.knobs.retain(|kept| kept.knob != knob));
     if let Err(sentence) = done {
         tracing::warn!("{sentence}");
     }
@@ -85,9 +85,9 @@ fn forget_knob(path: &CgroupPath, knob: Knob) {
 
 /// Puts back what a record says, without a daemon. The sentences are of what failed.
 pub fn put_back(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
-    let Ok(cgroup) = mount::id(path) else { return Vec::new() };
-    let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.ours, kept.found) {
-        Wrote::Failed(error) => Some(format!("putting back {} of {path}: {error}", kept.knob)),
+    let Ok(cgroup) = mount::cgroup_id(path) else { return Vec::new() };
+    let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.written, kept.original) {
+        WriteResult::Failed(error) => Some(format!("putting back {} of {path}: {error}", kept.knob)),
         _ => None,
     };
     knobs.iter().filter_map(back).collect()

@@ -11,7 +11,7 @@ use crate::cgroup::mount;
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::source::specifier::Specifiers;
-use crate::source::unit::{policy_of, slice_of};
+use crate::source::unit_policy::{unit_policy, unit_slice};
 use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitFiles, UnitInfo, read_unit_files};
 
 /// What specifiers stand for on this machine.
@@ -47,7 +47,7 @@ impl Daemon {
             Answer::Searched(found) => {
                 found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
-                self.apply(Input::Announce(found.discovery.wants_announcements())).await;
+                self.apply(Input::ReportAllCgroups(found.discovery.wants_announcements())).await;
                 self.discovery = found.discovery;
                 let before = std::mem::replace(&mut self.unit_files, found.files);
                 self.foresee(&before).await;
@@ -61,7 +61,7 @@ impl Daemon {
             Answer::NoSuchUnit(unit) if self.unread.contains(&unit) => {}
             Answer::NoSuchUnit(unit) => {
                 tracing::debug!("{unit}: systemd knows of none");
-                self.apply(Input::UnitForgotten(unit)).await;
+                self.apply(Input::UnitUnloaded(unit)).await;
             }
             Answer::Failed(error) => tracing::warn!("{error}"),
             // The loop says READY.
@@ -81,8 +81,8 @@ impl Daemon {
             let Some(info) = forecast else { continue };
             // What is wrong in them is told when systemd has read them.
             let (files, _) = read_unit_files(&info);
-            let (request, _) = policy_of(&unit, &files, &self.specifiers);
-            let path = match slice_of(&unit, &files, &self.specifiers) {
+            let (request, _) = unit_policy(&unit, &files, &self.specifiers);
+            let path = match unit_slice(&unit, &files, &self.specifiers) {
                 Some(slice) => Some(unit.cgroup_path_in(&slice)),
                 None => self.world.registered(&unit).cloned().or_else(|| info.expected_cgroup()),
             };
@@ -109,7 +109,7 @@ impl Daemon {
                 self.seen_running.remove(&unit);
                 // Instances and transient units are found again when they come again.
                 if !self.discovery.units.contains(&unit) && !self.runs(&unit) {
-                    self.apply(Input::UnitForgotten(unit)).await;
+                    self.apply(Input::UnitUnloaded(unit)).await;
                 }
             }
             Event::Reloaded => {
@@ -152,15 +152,18 @@ impl Daemon {
         let stale = info.stale || self.unread.contains(&info.name);
         let forecast = if stale { self.unit_files.forecast(&info.name) } else { None };
         let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
-        let (request, said) = policy_of(&info.name, &files, &self.specifiers);
+        let (request, said) = unit_policy(&info.name, &files, &self.specifiers);
         warnings.extend(said);
         for warning in warnings {
             tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{warning}");
         }
-        let cgroup =
-            info.control_group_id.filter(|id| *id != 0).map(CgroupId).or_else(|| mount::id(&path).ok());
+        let cgroup = info
+            .control_group_id
+            .filter(|id| *id != 0)
+            .map(CgroupId)
+            .or_else(|| mount::cgroup_id(&path).ok());
         // systemd may answer with a cgroup that is gone by now.
-        let cgroup = cgroup.filter(|id| mount::id(&path).ok() == Some(*id));
+        let cgroup = cgroup.filter(|id| mount::cgroup_id(&path).ok() == Some(*id));
         tracing::debug!(
             "{} by systemd: {:?}, cgroup {cgroup:?}, a policy: {}, files not read yet: {stale}",
             info.name,
@@ -195,18 +198,18 @@ impl Daemon {
     }
 
     fn runs(&self, unit: &UnitName) -> bool {
-        self.world.describe().iter().any(|r| r.cgroup_id != 0 && r.unit.as_deref() == Some(unit.as_str()))
+        self.world.report_all().iter().any(|r| r.cgroup_id != 0 && r.unit.as_deref() == Some(unit.as_str()))
     }
 
     /// A governed cgroup is gone. A transient unit ends with it, and so does its registration.
     pub async fn cgroup_gone(&mut self, cgroup: CgroupId) {
         let path = self.world.path_of(cgroup);
-        self.apply(Input::Vanished(cgroup)).await;
+        self.apply(Input::CgroupRemoved(cgroup)).await;
         if let Some(path) = path
             && self.transient.remove(&path)
             && let Some(unit) = self.world.unit_at(&path)
         {
-            self.apply(Input::UnitForgotten(unit)).await;
+            self.apply(Input::UnitUnloaded(unit)).await;
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::requests::BINDINGS_PER_USER;
-use crate::cgroup::{owner, record, tree};
+use crate::cgroup::{delegation, tree, xattr};
 use crate::names::CgroupPath;
 
 /// A hook waits 2 s for us, then records its request on the cgroup: by this time it has.
@@ -133,10 +133,10 @@ async fn next_of(under_way: &mut Option<mpsc::Receiver<Found>>) -> Option<Found>
 /// Looks at every cgroup, and hands over those that something is noted on.
 fn look(sender: &mpsc::Sender<Found>) {
     let mut wishes = Wishes::default();
-    tree::visit(&CgroupPath::root(), |path| {
-        let recorded = record::read_record(path).is_ok_and(|record| record.is_some());
-        let wished = |uid: &u32| matches!(record::read_wish(path), Ok(Some(_))) && wishes.follow(*uid);
-        let wish_of = owner::user(path).filter(wished);
+    tree::walk(&CgroupPath::root(), |path| {
+        let recorded = xattr::read_record(path).is_ok_and(|record| record.is_some());
+        let wished = |uid: &u32| matches!(xattr::read_owner_policy(path), Ok(Some(_))) && wishes.follow(*uid);
+        let wish_of = delegation::delegated_uid(path).filter(wished);
         let noted = recorded || wish_of.is_some();
         !noted || sender.blocking_send(Found { path: path.clone(), wish_of }).is_ok()
     });

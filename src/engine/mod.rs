@@ -1,8 +1,8 @@
-//! The world as we want it, and what has to be done to get there: `World::step(input) → effects`.
+//! The world as we want it, and what has to be done to get there: `Engine::step(input) → effects`.
 //! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
 
-mod describe;
-mod renew;
+mod reload;
+mod report;
 mod slots;
 mod step;
 #[cfg(test)]
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::catalog::Catalog;
-use crate::policy::layer::{Allow, Bound, Resolved};
+use crate::policy::precedence::{AllowList, Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 use slots::Slots;
 
@@ -31,9 +31,9 @@ pub enum Input {
         request: Option<Request>,
     },
     /// The unit's files are gone, or it is not loaded any more and nothing on disk names it.
-    UnitForgotten(UnitName),
+    UnitUnloaded(UnitName),
     /// Somebody asks for a policy on a cgroup that exists; replaces what the same origin asked before.
-    Ask {
+    Request {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
@@ -49,7 +49,7 @@ pub enum Input {
         origin: Origin,
     },
     /// A cgroup appeared; `bound` when the kernel already put its registered slot into force.
-    Appeared {
+    CgroupCreated {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
@@ -58,7 +58,7 @@ pub enum Input {
         bound: bool,
     },
     /// A cgroup is gone.
-    Vanished(CgroupId),
+    CgroupRemoved(CgroupId),
     /// The record found on a cgroup at start.
     Adopt {
         /// The cgroup.
@@ -69,41 +69,41 @@ pub enum Input {
         requests: Vec<Request>,
     },
     /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
-    Announce(bool),
+    ReportAllCgroups(bool),
     /// Policies, profiles or what may be asked for have changed; `replaced` are policies whose objects are others now,
     /// which hold no parameters yet.
-    Renew {
+    Reload {
         /// From now on.
-        means: Means,
+        config: EngineConfig,
         /// Names of policies.
         replaced: BTreeSet<String>,
     },
     /// We are about to end, and no successor follows.
-    Stop,
+    Shutdown,
 }
 
 /// Why a cgroup is detached that does not exist any more.
-pub const GONE: &str = "the cgroup is gone";
+pub const REASON_REMOVED: &str = "the cgroup is gone";
 
 /// What has to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write the policies' parameters into a slot nobody is bound to yet.
-    Put {
+    WriteParams {
         /// The slot.
         slot: u32,
         /// Policy names and the bytes of their parameters.
         policies: Vec<(String, Vec<u8>)>,
     },
     /// Write the parameters of a slot in use once more, into the objects that have none yet.
-    Refill {
+    RewriteParams {
         /// The slot.
         slot: u32,
         /// Names and parameters of policies whose objects are others now.
         policies: Vec<(String, Vec<u8>)>,
     },
     /// Empty a slot that nobody is bound to any more.
-    Clear {
+    ClearSlot {
         /// The slot.
         slot: u32,
     },
@@ -138,16 +138,16 @@ pub enum Effect {
         path: CgroupPath,
     },
     /// What must be attached from here on.
-    Need(Need),
+    SetAttachments(AttachSet),
     /// Record the requests on the cgroup.
-    Record {
+    WriteRecord {
         /// The cgroup's path.
         path: CgroupPath,
         /// Everything asked for.
         requests: Vec<Request>,
     },
     /// Remove the record.
-    Erase {
+    RemoveRecord {
         /// The cgroup's path.
         path: CgroupPath,
     },
@@ -177,7 +177,7 @@ pub enum Effect {
         sentence: String,
     },
     /// Something was wrong with a request; said once, on the unit it concerns.
-    Complain {
+    Warn {
         /// The cgroup.
         path: CgroupPath,
         /// The unit, when known.
@@ -189,15 +189,15 @@ pub enum Effect {
 
 /// What must be attached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Need {
+pub struct AttachSet {
     /// Policies that somebody is bound to, or registered for.
     pub policies: BTreeSet<String>,
     /// Those among them that want the subtree's counters.
     pub counting: BTreeSet<String>,
     /// Anything is bound or registered at all, or a pattern waits for cgroups that match.
-    pub life: bool,
+    pub cgroup_events: bool,
     /// The kernel announces every new cgroup, not only registered ones.
-    pub announce: bool,
+    pub report_all_cgroups: bool,
 }
 
 /// A cgroup somebody asked a policy for.
@@ -206,10 +206,10 @@ struct Cgroup {
     path: CgroupPath,
     requests: Vec<Request>,
     /// The policies in force, which are those of earlier requests while it waits; and what is wrong with the requests.
-    resolved: Resolved,
+    resolved: Resolution,
     slot: Option<u32>,
     /// No slot was left for what is asked for now.
-    waits: bool,
+    pending: bool,
 }
 
 /// A unit with a policy line: registered for the next time its cgroup appears.
@@ -217,18 +217,18 @@ struct Cgroup {
 struct Registered {
     path: CgroupPath,
     request: Request,
-    resolved: Resolved,
+    resolved: Resolution,
     slot: Option<u32>,
-    waits: bool,
+    pending: bool,
 }
 
 /// What can be used here: filled at start and when objects or profiles change.
 #[derive(Debug, Clone, Default)]
-pub struct Means {
+pub struct EngineConfig {
     /// Policies and profiles.
     pub catalog: Catalog,
     /// What annotations may ask for.
-    pub allow: Allow,
+    pub allow: AllowList,
     /// Policies that want the subtree's counters.
     pub counting: BTreeSet<String>,
     /// Policy → hooks that this kernel offers.
@@ -239,24 +239,24 @@ pub struct Means {
 
 /// Everything that is governed or registered.
 #[derive(Debug, Default)]
-pub struct World {
-    means: Means,
+pub struct Engine {
+    config: EngineConfig,
     cgroups: BTreeMap<CgroupId, Cgroup>,
     units: BTreeMap<UnitName, Registered>,
     slots: Slots,
-    announce: bool,
-    need: Need,
+    report_all_cgroups: bool,
+    attached: AttachSet,
 }
 
-impl World {
+impl Engine {
     /// An empty world with these means.
-    pub fn new(means: Means) -> Self {
-        World { means, ..World::default() }
+    pub fn new(config: EngineConfig) -> Self {
+        Engine { config, ..Engine::default() }
     }
 
     #[cfg(test)]
-    fn with_slots(means: Means, most: u32) -> Self {
-        World { slots: Slots::most(most), ..World::new(means) }
+    fn with_slots(means: EngineConfig, most: u32) -> Self {
+        Engine { slots: Slots::with_capacity(most), ..Engine::new(means) }
     }
 
     /// The cgroups that are governed or asked for, for the daemon to look after.
@@ -265,13 +265,13 @@ impl World {
     }
 
     /// The cgroup of a container that was asked for by this id.
-    pub fn container(&self, container: &str) -> Vec<CgroupId> {
+    pub fn cgroups_of_container(&self, container: &str) -> Vec<CgroupId> {
         let of = |c: &Cgroup| c.requests.iter().any(|r| r.container.as_deref() == Some(container));
         self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect()
     }
 
     /// What an origin asks for on a cgroup now.
-    pub fn request(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
+    pub fn request_of(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
         self.cgroups.get(&cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
     }
 
@@ -298,20 +298,20 @@ impl World {
 
     /// What can be used.
     pub fn catalog(&self) -> &Catalog {
-        &self.means.catalog
+        &self.config.catalog
     }
 
     /// The faults of a request that would be asked for now, without asking.
-    pub fn try_line(&self, request: &Request) -> Vec<String> {
+    pub fn validate(&self, request: &Request) -> Vec<String> {
         let resolved = self.resolve(std::slice::from_ref(request));
-        resolved.faults.iter().map(ToString::to_string).collect()
+        resolved.errors.iter().map(ToString::to_string).collect()
     }
 
-    fn resolve(&self, requests: &[Request]) -> Resolved {
-        crate::policy::layer::resolve(requests, &self.means.catalog, &self.means.allow)
+    fn resolve(&self, requests: &[Request]) -> Resolution {
+        crate::policy::precedence::resolve(requests, &self.config.catalog, &self.config.allow)
     }
 
-    fn counts(&self, policies: &[Bound]) -> bool {
-        policies.iter().any(|p| self.means.counting.contains(&p.name))
+    fn counts(&self, policies: &[ResolvedPolicy]) -> bool {
+        policies.iter().any(|p| self.config.counting.contains(&p.name))
     }
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 pub const SLOTS: u32 = 4096;
 
 /// Said to who asks when all are taken.
-pub const EXHAUSTED: &str = "4096 different policy lines are in use at once, which is the most; what was in force here \
+pub const EXHAUSTED_MSG: &str = "4096 different policy lines are in use at once, which is the most; what was in force here \
                              stays, detach others first";
 /// Said of what nobody took back meanwhile.
-pub const WAITS: &str = "4096 different policy lines are in use at once, which is the most; this one comes into force \
+pub const PENDING_MSG: &str = "4096 different policy lines are in use at once, which is the most; this one comes into force \
                          as soon as another is given up";
 
 /// What a slot holds: policy names and the bytes of their parameters.
@@ -30,13 +30,13 @@ pub struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Slots::most(SLOTS)
+        Slots::with_capacity(SLOTS)
     }
 }
 
 impl Slots {
     /// So many and no more.
-    pub fn most(most: u32) -> Self {
+    pub fn with_capacity(most: u32) -> Self {
         Slots {
             most,
             used: BTreeMap::new(),
@@ -68,7 +68,7 @@ impl Slots {
     }
 
     /// Gives a slot back; true when nobody holds it any more and it has to be cleared.
-    pub fn give_back(&mut self, slot: u32) -> bool {
+    pub fn release(&mut self, slot: u32) -> bool {
         let Some((content, holders)) = self.used.get_mut(&slot) else { return false };
         *holders = holders.saturating_sub(1);
         if *holders > 0 {
@@ -81,19 +81,19 @@ impl Slots {
     }
 
     /// One more holder for a slot that is in use.
-    pub fn hold(&mut self, slot: u32) {
+    pub fn retain(&mut self, slot: u32) {
         if let Some((_, holders)) = self.used.get_mut(&slot) {
             *holders = holders.saturating_add(1);
         }
     }
 
     /// The step is over: what was given back is cleared, and can be taken again.
-    pub fn release(&mut self) {
+    pub fn recycle(&mut self) {
         self.free.extend(self.given_back.drain(..));
     }
 
     /// Can a content that is not in use be taken?
-    pub fn any_left(&self) -> bool {
+    pub fn has_free(&self) -> bool {
         self.never_used < self.most || !self.free.is_empty()
     }
 
@@ -103,7 +103,7 @@ impl Slots {
     }
 
     /// Are there as many left as are in use, so that each could be moved?
-    pub fn half_free(&self) -> bool {
+    pub fn at_most_half_used(&self) -> bool {
         let used = u32::try_from(self.used.len()).unwrap_or(u32::MAX);
         used <= self.most.saturating_sub(used)
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Cgroup, Effect, Input, Need, Registered, World};
+use super::{AttachSet, Cgroup, Effect, Engine, Input, Registered};
 use crate::names::{CgroupId, CgroupPath, UnitName};
-use crate::policy::layer::{Bound, Resolved};
+use crate::policy::precedence::{Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 
 /// All slots are taken.
@@ -12,116 +12,118 @@ struct Exhausted;
 
 /// What a change of binding leaves to do after everything new is in force.
 #[derive(Default)]
-pub(super) struct Work {
+pub(super) struct Plan {
     /// New slots.
-    pub(super) first: Vec<Effect>,
+    pub(super) before: Vec<Effect>,
     /// Binding, registering, recording, telling.
-    pub(super) then: Vec<Effect>,
+    pub(super) main: Vec<Effect>,
     /// Clearing what nobody holds any more.
-    last: Vec<Effect>,
+    after: Vec<Effect>,
 }
 
-impl World {
+impl Engine {
     /// Takes one input and says what has to be done, in order. The same input twice does nothing the second time.
     pub fn step(&mut self, input: Input) -> Vec<Effect> {
-        let mut work = Work::default();
+        let mut work = Plan::default();
         match input {
             Input::Unit { unit, path, cgroup, request } => self.unit(unit, path, cgroup, request, &mut work),
-            Input::UnitForgotten(unit) => {
+            Input::UnitUnloaded(unit) => {
                 self.forget_unit(&unit, &mut work);
                 self.withdraw_unit(&unit, &mut work);
             }
-            Input::Ask { cgroup, path, request } => {
-                self.ask(cgroup, path, vec![request], &mut work);
+            Input::Request { cgroup, path, request } => {
+                self.request(cgroup, path, vec![request], &mut work);
             }
             Input::Withdraw { cgroup, origin } => self.withdraw(cgroup, origin, &mut work),
-            Input::Appeared { cgroup, path, bound } => self.appeared(cgroup, path, bound, &mut work),
-            Input::Vanished(cgroup) => self.vanished(cgroup, &mut work),
-            Input::Adopt { cgroup, path, requests } => self.ask(cgroup, path, requests, &mut work),
-            Input::Announce(all) => self.announce = all,
-            Input::Renew { means, replaced } => self.renew(means, &replaced, &mut work),
-            Input::Stop => self.stop(&mut work),
+            Input::CgroupCreated { cgroup, path, bound } => {
+                self.cgroup_created(cgroup, path, bound, &mut work)
+            }
+            Input::CgroupRemoved(cgroup) => self.cgroup_removed(cgroup, &mut work),
+            Input::Adopt { cgroup, path, requests } => self.request(cgroup, path, requests, &mut work),
+            Input::ReportAllCgroups(all) => self.report_all_cgroups = all,
+            Input::Reload { config, replaced } => self.reload(config, &replaced, &mut work),
+            Input::Shutdown => self.shutdown(&mut work),
         }
-        let mut effects = self.order(work);
+        let mut effects = self.effects_of(work);
         // What waited for a slot gets it as soon as there is one, which may free others.
-        while self.slots.any_left() {
-            let mut work = Work::default();
-            if !self.serve_waiting(&mut work) {
+        while self.slots.has_free() {
+            let mut work = Plan::default();
+            if !self.retry_pending(&mut work) {
                 break;
             }
-            effects.extend(self.order(work));
+            effects.extend(self.effects_of(work));
         }
         effects
     }
 
     /// Tries again for those that found no slot; false when that changed nothing.
-    fn serve_waiting(&mut self, work: &mut Work) -> bool {
+    fn retry_pending(&mut self, work: &mut Plan) -> bool {
         let units: Vec<UnitName> =
-            self.units.iter().filter(|(_, u)| u.waits).map(|(name, _)| name.clone()).collect();
+            self.units.iter().filter(|(_, u)| u.pending).map(|(name, _)| name.clone()).collect();
         let cgroups: Vec<CgroupId> =
-            self.cgroups.iter().filter(|(_, c)| c.waits).map(|(id, _)| *id).collect();
+            self.cgroups.iter().filter(|(_, c)| c.pending).map(|(id, _)| *id).collect();
         for unit in &units {
             if let Some(Registered { path, request, .. }) = self.units.get(unit).cloned() {
-                self.register_anew(unit, &path, &request, work);
+                self.reregister(unit, &path, &request, work);
             }
         }
         for cgroup in &cgroups {
-            self.settle(*cgroup, work);
+            self.reconcile(*cgroup, work);
         }
-        units.iter().any(|unit| self.units.get(unit).is_none_or(|u| !u.waits))
-            || cgroups.iter().any(|id| self.cgroups.get(id).is_none_or(|c| !c.waits))
+        units.iter().any(|unit| self.units.get(unit).is_none_or(|u| !u.pending))
+            || cgroups.iter().any(|id| self.cgroups.get(id).is_none_or(|c| !c.pending))
     }
 
     /// New slots, then everything they need attached, then the bindings; what is not needed any more goes last.
-    fn order(&mut self, work: Work) -> Vec<Effect> {
-        let before = self.need.clone();
-        let after = self.needed();
-        let both = Need {
+    fn effects_of(&mut self, work: Plan) -> Vec<Effect> {
+        let before = self.attached.clone();
+        let after = self.desired_attachments();
+        let both = AttachSet {
             policies: before.policies.union(&after.policies).cloned().collect(),
             counting: before.counting.union(&after.counting).cloned().collect(),
-            life: before.life || after.life,
-            announce: before.announce || after.announce,
+            cgroup_events: before.cgroup_events || after.cgroup_events,
+            report_all_cgroups: before.report_all_cgroups || after.report_all_cgroups,
         };
-        let mut effects = work.first;
+        let mut effects = work.before;
         if both != before {
-            effects.push(Effect::Need(both.clone()));
+            effects.push(Effect::SetAttachments(both.clone()));
         }
-        effects.extend(work.then);
+        effects.extend(work.main);
         if after != both {
-            effects.push(Effect::Need(after.clone()));
+            effects.push(Effect::SetAttachments(after.clone()));
         }
-        effects.extend(work.last);
-        self.slots.release();
-        self.need = after;
+        effects.extend(work.after);
+        self.slots.recycle();
+        self.attached = after;
         effects
     }
 
-    fn needed(&self) -> Need {
+    fn desired_attachments(&self) -> AttachSet {
         let names: BTreeSet<&str> = self.slots.contents().flatten().map(|(name, _)| name.as_str()).collect();
         let policies: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
-        let counting = policies.intersection(&self.means.counting).cloned().collect();
-        let life = self.announce || !policies.is_empty();
-        Need { policies, counting, life, announce: self.announce }
+        let counting = policies.intersection(&self.config.counting).cloned().collect();
+        let cgroup_events = self.report_all_cgroups || !policies.is_empty();
+        AttachSet { policies, counting, cgroup_events, report_all_cgroups: self.report_all_cgroups }
     }
 
     /// A slot with these policies, filled if need be; `Ok(None)` for no policies.
-    fn take_slot(&mut self, policies: &[Bound], work: &mut Work) -> Result<Option<u32>, Exhausted> {
+    fn take_slot(&mut self, policies: &[ResolvedPolicy], work: &mut Plan) -> Result<Option<u32>, Exhausted> {
         if policies.is_empty() {
             return Ok(None);
         }
         let content = policies.iter().map(|p| (p.name.clone(), p.params.bytes.clone())).collect();
         let (slot, fill) = self.slots.take(&content).ok_or(Exhausted)?;
         if fill {
-            work.first.push(Effect::Put { slot, policies: content });
+            work.before.push(Effect::WriteParams { slot, policies: content });
         }
         Ok(Some(slot))
     }
 
-    fn drop_slot(&mut self, slot: Option<u32>, work: &mut Work) {
+    fn drop_slot(&mut self, slot: Option<u32>, work: &mut Plan) {
         if let Some(slot) = slot
-            && self.slots.give_back(slot)
+            && self.slots.release(slot)
         {
-            work.last.push(Effect::Clear { slot });
+            work.after.push(Effect::ClearSlot { slot });
         }
     }
 
@@ -131,7 +133,7 @@ impl World {
         path: CgroupPath,
         cgroup: Option<CgroupId>,
         request: Option<Request>,
-        work: &mut Work,
+        work: &mut Plan,
     ) {
         match &request {
             Some(request) => self.register(&unit, &path, request, work),
@@ -139,37 +141,37 @@ impl World {
         }
         let Some(cgroup) = cgroup else { return };
         match request {
-            Some(request) => self.ask(cgroup, path, vec![request], work),
+            Some(request) => self.request(cgroup, path, vec![request], work),
             None => self.withdraw(cgroup, Origin::DropIn, work),
         }
     }
 
-    fn register(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, work: &mut Work) {
+    fn register(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, work: &mut Plan) {
         if self.units.get(unit).is_none_or(|known| known.path != *path || known.request != *request) {
-            self.register_anew(unit, path, request, work);
+            self.reregister(unit, path, request, work);
         }
     }
 
-    pub(super) fn register_anew(
+    pub(super) fn reregister(
         &mut self,
         unit: &UnitName,
         path: &CgroupPath,
         request: &Request,
-        work: &mut Work,
+        work: &mut Plan,
     ) {
         let old = self.units.remove(unit);
         let mut resolved = self.resolve(std::slice::from_ref(request));
-        complain(path, Some(unit.as_str()), &resolved, work);
-        let (slot, waits) = match self.take_slot(&resolved.policies, work) {
+        warn(path, Some(unit.as_str()), &resolved, work);
+        let (slot, pending) = match self.take_slot(&resolved.policies, work) {
             Ok(slot) => (slot, false),
             Err(Exhausted) => {
-                if old.as_ref().is_none_or(|old| !old.waits || old.request != *request) {
+                if old.as_ref().is_none_or(|old| !old.pending || old.request != *request) {
                     work.fail(path);
                 }
                 // What was registered until now, rather than nothing.
                 resolved.policies = old.as_ref().map(|old| old.resolved.policies.clone()).unwrap_or_default();
                 let slot = old.as_ref().and_then(|old| old.slot);
-                slot.inspect(|slot| self.slots.hold(*slot));
+                slot.inspect(|slot| self.slots.retain(*slot));
                 (slot, true)
             }
         };
@@ -178,35 +180,35 @@ impl World {
             && before != Some((path, slot))
         {
             let count = self.counts(&resolved.policies);
-            work.then.push(Effect::Register { path: path.clone(), slot, count });
+            work.main.push(Effect::Register { path: path.clone(), slot, count });
         }
         if let Some(old) = old {
             if old.slot.is_some() && (old.path != *path || slot.is_none()) {
-                work.then.push(Effect::Unregister { path: old.path });
+                work.main.push(Effect::Unregister { path: old.path });
             }
             self.drop_slot(old.slot, work);
         }
-        let new = Registered { path: path.clone(), request: request.clone(), resolved, slot, waits };
+        let new = Registered { path: path.clone(), request: request.clone(), resolved, slot, pending };
         self.units.insert(unit.clone(), new);
     }
 
-    fn forget_unit(&mut self, unit: &UnitName, work: &mut Work) {
+    fn forget_unit(&mut self, unit: &UnitName, work: &mut Plan) {
         if let Some(old) = self.units.remove(unit) {
             if old.slot.is_some() {
-                work.then.push(Effect::Unregister { path: old.path });
+                work.main.push(Effect::Unregister { path: old.path });
             }
             self.drop_slot(old.slot, work);
         }
     }
 
     /// Adds or replaces requests on a cgroup, by origin, and brings its binding up to date.
-    fn ask(&mut self, cgroup: CgroupId, path: CgroupPath, requests: Vec<Request>, work: &mut Work) {
+    fn request(&mut self, cgroup: CgroupId, path: CgroupPath, requests: Vec<Request>, work: &mut Plan) {
         let entry = self.cgroups.entry(cgroup).or_insert_with(|| Cgroup {
             path,
             requests: Vec::new(),
-            resolved: Resolved::default(),
+            resolved: Resolution::default(),
             slot: None,
-            waits: false,
+            pending: false,
         });
         let before = entry.requests.clone();
         for request in requests {
@@ -216,23 +218,23 @@ impl World {
         // The highest origin first, as it is shown.
         entry.requests.sort_by_key(|r| std::cmp::Reverse(r.origin));
         if entry.requests != before {
-            entry.waits = false;
-            self.settle(cgroup, work);
+            entry.pending = false;
+            self.reconcile(cgroup, work);
         }
     }
 
-    fn withdraw(&mut self, cgroup: CgroupId, origin: Origin, work: &mut Work) {
+    fn withdraw(&mut self, cgroup: CgroupId, origin: Origin, work: &mut Plan) {
         let Some(entry) = self.cgroups.get_mut(&cgroup) else { return };
         let before = entry.requests.len();
         entry.requests.retain(|r| r.origin != origin);
         if entry.requests.len() != before {
-            entry.waits = false;
-            self.settle(cgroup, work);
+            entry.pending = false;
+            self.reconcile(cgroup, work);
         }
     }
 
     /// Takes back what a unit's files asked for, on cgroups that still exist.
-    fn withdraw_unit(&mut self, unit: &UnitName, work: &mut Work) {
+    fn withdraw_unit(&mut self, unit: &UnitName, work: &mut Plan) {
         let of = |c: &Cgroup| c.requests.iter().any(|r| r.unit.as_deref() == Some(unit.as_str()));
         let cgroups: Vec<CgroupId> = self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect();
         for cgroup in cgroups {
@@ -241,55 +243,55 @@ impl World {
     }
 
     /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
-    pub(super) fn settle(&mut self, id: CgroupId, work: &mut Work) {
+    pub(super) fn reconcile(&mut self, id: CgroupId, work: &mut Plan) {
         let Some(mut cgroup) = self.cgroups.remove(&id) else { return };
         let mut resolved = self.resolve(&cgroup.requests);
         let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());
-        complain(&cgroup.path, unit.as_deref(), &resolved, work);
+        warn(&cgroup.path, unit.as_deref(), &resolved, work);
         let old = cgroup.slot;
         let path = cgroup.path.clone();
         match self.take_slot(&resolved.policies, work) {
-            Ok(slot) => (cgroup.slot, cgroup.waits) = (slot, false),
+            Ok(slot) => (cgroup.slot, cgroup.pending) = (slot, false),
             Err(Exhausted) => {
-                if !cgroup.waits {
+                if !cgroup.pending {
                     work.fail(&path);
                 }
-                cgroup.waits = true;
-                (cgroup.slot, resolved.policies) = self.until_now(&cgroup);
-                cgroup.slot.inspect(|slot| self.slots.hold(*slot));
+                cgroup.pending = true;
+                (cgroup.slot, resolved.policies) = self.keep_current(&cgroup);
+                cgroup.slot.inspect(|slot| self.slots.retain(*slot));
             }
         }
         match (old, cgroup.slot) {
             (before, Some(slot)) if before != Some(slot) => {
                 let count = self.counts(&resolved.policies);
                 let policies = resolved.policies.iter().map(|p| p.name.clone()).collect();
-                work.then.push(Effect::Bind { cgroup: id, path: path.clone(), slot, count });
-                work.then.push(Effect::Attached { cgroup: id, path: path.clone(), policies });
+                work.main.push(Effect::Bind { cgroup: id, path: path.clone(), slot, count });
+                work.main.push(Effect::Attached { cgroup: id, path: path.clone(), policies });
             }
             (Some(_), None) => {
-                work.then.push(Effect::Unbind { cgroup: id });
-                let reason = match (cgroup.requests.is_empty(), resolved.faults.is_empty()) {
+                work.main.push(Effect::Unbind { cgroup: id });
+                let reason = match (cgroup.requests.is_empty(), resolved.errors.is_empty()) {
                     (true, _) => "nobody asks for a policy any more",
                     (false, true) => "the highest origin asked for none",
                     (false, false) => "what is asked for now is not valid",
                 };
-                work.then.push(Effect::Detached { cgroup: id, path: path.clone(), reason });
+                work.main.push(Effect::Detached { cgroup: id, path: path.clone(), reason });
             }
             _ => {}
         }
         self.drop_slot(old, work);
         cgroup.resolved = resolved;
         if cgroup.requests.is_empty() {
-            work.then.push(Effect::Erase { path });
+            work.main.push(Effect::RemoveRecord { path });
         } else {
-            work.then.push(Effect::Record { path, requests: cgroup.requests.clone() });
+            work.main.push(Effect::WriteRecord { path, requests: cgroup.requests.clone() });
             self.cgroups.insert(id, cgroup);
         }
     }
 
     /// What stays in force on a cgroup while no slot is left for what is asked for now: what it has, or what the kernel
     /// gave it when it appeared.
-    fn until_now(&self, cgroup: &Cgroup) -> (Option<u32>, Vec<Bound>) {
+    fn keep_current(&self, cgroup: &Cgroup) -> (Option<u32>, Vec<ResolvedPolicy>) {
         let registered = || self.units.values().find(|u| u.path == cgroup.path && u.slot.is_some());
         match (cgroup.slot, registered()) {
             (Some(slot), _) => (Some(slot), cgroup.resolved.policies.clone()),
@@ -299,52 +301,52 @@ impl World {
     }
 
     /// The kernel has bound a registered cgroup, or we do it now.
-    fn appeared(&mut self, id: CgroupId, path: CgroupPath, bound: bool, work: &mut Work) {
+    fn cgroup_created(&mut self, id: CgroupId, path: CgroupPath, bound: bool, work: &mut Plan) {
         let registered = self.units.values().find(|u| u.path == path).map(|u| u.request.clone());
         if let Some(request) = registered {
             // Binds once more what the kernel bound: it may have taken a slot that was registered before this one.
-            self.ask(id, path, vec![request], work);
+            self.request(id, path, vec![request], work);
         }
         if bound && self.cgroups.get(&id).is_none_or(|c| c.slot.is_none()) {
             // Unregistered between the kernel's event and now.
-            work.then.push(Effect::Unbind { cgroup: id });
+            work.main.push(Effect::Unbind { cgroup: id });
         }
     }
 
-    fn vanished(&mut self, id: CgroupId, work: &mut Work) {
+    fn cgroup_removed(&mut self, id: CgroupId, work: &mut Plan) {
         let Some(cgroup) = self.cgroups.remove(&id) else { return };
         if cgroup.slot.is_some() {
-            work.then.push(Effect::Unbind { cgroup: id });
-            let reason = super::GONE;
-            work.then.push(Effect::Detached { cgroup: id, path: cgroup.path, reason });
+            work.main.push(Effect::Unbind { cgroup: id });
+            let reason = super::REASON_REMOVED;
+            work.main.push(Effect::Detached { cgroup: id, path: cgroup.path, reason });
         }
         self.drop_slot(cgroup.slot, work);
     }
 
-    fn stop(&mut self, work: &mut Work) {
-        self.announce = false;
+    fn shutdown(&mut self, work: &mut Plan) {
+        self.report_all_cgroups = false;
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
             self.forget_unit(&unit, work);
         }
         for (id, cgroup) in std::mem::take(&mut self.cgroups) {
             if cgroup.slot.is_some() {
-                work.then.push(Effect::Unbind { cgroup: id });
+                work.main.push(Effect::Unbind { cgroup: id });
             }
-            work.then.push(Effect::Erase { path: cgroup.path });
+            work.main.push(Effect::RemoveRecord { path: cgroup.path });
             self.drop_slot(cgroup.slot, work);
         }
     }
 }
 
-impl Work {
+impl Plan {
     fn fail(&mut self, path: &CgroupPath) {
-        self.then.push(Effect::Fail { path: path.clone(), sentence: super::slots::EXHAUSTED.to_owned() });
+        self.main.push(Effect::Fail { path: path.clone(), sentence: super::slots::EXHAUSTED_MSG.to_owned() });
     }
 }
 
-fn complain(path: &CgroupPath, unit: Option<&str>, resolved: &Resolved, work: &mut Work) {
-    for fault in &resolved.faults {
-        work.then.push(Effect::Complain {
+fn warn(path: &CgroupPath, unit: Option<&str>, resolved: &Resolution, work: &mut Plan) {
+    for fault in &resolved.errors {
+        work.main.push(Effect::Warn {
             path: path.clone(),
             unit: unit.map(str::to_owned),
             sentence: fault.to_string(),

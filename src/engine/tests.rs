@@ -1,8 +1,8 @@
 #![allow(clippy::arithmetic_side_effects)]
 //! The engine's promises, with inputs as data.
 
-mod any;
-mod promises;
+mod generators;
+mod invariants;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ fn param(name: &str, kind: ParamKind, offset: usize, default: Option<&str>) -> P
     }
 }
 
-fn means() -> Means {
+fn means() -> EngineConfig {
     let policy = |name: &str, params: Vec<ParamSchema>| PolicySchema {
         name: name.into(),
         doc: String::new(),
@@ -39,11 +39,11 @@ fn means() -> Means {
     );
     catalog.policies.insert("deny".into(), deny);
     catalog.policies.insert("observe".into(), policy("observe", vec![]));
-    Means { catalog, counting: BTreeSet::from(["observe".to_owned()]), ..Means::default() }
+    EngineConfig { catalog, counting: BTreeSet::from(["observe".to_owned()]), ..EngineConfig::default() }
 }
 
 fn request(origin: Origin, line: &str) -> Request {
-    Request { origin, place: origin.to_string(), line: line.into(), container: None, unit: None }
+    Request { origin, location: origin.to_string(), line: line.into(), container: None, unit: None }
 }
 
 fn path(text: &str) -> CgroupPath {
@@ -51,7 +51,7 @@ fn path(text: &str) -> CgroupPath {
 }
 
 fn ask(id: u64, origin: Origin, line: &str) -> Input {
-    Input::Ask { cgroup: CgroupId(id), path: path(&format!("/c{id}")), request: request(origin, line) }
+    Input::Request { cgroup: CgroupId(id), path: path(&format!("/c{id}")), request: request(origin, line) }
 }
 
 fn unit(name: &str, cgroup: Option<u64>, line: Option<&str>) -> Input {
@@ -70,7 +70,7 @@ struct Model {
     bound: BTreeMap<CgroupId, u32>,
     registered: BTreeMap<CgroupPath, u32>,
     records: BTreeMap<CgroupPath, Vec<Request>>,
-    need: Need,
+    need: AttachSet,
     /// Slots in use whose parameters an object that replaced another does not have yet.
     unfilled: BTreeSet<u32>,
     /// Requests that found no slot; anything else must not fail.
@@ -81,10 +81,10 @@ impl Model {
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Put { slot, policies } => {
+                Effect::WriteParams { slot, policies } => {
                     assert!(self.slots.insert(slot, policies).is_none(), "slot {slot} was in use");
                 }
-                Effect::Refill { slot, policies } => {
+                Effect::RewriteParams { slot, policies } => {
                     let content = &self.slots[&slot];
                     assert!(
                         policies.iter().all(|policy| content.contains(policy)),
@@ -92,7 +92,7 @@ impl Model {
                     );
                     self.unfilled.remove(&slot);
                 }
-                Effect::Clear { slot } => {
+                Effect::ClearSlot { slot } => {
                     self.unfilled.remove(&slot);
                     assert!(!self.bound.values().any(|s| *s == slot), "slot {slot} is still bound");
                     assert!(!self.registered.values().any(|s| *s == slot), "slot {slot} is still registered");
@@ -108,14 +108,14 @@ impl Model {
                     self.registered.insert(path, slot);
                 }
                 Effect::Unregister { path } => drop(self.registered.remove(&path)),
-                Effect::Need(need) => self.need = need,
-                Effect::Record { path, requests } => drop(self.records.insert(path, requests)),
-                Effect::Erase { path } => drop(self.records.remove(&path)),
+                Effect::SetAttachments(need) => self.need = need,
+                Effect::WriteRecord { path, requests } => drop(self.records.insert(path, requests)),
+                Effect::RemoveRecord { path } => drop(self.records.remove(&path)),
                 Effect::Fail { sentence, .. } => {
-                    assert_eq!(sentence, slots::EXHAUSTED);
+                    assert_eq!(sentence, slots::EXHAUSTED_MSG);
                     self.failed += 1;
                 }
-                Effect::Attached { .. } | Effect::Detached { .. } | Effect::Complain { .. } => {}
+                Effect::Attached { .. } | Effect::Detached { .. } | Effect::Warn { .. } => {}
             }
         }
     }
@@ -129,12 +129,12 @@ impl Model {
             "{name:?} unattached",
             name = content
         );
-        assert!(self.need.life);
+        assert!(self.need.cgroup_events);
     }
 }
 
-fn run(world: &mut World, model: &mut Model, input: Input) {
-    if let Input::Renew { replaced, .. } = &input {
+fn run(world: &mut Engine, model: &mut Model, input: Input) {
+    if let Input::Reload { replaced, .. } = &input {
         let holds = |content: &[(String, Vec<u8>)]| content.iter().any(|(name, _)| replaced.contains(name));
         model.unfilled = model.slots.iter().filter(|(_, c)| holds(c)).map(|(slot, _)| *slot).collect();
     }
@@ -143,7 +143,7 @@ fn run(world: &mut World, model: &mut Model, input: Input) {
 }
 
 fn renew(min: &str, replaced: &[&str]) -> Input {
-    let mut means = means();
-    means.catalog.policies.get_mut("deny").unwrap().params[1].default = Some(min.to_owned());
-    Input::Renew { means, replaced: replaced.iter().map(|name| (*name).to_owned()).collect() }
+    let mut config = means();
+    config.catalog.policies.get_mut("deny").unwrap().params[1].default = Some(min.to_owned());
+    Input::Reload { config, replaced: replaced.iter().map(|name| (*name).to_owned()).collect() }
 }

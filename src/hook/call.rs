@@ -11,7 +11,7 @@ use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::{Connection, Variant};
 
 use crate::bus::{CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_REQUIRED, PATH};
-use crate::units::printable::{QUOTE_MESSAGE_MAX, quote};
+use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
 /// The most time a container's start is held up by the call.
 pub const DEADLINE: Duration = Duration::from_secs(2);

@@ -3,13 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use crate::cgroup::record::{read_record, write_record, write_wish};
+use crate::cgroup::xattr::{read_record, write_owner_policy, write_record};
 use crate::files;
 use crate::names::CgroupPath;
 use crate::policy::request::{Origin, Request};
-use crate::source::container::{PROC_CGROUP_MAX, governed_cgroup};
-use crate::source::oci::{CONFIG_MAX, ContainerRequest, cgroups_path};
-use crate::source::record::{RECORD_XATTR, Record};
+use crate::source::container_cgroup::{PROC_CGROUP_MAX, container_cgroup};
+use crate::source::oci_state::{CONFIG_MAX, ContainerRequest, cgroups_path};
+use crate::source::xattr::{CgroupRecord, RECORD_XATTR};
 
 use super::call::{self, Attachment, CallError};
 use super::{Outcome, Records, Surroundings, about};
@@ -27,7 +27,7 @@ impl Records for CgroupRecords {
     }
 
     fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()> {
-        write_wish(cgroup, line)
+        write_owner_policy(cgroup, line)
     }
 }
 
@@ -88,7 +88,7 @@ fn record(
     let file = surroundings.proc.join(pid.to_string()).join("cgroup");
     let text = read_limited(&file, PROC_CGROUP_MAX)?;
     let text = String::from_utf8(text).map_err(|_| format!("{} is not UTF-8 text", file.display()))?;
-    let cgroup = governed_cgroup(&text, cgroups_path, &request.id).map_err(|error| error.to_string())?;
+    let cgroup = container_cgroup(&text, cgroups_path, &request.id).map_err(|error| error.to_string())?;
     let on_cgroup = |error: io::Error| {
         let hint = if error.kind() == io::ErrorKind::PermissionDenied {
             " (root may record, and the owner of a delegated cgroup)"
@@ -99,12 +99,12 @@ fn record(
     };
     // A record that cannot be read may be a newer daemon's: it is not ours to overwrite.
     let mut record = match surroundings.records.read(&cgroup).map_err(on_cgroup)? {
-        Some(bytes) => Record::parse(&bytes).map_err(|error| error.to_string())?,
-        None => Record::default(),
+        Some(bytes) => CgroupRecord::parse(&bytes).map_err(|error| error.to_string())?,
+        None => CgroupRecord::default(),
     };
     let changed = record.put(Request {
         origin: Origin::Annotation,
-        place: format!("container {id}"),
+        location: format!("container {id}"),
         line: line.to_owned(),
         container: Some(id.to_owned()),
         unit: None,

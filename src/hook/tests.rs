@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::fake_daemon::{FakeDaemon, Mood};
 use super::*;
-use crate::source::record::Record;
+use crate::source::xattr::CgroupRecord;
 
 /// Records in memory: by cgroup, or an error for all.
 #[derive(Clone, Default)]
@@ -96,13 +96,13 @@ impl Machine {
         run(&self.state("created", annotations), None, &self.surroundings)
     }
 
-    fn recorded(&self) -> Option<Record> {
+    fn recorded(&self) -> Option<CgroupRecord> {
         self.memory
             .records
             .lock()
             .unwrap()
             .get("/machine.slice/libpod-c1.scope")
-            .map(|bytes| Record::parse(bytes).unwrap())
+            .map(|bytes| CgroupRecord::parse(bytes).unwrap())
     }
 }
 

@@ -49,7 +49,8 @@ impl Machine {
                     assert!(!self.flying.iter().any(on_its_way), "one outstanding write per knob");
                     let recorded = self.records.get(&write.cgroup).into_iter().flatten();
                     let covered = |r: &KnobRecord| {
-                        r.knob == write.knob && (r.ours.contains(&write.value) || r.found == write.value)
+                        r.knob == write.knob
+                            && (r.written.contains(&write.value) || r.original == write.value)
                     };
                     assert!(recorded.clone().any(covered), "recorded before it is written: {write:?}");
                     self.causes.push(write.cause.clone());
@@ -60,13 +61,13 @@ impl Machine {
     }
 
     /// The file's side of a write.
-    fn put(&mut self, write: &Write) -> Came {
+    fn put(&mut self, write: &Write) -> WriteOutcome {
         let current = self.file(write.cgroup, write.knob);
         if current != write.value && !write.expect.contains(&current) {
-            return Came::Foreign(current);
+            return WriteOutcome::Conflict(current);
         }
         self.files.insert((write.cgroup, write.knob), write.value);
-        Came::Done
+        WriteOutcome::Written
     }
 
     fn land(&mut self, fail: bool) {
@@ -74,8 +75,8 @@ impl Machine {
             return;
         }
         let write = self.flying.remove(0);
-        let came = if fail { Came::Failed } else { self.put(&write) };
-        self.step(Input::Wrote { cgroup: write.cgroup, knob: write.knob, came });
+        let outcome = if fail { WriteOutcome::Failed } else { self.put(&write) };
+        self.step(Input::WriteDone { cgroup: write.cgroup, knob: write.knob, outcome });
     }
 
     fn land_all(&mut self) {
@@ -87,13 +88,21 @@ impl Machine {
     fn bind(&mut self, cgroup: CgroupId, policies: &[&str]) {
         let policies: BTreeSet<String> = policies.iter().map(|p| (*p).to_owned()).collect();
         self.bound.insert(cgroup, policies.clone());
-        self.step(Input::Bound { cgroup, path: path(cgroup), policies });
+        self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
     }
 
     fn want(&mut self, cgroup: CgroupId, policy: &str, knob: Knob, value: Option<u64>) {
         let (policy, current) = (policy.to_owned(), self.file(cgroup, knob));
         let cause = Cause { policy: policy.clone(), reason: "test".to_owned(), numbers: [1, 2, 3, 4] };
-        self.step(Input::Want { cgroup, policy, knob, value, asked: value.unwrap_or(0), current, cause });
+        self.step(Input::Constrain {
+            cgroup,
+            policy,
+            knob,
+            value,
+            requested: value.unwrap_or(0),
+            current,
+            cause,
+        });
     }
 
     fn foreign(&mut self, cgroup: CgroupId, knob: Knob, value: u64) {
@@ -109,7 +118,7 @@ impl Machine {
         self.ledger = Ledger::default();
         self.step(Input::Pause(self.paused));
         for (cgroup, policies) in self.bound.clone() {
-            self.step(Input::Bound { cgroup, path: path(cgroup), policies });
+            self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
         }
         for (cgroup, kept) in self.records.clone() {
             let kept = kept.into_iter().map(|r| (r.clone(), self.file(cgroup, r.knob))).collect();
@@ -121,7 +130,7 @@ impl Machine {
         for write in std::mem::take(&mut self.flying) {
             self.put(&write);
         }
-        for write in self.ledger.restorations() {
+        for write in self.ledger.restore_writes() {
             self.put(&write);
         }
     }
@@ -195,12 +204,12 @@ impl Machine {
                 self.theirs.retain(|(id, _), _| *id != cgroup);
                 self.records.remove(&cgroup);
                 self.bound.remove(&cgroup);
-                self.step(Input::Gone(cgroup));
+                self.step(Input::CgroupRemoved(cgroup));
             }
             Happening::Land(fail) => self.land(fail),
             Happening::Later(s) => {
                 self.now += s * S;
-                self.step(Input::Time);
+                self.step(Input::Tick);
             }
             Happening::Pause(paused) => {
                 self.paused = paused;
@@ -214,7 +223,7 @@ impl Machine {
     fn holds_good(&self) {
         for ((cgroup, knob), value) in &self.files {
             let theirs = self.theirs.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
-            assert_eq!(knob.stricter(*value, theirs), *value, "{knob} of {cgroup}");
+            assert_eq!(knob.strictest(*value, theirs), *value, "{knob} of {cgroup}");
             assert!(!self.paused || *value == theirs, "{knob} of {cgroup} is paused");
         }
     }
@@ -247,7 +256,7 @@ proptest! {
             // Every policy goes quiet.
             2 => {
                 m.now += 1000 * S;
-                m.step(Input::Time);
+                m.step(Input::Tick);
                 m.land_all();
             }
             // Killed, and the next daemon is stopped.
@@ -259,7 +268,7 @@ proptest! {
         // What failed last is tried again.
         m.now += 1000 * S;
         if end == 1 || end == 2 {
-            m.step(Input::Time);
+            m.step(Input::Tick);
             m.land_all();
             prop_assert!(m.records.is_empty(), "{:?}", m.records);
         }
@@ -293,6 +302,6 @@ proptest! {
 fn constraint_lifetime_is_that_of_the_bpf_header() {
     let header = include_str!("../../bpf/action.h");
     let line = header.lines().find_map(|line| line.strip_prefix("#define MEMCG_BPF_CONSTRAINT_TTL "));
-    let seconds = format!("({} * MEMCG_BPF_SECOND)", LEASE_NS / S);
+    let seconds = format!("({} * MEMCG_BPF_SECOND)", CONSTRAINT_TTL_NS / S);
     assert_eq!(line.map(str::trim), Some(seconds.as_str()));
 }

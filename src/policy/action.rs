@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::names::CgroupId;
-use crate::units::{format_duration, format_percent, human_bytes};
+use crate::text::{format_duration, format_percent, human_bytes};
 
 /// A file of a cgroup that keeps what is written to it, so that it has to be put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Knob {
     }
 
     /// Of two values the stricter: the lowest high, the highest low, frozen.
-    pub fn stricter(self, a: u64, b: u64) -> u64 {
+    pub fn strictest(self, a: u64, b: u64) -> u64 {
         match self {
             Knob::High => a.min(b),
             Knob::Low | Knob::Freeze => a.max(b),
@@ -43,7 +43,7 @@ impl Knob {
     }
 
     /// A value in words: `64M`, `max`, `1`.
-    pub fn show(self, value: u64) -> String {
+    pub fn format(self, value: u64) -> String {
         match (self, value) {
             (Knob::Freeze, value) => value.to_string(),
             (_, MAX) => "max".to_owned(),
@@ -61,7 +61,7 @@ impl fmt::Display for Knob {
 
 /// How much a kill takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum KillScope {
     /// One process.
     Process,
     /// One cgroup of those in the subtree that hold processes.
@@ -72,7 +72,7 @@ pub enum Scope {
 
 /// Which one of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Select {
+pub enum VictimOrder {
     /// The one with the most memory.
     Largest,
     /// The one that started last.
@@ -83,9 +83,9 @@ pub enum Select {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum ActionKind {
     /// Keep a knob at least so strict; `None` takes that back. Has to be asked again before its lease runs out.
-    Want(Knob, Option<u64>),
+    SetKnob(Knob, Option<u64>),
     /// Take memory from the cgroup.
     Reclaim {
         /// How much.
@@ -98,19 +98,19 @@ pub enum Verb {
         /// Time between SIGTERM and SIGKILL; 0: SIGKILL at once.
         grace_ns: u64,
         /// How much.
-        scope: Scope,
+        scope: KillScope,
         /// Which.
-        select: Select,
+        select: VictimOrder,
     },
 }
 
-impl Verb {
+impl ActionKind {
     /// Its name in reports, signals and the journal.
     pub fn name(&self) -> &'static str {
         match self {
-            Verb::Want(knob, _) => knob.file(),
-            Verb::Reclaim { .. } => "memory.reclaim",
-            Verb::Kill { .. } => "kill",
+            ActionKind::SetKnob(knob, _) => knob.file(),
+            ActionKind::Reclaim { .. } => "memory.reclaim",
+            ActionKind::Kill { .. } => "kill",
         }
     }
 }
@@ -123,7 +123,7 @@ pub struct Action {
     /// When, on the clock of `bpf_ktime_get_ns()`.
     pub time: u64,
     /// What.
-    pub verb: Verb,
+    pub kind: ActionKind,
     /// The numbers behind it.
     pub numbers: [u64; 4],
     /// Decide and tell, but do nothing.
@@ -131,17 +131,17 @@ pub struct Action {
     /// The policy's name.
     pub policy: String,
     /// Why, with places for the numbers: `stalled {ns} of the last {ns}`.
-    pub template: String,
+    pub reason_template: String,
 }
 
 /// How a number is shown.
-type Show = fn(u64) -> String;
+type Formatter = fn(u64) -> String;
 
 /// Places for numbers in a reason, taken in order.
-const PLACES: [(&str, Show); 4] = [
+const PLACEHOLDERS: [(&str, Formatter); 4] = [
     ("{bytes}", human_bytes),
     ("{ns}", human_duration),
-    ("{ppm}", human_share),
+    ("{ppm}", human_percent),
     ("{count}", |count| count.to_string()),
 ];
 
@@ -150,11 +150,11 @@ impl Action {
     pub fn reason(&self) -> String {
         let mut numbers = self.numbers.iter();
         let mut out = String::new();
-        let mut rest = self.template.as_str();
+        let mut rest = self.reason_template.as_str();
         while let Some(at) = rest.find('{') {
             let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
             out.push_str(before);
-            let place = PLACES.iter().find(|(place, _)| from.starts_with(place));
+            let place = PLACEHOLDERS.iter().find(|(place, _)| from.starts_with(place));
             let filled = place.and_then(|(place, show)| Some((place.len(), show(*numbers.next()?))));
             let taken = match filled {
                 Some((length, text)) => {
@@ -181,7 +181,7 @@ pub fn human_duration(ns: u64) -> String {
 }
 
 /// Parts per million for people, to a tenth of a percent.
-fn human_share(ppm: u64) -> String {
+fn human_percent(ppm: u64) -> String {
     let tenths = ppm.checked_div(1000).unwrap_or(0).saturating_mul(1000);
     format_percent(u32::try_from(tenths).unwrap_or(u32::MAX))
 }
@@ -190,10 +190,11 @@ fn human_share(ppm: u64) -> String {
 mod tests {
     use super::*;
 
-    fn reason(template: &str, numbers: [u64; 4]) -> String {
-        let verb = Verb::Want(Knob::High, None);
-        let (policy, template) = ("p".to_owned(), template.to_owned());
-        Action { cgroup: CgroupId(1), time: 0, verb, numbers, dry_run: false, policy, template }.reason()
+    fn reason(reason_template: &str, numbers: [u64; 4]) -> String {
+        let kind = ActionKind::SetKnob(Knob::High, None);
+        let (policy, reason_template) = ("p".to_owned(), reason_template.to_owned());
+        Action { cgroup: CgroupId(1), time: 0, kind, numbers, dry_run: false, policy, reason_template }
+            .reason()
     }
 
     #[test]
@@ -221,9 +222,9 @@ mod tests {
 
     #[test]
     fn the_stricter_value_is_the_lower_high_and_the_higher_low() {
-        assert_eq!(Knob::High.stricter(MAX, 5), 5);
-        assert_eq!(Knob::Low.stricter(0, 5), 5);
-        assert_eq!(Knob::Freeze.stricter(1, 0), 1);
-        assert_eq!((Knob::High.show(MAX), Knob::Low.show(0)), ("max".to_owned(), "0".to_owned()));
+        assert_eq!(Knob::High.strictest(MAX, 5), 5);
+        assert_eq!(Knob::Low.strictest(0, 5), 5);
+        assert_eq!(Knob::Freeze.strictest(1, 0), 1);
+        assert_eq!((Knob::High.format(MAX), Knob::Low.format(0)), ("max".to_owned(), "0".to_owned()));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fault::{Fault, cap, listed, nearest, shown};
-use super::line::{self, Call, Line};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::line::{self, Clause, Line};
 use super::profile::Profile;
 use super::schema::PolicySchema;
 
@@ -20,26 +20,26 @@ pub struct Catalog {
 impl Catalog {
     /// The policies a line asks for, profiles replaced by what they stand for. Faults: unknown names, parameters for a
     /// profile, the same policy twice, a profile that itself is broken.
-    pub fn expand(&self, line: &Line) -> Result<Vec<Call>, Vec<Fault>> {
-        let Line::Calls(calls) = line else {
+    pub fn expand(&self, line: &Line) -> Result<Vec<Clause>, Vec<Diagnostic>> {
+        let Line::Clauses(calls) = line else {
             return Ok(Vec::new());
         };
-        let (expanded, mut faults) = self.expand_calls(calls);
+        let (expanded, mut faults) = self.expand_clauses(calls);
         if faults.is_empty() {
             Ok(expanded)
         } else {
             faults.sort_by_key(|fault| fault.at);
-            Err(cap(faults))
+            Err(truncate(faults))
         }
     }
 
     /// The policies that could be made out, and what is wrong with the rest.
-    pub(super) fn expand_calls(&self, calls: &[Call]) -> (Vec<Call>, Vec<Fault>) {
+    pub(super) fn expand_clauses(&self, calls: &[Clause]) -> (Vec<Clause>, Vec<Diagnostic>) {
         let mut expanded = Vec::new();
         let mut faults = Vec::new();
         for call in calls {
             match self.profiles.get(&call.name) {
-                Some(profile) => match self.members(profile, call) {
+                Some(profile) => match self.expand_profile(profile, call) {
                     Ok(members) => expanded.extend(members),
                     Err(wrong) => faults.extend(wrong),
                 },
@@ -47,12 +47,12 @@ impl Catalog {
                 None => faults.push(self.unknown(&call.name).at(call.at)),
             }
         }
-        faults.extend(twice(&expanded));
+        faults.extend(duplicates(&expanded));
         (expanded, faults)
     }
 
     /// The policies of a profile, as if they stood where its name stands.
-    fn members(&self, profile: &Profile, at: &Call) -> Result<Vec<Call>, Vec<Fault>> {
+    fn expand_profile(&self, profile: &Profile, at: &Clause) -> Result<Vec<Clause>, Vec<Diagnostic>> {
         let name = &profile.name;
         let mut faults = Vec::new();
         if let Some(arg) = at.args.first() {
@@ -61,13 +61,13 @@ impl Catalog {
                 profile.file,
                 shown(&arg.key)
             );
-            faults.push(Fault::new(&arg.key, message).at(arg.at));
+            faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
         }
         let mut members = match line::parse(&profile.line) {
-            Ok(Line::Calls(calls)) => calls,
+            Ok(Line::Clauses(calls)) => calls,
             Ok(Line::None) => Vec::new(),
             Err(wrong) => {
-                faults.extend(wrong.into_iter().map(|fault| within(profile, fault).at(at.at)));
+                faults.extend(wrong.into_iter().map(|fault| in_profile(profile, fault).at(at.at)));
                 Vec::new()
             }
         };
@@ -76,11 +76,11 @@ impl Catalog {
                 let fault = if self.profiles.contains_key(&member.name) {
                     let message =
                         format!("'{}' is a profile, and a profile may name policies only", member.name);
-                    Fault::new(&member.name, message)
+                    Diagnostic::new(&member.name, message)
                 } else {
                     self.unknown(&member.name)
                 };
-                faults.push(within(profile, fault).at(at.at));
+                faults.push(in_profile(profile, fault).at(at.at));
             }
             // Columns of the profile's text would point into the wrong text here.
             member.at = at.at;
@@ -92,28 +92,31 @@ impl Catalog {
         if faults.is_empty() { Ok(members) } else { Err(faults) }
     }
 
-    fn unknown(&self, name: &str) -> Fault {
+    fn unknown(&self, name: &str) -> Diagnostic {
         let names = || {
             let all: BTreeSet<&str> =
                 self.policies.keys().chain(self.profiles.keys()).map(String::as_str).collect();
             all
         };
-        let fault = Fault::new(name, format!("unknown policy '{}'", shown(name)));
+        let fault = Diagnostic::new(name, format!("unknown policy '{}'", shown(name)));
         if names().is_empty() {
-            return Fault { message: format!("{}: no policy is installed", fault.message), ..fault };
+            return Diagnostic { message: format!("{}: no policy is installed", fault.message), ..fault };
         }
-        fault.valid(listed(names())).suggest(nearest(name, names()))
+        fault.valid(join_with_and(names())).suggest(closest_match(name, names()))
     }
 }
 
 /// A fault of a profile's own text.
-fn within(profile: &Profile, fault: Fault) -> Fault {
-    Fault { message: format!("profile '{}' ({}): {}", profile.name, profile.file, fault.message), ..fault }
+fn in_profile(profile: &Profile, fault: Diagnostic) -> Diagnostic {
+    Diagnostic {
+        message: format!("profile '{}' ({}): {}", profile.name, profile.file, fault.message),
+        ..fault
+    }
 }
 
 /// Every policy that is asked for again.
-fn twice(calls: &[Call]) -> Vec<Fault> {
-    let mut first: BTreeMap<&str, &Call> = BTreeMap::new();
+fn duplicates(calls: &[Clause]) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<&str, &Clause> = BTreeMap::new();
     let mut faults = Vec::new();
     for call in calls {
         let Some(other) = first.get(call.name.as_str()) else {
@@ -125,7 +128,7 @@ fn twice(calls: &[Call]) -> Vec<Fault> {
             (None, None) => String::new(),
         };
         faults.push(
-            Fault::new(&call.name, format!("policy '{}' stands twice in this line{by}", call.name))
+            Diagnostic::new(&call.name, format!("policy '{}' stands twice in this line{by}", call.name))
                 .at(call.at),
         );
     }

@@ -5,7 +5,7 @@ fn told(catalog: &Catalog, text: &str) -> String {
     match catalog.expand(&line::parse(text).unwrap()) {
         Ok(calls) => {
             let one =
-                |call: &Call| format!("{}@{}{}", call.name, call.at, call.profile.as_deref().unwrap_or(""));
+                |call: &Clause| format!("{}@{}{}", call.name, call.at, call.profile.as_deref().unwrap_or(""));
             calls.iter().map(one).collect::<Vec<_>>().join(" ")
         }
         Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),

@@ -10,14 +10,14 @@
 
 use std::iter::Peekable;
 
-use super::fault::{Fault, cap, shown};
-use super::word::{self, Token, Word};
+use super::diagnostic::{Diagnostic, shown, truncate};
+use super::lexer::{self, Token, Word};
 
 /// Longest policy line in bytes: as much as a person can still read, and far more than 16 policies need.
 pub const LINE_BYTES_MAX: usize = 4096;
 
 /// Policies in one line: each is a program the kernel runs, and there are not that many different ones.
-pub const LINE_POLICIES_MAX: usize = 16;
+pub const POLICIES_PER_LINE_MAX: usize = 16;
 
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +25,12 @@ pub enum Line {
     /// Empty or `none`: no policy, and whatever lower origins asked for is discarded.
     None,
     /// These policies or profiles; at least one.
-    Calls(Vec<Call>),
+    Clauses(Vec<Clause>),
 }
 
 /// A name with its parameters, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct Clause {
     /// A policy's or a profile's name; not yet looked up.
     pub name: String,
     /// In the order written; keys may repeat.
@@ -55,27 +55,27 @@ pub struct Arg {
 }
 
 /// Parses a policy line; all that is wrong with it is told at once.
-pub fn parse(text: &str) -> Result<Line, Vec<Fault>> {
+pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
     let (calls, faults) = read(text);
     if !faults.is_empty() {
-        return Err(cap(faults));
+        return Err(truncate(faults));
     }
     match calls.as_slice() {
         [] => Ok(Line::None),
         [only] if only.name == "none" => Ok(Line::None),
-        _ => Ok(Line::Calls(calls)),
+        _ => Ok(Line::Clauses(calls)),
     }
 }
 
 /// The calls in a line as far as they can be made out, and what is wrong with the grammar. Whoever knows the policies
 /// can then judge the rest of a broken line too.
-pub(super) fn read(text: &str) -> (Vec<Call>, Vec<Fault>) {
+pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     if text.len() > LINE_BYTES_MAX {
         let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
-        return (Vec::new(), vec![Fault::new(text, message)]);
+        return (Vec::new(), vec![Diagnostic::new(text, message)]);
     }
-    let (tokens, mut faults) = word::tokens(text);
-    let mut calls: Vec<Call> = Vec::new();
+    let (tokens, mut faults) = lexer::tokenize(text);
+    let mut calls: Vec<Clause> = Vec::new();
     // Where the policy that is expected next would stand, and after what.
     let mut open: Option<&str> = Some("before");
     let mut semicolon = 0;
@@ -93,9 +93,9 @@ pub(super) fn read(text: &str) -> (Vec<Call>, Vec<Fault>) {
                 open = None;
                 if let Some((key, _)) = word.text.split_once('=') {
                     let message = format!("'{}' stands where a policy's name is expected", shown(&word.text));
-                    faults.push(Fault::new(key, message).at(word.at));
+                    faults.push(Diagnostic::new(key, message).at(word.at));
                 }
-                calls.push(Call { name: word.text, args: Vec::new(), at: word.at, profile: None });
+                calls.push(Clause { name: word.text, args: Vec::new(), at: word.at, profile: None });
             }
             Token::Word(word) => match (argument(word, &mut tokens), calls.last_mut()) {
                 (Ok(arg), Some(call)) => call.args.push(arg),
@@ -108,20 +108,21 @@ pub(super) fn read(text: &str) -> (Vec<Call>, Vec<Fault>) {
         faults.push(missing_name(semicolon, "after"));
     }
     faults.extend(none_with_others(&calls));
-    if let Some(call) = calls.get(LINE_POLICIES_MAX) {
-        let message = format!("the line has {} policies, and {LINE_POLICIES_MAX} are the most", calls.len());
-        faults.push(Fault::new(&call.name, message).at(call.at));
+    if let Some(call) = calls.get(POLICIES_PER_LINE_MAX) {
+        let message =
+            format!("the line has {} policies, and {POLICIES_PER_LINE_MAX} are the most", calls.len());
+        faults.push(Diagnostic::new(&call.name, message).at(call.at));
         // What is refused anyway is not worth two thousand look-ups.
-        calls.truncate(LINE_POLICIES_MAX);
+        calls.truncate(POLICIES_PER_LINE_MAX);
     }
     faults.sort_by_key(|fault| fault.at);
     (calls, faults)
 }
 
 /// `key=value`, or what is wrong with the word; `tokens` are those behind it.
-fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Arg, Box<Fault>> {
+fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Arg, Box<Diagnostic>> {
     let written = shown(&word.text);
-    let fail = |message: String| Fault::new(&word.text, message).at(word.at);
+    let fail = |message: String| Diagnostic::new(&word.text, message).at(word.at);
     match word.text.split_once('=') {
         Some(("", _)) => Err(Box::new(fail(format!("'{written}' has no key before the '='")))),
         Some((key, value)) => Ok(Arg {
@@ -147,18 +148,18 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
     }
 }
 
-fn missing_name(at: usize, side: &str) -> Fault {
-    Fault::new(";", format!("there is no policy {side} this ';'")).at(at)
+fn missing_name(at: usize, side: &str) -> Diagnostic {
+    Diagnostic::new(";", format!("there is no policy {side} this ';'")).at(at)
 }
 
-fn none_with_others(calls: &[Call]) -> Option<Fault> {
+fn none_with_others(calls: &[Clause]) -> Option<Diagnostic> {
     let none = calls.iter().find(|call| call.name == "none")?;
     if calls.len() > 1 {
-        Some(Fault::new("none", "'none' stands alone in a line, without other policies").at(none.at))
+        Some(Diagnostic::new("none", "'none' stands alone in a line, without other policies").at(none.at))
     } else if none.args.is_empty() {
         None
     } else {
-        Some(Fault::new("none", "'none' takes no parameters").at(none.at))
+        Some(Diagnostic::new("none", "'none' takes no parameters").at(none.at))
     }
 }
 

@@ -6,8 +6,8 @@ use super::*;
 fn told(text: &str) -> String {
     match parse(text) {
         Ok(Line::None) => "none".to_owned(),
-        Ok(Line::Calls(calls)) => {
-            let one = |call: &Call| {
+        Ok(Line::Clauses(calls)) => {
+            let one = |call: &Clause| {
                 let args: Vec<String> = call.args.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
                 format!("{}({})", call.name, args.join("|"))
             };
@@ -47,7 +47,7 @@ fn the_line_is_read_as_the_grammar_says() {
 
 #[test]
 fn positions_are_bytes_of_the_line() {
-    let Ok(Line::Calls(calls)) = parse("ä; deny 'limit=64M'") else { panic!() };
+    let Ok(Line::Clauses(calls)) = parse("ä; deny 'limit=64M'") else { panic!() };
     let arg = &calls[1].args[0];
     assert_eq!((calls[0].at, calls[1].at, arg.at, arg.value_at), (0, 4, 9, 16));
 }
@@ -69,7 +69,7 @@ fn all_errors_are_told_at_once_in_their_order() {
 #[test]
 fn a_flood_of_errors_is_cut() {
     let faults = parse(&"x ".repeat(2000)).unwrap_err();
-    assert_eq!(faults.len(), super::super::fault::FAULTS_MAX + 1);
+    assert_eq!(faults.len(), super::super::diagnostic::DIAGNOSTICS_MAX + 1);
     assert_eq!(faults.last().unwrap().to_string(), "and 1967 more errors like these");
     assert_eq!(parse(&"x".repeat(1 << 20)).unwrap_err().len(), 1);
 }
@@ -91,7 +91,7 @@ proptest! {
     #[test]
     fn quoted_values_come_back_whole(value in "[^\\x00]{0,40}") {
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
-        let Ok(Line::Calls(calls)) = parse(&format!("x k=\"{quoted}\"")) else { panic!() };
+        let Ok(Line::Clauses(calls)) = parse(&format!("x k=\"{quoted}\"")) else { panic!() };
         prop_assert_eq!(&calls[0].args[0].value, &value);
     }
 }

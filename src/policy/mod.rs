@@ -3,16 +3,15 @@
 
 pub mod action;
 pub mod catalog;
-mod check;
-pub mod encode;
-pub mod fault;
+pub mod diagnostic;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod layer;
+mod lexer;
 pub mod line;
-pub mod lint;
+pub mod params;
+pub mod precedence;
 pub mod profile;
 pub mod request;
 pub mod schema;
+mod schema_check;
 mod value;
-mod word;

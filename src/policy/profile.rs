@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::fault::{Fault, shown};
+use super::diagnostic::{Diagnostic, shown};
 use super::line::{self, Line};
-use crate::units::ini::{Item, items};
+use crate::text::ini::{Item, items};
 
 /// Directories of profiles, the first wins: systemd's precedence.
 pub const PROFILE_DIRS: [&str; 4] = [
@@ -44,19 +44,19 @@ pub struct ParsedProfile {
     /// The profile.
     pub profile: Profile,
     /// Unknown keys and the like: ignored, but told.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Parses the text of a profile. Faults: a bad name, no `Policy=`, policy lines that do not parse. Whether the
 /// policies exist is found out when the profile is used.
-pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Fault>> {
+pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Diagnostic>> {
     if let Some(fault) = wrong_name(name) {
-        return Err(vec![fault.in_place(file)]);
+        return Err(vec![fault.in_location(file)]);
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
             format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
-        return Err(vec![Fault::new(name, message).in_place(file)]);
+        return Err(vec![Diagnostic::new(name, message).in_location(file)]);
     }
     let mut doc = String::new();
     let mut pieces: Vec<String> = Vec::new();
@@ -65,7 +65,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     let mut section = Section::Outside;
     for (number, item) in items(text) {
         let place = format!("{file}:{number}");
-        let warn = |word: &str, message: String| Fault::new(word, message).in_place(&place);
+        let warn = |word: &str, message: String| Diagnostic::new(word, message).in_location(&place);
         let header = match &item {
             Item::Section(title) => Some(format!("[{title}]")),
             Item::OpenSection(line) => Some(line.clone()),
@@ -106,17 +106,17 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
                 faults.clear();
             }
             "Policy" => match line::parse(value) {
-                Ok(Line::Calls(_)) => pieces.push(value.to_owned()),
+                Ok(Line::Clauses(_)) => pieces.push(value.to_owned()),
                 Ok(Line::None) => {
                     faults.push(
                         warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
                     );
                 }
-                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_place(&place))),
+                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_location(&place))),
             },
             _ if key.starts_with("X-") => {}
             _ => {
-                let nearest = super::fault::nearest(key, ["Description", "Policy"]);
+                let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
                 let message = format!("unknown key '{}' is ignored", shown(key));
                 warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
             }
@@ -126,17 +126,17 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     if faults.is_empty() {
         if pieces.is_empty() {
             let message = format!("profile '{name}' has no Policy= in its section [Profile]");
-            faults.push(Fault::new(name, message).in_place(file));
+            faults.push(Diagnostic::new(name, message).in_location(file));
         } else if let Err(wrong) = line::parse(&line) {
             // Each piece is fine, so it is their sum that is too much: no column of one file would help.
-            faults.extend(wrong.into_iter().map(|fault| Fault { at: None, ..fault.in_place(file) }));
+            faults.extend(wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault.in_location(file) }));
         }
     }
     if !faults.is_empty() {
-        return Err(super::fault::cap(faults));
+        return Err(super::diagnostic::truncate(faults));
     }
     let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
-    Ok(ParsedProfile { profile, warnings: super::fault::cap(warnings) })
+    Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(warnings) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,18 +147,19 @@ enum Section {
 }
 
 /// What is wrong with a name: it must be `[a-z][a-z0-9-]*`, and not `none`.
-fn wrong_name(name: &str) -> Option<Fault> {
+fn wrong_name(name: &str) -> Option<Diagnostic> {
     let fits = name.len() <= NAME_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
         let message = format!("'{}' is no name for a profile", shown(name));
         return Some(
-            Fault::new(name, message).valid("lower-case letters, digits and '-', starting with a letter"),
+            Diagnostic::new(name, message)
+                .valid("lower-case letters, digits and '-', starting with a letter"),
         );
     }
     if name == "none" {
-        return Some(Fault::new(name, "'none' means no policy and cannot be the name of a profile"));
+        return Some(Diagnostic::new(name, "'none' means no policy and cannot be the name of a profile"));
     }
     None
 }
@@ -190,7 +191,7 @@ pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
 }
 
 /// All profiles in these files by name, and everything that was wrong or ignored.
-pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Fault>) {
+pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut profiles = BTreeMap::new();
     let mut faults = Vec::new();
     for file in choose(files) {

@@ -35,7 +35,7 @@ pub struct Request {
     /// Who asked.
     pub origin: Origin,
     /// Where a reader finds it: `/etc/systemd/system/x.service.d/50-mem.conf:3`, `container 1f2e…`, `uid 0`.
-    pub place: String,
+    pub location: String,
     /// The policy line as written (specifiers already expanded).
     pub line: String,
     /// The container's id, for annotations.

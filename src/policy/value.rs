@@ -1,44 +1,44 @@
 //! One parameter's value: text → the number in the struct → canonical text. Ranges.
 
-use super::fault::{listed, nearest};
+use super::diagnostic::{closest_match, join_with_and};
 use super::schema::{ParamKind, SIZE_IS_PPM};
-use crate::units::{
-    self, PPM_FULL, UnitError, VALID_DURATIONS, VALID_PERCENTAGES, VALID_SIZES, format_bytes,
-    format_duration, format_percent,
+use crate::text::{
+    self, PPM_ONE, UnitError, VALID_DURATIONS, VALID_PERCENTAGES, VALID_SIZES, format_bytes, format_duration,
+    format_percent,
 };
 
 /// Why a text is no value of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ValueError {
-    pub why: String,
+    pub reason: String,
     pub valid: String,
     pub suggestion: Option<String>,
 }
 
 impl From<UnitError> for ValueError {
     fn from(error: UnitError) -> Self {
-        ValueError { why: error.why, valid: error.valid.to_owned(), suggestion: error.suggestion }
+        ValueError { reason: error.reason, valid: error.valid.to_owned(), suggestion: error.suggestion }
     }
 }
 
 /// The number for `text`, whatever its range; enumerators that are negative in two's complement.
 pub(super) fn parse(kind: &ParamKind, text: &str) -> Result<u64, ValueError> {
     Ok(match kind {
-        ParamKind::Bytes => units::parse_bytes(text)?,
+        ParamKind::Bytes => text::parse_bytes(text)?,
         ParamKind::Size => return parse_size(text),
-        ParamKind::Ppm => units::parse_percent_up_to(text, u32::MAX)?.into(),
-        ParamKind::Duration => units::parse_duration(text)?,
-        ParamKind::Count => units::parse_count(text)?,
-        ParamKind::Bool => units::parse_bool(text)?.into(),
+        ParamKind::Ppm => text::parse_percent_up_to(text, u32::MAX)?.into(),
+        ParamKind::Duration => text::parse_duration(text)?,
+        ParamKind::Count => text::parse_count(text)?,
+        ParamKind::Bool => text::parse_bool(text)?.into(),
         ParamKind::Choice(words) => {
             let names = || words.iter().map(|(word, _)| word.as_str());
             match words.iter().find(|(word, _)| word == text) {
                 Some((_, value)) => value.cast_unsigned(),
                 None => {
                     return Err(ValueError {
-                        why: if text.is_empty() { "it is empty" } else { "no such choice" }.to_owned(),
-                        valid: listed(names()),
-                        suggestion: nearest(text, names()),
+                        reason: if text.is_empty() { "it is empty" } else { "no such choice" }.to_owned(),
+                        valid: join_with_and(names()),
+                        suggestion: closest_match(text, names()),
                     });
                 }
             }
@@ -50,12 +50,12 @@ fn parse_size(text: &str) -> Result<u64, ValueError> {
     let valid = format!("{VALID_SIZES}, and {VALID_PERCENTAGES}");
     let told = |error: UnitError| ValueError { valid: valid.clone(), ..error.into() };
     if text.ends_with('%') {
-        return units::parse_percent(text).map(|ppm| SIZE_IS_PPM | u64::from(ppm)).map_err(told);
+        return text::parse_percent(text).map(|ppm| SIZE_IS_PPM | u64::from(ppm)).map_err(told);
     }
-    let bytes = units::parse_bytes(text).map_err(told)?;
+    let bytes = text::parse_bytes(text).map_err(told)?;
     if bytes & SIZE_IS_PPM != 0 {
-        let why = "it is too large (8E and more do not fit)".to_owned();
-        return Err(ValueError { why, valid, suggestion: None });
+        let reason = "it is too large (8E and more do not fit)".to_owned();
+        return Err(ValueError { reason, valid, suggestion: None });
     }
     Ok(bytes)
 }
@@ -66,7 +66,7 @@ pub(super) fn format(kind: &ParamKind, raw: u64) -> Option<String> {
         ParamKind::Bytes => format_bytes(raw),
         ParamKind::Size => match percent_of(raw) {
             None => format_bytes(raw),
-            Some(ppm) => format_percent(u32::try_from(ppm).ok().filter(|ppm| *ppm <= PPM_FULL)?),
+            Some(ppm) => format_percent(u32::try_from(ppm).ok().filter(|ppm| *ppm <= PPM_ONE)?),
         },
         ParamKind::Ppm => format_percent(u32::try_from(raw).ok()?),
         ParamKind::Duration => format_duration(raw),
@@ -105,7 +105,7 @@ impl Range {
             let (low, high) = text.split_once("..").ok_or("it is not written LOW..HIGH")?;
             let side = |side: &str| match side.trim() {
                 "" => Ok(None),
-                side => parse(kind, side).map(Some).map_err(|error| error.why),
+                side => parse(kind, side).map(Some).map_err(|error| error.reason),
             };
             range = Range { low: side(low)?, high: side(high)? };
             if let (Some(low), Some(high)) = (range.low, range.high)
@@ -116,7 +116,7 @@ impl Range {
         }
         // A share of something is at most all of it, unless the policy says otherwise.
         if *kind == ParamKind::Ppm && range.high.is_none() {
-            range.high = Some(PPM_FULL.into());
+            range.high = Some(PPM_ONE.into());
         }
         Ok(range)
     }

@@ -1,14 +1,14 @@
 //! Carriers of policy lines: OCI state and annotations, unit files and drop-ins, records on cgroups.
 //! Text in, requests with origins out. Reads no file itself.
 
-pub mod container;
-pub mod directive;
-pub mod oci;
-pub mod record;
+pub mod container_cgroup;
+pub mod oci_state;
 pub mod specifier;
-pub mod unit;
+pub mod unit_file;
+pub mod unit_policy;
+pub mod xattr;
 
-use crate::units::printable::{QUOTE_MAX, quote};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// The beginning of a text from outside, made printable.
 pub(crate) fn shown(text: &str) -> String {
@@ -22,5 +22,5 @@ pub(crate) fn shown_up_to(text: &str, limit: usize) -> String {
 
 #[test]
 fn hostile_characters_are_escaped() {
-    assert_eq!(crate::units::printable::passed(shown), Vec::<String>::new());
+    assert_eq!(crate::text::printable::passed(shown), Vec::<String>::new());
 }

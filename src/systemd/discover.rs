@@ -9,7 +9,7 @@ use super::files::UNIT_FILE_MAX;
 use super::forecast::UnitFiles;
 use crate::files::read_beginning_below;
 use crate::names::{UnitKind, UnitName};
-use crate::units::printable::{QUOTE_PATH_MAX, quote};
+use crate::text::printable::{QUOTE_PATH_MAX, quote};
 
 /// Where unit files are when systemd does not say: its built-in search path, in its order.
 pub const UNIT_PATH: [&str; 13] = [

@@ -2,7 +2,7 @@
 
 use super::UnitInfo;
 use crate::files::{Beginning, read_beginning};
-use crate::units::printable::{QUOTE_PATH_MAX, quote};
+use crate::text::printable::{QUOTE_PATH_MAX, quote};
 
 /// Longest unit file read, in bytes; systemd itself refuses longer lines than this.
 pub const UNIT_FILE_MAX: usize = 1 << 20;

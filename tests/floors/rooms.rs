@@ -10,7 +10,7 @@ const SEPARATE: usize = 4;
 /// The programs; not a room of the library.
 const BIN: &str = "bin";
 
-/// Room → floor, from rows like `//! | 0 | [`units`] [`names`] | sizes … |`.
+/// Room → floor, from rows like `//! | 0 | [`text`] [`names`] | sizes … |`.
 fn table(lib: &str) -> BTreeMap<String, usize> {
     let mut floors = BTreeMap::new();
     for line in lib.lines() {
@@ -145,9 +145,9 @@ mod tests {
 
     /// The violations of one file in a small made-up house.
     fn violations_of(path: &str, text: &str) -> Vec<String> {
-        let lib = "//! | floor | room | knows |\n//! |---|---|---|\n//! | 0 | [`units`] [`names`] | no I/O |\n\
+        let lib = "//! | floor | room | knows |\n//! |---|---|---|\n//! | 0 | [`text`] [`names`] | no I/O |\n\
                    //! | 4 | [`bpf`] [`cgroup`] | the kernel |\n//! | 5 | [`daemon`] | loops |\n//! | 6 | `bin/` | programs |\n";
-        let rooms = ["units.rs", "names.rs", "bpf/mod.rs", "cgroup.rs", "daemon/mod.rs", "bin/d.rs"];
+        let rooms = ["text.rs", "names.rs", "bpf/mod.rs", "cgroup.rs", "daemon/mod.rs", "bin/d.rs"];
         let mut files: Vec<(&str, &str)> = rooms.map(|name| (name, "")).to_vec();
         files.push((path, text));
         violations(lib, &made_up(&files))
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn downward_import_comment_and_string_are_allowed() {
         for text in [
-            "use crate::units::X; use super::attach; mod tests { use super::super::log; }",
+            "use crate::text::X; use super::attach; mod tests { use super::super::log; }",
             "//! As [`crate::daemon`] says.\n/* crate::daemon */",
             "const A: &str = \"crate::daemon\"; const B: &str = r##\"crate::\"# daemon crate::daemon\"##;",
             "use other::crate_::daemon; use self::daemon_like;",
@@ -201,17 +201,17 @@ mod tests {
             ["src/attic.rs: room 'attic' is missing in the table of src/lib.rs"]
         );
         assert_eq!(
-            violations_of("units/x.rs", "use crate::attic;"),
-            ["src/units/x.rs: uses 'attic', which is no room of the table"]
+            violations_of("text/x.rs", "use crate::attic;"),
+            ["src/text/x.rs: uses 'attic', which is no room of the table"]
         );
         assert_eq!(
-            violations_of("units/x.rs", "use crate::*;"),
-            ["src/units/x.rs: uses '*', which is no room of the table"]
+            violations_of("text/x.rs", "use crate::*;"),
+            ["src/text/x.rs: uses '*', which is no room of the table"]
         );
-        assert!(violations_of("units/x.rs", "use crate as house;")[0].contains("crate as another name"));
-        let lib = "//! | 0 | [`units`] [`names`] | no I/O |\n";
-        let files = made_up(&[("units.rs", "use crate::names::X;"), ("names.rs", "use crate::units::Y;")]);
-        assert_eq!(violations(lib, &files), ["rooms use each other in a circle: names → units → names"]);
-        assert_eq!(violations("//! | 0 | [`units`] | |\n", &[]), ["src/lib.rs: there is no room 'units'"]);
+        assert!(violations_of("text/x.rs", "use crate as house;")[0].contains("crate as another name"));
+        let lib = "//! | 0 | [`text`] [`names`] | no I/O |\n";
+        let files = made_up(&[("text.rs", "use crate::names::X;"), ("names.rs", "use crate::text::Y;")]);
+        assert_eq!(violations(lib, &files), ["rooms use each other in a circle: names → text → names"]);
+        assert_eq!(violations("//! | 0 | [`text`] | |\n", &[]), ["src/lib.rs: there is no room 'text'"]);
     }
 }

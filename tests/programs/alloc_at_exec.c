@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* alloc_at_exec: maps 128 MiB with its first instructions. Prints `refused` (exit 0) or `granted`
+/* alloc_at_exec: maps 128 MiB with its first instructions. Prints `denied` (exit 0) or `granted`
  * (exit 1).
  */
 #include <sys/mman.h>
@@ -11,6 +11,6 @@ int main(void)
 		mmap(NULL, 128 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (piece == MAP_FAILED)
-		return write(1, "refused\n", 8) != 8;
+		return write(1, "denied\n", 7) != 7;
 	return write(1, "granted\n", 8) == 8;
 }

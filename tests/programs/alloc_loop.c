@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // alloc_loop: maps 128 MiB in a loop until SIGTERM; prints the time of each first success after a failure, and at the
-// end how often the mapping was refused and how often it succeeded.
+// end how often the mapping was denied and how often it succeeded.
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -26,7 +26,7 @@ static double now(void)
 
 int main(void)
 {
-	unsigned long refused = 0, got = 0, in_row = 0;
+	unsigned long denied = 0, got = 0, in_row = 0;
 
 	signal(SIGTERM, end);
 	while (!over) {
@@ -36,7 +36,7 @@ int main(void)
 			if (in_row)
 				printf("got %lu in a row until %.6f\n", in_row, now());
 			in_row = 0;
-			refused++;
+			denied++;
 		} else {
 			if (!in_row)
 				printf("gets it from %.6f\n", now());
@@ -45,6 +45,6 @@ int main(void)
 			munmap(p, MIB128);
 		}
 	}
-	printf("refused %lu got %lu\n", refused, got);
+	printf("denied %lu got %lu\n", denied, got);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * alloc_paths WHAT...: ways to allocate memory. Those that cannot return ENOMEM must succeed under
- * any limit; the others must fail with it. Prints `WHAT: ok`, `WHAT: refused (ENOMEM)` or
+ * any limit; the others must fail with it. Prints `WHAT: ok`, `WHAT: denied (ENOMEM)` or
  * `WHAT: failed: …` for each.
  */
 #define _GNU_SOURCE
@@ -215,7 +215,7 @@ static void try(const char *what)
 		if (!edges[i].try())
 			printf("%s: ok\n", what);
 		else if (errno == ENOMEM)
-			printf("%s: refused (ENOMEM)\n", what);
+			printf("%s: denied (ENOMEM)\n", what);
 		else
 			printf("%s: failed: %s\n", what, strerror(errno));
 		_exit(0);

@@ -17,7 +17,7 @@ int main(int argc, char **argv)
 				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (piece == MAP_FAILED)
-			return tell("refused\n");
+			return tell("denied\n");
 		munmap(piece, 64 << 10);
 	}
 	return tell_and_wait("done\n");

@@ -14,7 +14,7 @@ int main(int argc, char **argv)
 		mmap(NULL, n * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (pages == MAP_FAILED)
-		return tell("refused\n");
+		return tell("denied\n");
 	madvise((void *)pages, n * page, MADV_NOHUGEPAGE); /* one fault a page */
 	wait_for(argc > 2 ? argv[2] : NULL);
 	for (long i = 0; i < n; i++)

@@ -32,19 +32,19 @@ fn attach_and_detach_take_effect_immediately() {
     let here = Here::new(&mut env, "/mpattach");
     assert_eq!(here.asks(), "granted");
     here.attach("deny limit=64M");
-    assert_eq!(here.asks(), "refused");
+    assert_eq!(here.asks(), "denied");
     here.attach("deny limit=256M");
     assert_eq!(here.asks(), "granted");
     here.attach("deny limit=64M mode=dry-run");
     assert_eq!(here.asks(), "granted");
     assert_eq!(active("/mpattach").counters["growth_dry_run"], 1);
     here.attach("deny limit=64M");
-    assert_eq!(here.asks(), "refused");
+    assert_eq!(here.asks(), "denied");
     // Another cgroup with the same line keeps it when this one's is taken back.
     let there = Here::new(&mut env, "/mpattach2");
     there.attach("deny limit=64M");
     sh("memcg-bpf detach /mpattach");
-    assert_eq!((here.asks().as_str(), there.asks().as_str()), ("granted", "refused"));
+    assert_eq!((here.asks().as_str(), there.asks().as_str()), ("granted", "denied"));
     sh("memcg-bpf detach /mpattach2");
     env.end();
 }
@@ -74,10 +74,10 @@ fn held_link_is_reused_on_reattach() {
         ("granted", "")
     );
     here.attach("deny limit=64M");
-    assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
+    assert_eq!((here.asks(), links(false)), ("denied".to_owned(), before.clone()));
     // Without another holder they are links like any other, ...
     sh("rm /sys/fs/bpf/mpheld-*");
-    assert_eq!((here.asks(), links(false)), ("refused".to_owned(), before.clone()));
+    assert_eq!((here.asks(), links(false)), ("denied".to_owned(), before.clone()));
     sh("rmdir /sys/fs/cgroup/mpkept");
     wait_for("the end of the cgroup to be noticed", || find("/mpkept").is_none().then_some(()));
     // ... and end with the last binding that needs them, on older kernels a moment later.
@@ -87,7 +87,7 @@ fn held_link_is_reused_on_reattach() {
     wait_for("the links to end", || before.lines().all(ended).then_some(()));
     sh("mkdir /sys/fs/cgroup/mpkept");
     here.attach("deny limit=64M");
-    assert_eq!(here.asks(), "refused");
+    assert_eq!(here.asks(), "denied");
     assert_ne!(links(false), before);
     sh("memcg-bpf detach /mpkept");
     env.end();
@@ -103,7 +103,7 @@ fn observe_does_not_mask_parent_deny() {
     below.attach("deny limit=32M mode=dry-run");
     assert_eq!(below.asks(), "granted");
     above.attach("deny limit=64M");
-    assert_eq!(below.asks(), "refused");
+    assert_eq!(below.asks(), "denied");
     let counted = |cgroup: &str| {
         let counters = active(cgroup).counters;
         (counters["growth_denied"], counters["growth_dry_run"])
@@ -128,7 +128,7 @@ fn deny_ignores_file_cache_by_default() {
     assert_eq!(setting(&active("/mpcache"), "deny", "cache"), Some("exclude"));
     assert_eq!(here.asks(), "granted");
     here.attach("deny limit=160M cache=include");
-    assert_eq!(here.asks(), "refused");
+    assert_eq!(here.asks(), "denied");
     sh("memcg-bpf detach /mpcache");
     env.end();
 }

@@ -55,7 +55,7 @@ fn polkit_grants_exactly_the_action() {
         "uid {uid} may not change memory policies without a password (polkit action org.memcg.Bpf1.manage); use sudo"
     );
     let look = format!(
-        "uid {uid} may not see memory policies without a password (polkit action org.memcg.Bpf1.look); use sudo"
+        "uid {uid} may not see memory policies without a password (polkit action org.memcg.Bpf1.inspect); use sudo"
     );
     refused(&by(USER, attach), &manage);
     refused(&by(USER, "memcg-bpf status"), &look);
@@ -75,7 +75,7 @@ fn polkit_grants_exactly_the_action() {
     assert!(output.err.is_empty(), "{output:?}");
     let report = active("/system.slice/mppolkit.service");
     assert_eq!(report.policies[0].origin, "operator");
-    assert_eq!(report.policies[0].place, format!("uid {uid}"));
+    assert_eq!(report.policies[0].location, format!("uid {uid}"));
     // The right to change includes the right to read.
     assert_eq!(by(USER, "memcg-bpf status").status, 0);
     refused(&by(OTHER, "memcg-bpf detach mppolkit.service"), "may not change memory policies");

@@ -56,7 +56,7 @@ fn unit_started_without_daemon_is_covered() {
     env.at_end("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd".to_owned());
     wait_for("the daemon to be dead", || (systemd::active_state("memcg-bpfd") == "failed").then_some(()));
     systemd::start("mpdead.service");
-    assert_eq!(fs::read_to_string(env.out("mpdead.service")).unwrap(), "refused\n");
+    assert_eq!(fs::read_to_string(env.out("mpdead.service")).unwrap(), "denied\n");
     sh("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd");
     ensure_daemon();
     unit_in_state("mpdead.service", "registered");
@@ -92,7 +92,7 @@ fn cleanup_option_removes_leftovers() {
     env.at_end("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd".to_owned());
     wait_for("the daemon to be dead", || (systemd::active_state("memcg-bpfd") == "failed").then_some(()));
     assert!(leftovers().contains("growth__0"), "{}", leftovers());
-    let output = sh("memcg-bpfd --forget");
+    let output = sh("memcg-bpfd --cleanup");
     assert_eq!(output, "memcg-bpfd: 1 records removed, and the programs of a daemon that is gone");
     assert_no_leftovers();
     assert!(stop_alloc_loop(&env, "mpforget.service").1 > 0, "nobody refuses any more");

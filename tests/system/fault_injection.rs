@@ -50,7 +50,7 @@ fn actions_on_removed_cgroups_counted() {
         (counts.values().sum::<u64>() + missed >= ROUNDS).then_some(counts)
     });
     assert!(counts.values().sum::<u64>() <= ROUNDS, "{counts:?}");
-    let hook_timeouts: u64 = ["stale", "gone"].iter().filter_map(|word| counts.get(*word)).sum();
+    let hook_timeouts: u64 = ["stale", "removed"].iter().filter_map(|word| counts.get(*word)).sum();
     let missed = u64::try_from(recursion_misses() - missed).unwrap();
     assert!(hook_timeouts + missed >= ROUNDS / 2, "{counts:?}");
     // Each action that was begun is logged with its reason.
@@ -58,7 +58,7 @@ fn actions_on_removed_cgroups_counted() {
         .lines()
         .filter(|line| line.starts_with("/mpvanish: ") && line.contains("the cgroup went away before"))
         .count();
-    assert_eq!(removed, usize::try_from(counts.get("gone").copied().unwrap_or(0)).unwrap(), "{counts:?}");
+    assert_eq!(removed, usize::try_from(counts.get("removed").copied().unwrap_or(0)).unwrap(), "{counts:?}");
 
     sh("mkdir /sys/fs/cgroup/mpvanish-not; memcg-bpf attach /mpvanish-not 'scripted verb=high'");
     sh(&format!("{PROGRAMS}/alloc_in_cgroup /mpvanish-not 64"));
@@ -112,14 +112,12 @@ fn queued_kill_spares_recreated_cgroup() {
         lives_in(&format!("mpturn-{all}"))
     ));
     wait_for("the kill to have had its turn", || {
-        (new_actions(&before).get("gone") == Some(&1)).then_some(())
+        (new_actions(&before).get("removed") == Some(&1)).then_some(())
     });
     assert_eq!(sh(&format!("wc -l < /sys/fs/cgroup/mpturn-{all}/cgroup.procs")), "1");
-    assert!(
-        journal_of(&main_pid()).contains(&format!(
-            "/mpturn-{all}: scripted: kill gone: the cgroup went away before it was done"
-        ))
-    );
+    assert!(journal_of(&main_pid()).contains(&format!(
+        "/mpturn-{all}: scripted: kill removed: the cgroup went away before it was done"
+    )));
     env.end();
 }
 
@@ -199,7 +197,7 @@ fn runs_without_bpffs_and_warns_once() {
         unit_in_state("mpnofs.service", "registered");
         systemd::start("mpnofs.service");
         let output = fs::read_to_string(env.out("mpnofs.service")).unwrap();
-        assert_eq!(output.lines().last(), Some("refused"));
+        assert_eq!(output.lines().last(), Some("blocked"));
         sh("memcg-bpf attach system.slice observe; memcg-bpf detach system.slice");
         assert_eq!(journal_of(&main_pid()).lines().filter(|line| line.contains(sentence)).count(), 1);
     };
@@ -225,7 +223,7 @@ fn no_gap_during_dbus_restart() {
     wait_for_daemon_restart(|| drop(sh("systemctl restart dbus")));
     assert_eq!(bindings(), before);
     systemd::start("mpbus-later.service");
-    assert_eq!(fs::read_to_string(env.out("mpbus-later.service")).unwrap(), "refused\n");
+    assert_eq!(fs::read_to_string(env.out("mpbus-later.service")).unwrap(), "denied\n");
     let (refused, got) = stop_alloc_loop(&env, "mpbus.service");
     assert_eq!(got, 0, "refused {refused} times");
     env.end();
@@ -243,7 +241,7 @@ fn no_gap_during_daemon_reexec() {
     sh("systemctl daemon-reexec");
     assert_eq!(bindings(), before);
     systemd::start("mpexec-later.service");
-    assert_eq!(fs::read_to_string(env.out("mpexec-later.service")).unwrap(), "refused\n");
+    assert_eq!(fs::read_to_string(env.out("mpexec-later.service")).unwrap(), "denied\n");
     // The new systemd is heard as the old one was.
     env.unit("mpexec-new.service", "[Service]\nExecStart=sleep 1000\n");
     env.policy("mpexec-new.service", "deny limit=64M").reload();

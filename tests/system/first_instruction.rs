@@ -10,7 +10,7 @@ const STARTS: usize = 100;
 /// daemon, as documented.
 fn assert_all_denied(answers: &str, misses_before: usize, late: usize) {
     let lines: Vec<&str> = answers.lines().collect();
-    let granted: Vec<usize> = (0..lines.len()).filter(|at| lines[*at] != "refused").collect();
+    let granted: Vec<usize> = (0..lines.len()).filter(|at| lines[*at] != "denied").collect();
     let missed = recursion_misses() - misses_before;
     assert!(
         lines.len() == STARTS && granted.len() <= missed + late,
@@ -75,7 +75,7 @@ fn drop_in_reload_start_in_one_command() {
     let out = std::fs::read_to_string(out).unwrap();
     let rounds: Vec<&str> = out.lines().collect();
     assert_eq!(rounds.len(), ROUNDS, "{out}");
-    let late = rounds.iter().filter(|answer| **answer != "refused").count();
+    let late = rounds.iter().filter(|answer| **answer != "denied").count();
     assert!(late <= 3 + recursion_misses() - before, "{out}");
     env.end();
 }

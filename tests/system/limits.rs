@@ -123,7 +123,7 @@ fn full_maps_reject_new_bindings_only() {
             "{} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears",
             left.cgroup
         );
-        assert_eq!(left.faults, [sentence.as_str()]);
+        assert_eq!(left.errors, [sentence.as_str()]);
         assert!(journal_of(&main_pid()).contains(&sentence));
         let unit = left.unit.unwrap();
         env.stops(&unit);
@@ -145,7 +145,7 @@ mod soak {
         env.at_end("cd /sys/fs/cgroup && echo mpcrowd-* | xargs rmdir".to_owned());
         // As an earlier daemon would have recorded them.
         let record =
-            r#"{"version":1,"requests":[{"origin":"operator","place":"uid 0","line":"deny limit=64M"}]}"#;
+            r#"{"version":1,"requests":[{"origin":"operator","location":"uid 0","line":"deny limit=64M"}]}"#;
         let mut script = "cd /sys/fs/cgroup && systemctl stop memcg-bpfd && ".to_owned();
         write!(script, "seq -f mpcrowd-%g {} | xargs mkdir && ", ROOM + 10).unwrap();
         write!(script, "echo mpcrowd-* | xargs setfattr -n trusted.memcg_bpf -v '{record}'").unwrap();
@@ -154,7 +154,7 @@ mod soak {
         let all = status();
         let of = |state: &str| all.iter().filter(|r| r.state == state).count();
         assert_eq!((of("active"), of("failed"), all.len()), (ROOM, 10, ROOM + 10));
-        let faults = all.iter().flat_map(|r| &r.faults);
+        let faults = all.iter().flat_map(|r| &r.errors);
         assert!(
             faults.clone().count() == 10
                 && faults.clone().all(|f| f.ends_with("at most 4096 cgroups can be governed at once"))

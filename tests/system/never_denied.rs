@@ -29,9 +29,9 @@ fn deny_exempts_stack_fork_exec() {
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn deny_covers_every_fallible_call() {
-    let mut env = TestEnv::new("refused");
+    let mut env = TestEnv::new("denied");
     let what = "private mprotect mremap brk shared shm";
-    let refused: String = what.split(' ').map(|w| format!("{w}: refused (ENOMEM)\n")).collect();
+    let refused: String = what.split(' ').map(|w| format!("{w}: denied (ENOMEM)\n")).collect();
     let granted: String = what.split(' ').map(|w| format!("{w}: ok\n")).collect();
     assert_eq!(edges(&mut env, "mprefused.service", "deny limit=16M", what), refused);
     assert_eq!(edges(&mut env, "mpdry.service", "deny limit=16M mode=dry-run", what), granted);

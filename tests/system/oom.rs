@@ -51,14 +51,14 @@ fn oom_kills_one_process_per_event() {
         Some(action)
     });
     assert_eq!(first_line(&env.out("mpkill.service")), "over");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("oom", "kill"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("oom", "kill"), "{action:?}");
     // At least 40 % of the second, and no more than all of it.
     assert!((400_000_000..=1_000_000_000).contains(&action.numbers[0]), "{action:?}");
     assert_eq!(action.numbers[1..3], [1_000_000_000, 400_000], "{action:?}");
     assert_eq!(events(&cgroup)["oom_kill"], 0, "the kernel had no reason to");
     wait_for_stall(&cgroup, 4);
     assert_eq!(alive("mpkill.service", "alloc 400 hold"), 1);
-    assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "refused")), (1, 0));
+    assert_eq!((acted(&cgroup, "done"), acted(&cgroup, "blocked")), (1, 0));
     env.end();
 }
 
@@ -77,7 +77,7 @@ fn oom_spares_busy_small_dry_run_paused() {
     let working = service(&mut env, "mpbusy.service", &format!("exec {PROGRAMS}/{work}"), "", often);
     env.reload().at_end("memcg-bpf resume".to_owned());
     sh("memcg-bpf pause; systemctl start mpdry.service mpsmall.service mppaused.service mpbusy.service");
-    last_action(&paused, "refused");
+    last_action(&paused, "blocked");
     assert_eq!((alive("mppaused.service", "alloc 400 hold"), acted(&paused, "done")), (1, 0));
     sh("memcg-bpf resume");
     assert_eq!(first_line(&env.out("mppaused.service")), "over");

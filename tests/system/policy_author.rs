@@ -73,7 +73,7 @@ fn example_file_cache_keeps_cache_below_limit() {
     sh("systemctl start mpcached.service mpuncached.service");
     let action = last_action("/system.slice/mpcached.service", "done");
     assert_eq!(
-        (action.policy.as_str(), action.verb.as_str()),
+        (action.policy.as_str(), action.action.as_str()),
         ("file_cache", "memory.reclaim"),
         "{action:?}"
     );

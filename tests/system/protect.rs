@@ -61,7 +61,7 @@ fn protect_sets_memory_low_while_active() {
     }
     knob_becomes(&work, "memory.low", "0");
     let action = last_action(&work, "done");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("protect", "memory.low"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("protect", "memory.low"), "{action:?}");
     fs::write(&busy, "").unwrap();
     knob_becomes(&work, "memory.low", LOW);
     // Taken out of force while it is active: as it was found.

@@ -44,7 +44,7 @@ fn reclaim_stops_at_floor() {
     }
     wait_for("memory to be given back", || (bytes(COLD, "memory.current") < 26 * MIB).then_some(()));
     let action = last_action(COLD, "done");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("reclaim", "memory.reclaim"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("reclaim", "memory.reclaim"), "{action:?}");
     // For comparison: the dry run has decided to reclaim meanwhile too.
     last_action(DRY, "dry-run");
     let (left, dry) = (bytes(COLD, "memory.current"), bytes(DRY, "memory.current"));

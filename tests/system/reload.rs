@@ -43,7 +43,7 @@ fn no_gap_during_policy_replace() {
     assert_eq!(sh("memcg-bpf reload"), "Read again: nothing has changed.");
     // The registration is the new object's, too.
     systemd::start("mplater.service");
-    assert_eq!(fs::read_to_string(env.out("mplater.service")).unwrap(), "refused\n");
+    assert_eq!(fs::read_to_string(env.out("mplater.service")).unwrap(), "denied\n");
     assert_eq!(main_pid(), pid, "it is the same daemon");
     // What replaced it outlives a daemon as that did.
     wait_for_daemon_restart(|| systemd::kill("memcg-bpfd", "all", Signal::SIGKILL));
@@ -94,7 +94,7 @@ fn reload_applies_profiles_and_config() {
     wait_for("the annotation to be refused", || {
         let report =
             crate::support::status().into_iter().find(|r| r.container.as_deref() == Some("files"))?;
-        (report.state == "refused" && report.faults[0].contains("observe")).then_some(())
+        (report.state == "invalid" && report.errors[0].contains("observe")).then_some(())
     });
     env.end();
 }

@@ -94,7 +94,7 @@ fn bindings() -> BTreeMap<String, String> {
     let all = status().into_iter().filter(|report| ours(&report.cgroup));
     all.map(|report| {
         let limits: Vec<&str> =
-            report.policies.iter().filter_map(|p| p.settings.get("limit").map(String::as_str)).collect();
+            report.policies.iter().filter_map(|p| p.parameters.get("limit").map(String::as_str)).collect();
         (report.cgroup, format!("{} {}", report.state, limits.join(" ")))
     })
     .collect()
@@ -243,7 +243,7 @@ fn starts_during_reload_are_covered() {
     let started = fs::read_to_string(&out).unwrap();
     let missed = recursion_misses().saturating_sub(missed) + hook_timeouts_since(&since);
     assert_eq!((started.lines().count(), contained.lines().count()), (starts / 2 * 2, containers));
-    let granted = started.lines().chain(contained.lines()).filter(|line| *line != "refused").count();
+    let granted = started.lines().chain(contained.lines()).filter(|line| *line != "denied").count();
     assert!(granted <= missed, "granted {granted}, passed over or too late {missed}");
     // What is left is what was there before.
     wait_for("the bindings of all that has ended to go", || (elements() <= had).then_some(()));

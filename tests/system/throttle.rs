@@ -80,7 +80,7 @@ fn throttle_lowers_high_for_stalled_protected_cgroup() {
     systemd::start("mphigh.service");
     wait_for("memory.high to go down", || (bytes(&low, "memory.high") < 48 * MIB).then_some(()));
     let action = last_action(&low, "done");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("throttle", "memory.high"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("throttle", "memory.high"), "{action:?}");
     for _ in 0..20 {
         assert!(bytes(&low, "memory.high") >= 12 * MIB, "below its floor");
         sleep(Duration::from_millis(100));
@@ -182,7 +182,7 @@ fn throttle_growth_delays_burst() {
     std::fs::write(go, "").unwrap();
     wait_for("memory.high to be set", || (bytes(burst, "memory.high") < 128 * MIB).then_some(()));
     let action = last_action(burst, "done");
-    assert_eq!((action.policy.as_str(), action.verb.as_str()), ("throttle", "memory.high"), "{action:?}");
+    assert_eq!((action.policy.as_str(), action.action.as_str()), ("throttle", "memory.high"), "{action:?}");
     assert_eq!(first_line(&out), "reached 96 MiB");
     std::fs::write(enough, "").unwrap();
     knob_becomes(burst, "memory.high", "max");
@@ -213,7 +213,7 @@ fn throttle_host_pressure() {
     // It may have come back again by now: the machine is not short all the time.
     let first = wait_for("memory.high to go down", || stored_journal_entries(host).into_iter().next());
     for (field, value) in
-        [("MEMCG_BPF_POLICY", "throttle"), ("MEMCG_BPF_VERB", "memory.high"), ("MEMCG_BPF_OUTCOME", "done")]
+        [("MEMCG_BPF_POLICY", "throttle"), ("MEMCG_BPF_ACTION", "memory.high"), ("MEMCG_BPF_OUTCOME", "done")]
     {
         assert_eq!(first[field], value, "{first:?}");
     }

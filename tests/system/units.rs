@@ -162,7 +162,7 @@ fn decides(unit: &str) -> Option<String> {
 }
 
 fn file_of(report: &BindingReport) -> &str {
-    report.policies[0].place.rsplit_once(':').expect("FILE:LINE").0
+    report.policies[0].location.rsplit_once(':').expect("FILE:LINE").0
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn service_drop_in_denies_at_limit() {
     assert_denied_at(&first_line(&env.out("eat")), 64);
     let report = active("/system.slice/mp-eat.service");
     assert_eq!(report.policies[0].origin, "drop-in");
-    assert_eq!(report.policies[0].place, format!("{ETC}/mp-eat.service.d/50-memory.conf:2"));
+    assert_eq!(report.policies[0].location, format!("{ETC}/mp-eat.service.d/50-memory.conf:2"));
     assert_no_oom("/system.slice/mp-eat.service");
     assert_eq!(systemd::active_state("mp-eat.service"), "active");
     // A change of the file counts from daemon-reload on, without a restart of the service.

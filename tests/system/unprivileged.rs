@@ -138,8 +138,8 @@ fn unprivileged_attempts_denied_without_effect() {
         (User, format!("printf %s '{state}' | {HOOK} createRuntime")),
         (NamespaceRoot, format!("printf %s '{state}' | {HOOK} createRuntime")),
         (User, "/usr/sbin/memcg-bpfd".to_owned()),
-        (User, "/usr/sbin/memcg-bpfd --forget".to_owned()),
-        (NamespaceRoot, "/usr/sbin/memcg-bpfd --forget".to_owned()),
+        (User, "/usr/sbin/memcg-bpfd --cleanup".to_owned()),
+        (NamespaceRoot, "/usr/sbin/memcg-bpfd --cleanup".to_owned()),
         // The daemon.
         (User, "systemctl --no-ask-password stop memcg-bpfd".to_owned()),
         (

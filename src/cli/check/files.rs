@@ -7,8 +7,8 @@ use crate::cli::screen::one_line;
 use crate::files;
 use crate::names::{UnitKind, UnitName};
 use crate::policy::catalog::Catalog;
-use crate::source::directive::{self, Spelling};
 use crate::source::specifier::Specifiers;
+use crate::source::unit_file::{self, Spelling};
 use crate::systemd::UNIT_FILE_MAX;
 
 /// Podman's Quadlet makes services from such files and copies their `[Service]` section.
@@ -29,7 +29,7 @@ pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
         Ok(text) => text,
         Err(error) => return vec![Finding::sentence(true, format!("{shown}: {error}"))],
     };
-    let reading = directive::read(kind, &shown, &text);
+    let reading = unit_file::read(kind, &shown, &text);
     let mut found: Vec<Finding> =
         reading.warnings.iter().map(|warning| Finding::sentence(true, one_line(warning))).collect();
     for directive in &reading.directives {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::Finding;
-use crate::bpf::catalog::Objects;
-use crate::bpf::kernel;
+use crate::bpf::objects::PolicyObjects;
+use crate::bpf::probe;
 
 /// Everything else is judged the same for everybody; asking the daemon needs root.
 pub(super) fn user(root: bool) -> Finding {
@@ -63,7 +63,7 @@ pub(super) fn btf(root: &Path) -> Finding {
 }
 
 /// The policies' object files.
-pub(super) fn policies(objects: &Objects) -> Vec<Finding> {
+pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
     let advice = "install the package memcg-bpf again, or remove the broken file";
     let mut found: Vec<Finding> =
         objects.errors.iter().map(|error| Finding::warn("policies", error.clone(), advice)).collect();
@@ -77,8 +77,8 @@ pub(super) fn policies(objects: &Objects) -> Vec<Finding> {
 }
 
 /// Which of the places where policies are asked this kernel has.
-pub(super) fn hooks(objects: &Objects) -> Vec<Finding> {
-    let report = match kernel::probe(objects) {
+pub(super) fn hooks(objects: &PolicyObjects) -> Vec<Finding> {
+    let report = match probe::probe_hooks(objects) {
         Ok(report) => report,
         Err(error) => {
             return vec![Finding::fail("kernel hooks", error.to_string(), "see kernel BTF above")];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Finding, shown};
 use crate::cli::client::{Client, ClientError};
-use crate::report::ActionsReport;
+use crate::report::ActionStats;
 
 /// Is systemd in charge?
 pub(super) fn systemd(root: &Path) -> Finding {
@@ -91,14 +91,14 @@ pub(super) fn daemon() -> Vec<Finding> {
     let client = Client::connect();
     let mut found = vec![judge(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
     if let Ok(client) = client
-        && let Ok(report) = client.actions()
+        && let Ok(report) = client.stats()
     {
         found.push(actions(&report));
     }
     found
 }
 
-fn actions(report: &ActionsReport) -> Finding {
+fn actions(report: &ActionStats) -> Finding {
     let count = |word: &str| report.counts.get(word).copied().unwrap_or(0);
     if report.paused {
         return Finding::warn("actions", "are paused: policies change nothing", "memcg-bpf resume");
@@ -138,29 +138,29 @@ fn judge(answer: Result<String, ClientError>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckResult;
     use super::*;
 
     #[test]
     fn a_pause_and_what_was_lost_are_worth_a_look() {
-        let report = |paused, counts: &[(&str, u64)]| ActionsReport {
+        let report = |paused, counts: &[(&str, u64)]| ActionStats {
             paused,
             counts: counts.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect(),
-            ..ActionsReport::default()
+            ..ActionStats::default()
         };
-        assert_eq!(actions(&report(false, &[("done", 3)])).says, "3 done since the daemon started");
+        assert_eq!(actions(&report(false, &[("done", 3)])).message, "3 done since the daemon started");
         assert_eq!(actions(&report(true, &[])).advice.as_deref(), Some("memcg-bpf resume"));
-        assert_eq!(actions(&report(false, &[("failed", 1)])).verdict, Verdict::Warn);
-        assert_eq!(actions(&report(false, &[("lost", 1)])).verdict, Verdict::Warn);
+        assert_eq!(actions(&report(false, &[("failed", 1)])).verdict, CheckResult::Warn);
+        assert_eq!(actions(&report(false, &[("lost", 1)])).verdict, CheckResult::Warn);
     }
 
     #[test]
     fn a_daemon_of_another_version_wants_a_restart() {
         let finding = judge(Ok("0.0.1".to_owned()));
-        assert_eq!(finding.verdict, Verdict::Warn);
+        assert_eq!(finding.verdict, CheckResult::Warn);
         assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));
-        assert_eq!(judge(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, Verdict::Ok);
-        assert_eq!(judge(Err(ClientError::Denied)).verdict, Verdict::Warn);
-        assert_eq!(judge(Err(ClientError::Late(std::time::Duration::ZERO))).verdict, Verdict::Fail);
+        assert_eq!(judge(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, CheckResult::Ok);
+        assert_eq!(judge(Err(ClientError::Denied)).verdict, CheckResult::Warn);
+        assert_eq!(judge(Err(ClientError::Late(std::time::Duration::ZERO))).verdict, CheckResult::Fail);
     }
 }

@@ -23,8 +23,8 @@ fn make_executable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn says(found: &[Finding]) -> Vec<(Verdict, String)> {
-    found.iter().map(|finding| (finding.verdict, finding.says.clone())).collect()
+fn says(found: &[Finding]) -> Vec<(CheckResult, String)> {
+    found.iter().map(|finding| (finding.verdict, finding.message.clone())).collect()
 }
 
 const JSON: &str = "usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
@@ -37,18 +37,18 @@ fn each_layout_of_cgroups_is_told_apart() {
     for (files, verdict, sentence) in [
         (
             vec![("sys/fs/cgroup/memory/", "")],
-            Verdict::Fail,
+            CheckResult::Fail,
             "this machine mounts cgroup v1 at /sys/fs/cgroup",
         ),
         (
             vec![("sys/fs/cgroup/unified/", ""), ("sys/fs/cgroup/memory/", "")],
-            Verdict::Fail,
+            CheckResult::Fail,
             "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1",
         ),
-        (vec![("sys/fs/", "")], Verdict::Fail, "cgroup v2 is not mounted at /sys/fs/cgroup"),
+        (vec![("sys/fs/", "")], CheckResult::Fail, "cgroup v2 is not mounted at /sys/fs/cgroup"),
         (
             vec![("sys/fs/cgroup/cgroup.controllers", "cpu io pids\n")],
-            Verdict::Fail,
+            CheckResult::Fail,
             "cgroup v2 is mounted, but without the memory controller",
         ),
         (
@@ -56,7 +56,7 @@ fn each_layout_of_cgroups_is_told_apart() {
                 ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
                 ("sys/fs/cgroup/cgroup.subtree_control", "memory\n"),
             ],
-            Verdict::Ok,
+            CheckResult::Ok,
             "cgroup v2 with the memory controller at /sys/fs/cgroup",
         ),
     ] {
@@ -75,7 +75,7 @@ fn every_failure_says_what_to_do() {
     found.extend(service::installed(empty.path()));
     found.extend(engines::hook(empty.path()));
     for finding in found {
-        assert_ne!(finding.verdict, Verdict::Ok, "{finding:?}");
+        assert_ne!(finding.verdict, CheckResult::Ok, "{finding:?}");
         assert!(finding.advice.as_ref().is_some_and(|advice| !advice.is_empty()), "{finding:?}");
     }
 }
@@ -83,25 +83,25 @@ fn every_failure_says_what_to_do() {
 #[test]
 fn the_hook_is_judged_by_its_file_and_its_program() {
     for (files, verdict, sentence) in [
-        (vec![(JSON, "{")], Verdict::Fail, "podman refuses to start any container"),
-        (vec![(JSON, "{}")], Verdict::Fail, "names no program with an absolute path"),
+        (vec![(JSON, "{")], CheckResult::Fail, "podman refuses to start any container"),
+        (vec![(JSON, "{}")], CheckResult::Fail, "names no program with an absolute path"),
         (
             vec![(JSON, r#"{"hook":{"path":"hook"}}"#)],
-            Verdict::Fail,
+            CheckResult::Fail,
             "names no program with an absolute path",
         ),
-        (vec![(JSON, r#"{"hook":{"path":"/x"}}"#)], Verdict::Warn, "has no timeout"),
-        (vec![(JSON, GOOD)], Verdict::Warn, "is missing; engines skip it without a word"),
-        (vec![(JSON, GOOD), (HOOK, "")], Verdict::Warn, "is not executable"),
+        (vec![(JSON, r#"{"hook":{"path":"/x"}}"#)], CheckResult::Warn, "has no timeout"),
+        (vec![(JSON, GOOD)], CheckResult::Warn, "is missing; engines skip it without a word"),
+        (vec![(JSON, GOOD), (HOOK, "")], CheckResult::Warn, "is not executable"),
     ] {
         let root = machine_with(&files);
         let found = engines::hook(root.path());
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].verdict == verdict && found[0].says.contains(sentence), "{found:?}");
+        assert!(found[0].verdict == verdict && found[0].message.contains(sentence), "{found:?}");
     }
     let root = machine_with(&[(JSON, GOOD), (HOOK, "")]);
     make_executable(&root.path().join(HOOK));
-    assert_eq!(engines::hook(root.path())[0].verdict, Verdict::Ok);
+    assert_eq!(engines::hook(root.path())[0].verdict, CheckResult::Ok);
 }
 
 #[test]
@@ -109,15 +109,19 @@ fn a_neighbours_broken_hook_is_told() {
     let root = machine_with(&[("usr/share/containers/oci/hooks.d/10-\u{1b}other.json", "nonsense")]);
     let found = engines::hook(root.path());
     assert_eq!(found[1].check, "other hooks");
-    assert!(found[1].says.contains("10-\\u{1b}other.json: not JSON"), "{found:?}");
+    assert!(found[1].message.contains("10-\\u{1b}other.json: not JSON"), "{found:?}");
 }
 
 #[test]
 fn engines_are_found_and_told_what_they_need() {
     let root = machine_with(&[("usr/bin/podman", ""), ("usr/bin/crun", ""), ("usr/bin/dockerd", "")]);
     let found = engines::engines(root.path());
-    let names: Vec<(&str, Verdict)> = found.iter().map(|finding| (finding.check, finding.verdict)).collect();
-    assert_eq!(names, [("podman", Verdict::Ok), ("docker", Verdict::Warn), ("runtimes", Verdict::Ok)]);
+    let names: Vec<(&str, CheckResult)> =
+        found.iter().map(|finding| (finding.check, finding.verdict)).collect();
+    assert_eq!(
+        names,
+        [("podman", CheckResult::Ok), ("docker", CheckResult::Warn), ("runtimes", CheckResult::Ok)]
+    );
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn the_version_of_systemd_is_read_from_its_library() {
         ("usr/lib/systemd/libsystemd-shared-257.so", ""),
         ("usr/lib/systemd/libsystemd-core-257.so", ""),
     ]);
-    assert_eq!(service::systemd(root.path()).says, "systemd 257 runs this machine");
+    assert_eq!(service::systemd(root.path()).message, "systemd 257 runs this machine");
 }
 
 #[test]

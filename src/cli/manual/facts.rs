@@ -3,14 +3,14 @@
 
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use crate::bpf::catalog::Objects;
+use crate::bpf::objects::PolicyObjects;
 use crate::report::{KernelReport, PolicyReport};
 
 /// The configuration with every key commented out at its default, as it is installed.
 const CONFIGURATION: &str = include_str!("../../../systemd/memcg-bpf.conf");
 
 /// The page with its placeholders replaced.
-pub(super) fn filled_in(prose: &str, date: &str, objects: &Objects) -> String {
+pub(super) fn filled_in(prose: &str, date: &str, objects: &PolicyObjects) -> String {
     prose
         .replace("@DATE@", date)
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))

@@ -2,8 +2,8 @@
 //! _total. A cgroup is named by its path and by what people call it; nothing else that grows is a label.
 
 use crate::cli::explain::name_of;
-use crate::report::{ActionsReport, BindingReport};
-use crate::units::parse_bytes;
+use crate::report::{ActionStats, BindingReport};
+use crate::text::parse_bytes;
 
 /// Cgroups told one by one; those with most memory, so that a machine with very many does not flood its monitoring.
 const CGROUPS_MAX: usize = 1000;
@@ -79,7 +79,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Everything.
-pub(super) fn page(bindings: &[BindingReport], actions: &ActionsReport, version: &str) -> String {
+pub(super) fn page(bindings: &[BindingReport], actions: &ActionStats, version: &str) -> String {
     let mut text = String::new();
     let out = &mut text;
     Family::new(out, "build_info", "gauge", "The running memcg-bpfd.").add(&[("version", version)], 1);
@@ -87,13 +87,13 @@ pub(super) fn page(bindings: &[BindingReport], actions: &ActionsReport, version:
         .add(&[], u8::from(actions.paused));
     let mut family =
         Family::new(out, "actions_total", "counter", "What policies asked for, by what became of it.");
-    for outcome in ["done", "dry-run", "refused", "failed", "gone", "stale", "lost"] {
+    for outcome in ["done", "dry-run", "blocked", "failed", "removed", "stale", "lost"] {
         family.add(&[("outcome", outcome)], actions.counts.get(outcome).copied().unwrap_or(0));
     }
     Family::new(out, "events_lost_total", "counter", "Events of cgroups that were too many to be told.")
         .add(&[], actions.events_lost);
     let mut family = Family::new(out, "cgroups", "gauge", "Cgroups that a policy was asked for, by state.");
-    for state in ["active", "registered", "refused", "none", "failed"] {
+    for state in ["active", "registered", "invalid", "none", "failed"] {
         family.add(&[("state", state)], bindings.iter().filter(|b| b.state == state).count());
     }
     let mut told: Vec<&BindingReport> = bindings.iter().filter(|b| b.usage.is_some()).collect();
@@ -148,7 +148,7 @@ fn of_cgroups(out: &mut String, told: &[Told<'_>]) {
         let mut family = Family::new(out, "cgroup_knob_bytes", "gauge", help);
         for it in told {
             for knob in it.report.knobs.iter().filter(|knob| knob.knob.starts_with("memory.")) {
-                let value = parse_bytes(&knob.in_force).map_or("+Inf".to_owned(), |bytes| bytes.to_string());
+                let value = parse_bytes(&knob.current).map_or("+Inf".to_owned(), |bytes| bytes.to_string());
                 family.add(&it.with(&[("knob", &knob.knob)]), value);
             }
         }
@@ -182,7 +182,7 @@ fn of_cgroups(out: &mut String, told: &[Told<'_>]) {
 fn scaled(count: u64, scale: Scale) -> String {
     let (whole, rest) = match scale {
         Scale::One => return count.to_string(),
-        Scale::Pages => return count.saturating_mul(crate::cgroup::memory::page()).to_string(),
+        Scale::Pages => return count.saturating_mul(crate::cgroup::memory::page_size()).to_string(),
         Scale::Nanoseconds => (count.checked_div(1_000_000_000), count.checked_rem(1_000_000_000)),
     };
     format!("{}.{:09}", whole.unwrap_or(0), rest.unwrap_or(0))
@@ -191,7 +191,7 @@ fn scaled(count: u64, scale: Scale) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{KnobReport, PolicyInForce};
+    use crate::report::{AttachedPolicy, KnobReport};
 
     fn binding(cgroup: &str, usage: u64) -> BindingReport {
         BindingReport {
@@ -206,10 +206,10 @@ mod tests {
             actions: [("done".to_owned(), 4)].into(),
             knobs: vec![KnobReport {
                 knob: "memory.high".into(),
-                in_force: "max".into(),
+                current: "max".into(),
                 ..KnobReport::default()
             }],
-            policies: vec![PolicyInForce {
+            policies: vec![AttachedPolicy {
                 name: "deny".into(),
                 origin: "drop-in".into(),
                 ..Default::default()
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn values_are_in_base_units_and_labels_are_quoted() {
-        let text = page(&[binding("/a\"b\\", 7)], &ActionsReport::default(), "1.0");
+        let text = page(&[binding("/a\"b\\", 7)], &ActionStats::default(), "1.0");
         let of = r#"{cgroup="/a\"b\\",name="/a\"b\\""#;
         for line in [
             r#"memcg_bpf_build_info{version="1.0"} 1"#.to_owned(),
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_help_and_type_once_and_counters_end_in_total() {
-        let text = page(&[binding("/a", 1), binding("/b", 2)], &ActionsReport::default(), "1");
+        let text = page(&[binding("/a", 1), binding("/b", 2)], &ActionStats::default(), "1");
         let mut types = std::collections::BTreeMap::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn those_with_least_memory_are_left_out_when_there_are_too_many() {
         let all: Vec<BindingReport> = (0..1003_u64).map(|n| binding(&format!("/{n}"), n)).collect();
-        let text = page(&all, &ActionsReport::default(), "1");
+        let text = page(&all, &ActionStats::default(), "1");
         assert!(text.contains("memcg_bpf_cgroups_left_out 3\n"));
         assert!(!text.contains("cgroup=\"/2\"") && text.contains("cgroup=\"/3\""));
     }

@@ -204,7 +204,8 @@ fn what(event: &Event) -> String {
         _ => {
             let field = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
             let who = field(&event.policy).unwrap_or_else(|| "memcg-bpfd".to_owned());
-            let words = [field(&event.verb), field(&event.outcome)].into_iter().flatten().collect::<Vec<_>>();
+            let words =
+                [field(&event.action), field(&event.outcome)].into_iter().flatten().collect::<Vec<_>>();
             format!("{who}: {}", words.join(" "))
         }
     }
@@ -252,7 +253,7 @@ mod tests {
             cgroup: "/x&y".into(),
             time_us: 1_500_000,
             policy: Some("throttle".into()),
-            verb: Some("memory.high".into()),
+            action: Some("memory.high".into()),
             outcome: Some("done".into()),
             reason: Some("usage > 50M".into()),
             ..Event::default()

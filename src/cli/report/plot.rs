@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// Size of a plot in its own units; the page scales it.
 const WIDTH: f64 = 900.0;

@@ -10,12 +10,12 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row as TableRow, Sparkline, Table
 
 use super::view::{Row, Sort, View};
 use crate::cli::screen::{cut, one_line};
-use crate::units::human_bytes;
+use crate::text::human_bytes;
 
 /// The sparklines of the chosen cgroup, with their titles.
 const PAST_HEIGHT: u16 = 5;
 /// The table's head; from the third on numbers, of which memory reads like words.
-const TITLES: [&str; 6] = ["NAME", "POLICIES", "MEMORY", "STALL", "REFAULTS", "REFUSED"];
+const TITLES: [&str; 6] = ["NAME", "POLICIES", "MEMORY", "STALL", "REFAULTS", "DENIED"];
 const FIRST_NUMBER: usize = 3;
 /// Between two columns.
 const GAP: usize = 2;
@@ -41,7 +41,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     if let Some(row) = view.rows().get(view.chosen()).filter(|_| past > 0) {
         sparklines(frame, row, below);
     }
-    let text = "q quit  ↑↓ choose  sort: m memory n name s stall r refaults a refused  p pause";
+    let text = "q quit  ↑↓ choose  sort: m memory n name s stall r refaults d denied  p pause";
     frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::DIM)), keys);
 }
 
@@ -51,7 +51,7 @@ fn headline(view: &View) -> Line<'static> {
         Sort::Name => "name",
         Sort::Stall => "stall",
         Sort::Refaults => "refaults",
-        Sort::Refused => "refused",
+        Sort::Denied => "denied",
     };
     match (&view.trouble, view.paused) {
         (Some(trouble), _) => Line::styled(one_line(trouble), Style::new().fg(Color::Red)),
@@ -234,7 +234,7 @@ mod tests {
         view.take(vec![report], 1.0);
         let text = screen(&view, 80, 24);
         let line = text.lines().nth(2).unwrap().trim_end();
-        assert!(line.starts_with("session-cache-…backend"), "{text}");
+        assert!(line.starts_with("session-cache-o…backend"), "{text}");
         assert!(line.contains(".service  none      283M of 420M      -") && line.ends_with('0'), "{text}");
     }
 

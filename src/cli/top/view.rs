@@ -16,7 +16,7 @@ pub(super) enum Sort {
     Name,
     Stall,
     Refaults,
-    Refused,
+    Denied,
 }
 
 /// One cgroup.
@@ -88,7 +88,7 @@ impl View {
             Sort::Name => rows.sort_by(|a, b| a.name.cmp(&b.name)),
             Sort::Stall => rows.sort_by_key(|row| last(&row.stall)),
             Sort::Refaults => rows.sort_by_key(|row| last(&row.refaults)),
-            Sort::Refused => rows.sort_by_key(|row| std::cmp::Reverse(row.counter("growth_denied"))),
+            Sort::Denied => rows.sort_by_key(|row| std::cmp::Reverse(row.counter("growth_denied"))),
         }
         rows
     }

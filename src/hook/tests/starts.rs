@@ -166,7 +166,7 @@ fn without_a_bus_the_request_is_recorded_beside_what_is_there() {
         ]
     );
     let mut record = machine.recorded().unwrap();
-    assert_eq!((record.requests.len(), record.requests[0].place.as_str()), (1, "container c1"));
+    assert_eq!((record.requests.len(), record.requests[0].location.as_str()), (1, "container c1"));
     // An operator's request is there as well when the hook runs a second time.
     record.requests[0].origin = crate::policy::request::Origin::Operator;
     record.requests[0].container = None;

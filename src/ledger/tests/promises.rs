@@ -62,12 +62,12 @@ fn a_want_that_is_not_renewed_lapses() {
     m.land_all();
     m.now += 20 * S;
     m.step(Input::Renew { cgroup: A, policy: "p".to_owned(), knob: Knob::Freeze, current: 1 });
-    assert_eq!(m.ledger.due(), Some(m.now + LEASE_NS));
+    assert_eq!(m.ledger.due(), Some(m.now + CONSTRAINT_TTL_NS));
     m.now += 29 * S;
-    m.step(Input::Time);
+    m.step(Input::Tick);
     assert!(m.flying.is_empty());
     m.now += S;
-    m.step(Input::Time);
+    m.step(Input::Tick);
     m.land_all();
     assert_eq!((m.file(A, Knob::Freeze), m.ledger.due()), (0, None));
 }
@@ -129,9 +129,9 @@ fn a_successor_keeps_what_is_in_force_and_puts_back_what_nobody_asks_for_again()
     m.crash(0);
     assert!(m.flying.is_empty(), "nothing changes by a restart");
     m.want(A, "p", Knob::Low, Some(512));
-    m.now += LEASE_NS;
+    m.now += CONSTRAINT_TTL_NS;
     m.want(A, "p", Knob::Low, Some(512));
-    m.step(Input::Time);
+    m.step(Input::Tick);
     m.land_all();
     assert_eq!((m.file(A, Knob::Low), m.file(A, Knob::High)), (512, MAX));
     m.crash(0);

@@ -16,10 +16,10 @@ fn knob_constraint_applied_until_released_and_logged_once() {
     assert_eq!(report.knobs.len(), 1);
     let high = &report.knobs[0];
     assert_eq!(
-        (high.knob.as_str(), high.found.as_str(), high.in_force.as_str()),
+        (high.knob.as_str(), high.original.as_str(), high.current.as_str()),
         ("memory.high", "900M", "64M")
     );
-    assert_eq!(high.wants["scripted"], "64M");
+    assert_eq!(high.constraints["scripted"], "64M");
     assert!(recorded_cgroups().contains(&at));
     // A repeated request is the same constraint: nothing is written or logged.
     ask(&at, "64 x 64 x 64");
@@ -27,7 +27,7 @@ fn knob_constraint_applied_until_released_and_logged_once() {
     assert_eq!(output.len(), 1, "{output:?}");
     for (field, value) in [
         ("MEMCG_BPF_POLICY", "scripted"),
-        ("MEMCG_BPF_VERB", "memory.high"),
+        ("MEMCG_BPF_ACTION", "memory.high"),
         ("MEMCG_BPF_OUTCOME", "done"),
         ("MEMCG_BPF_FROM", "943718400"),
         ("MEMCG_BPF_TO", "67108864"),
@@ -64,7 +64,7 @@ fn foreign_knob_write_becomes_original_value() {
     becomes(&at, "memory.high", 64 * MIB);
     write(&at, "memory.high", "32M");
     ask(&at, "64 x x");
-    wait_for("the foreign value to be noticed", || (find(&at)?.knobs[0].found == "32M").then_some(()));
+    wait_for("the foreign value to be noticed", || (find(&at)?.knobs[0].original == "32M").then_some(()));
     assert_eq!(knob(&at, "memory.high"), (32 * MIB).to_string(), "theirs is stricter");
     write(&at, "memory.high", "128M");
     ask(&at, "64");
@@ -136,7 +136,7 @@ fn dry_run_logs_without_acting() {
     attach(&at, "scripted verb=kill detail=2 mode=dry-run");
     wait_for("the kill to be told", || {
         ask(&at, "64");
-        (last(&at, "dry-run").verb == "kill").then_some(())
+        (last(&at, "dry-run").action == "kill").then_some(())
     });
     assert!(last(&at, "dry-run").detail.starts_with("would have killed all in /mpact-dry ("));
     assert_eq!(knob(&at, "memory.high"), "max");
@@ -214,7 +214,7 @@ fn knobs_kept_on_sigkill_restored_by_next_daemon() {
     let restarted = |how: &str| {
         wait_for_daemon_restart(|| drop(sh(how)));
         let found = wait_for("what was changed to be found again", || {
-            find(&at)?.knobs.first().map(|high| (high.found.clone(), high.in_force.clone()))
+            find(&at)?.knobs.first().map(|high| (high.original.clone(), high.current.clone()))
         });
         assert_eq!(found, ("300M".to_owned(), "64M".to_owned()));
         assert_eq!(knob(&at, "memory.high"), (64 * MIB).to_string());
@@ -237,7 +237,7 @@ fn knobs_kept_on_sigkill_restored_by_next_daemon() {
     systemd::kill("memcg-bpfd", "all", Signal::SIGKILL);
     wait_for("the daemon to be gone", || (try_sh("pidof memcg-bpfd").status != 0).then_some(()));
     assert_eq!(knob(&at, "memory.high"), (64 * MIB).to_string());
-    sh("memcg-bpfd --forget");
+    sh("memcg-bpfd --cleanup");
     assert_eq!(knob(&at, "memory.high"), (300 * MIB).to_string());
     assert_no_leftovers();
     sh("systemctl unmask --runtime memcg-bpfd");

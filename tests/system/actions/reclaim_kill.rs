@@ -20,7 +20,7 @@ fn reclaim_action_frees_memory() {
         ask(&at, "64");
         find(&at)?.last_action.filter(|last| last.outcome == "done")
     });
-    assert_eq!(taken.verb, "memory.reclaim");
+    assert_eq!(taken.action, "memory.reclaim");
     assert!(taken.from >= taken.to + 12 * MIB, "{taken:?}");
     assert!(taken.detail.starts_with("took "), "{taken:?}");
     env.end();
@@ -73,8 +73,8 @@ fn kill_selects_largest_once_per_event() {
     assert!(detail.starts_with(&format!("killed process {big} (alloc, ")), "{detail}");
     assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
     assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
-    assert!(count(&at, "done") == 1 && count(&at, "refused") >= 1, "{:?}", find(&at));
-    assert!(journal_entries(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "refused"));
+    assert!(count(&at, "done") == 1 && count(&at, "blocked") >= 1, "{:?}", find(&at));
+    assert!(journal_entries(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "blocked"));
     // Everything that may be killed.
     attach(&at, "scripted verb=kill detail=2 least=64M value=1000000");
     wait_for("the next event to be another one", || {
@@ -120,7 +120,7 @@ fn paused_kills_do_not_use_kill_budget() {
         ask(&at, "64");
         let last = find(&at)?.last_action?;
         why.insert(last.detail);
-        (count(&at, "refused") > KILLS_PER_MINUTE).then_some(())
+        (count(&at, "blocked") > KILLS_PER_MINUTE).then_some(())
     });
     // The daemon drops an action after five seconds in the queue, with this reason.
     why.remove("it was asked for more than 5s ago");
@@ -147,7 +147,7 @@ fn daemon_cgroup_protected_and_rate_limited() {
     ] {
         attach("/system.slice", line);
         ask(&inner, "64");
-        wait_for("the refusal", || (last("/system.slice", "refused").detail == why).then_some(()));
+        wait_for("the refusal", || (last("/system.slice", "blocked").detail == why).then_some(()));
     }
     sh("memcg-bpf detach /system.slice");
     // More in a breath than is allowed in a second.
@@ -155,7 +155,7 @@ fn daemon_cgroup_protected_and_rate_limited() {
     attach(&at, "scripted verb=high");
     let refused = wait_for("the flood to be refused", || {
         ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
-        stored_journal_entries(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "refused")
+        stored_journal_entries(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "blocked")
     });
     assert_eq!(refused["MEMCG_BPF_DETAIL"], "more than 10 actions in a second (PerSecond=10)");
     // The last accepted constraint is active; a later one outside of the burst is accepted again.

@@ -46,7 +46,7 @@ fn hook_invalid_state_errors() {
             "",
             "[]".to_owned(),
             0,
-            "the container state is not that of the OCI runtime specification: invalid length 0, expected struct Presence with 1 element at line 1 column 2; the container goes on without a policy",
+            "the container state is not that of the OCI runtime specification: invalid length 0, expected struct StatusPresence with 1 element at line 1 column 2; the container goes on without a policy",
         ),
         ("", "{}".to_owned(), 0, "the container state has no status; the container goes on without a policy"),
         (

@@ -117,7 +117,7 @@ fn foreign_record_removed() {
             "its record cannot be used and is removed: missing field `requests` at line 1 column 13",
         ),
         (
-            r#"{"version":1,"requests":[{"origin":"emperor","place":"x","line":"observe"}]}"#,
+            r#"{"version":1,"requests":[{"origin":"emperor","location":"x","line":"observe"}]}"#,
             "its record cannot be used and is removed: unknown variant `emperor`, expected one of `drop-in`, `xattr`, `annotation`, `operator` at line 1 column 44",
         ),
         (

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use memcg_bpf::report::{ACTED, ActionReport};
+use memcg_bpf::report::{ActionReport, MSGID_ACTION};
 
 use super::journal::stored_journal;
 use super::{active, find, journal_sync, sh, wait_for};
@@ -52,7 +52,7 @@ pub fn journal_entries(cgroup: &str) -> Vec<serde_json::Value> {
 /// The same without those that journald has yet to store: to wait for one.
 pub fn stored_journal_entries(cgroup: &str) -> Vec<serde_json::Value> {
     let of = format!("MEMCG_BPF_CGROUP={cgroup}");
-    let json = stored_journal(&["-o", "json", &format!("MESSAGE_ID={ACTED}"), &of]);
+    let json = stored_journal(&["-o", "json", &format!("MESSAGE_ID={MSGID_ACTION}"), &of]);
     json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -36,6 +36,6 @@ pub fn stop_alloc_loop(env: &TestEnv, name: &str) -> (u64, u64) {
     systemd::stop(name);
     let out = fs::read_to_string(env.out(name)).unwrap();
     let words: Vec<&str> = out.lines().last().unwrap().split_whitespace().collect();
-    let ["refused", refused, "got", got] = words[..] else { panic!("{out}") };
+    let ["denied", refused, "got", got] = words[..] else { panic!("{out}") };
     (refused.parse().unwrap(), got.parse().unwrap())
 }

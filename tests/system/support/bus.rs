@@ -99,8 +99,8 @@ pub fn status() -> Vec<BindingReport> {
 
 /// What the daemon counts of all actions.
 #[track_caller]
-pub fn action_stats() -> memcg_bpf::report::ActionsReport {
-    daemon("Actions", &()).unwrap_or_else(|error| panic!("Actions failed: {error}"))
+pub fn action_stats() -> memcg_bpf::report::ActionStats {
+    daemon("Stats", &()).unwrap_or_else(|error| panic!("Stats failed: {error}"))
 }
 
 /// Attaches policies as `memcg-bpf attach` does, for tests that are not about the command.

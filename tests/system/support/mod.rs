@@ -126,7 +126,7 @@ pub fn unit_in_state(unit: &str, state: &str) -> BindingReport {
 /// One parameter of one policy, as reported.
 pub fn setting<'a>(report: &'a BindingReport, policy: &str, key: &str) -> Option<&'a str> {
     let policy = report.policies.iter().find(|p| p.name == policy)?;
-    policy.settings.get(key).map(String::as_str)
+    policy.parameters.get(key).map(String::as_str)
 }
 
 /// Starts the daemon if it does not run, and waits for its answer.

@@ -1,0 +1,64 @@
+//! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
+//! `bpf/core/`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
+
+/// Deepest level of a cgroup that can be governed (`MEMCG_BPF_MAX_LEVEL`).
+pub const MAX_LEVEL: usize = 32;
+/// Longest path that can be registered ahead, with its terminating zero (`MEMCG_BPF_PATH_MAX`).
+pub const PATH_MAX: usize = 256;
+/// `MEMCG_BPF_BINDING_COUNT`: keep the subtree's counters.
+pub const BINDING_COUNT: u32 = 1;
+/// `MEMCG_BPF_BINDING_DAEMON`: registered for the cgroup of the daemon that follows.
+pub const BINDING_DAEMON: u32 = 2;
+/// The map behind the variable `memcg_globals`: libbpf names it as the variable's section.
+pub const GLOBALS: &str = ".data.memcg";
+
+/// Is this one of core's maps that every policy object declares too, to be put in place of its own?
+pub fn is_shared(map: &str) -> bool {
+    map.starts_with("memcg_") || map == GLOBALS
+}
+
+/// Every slot of a policy's `params` map starts with this many bytes: `active`.
+pub const SLOT_HEADER: usize = 8;
+
+/// `enum memcg_bpf_op`.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub enum Op {
+    Unbind = 0,
+    Bind = 1,
+    Announce = 2,
+    Machine = 3,
+    Daemon = 4,
+    Growth = 5,
+}
+
+/// `struct memcg_bpf_command` as the bytes the program reads.
+pub fn encode_command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24);
+    bytes.extend_from_slice(&value.to_ne_bytes());
+    for word in [op as u32, slot, flags, 0] {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+/// `struct memcg_bpf_binding`; its last member, `cgroup_ptr`, is set by the kernel side.
+pub fn binding(slot: u32, flags: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let (low, rest) = bytes.split_at_mut(4);
+    low.copy_from_slice(&slot.to_ne_bytes());
+    let (high, _) = rest.split_at_mut(4);
+    high.copy_from_slice(&flags.to_ne_bytes());
+    bytes
+}
+
+/// `struct memcg_bpf_path`: zero-padded; `None` when it is so long that the kernel's cut of an even longer path would
+/// equal it.
+pub fn path_key(path: &str) -> Option<[u8; PATH_MAX]> {
+    let mut key = [0; PATH_MAX];
+    if path.len() >= PATH_MAX.saturating_sub(1) {
+        return None;
+    }
+    key.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
+    Some(key)
+}

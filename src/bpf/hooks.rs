@@ -1,0 +1,69 @@
+//! One table of hooks and their attachment candidates: the objects themselves. A program is called
+//! `HOOK__CANDIDATE` and its section says where it attaches; the first candidate that this kernel has is taken.
+
+use std::collections::BTreeMap;
+
+use libbpf_rs::btf::types::{Func, Typedef};
+use libbpf_rs::{Btf, OpenObject};
+
+/// A hook's candidates in order: program name and section, and which of them this kernel has.
+#[derive(Debug, Clone, Default)]
+pub struct AttachCandidates {
+    /// `(program, section)` in the order of preference.
+    pub all: Vec<(String, String)>,
+    /// Index into `all`.
+    pub chosen: Option<usize>,
+}
+
+impl AttachCandidates {
+    /// The chosen candidate's program.
+    pub fn program(&self) -> Option<&str> {
+        self.all.get(self.chosen?).map(|(program, _)| program.as_str())
+    }
+}
+
+/// Splits `growth__0` into the hook's name and the candidate's number.
+fn parse_program_name(program: &str) -> Option<(&str, u32)> {
+    let (hook, number) = program.rsplit_once("__")?;
+    Some((hook, number.parse().ok()?))
+}
+
+/// Does this kernel have the function or tracepoint the section names?
+pub fn kernel_has(btf: &Btf<'_>, section: &str) -> bool {
+    match section.trim_start_matches('?').split_once('/') {
+        Some(("tp_btf", name)) => btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some(),
+        Some(("iter", name)) => btf.type_by_name::<Func<'_>>(&format!("bpf_iter_{name}")).is_some(),
+        Some((_, name)) => btf.type_by_name::<Func<'_>>(name).is_some(),
+        None => true,
+    }
+}
+
+/// Reads the object's programs as hooks with candidates, and chooses by the kernel's BTF.
+pub fn candidates(object: &OpenObject, kernel: Option<&Btf<'_>>) -> BTreeMap<String, AttachCandidates> {
+    let mut hooks: BTreeMap<String, Vec<(u32, String, String)>> = BTreeMap::new();
+    for program in object.progs() {
+        let name = program.name().to_string_lossy().into_owned();
+        let section = program.section().to_string_lossy().trim_start_matches('?').to_owned();
+        if let Some((hook, number)) = parse_program_name(&name) {
+            hooks.entry(hook.to_owned()).or_default().push((number, name.clone(), section));
+        }
+    }
+    hooks
+        .into_iter()
+        .map(|(hook, mut list)| {
+            list.sort();
+            let all: Vec<_> = list.into_iter().map(|(_, name, section)| (name, section)).collect();
+            let chosen = kernel.and_then(|btf| all.iter().position(|(_, section)| kernel_has(btf, section)));
+            (hook, AttachCandidates { all, chosen })
+        })
+        .collect()
+}
+
+/// Has exactly the chosen candidates loaded, besides programs that are not hooks.
+pub fn select(object: &mut OpenObject, hooks: &BTreeMap<String, AttachCandidates>) {
+    for mut program in object.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        let Some((hook, _)) = parse_program_name(&name) else { continue };
+        program.set_autoload(hooks.get(hook).and_then(AttachCandidates::program) == Some(&name));
+    }
+}

@@ -1,0 +1,68 @@
+//! libbpf's words: kept back, so that they can be shown when something fails, instead of flooding stderr.
+
+use std::cell::RefCell;
+use std::ffi::{c_char, c_int};
+use std::sync::Once;
+
+use libbpf_rs::libbpf_sys::{self, __va_list_tag, libbpf_print_level};
+
+/// Enough for the verifier's last page; its log comes as one message.
+const KEEP: usize = 16 * 1024;
+
+thread_local! {
+    // libbpf speaks on the thread that called it, and policies are loaded on two.
+    static CAPTURED: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Takes libbpf's words as bytes: a foreign object's names stand in them, and libbpf-rs would panic where those are not
+/// UTF-8.
+extern "C" fn print(level: libbpf_print_level, format: *const c_char, values: *mut __va_list_tag) -> c_int {
+    if level == libbpf_sys::LIBBPF_WARN {
+        // SAFETY: libbpf calls this with a format and the values for it, which live longer than the call.
+        match unsafe { vsprintf::vsprintf_raw(format, values) } {
+            Ok(bytes) => append(&String::from_utf8_lossy(&bytes)),
+            Err(error) => append(&format!("libbpf: something that cannot be shown: {error}\n")),
+        }
+    }
+    0
+}
+
+fn append(message: &str) {
+    CAPTURED.with_borrow_mut(|said| {
+        said.push_str(message);
+        if said.len() > KEEP {
+            let mut cut = said.len().saturating_sub(KEEP);
+            while !said.is_char_boundary(cut) {
+                cut = cut.saturating_add(1);
+            }
+            said.drain(..cut);
+        }
+    });
+}
+
+/// Runs `work` with libbpf's warnings collected; returns them with the result.
+pub fn capture<T>(work: impl FnOnce() -> T) -> (T, String) {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        // SAFETY: `print` is a function of just this type, and never unwinds into libbpf.
+        unsafe { libbpf_sys::libbpf_set_print(Some(print)) };
+    });
+    CAPTURED.with_borrow_mut(String::clear);
+    let result = work();
+    (result, CAPTURED.with_borrow_mut(std::mem::take))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_text_do_not_end_the_process() {
+        // SAFETY: the path is a C string, and there need not be options.
+        let open =
+            || unsafe { libbpf_sys::bpf_object__open_file(c"/no/such/\xff.o".as_ptr(), std::ptr::null()) };
+        let (opened, said) = capture(open);
+        assert!(opened.is_null());
+        assert!(said.contains("/no/such/\u{fffd}.o"), "{said}");
+    }
+}

@@ -1,0 +1,208 @@
+//! Finding policy objects and reading what they say of themselves. Needs neither root nor a daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{Btf, ObjectBuilder};
+
+use super::error::BpfError;
+use super::schema::CounterSet;
+use super::{hooks, libbpf_log, schema};
+use crate::files::{ReadError, read};
+use crate::policy::params::validate_schema;
+use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
+use crate::report::{KernelReport, ParamReport, PolicyReport};
+
+/// Where policy objects are looked for; an earlier directory wins for the same name.
+pub const POLICY_DIRS: [&str; 3] =
+    ["/etc/memcg-bpf/policies", "/usr/local/lib/memcg-bpf/policies", "/usr/lib/memcg-bpf/policies"];
+/// The object that all policies share.
+pub const CORE_OBJECT: &str = "/usr/lib/memcg-bpf/core.bpf.o";
+const SUFFIX: &str = ".bpf.o";
+/// A policy object is some tens of kilobytes; a larger file is a mistake or an attack on our memory.
+const OBJECT_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest name of a hook in bytes.
+const HOOK_MAX: usize = 64;
+
+/// An object's file, and what stood in it when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Of its bytes; differs when they do.
+    pub digest: u64,
+}
+
+impl ObjectFile {
+    /// As it is now.
+    pub fn hash(path: &Path) -> Result<Self, ReadError> {
+        let mut hasher = DefaultHasher::new();
+        read(path, OBJECT_MAX)?.hash(&mut hasher);
+        Ok(ObjectFile { path: path.to_owned(), digest: hasher.finish() })
+    }
+
+    /// Fails when something else stands there now: parameters laid out for the one would be misread by the other.
+    pub fn verify_unchanged(&self) -> Result<(), BpfError> {
+        match Self::hash(&self.path) {
+            Ok(now) if now == *self => Ok(()),
+            _ => Err(BpfError::Changed { path: self.path.clone() }),
+        }
+    }
+}
+
+/// All policy objects found.
+#[derive(Debug, Default)]
+pub struct PolicyObjects {
+    /// Schemas by policy name.
+    pub schemas: BTreeMap<String, PolicySchema>,
+    /// Files by policy name.
+    pub files: BTreeMap<String, ObjectFile>,
+    /// Policies that want counters of the subtree, and which.
+    pub counts: BTreeMap<String, CounterSet>,
+    /// Policy name → hook → candidate sections in the order of preference.
+    pub hooks: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// Core's own file.
+    pub core: Option<ObjectFile>,
+    /// The hooks by which core keeps counters, likewise.
+    pub core_hooks: BTreeMap<String, Vec<String>>,
+    /// Objects that could not be used, one sentence each.
+    pub errors: Vec<String>,
+}
+
+/// Reads core and all objects in the directories; a bad one is an error in the result and disturbs nothing else.
+pub fn load(core: &Path, dirs: &[PathBuf]) -> PolicyObjects {
+    let mut objects = PolicyObjects::default();
+    match open(core) {
+        Ok((_, hooks)) => (objects.core_hooks, objects.core) = (hooks, ObjectFile::hash(core).ok()),
+        Err(error) => objects.errors.push(error.to_string()),
+    }
+    for dir in dirs {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+        paths.sort();
+        for path in paths {
+            let Some(name) = policy_name(&path) else { continue };
+            if objects.files.contains_key(&name) {
+                continue;
+            }
+            if let Err(error) = add(&mut objects, &name, &path) {
+                objects.errors.push(error.to_string());
+            }
+        }
+    }
+    objects
+}
+
+/// `deny` for `…/deny.bpf.o`; `None` for anything that is not a policy's file name.
+fn policy_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    (plain && name.bytes().next()?.is_ascii_lowercase()).then(|| name.to_owned())
+}
+
+/// A policy's or core's hooks with their candidates' sections.
+type Hooks = BTreeMap<String, Vec<String>>;
+
+fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
+    let fail = |why: String| BpfError::open(path, &why);
+    // libbpf reads whatever has the name, a FIFO too, and all of it.
+    read(path, OBJECT_MAX).map_err(|error| fail(error.to_string()))?;
+    let ((btf, opened), said) =
+        libbpf_log::capture(|| (Btf::from_path(path), ObjectBuilder::default().open_file(path)));
+    let btf = btf.map_err(|e| fail(format!("{e:#}\n{said}")))?;
+    let opened = opened.map_err(|e| fail(format!("{e:#}\n{said}")))?;
+    let hooks: Hooks = hooks::candidates(&opened, None)
+        .into_iter()
+        .map(|(hook, c)| (hook, c.all.into_iter().map(|(_, section)| section).collect()))
+        .collect();
+    // Reports and sentences name hooks; a symbol of an object may hold anything.
+    let plain = |hook: &str| hook.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    match hooks.keys().find(|hook| hook.len() > HOOK_MAX || !plain(hook)) {
+        Some(hook) => Err(fail(format!("its program '{hook}__…' is not named after a hook"))),
+        None => Ok((btf, hooks)),
+    }
+}
+
+fn add(objects: &mut PolicyObjects, name: &str, path: &Path) -> Result<(), BpfError> {
+    let (btf, hooks) = open(path)?;
+    // Afterwards: what is replaced meanwhile is found to be another when it is loaded.
+    let file = ObjectFile::hash(path).map_err(|e| BpfError::open(path, &e.to_string()))?;
+    let (schema, counts) = schema::read(&btf, name, hooks.keys().cloned().collect())
+        .map_err(|e| BpfError::open(path, &e.to_string()))?;
+    if let Some(fault) = validate_schema(&schema).first() {
+        return Err(BpfError::open(path, &fault.to_string()));
+    }
+    if counts > CounterSet::None {
+        objects.counts.insert(name.to_owned(), counts);
+    }
+    objects.schemas.insert(name.to_owned(), schema);
+    objects.files.insert(name.to_owned(), file);
+    objects.hooks.insert(name.to_owned(), hooks);
+    Ok(())
+}
+
+impl PolicyObjects {
+    /// Policies that want counters of the subtree.
+    pub fn counting(&self) -> BTreeSet<String> {
+        self.counts.keys().cloned().collect()
+    }
+
+    /// The hooks a policy's own programs need, and those of core that count for it.
+    pub fn required_hooks(&self, policy: &str) -> Vec<String> {
+        let counts = self.counts.get(policy).copied().unwrap_or_default();
+        let own = self.hooks.get(policy).into_iter().flat_map(BTreeMap::keys);
+        own.chain(self.core_hooks.keys().filter(|hook| counts.needs(hook))).cloned().collect()
+    }
+
+    /// Does this kernel have a hook, by a candidate that the policy knows?
+    pub fn is_available(&self, policy: &str, hook: &str, kernel: &KernelReport) -> bool {
+        let Some(Some(section)) = kernel.hooks.get(hook) else { return false };
+        let own = self.hooks.get(policy).and_then(|hooks| hooks.get(hook));
+        own.is_none_or(|candidates| candidates.contains(section))
+    }
+
+    /// Everything that can be used, for people and programs to read.
+    pub fn reports(&self, kernel: &KernelReport) -> Vec<PolicyReport> {
+        self.schemas
+            .values()
+            .map(|schema| {
+                let hooks = self.required_hooks(&schema.name);
+                let lacking = |hook: &&String| !self.is_available(&schema.name, hook, kernel);
+                PolicyReport {
+                    name: schema.name.clone(),
+                    doc: schema.doc.clone(),
+                    file: self
+                        .files
+                        .get(&schema.name)
+                        .map(|f| f.path.display().to_string())
+                        .unwrap_or_default(),
+                    self_binding: schema.self_binding,
+                    missing_hooks: hooks.iter().filter(lacking).cloned().collect(),
+                    hooks,
+                    params: schema.params.iter().map(param_report).collect(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn param_report(param: &ParamSchema) -> ParamReport {
+    let kind = match &param.kind {
+        ParamKind::Bytes => "size".to_owned(),
+        ParamKind::Size => "size or percentage".to_owned(),
+        ParamKind::Ppm => "percentage".to_owned(),
+        ParamKind::Duration => "duration".to_owned(),
+        ParamKind::Count => "integer".to_owned(),
+        ParamKind::Bool => "boolean".to_owned(),
+        ParamKind::Choice(words) => words.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>().join("|"),
+    };
+    ParamReport {
+        name: param.name.clone(),
+        kind,
+        doc: param.doc.clone(),
+        default: param.default.clone(),
+        range: param.range.clone(),
+    }
+}

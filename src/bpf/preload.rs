@@ -1,0 +1,54 @@
+//! Loading a policy beside the daemon's loop, which goes on answering meanwhile.
+
+use std::collections::BTreeMap;
+
+use libbpf_rs::{Btf, MapHandle};
+
+use super::error::BpfError;
+use super::libbpf_log;
+use super::objects::ObjectFile;
+use super::policy_object::PolicyObject;
+
+/// One policy in the kernel; nothing of it is attached.
+pub struct PreparedPolicy {
+    pub(super) name: String,
+    pub(super) file: ObjectFile,
+    pub(super) object: PolicyObject,
+}
+
+/// What it takes to load policies on any thread.
+pub struct PolicyLoader {
+    shared: BTreeMap<String, MapHandle>,
+}
+
+impl PolicyLoader {
+    /// With the maps that policies share with core.
+    pub(super) fn new(shared: &BTreeMap<String, MapHandle>) -> Result<Self, BpfError> {
+        let copy = |map| MapHandle::try_from(map).map_err(|why| BpfError::Map { map: "core", why });
+        let shared = shared.iter().map(|(name, map)| Ok((name.clone(), copy(map)?)));
+        Ok(PolicyLoader { shared: shared.collect::<Result<_, BpfError>>()? })
+    }
+
+    /// Loads a policy from its file, if that is as it was looked at: the verifier needs some tenths of a second, on a slow
+    /// machine seconds.
+    pub fn load(&self, name: &str, file: &ObjectFile) -> Result<PreparedPolicy, BpfError> {
+        // libbpf shares no BTF between threads.
+        let (btf, _) = libbpf_log::capture(Btf::from_vmlinux);
+        let object = PolicyObject::load(name, file, &btf.map_err(BpfError::NoBtf)?, &self.shared)?;
+        Ok(PreparedPolicy { name: name.to_owned(), file: file.clone(), object })
+    }
+}
+
+/// All it takes to load one policy.
+pub struct LoadTask {
+    pub(super) name: String,
+    pub(super) file: ObjectFile,
+    pub(super) loader: PolicyLoader,
+}
+
+impl LoadTask {
+    /// Loads it.
+    pub fn load(self) -> Result<PreparedPolicy, BpfError> {
+        self.loader.load(&self.name, &self.file)
+    }
+}

@@ -1,0 +1,40 @@
+//! What the running kernel offers, read from its BTF; needs no privilege beyond reading it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use libbpf_rs::Btf;
+
+use super::error::BpfError;
+use super::libbpf_log;
+use super::objects::PolicyObjects;
+use crate::report::KernelReport;
+
+/// struct_ops of the kernel series that bring native memcg hooks; a registered one has a wrapper type.
+const NATIVE: [&str; 4] = ["memcg_bpf_ops", "memcg_ops", "bpf_memcg_ops", "bpf_oom_ops"];
+
+/// The kernel's own BTF.
+pub fn btf() -> Result<Btf<'static>, BpfError> {
+    libbpf_log::capture(Btf::from_vmlinux).0.map_err(BpfError::btf)
+}
+
+/// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.
+pub fn probe_hooks(objects: &PolicyObjects) -> Result<KernelReport, BpfError> {
+    let btf = btf()?;
+    let mut hooks: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (hook, list) in objects.hooks.values().flatten().chain(&objects.core_hooks) {
+        let chosen = list.iter().find(|section| super::hooks::kernel_has(&btf, section));
+        // A policy of one's own with other candidates takes no hook from the rest.
+        let known = hooks.entry(hook.clone()).or_default();
+        *known = known.take().or_else(|| chosen.cloned());
+    }
+    let native = NATIVE
+        .iter()
+        .filter(|name| {
+            btf.type_by_name::<libbpf_rs::btf::types::Struct<'_>>(&format!("bpf_struct_ops_{name}")).is_some()
+        })
+        .map(|name| (*name).to_owned())
+        .collect();
+    let release = std::fs::read_to_string(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
+    Ok(KernelReport { release: release.trim().to_owned(), hooks, native })
+}

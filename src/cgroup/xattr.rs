@@ -1,0 +1,74 @@
+//! The record on a cgroup: an extended attribute that only root can write and that vanishes with the cgroup.
+
+use std::io;
+
+use super::mount::dir;
+use crate::names::CgroupPath;
+use crate::source::xattr::{CgroupRecord, OWNER_POLICY_XATTR, RECORD_XATTR, RecordError};
+
+/// Reads the record; `None` when there is none.
+pub fn read_record(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
+    xattr::get(dir(path), RECORD_XATTR)
+}
+
+/// Writes the record, replacing what was there.
+pub fn write_record(path: &CgroupPath, value: &[u8]) -> io::Result<()> {
+    xattr::set(dir(path), RECORD_XATTR, value)
+}
+
+/// Reads what the owner of a cgroup wishes for it; `None` when there is no wish.
+pub fn read_owner_policy(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
+    xattr::get(dir(path), OWNER_POLICY_XATTR)
+}
+
+/// Writes a policy line as the owner's wish.
+pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
+    xattr::set(dir(path), OWNER_POLICY_XATTR, line.as_bytes())
+}
+
+/// Changes a part of the record and leaves the rest; one that says nothing is removed. A cgroup that is gone needs none.
+pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
+    let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {path}: {error}");
+    let old = match read_record(path) {
+        Ok(old) => old,
+        Err(error) if is_removed(&error) => return Ok(()),
+        Err(error) => return Err(text("reading", &error)),
+    };
+    // One that cannot be read is of no use to anybody.
+    let mut record = old.as_deref().and_then(|bytes| CgroupRecord::parse(bytes).ok()).unwrap_or_default();
+    change(&mut record);
+    let done = if record.is_empty() {
+        if old.is_some() { remove_record(path) } else { Ok(()) }
+    } else {
+        let bytes = record.encode().map_err(|error: RecordError| format!("{path}: {error}"))?;
+        if old.as_ref() == Some(&bytes) { Ok(()) } else { write_record(path, &bytes) }
+    };
+    match done {
+        Err(error) if !is_removed(&error) => {
+            Err(text("writing", &format!("{error} (memcg-bpfd needs CAP_SYS_ADMIN)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the record; none is no error.
+pub fn remove_record(path: &CgroupPath) -> io::Result<()> {
+    remove(path, RECORD_XATTR)
+}
+
+/// Removes the owner's wish; none is no error.
+pub fn remove_owner_policy(path: &CgroupPath) -> io::Result<()> {
+    remove(path, OWNER_POLICY_XATTR)
+}
+
+fn remove(path: &CgroupPath, attribute: &str) -> io::Result<()> {
+    match xattr::remove(dir(path), attribute) {
+        Err(e) if e.raw_os_error() == Some(nix::libc::ENODATA) || is_removed(&e) => Ok(()),
+        other => other,
+    }
+}
+
+/// ENODEV: removed while we looked.
+pub(super) fn is_removed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
+}

@@ -1,0 +1,84 @@
+//! Whatever happens, in whatever order.
+
+use super::*;
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let line = prop::sample::select(vec![
+        "deny limit=1M",
+        "deny limit=2M",
+        "observe",
+        "none",
+        "",
+        "bad x=1",
+        "deny limit=1M; observe",
+    ]);
+    let origin =
+        prop::sample::select(vec![Origin::DropIn, Origin::Xattr, Origin::Annotation, Origin::Operator]);
+    let id = 1u64..5;
+    prop_oneof![
+        (id.clone(), origin.clone(), line.clone()).prop_map(|(id, origin, line)| ask(id, origin, line)),
+        (id.clone(), origin).prop_map(|(id, origin)| Input::Withdraw { cgroup: CgroupId(id), origin }),
+        id.clone().prop_map(|id| Input::CgroupRemoved(CgroupId(id))),
+        (prop::option::of(10u64..13), prop::option::of(line)).prop_map(|(id, line)| unit(
+            "x.service",
+            id,
+            line
+        )),
+        prop::option::of(Just("observe")).prop_map(|line| unit("y.service", None, line)),
+        Just(Input::UnitUnloaded(UnitName::parse("y.service").unwrap())),
+        any::<bool>().prop_map(Input::ReportAllCgroups),
+        prop::sample::select(vec![("0", vec!["deny"]), ("0", vec![]), ("4096", vec!["deny", "observe"])])
+            .prop_map(|(min, replaced)| renew(min, &replaced)),
+    ]
+}
+
+/// Does what a cgroup's requests ask for come to any policy at all?
+fn wants_something(world: &Engine, id: CgroupId) -> bool {
+    world.cgroups.get(&id).is_some_and(|c| !world.resolve(&c.requests).policies.is_empty())
+}
+
+proptest! {
+    #[test]
+    fn with_few_slots_nothing_in_force_is_lost_and_nothing_waits_without_need(
+        most in 1u32..4,
+        inputs in prop::collection::vec(any_input(), 0..40),
+    ) {
+        let (mut world, mut model) = (Engine::with_slots(means(), most), Model::default());
+        for input in inputs {
+            let before = model.clone();
+            run(&mut world, &mut model, input);
+            for id in before.bound.keys() {
+                prop_assert!(!wants_something(&world, *id) || model.bound.contains_key(id), "{id:?} lost its binding");
+            }
+            let waits = world.cgroups.values().any(|c| c.pending) || world.units.values().any(|u| u.pending);
+            prop_assert!(!waits || model.slots.len() == most as usize, "a slot is left and somebody waits");
+            let active: BTreeSet<u64> =
+                world.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+            prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
+        }
+        run(&mut world, &mut model, Input::Shutdown);
+        (model.records, model.failed) = (BTreeMap::new(), 0);
+        prop_assert_eq!(model, Model::default());
+    }
+
+    #[test]
+    fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
+        let (mut world, mut model) = (Engine::new(means()), Model::default());
+        for input in inputs {
+            run(&mut world, &mut model, input.clone());
+            // The same input twice changes nothing the second time.
+            let before = model.clone();
+            run(&mut world, &mut model, input);
+            prop_assert_eq!(&before.bound, &model.bound);
+            prop_assert_eq!(&before.slots, &model.slots);
+            prop_assert_eq!(model.failed, 0);
+            // Whatever is described as active is bound, and nothing else is.
+            let active: BTreeSet<u64> =
+                world.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+            prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
+        }
+        run(&mut world, &mut model, Input::Shutdown);
+        model.records.clear(); // records vanish with cgroups that vanished
+        prop_assert_eq!(model, Model::default());
+    }
+}

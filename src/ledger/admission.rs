@@ -1,0 +1,223 @@
+//! The guards that no policy gets around: values within bounds, at most so many actions a second, never two kills for
+//! one event. Pure; what it must know of the cgroup comes in as facts.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::names::{CgroupId, CgroupPath};
+use crate::policy::action::{Action, ActionKind, KillScope, Knob, MAX};
+use crate::text::human_bytes;
+
+/// memory.high never goes below this: a program needs its code and stacks to get anywhere.
+pub const MIN_MEMORY_HIGH: u64 = 4 << 20;
+/// Who asked for a kill or for memory so long ago saw another situation than today's.
+const ACTION_TTL_NS: u64 = 5_000_000_000;
+/// What is told of that, when it was let through and then waited.
+pub const EXPIRED_MSG: &str = "it waited for its turn for more than 5s";
+/// After a kill the memory comes back and the stall ends: so long, what is still told is about what was killed for.
+pub const KILL_COOLDOWN_NS: u64 = 1_000_000_000;
+/// The longest time between SIGTERM and SIGKILL: who has not ended by then will not.
+pub const MAX_GRACE_NS: u64 = 300_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// What the administrator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Actions of one cgroup in one second.
+    pub per_second: u32,
+    /// Kills below one governed cgroup in one minute.
+    pub kills_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { per_second: 10, kills_per_minute: 6 }
+    }
+}
+
+/// What there is to know about the cgroup.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// memcg-bpfd runs in it or below it.
+    pub contains_daemon: bool,
+    /// memory.current.
+    pub usage: u64,
+    /// memory.min.
+    pub min: u64,
+    /// The smallest memory.max from it up, else the machine's memory.
+    pub effective_max: u64,
+    /// The size of a page.
+    pub page: u64,
+}
+
+/// Is it too late now to do what was asked for then?
+pub fn is_expired(now: u64, asked: u64) -> bool {
+    now.saturating_sub(asked) > ACTION_TTL_NS
+}
+
+/// The guards' word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Do this, which may be less than was asked for.
+    Allow(ActionKind),
+    /// No, and why.
+    Block(String),
+}
+
+#[derive(Debug)]
+struct Kill {
+    path: CgroupPath,
+    cgroup: CgroupId,
+    began: u64,
+    finished: Option<u64>,
+    dry_run: bool,
+}
+
+/// What the guards remember.
+#[derive(Debug, Default)]
+pub struct Admission {
+    limits: Limits,
+    recent: BTreeMap<CgroupId, VecDeque<u64>>,
+    kills: VecDeque<Kill>,
+}
+
+impl Admission {
+    /// Other limits from now on; what was done so far counts under them.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// With these limits.
+    pub fn new(limits: Limits) -> Self {
+        Admission { limits, ..Admission::default() }
+    }
+
+    /// May this be done now? What may be is counted.
+    pub fn admit(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Decision {
+        let bounded = match clamp(&action.kind, facts) {
+            Ok(verb) => verb,
+            Err(why) => return Decision::Block(why),
+        };
+        // Letting go only ever takes a burden away.
+        if matches!(bounded, ActionKind::SetKnob(_, None)) {
+            return Decision::Allow(bounded);
+        }
+        if !matches!(bounded, ActionKind::SetKnob(..)) && is_expired(now, action.time) {
+            return Decision::Block("it was asked for more than 5s ago".to_owned());
+        }
+        if matches!(bounded, ActionKind::Kill { .. })
+            && let Some(why) = self.check_kill_limit(now, path, action)
+        {
+            return Decision::Block(why);
+        }
+        if !self.check_rate(now, action.cgroup) {
+            let most = self.limits.per_second;
+            return Decision::Block(format!("more than {most} actions in a second (PerSecond={most})"));
+        }
+        if matches!(bounded, ActionKind::Kill { .. }) {
+            let (cgroup, dry_run) = (action.cgroup, action.dry_run);
+            self.kills.push_back(Kill { path: path.clone(), cgroup, began: now, finished: None, dry_run });
+        }
+        Decision::Allow(bounded)
+    }
+
+    /// The kill that was let through is over: the victims are gone, or it failed.
+    pub fn kill_finished(&mut self, now: u64, cgroup: CgroupId, dry_run: bool) {
+        let of =
+            |kill: &&mut Kill| kill.cgroup == cgroup && kill.dry_run == dry_run && kill.finished.is_none();
+        for kill in self.kills.iter_mut().filter(of) {
+            kill.finished = Some(now);
+        }
+    }
+
+    /// The kill that was let through is not done after all, and counts for nothing.
+    pub fn kill_cancelled(&mut self, cgroup: CgroupId, dry_run: bool) {
+        self.kills.retain(|kill| kill.cgroup != cgroup || kill.dry_run != dry_run || kill.finished.is_some());
+    }
+
+    /// A cgroup is gone.
+    pub fn forget(&mut self, cgroup: CgroupId) {
+        self.recent.remove(&cgroup);
+    }
+
+    /// One event is seen by the policies of a cgroup and by those of the cgroups around it.
+    fn check_kill_limit(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
+        self.kills.retain(|kill| kill.finished.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
+        // A dry run stands for what would be done if nobody else did anything either.
+        let kills = || self.kills.iter().filter(|kill| kill.dry_run == action.dry_run);
+        let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
+        // A unit that was started again: what its cgroup's predecessor was killed for is not what it waits for.
+        let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
+        for kill in kills().filter(related).filter(|kill| !anew(kill)) {
+            match kill.finished {
+                None => return Some(format!("a kill in {} is not over yet", kill.path)),
+                Some(over) if action.time < over.saturating_add(KILL_COOLDOWN_NS) => {
+                    return Some(format!(
+                        "it is about what something was just killed for in {}: never two for one event",
+                        kill.path
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let most = self.limits.kills_per_minute;
+        let within = kills().filter(|kill| kill.path.is_within(path)).count();
+        (within >= usize::try_from(most).unwrap_or(usize::MAX))
+            .then(|| format!("more than {most} kills in a minute (KillsPerMinute={most})"))
+    }
+
+    fn check_rate(&mut self, now: u64, cgroup: CgroupId) -> bool {
+        let recent = self.recent.entry(cgroup).or_default();
+        while recent.front().is_some_and(|then| now.saturating_sub(*then) >= SECOND_NS) {
+            recent.pop_front();
+        }
+        if recent.len() >= usize::try_from(self.limits.per_second).unwrap_or(usize::MAX) {
+            return false;
+        }
+        recent.push_back(now);
+        true
+    }
+}
+
+/// The verb with its value within bounds.
+fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
+    let page = facts.page.max(1);
+    let whole_pages = |bytes: u64| bytes.saturating_sub(bytes.checked_rem(page).unwrap_or(0));
+    Ok(match *verb {
+        // As the kernel keeps it: rounded down to pages, and nothing larger than it can count.
+        ActionKind::SetKnob(Knob::High, Some(MAX)) => ActionKind::SetKnob(Knob::High, None),
+        ActionKind::SetKnob(Knob::High, Some(value)) => {
+            let floor = MIN_MEMORY_HIGH.max(facts.min).saturating_add(page.saturating_sub(1));
+            ActionKind::SetKnob(Knob::High, Some(whole_pages(value.max(floor).min(MAX >> 1))))
+        }
+        ActionKind::SetKnob(Knob::Low, Some(value)) => {
+            ActionKind::SetKnob(Knob::Low, Some(whole_pages(value.min(facts.effective_max))))
+        }
+        ActionKind::SetKnob(Knob::Freeze, Some(0)) => ActionKind::SetKnob(Knob::Freeze, None),
+        ActionKind::SetKnob(Knob::Freeze, Some(_)) if facts.contains_daemon => {
+            return Err("memcg-bpfd runs in it and would stand still with it".to_owned());
+        }
+        ActionKind::SetKnob(Knob::Freeze, Some(1)) => ActionKind::SetKnob(Knob::Freeze, Some(1)),
+        ActionKind::SetKnob(Knob::Freeze, Some(other)) => {
+            return Err(format!("cgroup.freeze takes 0 and 1, not {other}"));
+        }
+        ActionKind::SetKnob(knob, None) => ActionKind::SetKnob(knob, None),
+        ActionKind::Reclaim { bytes, swappiness } => {
+            let bytes = whole_pages(bytes.min(facts.usage));
+            if bytes == 0 {
+                return Err(format!("there is nothing to take: it uses {}", human_bytes(facts.usage)));
+            }
+            ActionKind::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
+        }
+        ActionKind::Kill { scope: KillScope::Group, .. } if facts.contains_daemon => {
+            return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
+        }
+        ActionKind::Kill { grace_ns, scope, select } => {
+            ActionKind::Kill { grace_ns: grace_ns.min(MAX_GRACE_NS), scope, select }
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

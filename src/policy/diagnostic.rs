@@ -1,0 +1,209 @@
+//! What is wrong with a text, as a value: place, offending word, what would be valid, the nearest name. Its display is
+//! one sentence.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::request::{Origin, Request};
+use crate::names;
+
+/// Words from outside are cut to this many characters before they are shown.
+pub const WORD_SHOWN_MAX: usize = 64;
+
+/// Places are cut much later than words: a path should stay whole.
+const PLACE_SHOWN_MAX: usize = 1024;
+
+/// Faults kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
+pub const DIAGNOSTICS_MAX: usize = 32;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Diagnostic {
+    /// Who asked, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Where the text stands: a file and line, a container, a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Byte column in the policy line, counted from 0; the sentence counts from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<usize>,
+    /// The offending word, made fit to be shown.
+    pub word: String,
+    /// What is wrong, without the place.
+    pub message: String,
+    /// What would be valid, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<String>,
+    /// The nearest thing that would be valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+}
+
+impl Diagnostic {
+    /// A fault of `word`, which may come from anywhere; `message` must already be fit to be shown (see [`shown`]).
+    pub fn new(word: &str, message: impl Into<String>) -> Self {
+        Diagnostic { word: shown(word), message: message.into(), ..Diagnostic::default() }
+    }
+
+    /// At byte `at` of the line.
+    pub fn at(self, at: usize) -> Self {
+        Diagnostic { at: Some(at), ..self }
+    }
+
+    /// With words about what would be valid.
+    pub fn valid(self, valid: impl Into<String>) -> Self {
+        Diagnostic { valid: Some(valid.into()), ..self }
+    }
+
+    /// With the nearest valid thing, if there is one.
+    pub fn suggest(self, suggestion: Option<String>) -> Self {
+        Diagnostic { suggestion, ..self }
+    }
+
+    /// In a place, which may be named by anybody.
+    pub fn in_location(self, place: &str) -> Self {
+        Diagnostic { location: Some(names::shown(place, PLACE_SHOWN_MAX)), ..self }
+    }
+
+    /// In the line of this request.
+    pub fn in_request(self, request: &Request) -> Self {
+        Diagnostic { origin: Some(request.origin), ..self.in_location(&request.location) }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut colon = "";
+        match (self.origin, &self.location) {
+            (Some(origin @ (Origin::Annotation | Origin::Xattr)), Some(place)) => {
+                write!(f, "{origin} of {place}")?
+            }
+            (Some(origin), Some(place)) => write!(f, "{origin} {place}")?,
+            (Some(origin), None) => write!(f, "{origin}")?,
+            (None, Some(place)) => write!(f, "{place}")?,
+            (None, None) => {}
+        }
+        let mut comma = "";
+        if self.origin.is_some() || self.location.is_some() {
+            (comma, colon) = (", ", ": ");
+        }
+        if let Some(at) = self.at {
+            write!(f, "{comma}column {}", at.saturating_add(1))?;
+            colon = ": ";
+        }
+        write!(f, "{colon}{}", self.message)?;
+        match (&self.suggestion, &self.valid) {
+            (Some(suggestion), _) => write!(f, "; did you mean '{suggestion}'?"),
+            (None, Some(valid)) => write!(f, "; valid: {valid}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// A word from outside, fit to be shown: control and invisible characters escaped, cut to [`WORD_SHOWN_MAX`].
+pub fn shown(word: &str) -> String {
+    names::shown(word, WORD_SHOWN_MAX)
+}
+
+/// The first [`DIAGNOSTICS_MAX`] faults, and how many there were beyond.
+pub(super) fn truncate(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let more = faults.len().saturating_sub(DIAGNOSTICS_MAX);
+    if more > 0 {
+        faults.truncate(DIAGNOSTICS_MAX);
+        faults.push(Diagnostic::new("", format!("and {more} more errors like these")));
+    }
+    faults
+}
+
+/// The candidate nearest to a mistyped word, if one is near enough to be what was meant.
+pub fn closest_match<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    // Nothing that long is a mistyped name, and comparing it costs its length squared.
+    if word.len() > WORD_SHOWN_MAX {
+        return None;
+    }
+    let lower = word.to_lowercase().replace('_', "-");
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let name = candidate.to_lowercase().replace('_', "-");
+            let distance = strsim::damerau_levenshtein(&lower, &name);
+            let near = name.chars().count().max(lower.chars().count()).checked_div(3).unwrap_or(0).max(1);
+            let begun = lower.len() >= 2 && name.starts_with(&lower);
+            (begun || (distance <= near && distance < name.len())).then_some((distance, candidate))
+        })
+        .min()
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// `a, b and c`.
+pub(super) fn join_with_and<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    match names.split_last() {
+        None => "none".to_owned(),
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, init)) => format!("{} and {last}", init.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_characters_are_escaped() {
+        assert_eq!(crate::text::printable::passed(shown), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_fault_is_one_sentence() {
+        let fault = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
+            .at(5)
+            .valid("limit and mode");
+        assert_eq!(
+            fault.to_string(),
+            "column 6: unknown parameter 'limt' of policy 'deny'; valid: limit and mode"
+        );
+        let fault = Diagnostic { origin: Some(Origin::Annotation), ..fault }
+            .in_location("container 1f2e")
+            .suggest(Some("limit".to_owned()));
+        assert_eq!(
+            fault.to_string(),
+            "annotation of container 1f2e, column 6: unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"
+        );
+        assert_eq!(
+            Diagnostic { origin: Some(Origin::DropIn), ..Diagnostic::new("", "broken") }
+                .in_location("/etc/x:3\n")
+                .to_string(),
+            "drop-in /etc/x:3\\n: broken"
+        );
+        assert_eq!(Diagnostic::new("", "broken").to_string(), "broken");
+    }
+
+    #[test]
+    fn words_from_outside_cannot_reach_the_terminal() {
+        assert_eq!(shown("a\u{1b}[2J\u{202e}\n'"), "a\\u{1b}[2J\\u{202e}\\n'");
+        assert_eq!(shown(&"x".repeat(1 << 20)).chars().count(), WORD_SHOWN_MAX + 1);
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let names = ["deny", "observe", "oom", "dry-run"];
+        for (word, meant) in [
+            ("den", Some("deny")),
+            ("dney", Some("deny")),
+            ("DENY", Some("deny")),
+            ("obsreve", Some("observe")),
+            ("dry_run", Some("dry-run")),
+            ("obs", Some("observe")),
+            ("xyz", None),
+            ("", None),
+        ] {
+            assert_eq!(closest_match(word, names).as_deref(), meant, "{word}");
+        }
+        assert_eq!(closest_match(&"d".repeat(1 << 20), names), None);
+    }
+}

@@ -1,0 +1,255 @@
+//! Parameters to the bytes of the policy's `struct NAME_params` and back, as its schema says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::line::{Arg, Clause};
+use super::schema::{ParamSchema, PolicySchema};
+use super::value::{self, Range};
+
+pub use super::schema_check::{PARAMS_SIZE_MAX, validate_schema};
+
+/// The parameters of one policy on one cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Params {
+    /// The policy's `struct NAME_params`, in the machine's byte order; padding is zero.
+    pub bytes: Vec<u8>,
+    /// Every parameter with its value in canonical text, defaults included.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// Why bytes are not a policy's parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Another struct, most likely of another version of the policy.
+    #[error(
+        "the parameters of policy '{policy}' are {got} bytes long, but its schema says {want}: it was replaced by another version"
+    )]
+    Size {
+        /// The policy's name.
+        policy: String,
+        /// Bytes in the schema.
+        want: usize,
+        /// Bytes at hand.
+        got: usize,
+    },
+    /// A number that no text stands for.
+    #[error("parameter '{param}' of policy '{policy}' holds {raw}, which is no value of its type")]
+    Value {
+        /// The policy's name.
+        policy: String,
+        /// The parameter's name.
+        param: String,
+        /// The number found.
+        raw: u64,
+    },
+}
+
+/// Parameters as text → bytes. Faults: unknown and repeated parameters, missing ones that have no default, values that
+/// do not parse or lie out of range; all of them at once, at their columns.
+pub fn from_call(schema: &PolicySchema, call: &Clause) -> Result<Params, Vec<Diagnostic>> {
+    from_call_partial(schema, call, true)
+}
+
+/// As [`encode`]; of a call that is not `whole` because its line's grammar is broken, nothing is missed.
+pub(super) fn from_call_partial(
+    schema: &PolicySchema,
+    call: &Clause,
+    whole: bool,
+) -> Result<Params, Vec<Diagnostic>> {
+    let policy = policy_of(schema, call);
+    let mut faults = Vec::new();
+    let mut given: BTreeMap<&str, &Arg> = BTreeMap::new();
+    for arg in &call.args {
+        if !schema.params.iter().any(|param| param.name == arg.key) {
+            faults.push(unknown(schema, &policy, arg));
+        } else if given.contains_key(arg.key.as_str()) {
+            let message = format!("parameter '{}' of {policy} is given twice", shown(&arg.key));
+            faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
+        } else {
+            given.insert(&arg.key, arg);
+        }
+    }
+    if schema.size > PARAMS_SIZE_MAX {
+        faults.push(
+            Diagnostic::new(&schema.name, format!("the parameters of {policy} are too large")).at(call.at),
+        );
+        return Err(faults);
+    }
+    let mut params = Params { bytes: vec![0; schema.size], parameters: BTreeMap::new() };
+    for param in &schema.params {
+        let value = match (given.get(param.name.as_str()), &param.default) {
+            (Some(arg), _) => given_value(param, &policy, arg),
+            (None, Some(default)) => default_value(param, default).map_err(|why| {
+                let message =
+                    format!("default '{default}' of parameter '{}' of {policy} is wrong: {why}", param.name);
+                Box::new(Diagnostic::new(default, message).at(call.at))
+            }),
+            // A mistyped name has been told already.
+            (None, None) if !whole || faults.iter().any(|f| f.suggestion.as_ref() == Some(&param.name)) => {
+                continue;
+            }
+            (None, None) => {
+                let message = format!("parameter '{}' of {policy} must be given", param.name);
+                Err(Box::new(Diagnostic::new(&call.name, message).at(call.at)))
+            }
+        };
+        match value {
+            Err(fault) => faults.push(*fault),
+            Ok(raw) => {
+                match store(&mut params.bytes, param, raw).and_then(|()| value::format(&param.kind, raw)) {
+                    Some(text) => {
+                        params.parameters.insert(param.name.clone(), text);
+                    }
+                    None => {
+                        let message =
+                            format!("parameter '{}' of {policy} does not fit its struct", param.name);
+                        faults.push(Diagnostic::new(&param.name, message).at(call.at));
+                    }
+                }
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(params)
+    } else {
+        faults.sort_by_key(|fault| fault.at);
+        Err(truncate(faults))
+    }
+}
+
+/// Bytes → every parameter in canonical text.
+pub fn to_text(schema: &PolicySchema, bytes: &[u8]) -> Result<BTreeMap<String, String>, DecodeError> {
+    let size = || DecodeError::Size { policy: schema.name.clone(), want: schema.size, got: bytes.len() };
+    if bytes.len() != schema.size {
+        return Err(size());
+    }
+    let mut settings = BTreeMap::new();
+    for param in &schema.params {
+        let raw = load(bytes, param).ok_or_else(size)?;
+        let text = value::format(&param.kind, raw).ok_or_else(|| DecodeError::Value {
+            policy: schema.name.clone(),
+            param: param.name.clone(),
+            raw,
+        })?;
+        settings.insert(param.name.clone(), text);
+    }
+    Ok(settings)
+}
+
+/// `policy 'deny'`, or with the profile that named it: the words are not in the reader's line then.
+fn policy_of(schema: &PolicySchema, call: &Clause) -> String {
+    match &call.profile {
+        None => format!("policy '{}'", schema.name),
+        Some(profile) => format!("policy '{}' in profile '{profile}'", schema.name),
+    }
+}
+
+fn unknown(schema: &PolicySchema, policy: &str, arg: &Arg) -> Diagnostic {
+    let names = || schema.params.iter().map(|param| param.name.as_str());
+    let fault =
+        Diagnostic::new(&arg.key, format!("unknown parameter '{}' of {policy}", shown(&arg.key))).at(arg.at);
+    match schema.params.as_slice() {
+        [] => Diagnostic { message: format!("{}, which takes none", fault.message), ..fault },
+        _ => fault.valid(join_with_and(names())).suggest(closest_match(&arg.key, names())),
+    }
+}
+
+fn given_value(param: &ParamSchema, policy: &str, arg: &Arg) -> Result<u64, Box<Diagnostic>> {
+    let name = &param.name;
+    let word = shown(&arg.value);
+    let raw = value::parse(&param.kind, &arg.value).map_err(|error| {
+        let message = match arg.value.as_str() {
+            "" => format!("parameter '{name}' of {policy} has no value"),
+            _ => format!("'{word}' is not valid for parameter '{name}' of {policy}: {}", error.reason),
+        };
+        Box::new(
+            Diagnostic::new(&arg.value, message)
+                .at(arg.value_at)
+                .valid(error.valid)
+                .suggest(error.suggestion),
+        )
+    })?;
+    let range = Range::parse(&param.kind, param.range.as_deref()).map_err(|why| {
+        let message = format!("the range of parameter '{name}' of {policy} is wrong: {why}");
+        Box::new(Diagnostic::new(&arg.key, message).at(arg.at))
+    })?;
+    if range.contains(&param.kind, raw) {
+        return Ok(raw);
+    }
+    let message = format!("'{word}' is out of range for parameter '{name}' of {policy}");
+    Err(Box::new(Diagnostic::new(&arg.value, message).at(arg.value_at).valid(range.in_words(&param.kind))))
+}
+
+/// A default's number; the error is a part of a sentence. A default may lie out of the range: "off" often does.
+pub(super) fn default_value(param: &ParamSchema, default: &str) -> Result<u64, String> {
+    value::parse(&param.kind, default).map_err(|error| error.reason)
+}
+
+/// Writes a number into its place; `None` when it does not fit.
+pub(super) fn store(bytes: &mut [u8], param: &ParamSchema, raw: u64) -> Option<()> {
+    let end = param.offset.checked_add(param.width)?;
+    let place = bytes.get_mut(param.offset..end)?;
+    // An enumerator may be negative: then the upper bits are all ones.
+    let signed = i128::from(raw.cast_signed());
+    let number = if signed < 0 && param.width < 8 { signed } else { i128::from(raw) };
+    match param.width {
+        8 => place.copy_from_slice(&raw.to_ne_bytes()),
+        4 => place.copy_from_slice(
+            &try_narrow(number, u32::try_from, |n| i32::try_from(n).map(i32::cast_unsigned))?.to_ne_bytes(),
+        ),
+        2 => place.copy_from_slice(
+            &try_narrow(number, u16::try_from, |n| i16::try_from(n).map(i16::cast_unsigned))?.to_ne_bytes(),
+        ),
+        1 => place.copy_from_slice(
+            &try_narrow(number, u8::try_from, |n| i8::try_from(n).map(i8::cast_unsigned))?.to_ne_bytes(),
+        ),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// The number as an unsigned or, if it is negative, as a signed one of the same width.
+fn try_narrow<T, E>(
+    number: i128,
+    plain: impl Fn(i128) -> Result<T, E>,
+    signed: impl Fn(i128) -> Result<T, E>,
+) -> Option<T> {
+    plain(number).or_else(|_| signed(number)).ok()
+}
+
+/// Reads a number from its place. Narrow ones come back with the sign that one of the choices has.
+fn load(bytes: &[u8], param: &ParamSchema) -> Option<u64> {
+    let end = param.offset.checked_add(param.width)?;
+    let place = bytes.get(param.offset..end)?;
+    let (unsigned, signed): (u64, i64) = match param.width {
+        8 => return Some(u64::from_ne_bytes(place.try_into().ok()?)),
+        4 => (
+            u32::from_ne_bytes(place.try_into().ok()?).into(),
+            i32::from_ne_bytes(place.try_into().ok()?).into(),
+        ),
+        2 => (
+            u16::from_ne_bytes(place.try_into().ok()?).into(),
+            i16::from_ne_bytes(place.try_into().ok()?).into(),
+        ),
+        1 => (
+            u8::from_ne_bytes(place.try_into().ok()?).into(),
+            i8::from_ne_bytes(place.try_into().ok()?).into(),
+        ),
+        _ => return None,
+    };
+    let negative = value::format(&param.kind, unsigned).is_none();
+    Some(if negative { signed.cast_unsigned() } else { unsigned })
+}
+
+/// All names that occur twice.
+pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

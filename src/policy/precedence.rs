@@ -1,0 +1,161 @@
+//! Many requests for one cgroup → the policies in force there.
+//!
+//! Different policies add up; of the same policy, the highest origin's is taken whole, not mixed with the others.
+//! `none` from an origin discards what lower origins asked for. A request with anything wrong in it is refused whole, so
+//! that half of what somebody meant is never in force, while the other requests stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalog::Catalog;
+use super::diagnostic::{Diagnostic, join_with_and, truncate};
+use super::line::{self, Clause};
+use super::params::{Params, from_call_partial};
+use super::request::{Origin, Request};
+use super::schema::PolicySchema;
+
+/// What annotations and xattrs may ask for; drop-ins and operators may ask for anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AllowList {
+    /// These policies and no others; `None` stands for all that bind only the asker itself.
+    pub names: Option<BTreeSet<String>>,
+}
+
+impl AllowList {
+    /// Exactly these policies, even such as take memory from others.
+    pub fn only<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
+        AllowList { names: Some(names.into_iter().map(Into::into).collect()) }
+    }
+
+    /// May this origin ask for this policy?
+    pub fn permits(&self, origin: Origin, schema: &PolicySchema) -> bool {
+        match (origin, &self.names) {
+            (Origin::DropIn | Origin::Operator, _) => true,
+            (Origin::Annotation | Origin::Xattr, Some(names)) => names.contains(&schema.name),
+            (Origin::Annotation | Origin::Xattr, None) => schema.self_binding,
+        }
+    }
+
+    /// The policies of a catalog that annotations may ask for.
+    fn permitted<'a>(&self, catalog: &'a Catalog) -> Vec<&'a str> {
+        let permitted = |schema: &&PolicySchema| self.permits(Origin::Annotation, schema);
+        catalog.policies.values().filter(permitted).map(|schema| schema.name.as_str()).collect()
+    }
+}
+
+/// One policy in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedPolicy {
+    /// The policy's name.
+    pub name: String,
+    /// Whose request won.
+    pub origin: Origin,
+    /// Where that request stands.
+    pub location: String,
+    /// Its parameters.
+    pub params: Params,
+}
+
+/// What comes of all requests for one cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resolution {
+    /// The policies in force, by name.
+    pub policies: Vec<ResolvedPolicy>,
+    /// What was wrong, the highest origin first.
+    pub errors: Vec<Diagnostic>,
+}
+
+/// Layers the requests for one cgroup. Where one origin asks several times, a later request adds to the earlier ones
+/// and wins for the same policy; its `none` discards those of lower origins only.
+pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Resolution {
+    let mut ordered: Vec<&Request> = requests.iter().collect();
+    // Stable: requests of one origin keep their order.
+    ordered.sort_by_key(|request| request.origin);
+    let mut in_force: BTreeMap<String, ResolvedPolicy> = BTreeMap::new();
+    let mut faults: Vec<Vec<Diagnostic>> = Vec::new();
+    for request in ordered {
+        match parse_and_check(&request.line, Some(request.origin), catalog, allow) {
+            Ok(ParsedLine::Nothing) => in_force.retain(|_, bound| bound.origin >= request.origin),
+            Ok(ParsedLine::Policies(policies)) => {
+                for (name, params) in policies {
+                    let (origin, location) = (request.origin, request.location.clone());
+                    in_force.insert(name.clone(), ResolvedPolicy { name, origin, location, params });
+                }
+            }
+            Err(wrong) => faults.push(wrong.into_iter().map(|fault| fault.in_request(request)).collect()),
+        }
+    }
+    Resolution {
+        policies: in_force.into_values().collect(),
+        errors: faults.into_iter().rev().flatten().collect(),
+    }
+}
+
+/// What a line asks for.
+pub(super) enum ParsedLine {
+    /// `none`, or empty.
+    Nothing,
+    /// These policies, each once.
+    Policies(Vec<(String, Params)>),
+}
+
+/// A line → what it asks for, or everything that is wrong with it. Without an origin, everything may be asked for.
+pub(super) fn parse_and_check(
+    text: &str,
+    origin: Option<Origin>,
+    catalog: &Catalog,
+    allow: &AllowList,
+) -> Result<ParsedLine, Vec<Diagnostic>> {
+    let (calls, mut faults) = line::read(text);
+    // Errors of all kinds are told at once, so the words of a line with broken grammar are looked up as well.
+    let broken = !faults.is_empty();
+    let named: Vec<Clause> = calls
+        .into_iter()
+        .filter(|call| call.name != "none" && !(broken && call.name.contains('=')))
+        .collect();
+    if named.is_empty() && !broken {
+        return Ok(ParsedLine::Nothing);
+    }
+    let (calls, wrong) = catalog.expand_clauses(&named);
+    faults.extend(wrong);
+    let mut policies = Vec::new();
+    for call in calls {
+        let Some(schema) = catalog.policies.get(&call.name) else {
+            continue;
+        };
+        if let Some(origin) = origin.filter(|origin| !allow.permits(*origin, schema)) {
+            let message = format!("policy '{}' may not be asked for by {origin}s", call.name);
+            let fault = Diagnostic::new(&call.name, message).at(call.at);
+            faults.push(fault.valid(join_with_and(allow.permitted(catalog))));
+        }
+        match from_call_partial(schema, &call, !broken) {
+            Ok(params) => policies.push((call.name, params)),
+            Err(wrong) => faults.extend(wrong),
+        }
+    }
+    if faults.is_empty() {
+        Ok(ParsedLine::Policies(policies))
+    } else {
+        faults.sort_by_key(|fault| fault.at);
+        Err(truncate(faults))
+    }
+}
+
+/// Everything that is wrong with a line, as it would be told if `origin` asked for it in `place`; empty when it is in
+/// order. Without an origin, it is not judged who may ask for what.
+pub fn check_line(
+    text: &str,
+    catalog: &Catalog,
+    origin: Option<Origin>,
+    place: Option<&str>,
+) -> Vec<Diagnostic> {
+    let faults = parse_and_check(text, origin, catalog, &AllowList::default()).err().unwrap_or_default();
+    let told = |fault: Diagnostic| match place {
+        Some(place) => fault.in_location(place),
+        None => fault,
+    };
+    faults.into_iter().map(|fault| Diagnostic { origin, ..told(fault) }).collect()
+}
+
+#[cfg(test)]
+#[path = "precedence_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+use proptest::prelude::*;
+
+use super::super::fixture;
+use super::super::precedence::check_line;
+use super::*;
+
+fn request(origin: Origin, line: &str) -> Request {
+    Request {
+        origin,
+        location: format!("place of {line}"),
+        line: line.to_owned(),
+        container: None,
+        unit: None,
+    }
+}
+
+/// `policy:origin:a parameter …`, then the faults.
+fn told(requests: &[(Origin, &str)], allow: &AllowList) -> (String, Vec<String>) {
+    let requests: Vec<Request> = requests.iter().map(|(origin, line)| request(*origin, line)).collect();
+    let resolved = resolve(&requests, &fixture::catalog(), allow);
+    let one = |bound: &ResolvedPolicy| {
+        let first = bound.params.parameters.get("limit").or(bound.params.parameters.get("mode"));
+        format!("{}:{}:{}", bound.name, bound.origin, first.cloned().unwrap_or_default())
+    };
+    let policies: Vec<String> = resolved.policies.iter().map(one).collect();
+    (policies.join(" "), resolved.errors.iter().map(ToString::to_string).collect())
+}
+
+fn in_force(requests: &[(Origin, &str)]) -> String {
+    let (policies, faults) = told(requests, &AllowList::default());
+    assert_eq!(faults, [""; 0]);
+    policies
+}
+
+use Origin::{Annotation, DropIn, Operator, Xattr};
+
+#[test]
+fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
+    let all = [
+        (Xattr, "deny limit=2K"),
+        (Operator, "observe mode=dry-run"),
+        (Annotation, "deny limit=3K"),
+        (DropIn, "deny limit=1K; oom; observe"),
+    ];
+    assert_eq!(in_force(&all), "deny:annotation:3K observe:operator:dry-run oom:drop-in:act");
+    let mut reversed = all;
+    reversed.reverse();
+    assert_eq!(in_force(&reversed), in_force(&all));
+    // Taken whole: min= of the drop-in does not seep through.
+    let requests = [request(DropIn, "deny limit=1K min=9K"), request(Xattr, "deny limit=2K")];
+    let resolved = resolve(&requests, &fixture::catalog(), &AllowList::default());
+    assert_eq!(resolved.policies[0].params.parameters["min"], "0");
+    assert_eq!(resolved.policies[0].location, "place of deny limit=2K");
+}
+
+#[test]
+fn none_discards_what_lower_origins_said() {
+    let drop_in = (DropIn, "deny limit=1K");
+    assert_eq!(in_force(&[drop_in, (Annotation, "none")]), "");
+    assert_eq!(in_force(&[drop_in, (Annotation, "")]), "");
+    assert_eq!(in_force(&[drop_in, (Annotation, "none"), (Operator, "observe")]), "observe:operator:act");
+    assert_eq!(in_force(&[(Operator, "observe"), (Annotation, "none")]), "observe:operator:act");
+    assert_eq!(in_force(&[(DropIn, "none"), (Xattr, "observe")]), "observe:xattr:act");
+    assert_eq!(in_force(&[]), "");
+}
+
+#[test]
+fn requests_of_one_origin_add_up_in_their_order() {
+    assert_eq!(
+        in_force(&[(DropIn, "deny limit=1K; observe"), (DropIn, "deny limit=2K"), (DropIn, "none")]),
+        "deny:drop-in:2K observe:drop-in:act"
+    );
+}
+
+#[test]
+fn a_bad_request_is_refused_whole_while_the_others_stand() {
+    let (policies, faults) = told(
+        &[(DropIn, "deny limit=1K"), (Annotation, "observe; deny limt=64m; dney"), (Xattr, "oom for=x")],
+        &AllowList::default(),
+    );
+    assert_eq!(policies, "deny:drop-in:1K");
+    assert_eq!(
+        faults,
+        [
+            "annotation of place of observe; deny limt=64m; dney, column 15: \
+             unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?",
+            "annotation of place of observe; deny limt=64m; dney, column 25: \
+             unknown policy 'dney'; did you mean 'deny'?",
+            "xattr of place of oom for=x, column 9: 'x' is not valid for parameter 'for' of policy 'oom': \
+             it does not start with a digit; valid: durations such as 250ms, 2s or 1min 30s",
+        ]
+    );
+    // A bad request does not discard anything either.
+    assert_eq!(
+        told(&[(DropIn, "observe"), (Operator, "none none")], &AllowList::default()).0,
+        "observe:drop-in:act"
+    );
+}
+
+#[test]
+fn annotations_and_xattrs_may_ask_for_what_the_configuration_allows() {
+    let strict = AllowList::only(["observe"]);
+    let generous = AllowList::only(["observe", "protect"]);
+    for (origin, line, allow, fine) in [
+        (DropIn, "protect low=1G", &AllowList::default(), true),
+        (Operator, "protect low=1G", &strict, true),
+        (Annotation, "protect low=1G", &AllowList::default(), false),
+        (Xattr, "greedy", &AllowList::default(), false),
+        (Xattr, "protect low=1G", &generous, true),
+        (Annotation, "deny limit=1K", &strict, false),
+        (Annotation, "observe", &strict, true),
+        (Annotation, "observe", &AllowList::only([""; 0]), false),
+    ] {
+        assert_eq!(told(&[(origin, line)], allow).1.is_empty(), fine, "{origin} {line}");
+    }
+    assert_eq!(
+        told(&[(Annotation, "deny limit=1K")], &strict).1,
+        [
+            "annotation of place of deny limit=1K, column 1: policy 'deny' may not be asked for by annotations; \
+          valid: observe"
+        ]
+    );
+}
+
+#[test]
+fn lint_tells_what_resolve_would() {
+    let catalog = fixture::catalog();
+    let line = "protect low=1; deny limt=1";
+    let linted = check_line(line, &catalog, Some(Annotation), Some(&format!("place of {line}")));
+    assert_eq!(linted, resolve(&[request(Annotation, line)], &catalog, &AllowList::default()).errors);
+    assert_eq!(linted.len(), 2);
+    assert_eq!(check_line("protect low=1; observe", &catalog, None, None), []);
+}
+
+fn any_line() -> impl Strategy<Value = String> {
+    let policy = prop_oneof![
+        Just("deny limit=1K"),
+        Just("deny limit=50%"),
+        Just("observe"),
+        Just("oom for=1s"),
+        Just("gold"),
+        Just("broken"),
+        Just("protect low=1K"),
+        Just("none"),
+        Just("deny"),
+        Just(""),
+    ];
+    prop_oneof![proptest::collection::vec(policy, 0..4).prop_map(|all| all.join("; ")), "\\PC{0,60}"]
+}
+
+fn any_origin() -> impl Strategy<Value = Origin> {
+    prop_oneof![Just(DropIn), Just(Xattr), Just(Annotation), Just(Operator)]
+}
+
+proptest! {
+    #[test]
+    fn any_requests_give_each_policy_once_and_every_refusal_its_reason(
+        asked in proptest::collection::vec((any_origin(), any_line()), 0..6),
+    ) {
+        let catalog = fixture::catalog();
+        let requests: Vec<Request> = asked.iter().map(|(origin, line)| request(*origin, line)).collect();
+        let resolved = resolve(&requests, &catalog, &AllowList::default());
+        let names: BTreeSet<&str> = resolved.policies.iter().map(|bound| bound.name.as_str()).collect();
+        prop_assert_eq!(names.len(), resolved.policies.len());
+        // Nothing comes from a request that has a fault.
+        for fault in &resolved.errors {
+            let blamed = requests.iter().any(|r| Some(r.origin) == fault.origin);
+            prop_assert!(blamed && !fault.to_string().contains(char::is_control));
+        }
+        for bound in &resolved.policies {
+            let good = |r: &&Request| r.origin == bound.origin
+                && check_line(&r.line, &catalog, Some(r.origin), None).is_empty();
+            prop_assert!(requests.iter().any(|r| good(&r)));
+            let kept = bound.origin >= DropIn && bound.params.bytes.len() == catalog.policies[&bound.name].size;
+            prop_assert!(kept);
+        }
+        // The same requests twice change nothing.
+        let twice: Vec<Request> = requests.iter().chain(&requests).cloned().collect();
+        prop_assert_eq!(resolve(&twice, &catalog, &AllowList::default()).policies, resolved.policies);
+    }
+}

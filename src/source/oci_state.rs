@@ -1,0 +1,253 @@
+//! What an OCI runtime tells its hooks: the container's state with its annotations, and the bundle's configuration.
+//! JSON in, one request out.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{ContainerState as SpecStatus, State};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::names::{CGROUP_PATH_MAX, ContainerId};
+use crate::source::{shown, shown_up_to};
+
+/// Annotation with the policy line of a container, or of every container of a pod.
+pub const POLICY: &str = "memcg.bpf/policy";
+
+/// Before a container's name: annotation with the policy line of that container of a pod. It wins over [`POLICY`].
+pub const POLICY_OF: &str = "memcg.bpf/policy.";
+
+/// Annotation that says whether the container may start without its policy.
+pub const REQUIRED: &str = "memcg.bpf/required";
+
+/// All our annotations begin with this.
+const OURS: &str = "memcg.bpf/";
+
+/// Where engines say which container of a pod this is: containerd, CRI-O.
+const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+
+/// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and is never governed.
+const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
+
+/// Unknown annotations of ours that are told; the hook's caller quotes them in one line.
+const UNKNOWN_MAX: usize = 4;
+
+/// Longest state in bytes. A container's annotations may hold 256 KiB in Kubernetes; engines add their own.
+pub const STATE_MAX: usize = 1024 * 1024;
+
+/// Longest `config.json` in bytes. Seccomp profiles and mounts make a few hundred KiB.
+pub const CONFIG_MAX: usize = 8 * 1024 * 1024;
+
+/// Why a state or a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StateError {
+    /// Nothing came in.
+    #[error(
+        "the container state is empty; this program is called by an OCI runtime, which writes the state to its standard input"
+    )]
+    Empty,
+    /// More than [`STATE_MAX`].
+    #[error("the container state is longer than {STATE_MAX} bytes")]
+    TooLong,
+    /// Not the JSON of the runtime specification.
+    #[error("the container state is not that of the OCI runtime specification: {0}")]
+    Malformed(String),
+    /// `status` is missing: the stage is not known.
+    #[error("the container state has no status")]
+    NoStatus,
+    /// `id` is missing or no container id.
+    #[error("the container state has no usable id: {0}")]
+    BadId(String),
+    /// `config.json` is longer than [`CONFIG_MAX`] or no JSON.
+    #[error("config.json of the bundle cannot be read: {0}")]
+    BadConfig(String),
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The runtime is making the environment.
+    Creating,
+    /// Everything is there, the user's program has not been started.
+    Created,
+    /// The user's program runs.
+    Running,
+    /// The container has ended.
+    Stopped,
+}
+
+/// The state as far as it concerns us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerState {
+    /// The container's id.
+    pub id: ContainerId,
+    /// The container's first process in the runtime's pid namespace; absent at poststop.
+    pub pid: Option<u32>,
+    /// The bundle's directory; empty when not given.
+    pub bundle: PathBuf,
+    /// Where the container is in its life.
+    pub status: Status,
+    /// All annotations.
+    pub annotations: HashMap<String, String>,
+}
+
+/// What a container's annotations ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRequest {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Its first process; absent at poststop.
+    pub pid: Option<u32>,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Where the container is in its life.
+    pub status: Status,
+    /// The policy line; `none` for an empty annotation, absent when nothing is asked for.
+    pub line: Option<String>,
+    /// True when the container must not start without its policy.
+    pub required: bool,
+    /// True when there is a policy for one container of a pod, and the engine does not say whether it is this one.
+    pub container_name_unknown: bool,
+    /// What is odd about the annotations, one sentence each. Nothing of it stops a container.
+    pub warnings: Vec<String>,
+}
+
+impl ContainerState {
+    /// Reads the JSON which a runtime writes to a hook's standard input.
+    pub fn parse(json: &[u8]) -> Result<ContainerState, StateError> {
+        if json.len() > STATE_MAX {
+            return Err(StateError::TooLong);
+        }
+        if json.iter().all(u8::is_ascii_whitespace) {
+            return Err(StateError::Empty);
+        }
+        let malformed =
+            |error: serde_json::Error| StateError::Malformed(shown_up_to(&error.to_string(), 160));
+        // oci-spec reads a missing status as "stopped", which would turn a start into an end.
+        #[derive(Deserialize)]
+        struct StatusPresence {
+            status: Option<serde::de::IgnoredAny>,
+        }
+        let presence: StatusPresence = serde_json::from_slice(json).map_err(malformed)?;
+        let state: State = serde_json::from_slice(json).map_err(malformed)?;
+        if presence.status.is_none() {
+            return Err(StateError::NoStatus);
+        }
+        let id = ContainerId::parse(state.id())
+            .map_err(|error| StateError::BadId(shown_up_to(&error.to_string(), 160)))?;
+        Ok(ContainerState {
+            id,
+            pid: state.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            bundle: state.bundle().clone(),
+            status: match state.status() {
+                SpecStatus::Creating => Status::Creating,
+                SpecStatus::Created => Status::Created,
+                SpecStatus::Running => Status::Running,
+                SpecStatus::Stopped => Status::Stopped,
+            },
+            annotations: state.annotations().clone().unwrap_or_default(),
+        })
+    }
+
+    /// What the annotations ask for.
+    pub fn policy_request(&self) -> ContainerRequest {
+        let mut warnings = Vec::new();
+        let line = self.policy_line(&mut warnings).map(|line| match line.trim() {
+            "" => "none".to_owned(),
+            line => line.to_owned(),
+        });
+        let required = self.required(&mut warnings);
+        let mut unknown: Vec<&String> = self.annotations.keys().filter(|key| is_unknown(key)).collect();
+        unknown.sort();
+        for key in unknown.into_iter().take(UNKNOWN_MAX) {
+            warnings.push(format!(
+                "ignoring annotation '{}'; there are {POLICY}, {POLICY_OF}CONTAINER and {REQUIRED}",
+                shown(key)
+            ));
+        }
+        let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
+        let one_of_pod = self.annotations.keys().any(|key| key.starts_with(POLICY_OF));
+        let container_name_unknown = line.is_none() && !named && one_of_pod;
+        ContainerRequest {
+            id: self.id.clone(),
+            pid: self.pid,
+            bundle: self.bundle.clone(),
+            status: self.status,
+            line,
+            required,
+            container_name_unknown,
+            warnings,
+        }
+    }
+
+    fn policy_line(&self, warnings: &mut Vec<String>) -> Option<&str> {
+        if self.first_of(&TYPE_KEYS) == Some("sandbox") {
+            return None;
+        }
+        let general = self.annotations.get(POLICY).map(String::as_str);
+        match self.first_of(&NAME_KEYS) {
+            Some(name) => self.annotations.get(&format!("{POLICY_OF}{name}")).map(String::as_str).or(general),
+            None => {
+                if let Some(key) = self.annotations.keys().filter(|key| key.starts_with(POLICY_OF)).min() {
+                    warnings.push(format!(
+                        "ignoring annotation '{}': the engine does not say which container of a pod this is; use {POLICY}",
+                        shown(key)
+                    ));
+                }
+                general
+            }
+        }
+    }
+
+    fn required(&self, warnings: &mut Vec<String>) -> bool {
+        let Some(text) = self.annotations.get(REQUIRED) else { return false };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" | "y" | "t" => true,
+            "false" | "no" | "off" | "0" | "n" | "f" | "" => false,
+            _ => {
+                // Only a clear yes may keep a container from starting.
+                warnings.push(format!(
+                    "annotation {REQUIRED} is '{}', which is neither true nor false; taken as false",
+                    shown(text)
+                ));
+                false
+            }
+        }
+    }
+
+    fn first_of(&self, keys: &[&str]) -> Option<&str> {
+        keys.iter().find_map(|key| self.annotations.get(*key)).map(String::as_str)
+    }
+}
+
+fn is_unknown(key: &str) -> bool {
+    key.starts_with(OURS) && key != POLICY && key != REQUIRED && !key.starts_with(POLICY_OF)
+}
+
+/// `linux.cgroupsPath` from the text of a bundle's `config.json`; absent or empty gives `None`.
+pub fn cgroups_path(json: &[u8]) -> Result<Option<String>, StateError> {
+    #[derive(Deserialize)]
+    struct Config {
+        linux: Option<Linux>,
+    }
+    #[derive(Deserialize)]
+    struct Linux {
+        #[serde(rename = "cgroupsPath")]
+        cgroups_path: Option<String>,
+    }
+    if json.len() > CONFIG_MAX {
+        return Err(StateError::BadConfig(format!("it is longer than {CONFIG_MAX} bytes")));
+    }
+    let config: Config = serde_json::from_slice(json)
+        .map_err(|error| StateError::BadConfig(shown_up_to(&error.to_string(), 160)))?;
+    let path = config.linux.and_then(|linux| linux.cgroups_path).filter(|path| !path.is_empty());
+    // What no path can hold could not be sent over D-Bus either.
+    if path.as_deref().is_some_and(|path| path.len() > CGROUP_PATH_MAX || path.contains('\0')) {
+        return Err(StateError::BadConfig("linux.cgroupsPath is no path".to_owned()));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+#[path = "oci_state_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! What is written on a cgroup itself: our own record, so that a restarted daemon finds every binding again, and the
+//! policy line of an owner. Bytes of extended attributes in, requests out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::policy::action::Knob;
+use crate::policy::request::{Origin, Request};
+use crate::source::shown_up_to;
+
+/// The attribute that holds our record: JSON, which only root can write.
+pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
+
+/// The attribute in which a cgroup's owner may write a plain policy line.
+pub const OWNER_POLICY_XATTR: &str = "user.memcg_bpf";
+
+/// Longest record in bytes. The kernel keeps extended attributes of cgroups in unswappable memory; two lines of full
+/// length fit.
+pub const RECORD_MAX: usize = 8192;
+
+/// Longest owner's line in bytes: that of a policy line.
+pub const OWNER_LINE_MAX: usize = 4096;
+
+/// The version of the record we write, and the only one we read.
+const VERSION: u32 = 1;
+
+/// Why an attribute is no record, or cannot become one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Longer than [`RECORD_MAX`].
+    #[error("the record {RECORD_XATTR} is {0} bytes long, the most is {RECORD_MAX}")]
+    TooLong(usize),
+    /// Not our JSON.
+    #[error(
+        "the record {RECORD_XATTR} cannot be read: {0}; remove it with: setfattr -x {RECORD_XATTR} CGROUP"
+    )]
+    Malformed(String),
+    /// Written by another version of ours.
+    #[error(
+        "the record {RECORD_XATTR} has version {0}, this program knows version {VERSION}; it was written by a newer memcg-bpf"
+    )]
+    Version(u64),
+    /// The requests do not fit.
+    #[error(
+        "the requests for this cgroup need {0} bytes in {RECORD_XATTR}, the most is {RECORD_MAX}; shorten their policy lines"
+    )]
+    DoesNotFit(usize),
+    /// The owner's line is too long.
+    #[error("{OWNER_POLICY_XATTR} is {0} bytes long, the most is {OWNER_LINE_MAX}")]
+    OwnerTooLong(usize),
+    /// The owner's line is no text.
+    #[error("{OWNER_POLICY_XATTR} is not UTF-8 text")]
+    OwnerNotText,
+}
+
+/// What a cgroup is governed by and what we changed on it, as recorded on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CgroupRecord {
+    /// All requests, in no particular order.
+    pub requests: Vec<Request>,
+    /// The knobs that hold a value of ours.
+    pub knobs: Vec<KnobRecord>,
+    /// On the root cgroup alone: actions are paused until then, in ns since the machine's start.
+    pub paused_until: Option<u64>,
+}
+
+/// A knob that holds, or is about to hold, a value of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnobRecord {
+    /// Which.
+    pub knob: Knob,
+    /// What somebody else wrote last: to be put back.
+    pub original: u64,
+    /// What we wrote last, and what we may have written since. Anything else in the file is somebody else's.
+    pub written: Vec<u64>,
+    /// Who wants what.
+    pub constraints: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordV1 {
+    version: u32,
+    requests: Vec<Request>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    knobs: Vec<KnobRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused_until: Option<u64>,
+}
+
+/// Read first, for another version may have any other shape.
+#[derive(Deserialize)]
+struct Version {
+    version: u64,
+}
+
+impl CgroupRecord {
+    /// Reads the bytes of [`RECORD_XATTR`].
+    pub fn parse(bytes: &[u8]) -> Result<CgroupRecord, RecordError> {
+        if bytes.len() > RECORD_MAX {
+            return Err(RecordError::TooLong(bytes.len()));
+        }
+        let malformed =
+            |error: serde_json::Error| RecordError::Malformed(shown_up_to(&error.to_string(), 160));
+        let Version { version } = serde_json::from_slice(bytes).map_err(malformed)?;
+        if version != u64::from(VERSION) {
+            return Err(RecordError::Version(version));
+        }
+        let stored: RecordV1 = serde_json::from_slice(bytes).map_err(malformed)?;
+        Ok(CgroupRecord { requests: stored.requests, knobs: stored.knobs, paused_until: stored.paused_until })
+    }
+
+    /// The bytes for [`RECORD_XATTR`]. What does not fit is refused, for half a record would be another policy.
+    pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        let stored = RecordV1 {
+            version: VERSION,
+            requests: self.requests.clone(),
+            knobs: self.knobs.clone(),
+            paused_until: self.paused_until,
+        };
+        let bytes = serde_json::to_vec(&stored).map_err(|error| RecordError::Malformed(error.to_string()))?;
+        if bytes.len() > RECORD_MAX { Err(RecordError::DoesNotFit(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Says nothing: there need not be a record.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.knobs.is_empty() && self.paused_until.is_none()
+    }
+
+    /// Puts a request in, in place of an earlier one of the same origin, container and unit. True when that changed
+    /// anything.
+    pub fn put(&mut self, request: Request) -> bool {
+        let same = |old: &&mut Request| {
+            old.origin == request.origin && old.container == request.container && old.unit == request.unit
+        };
+        match self.requests.iter_mut().find(same) {
+            Some(old) if *old == request => false,
+            Some(old) => {
+                *old = request;
+                true
+            }
+            None => {
+                self.requests.push(request);
+                true
+            }
+        }
+    }
+}
+
+/// The request in [`OWNER_POLICY_XATTR`], whose value is a plain policy line; line ends and a terminating zero, as `setfattr`
+/// and shells add them, do not count. Whether the owner may ask for it is decided elsewhere.
+pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
+    if value.len() > OWNER_LINE_MAX {
+        return Err(RecordError::OwnerTooLong(value.len()));
+    }
+    let text = std::str::from_utf8(value).map_err(|_| RecordError::OwnerNotText)?;
+    let line = text.trim_end_matches(['\0', '\n', '\r']).trim_matches([' ', '\t']);
+    Ok(Request {
+        origin: Origin::Xattr,
+        location: OWNER_POLICY_XATTR.to_owned(),
+        line: line.to_owned(),
+        container: None,
+        unit: None,
+    })
+}
+
+#[cfg(test)]
+#[path = "xattr_tests.rs"]
+mod tests;

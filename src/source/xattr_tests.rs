@@ -1,0 +1,132 @@
+use super::*;
+
+fn request(origin: Origin, line: &str, container: Option<&str>) -> Request {
+    Request {
+        origin,
+        location: "here".into(),
+        line: line.into(),
+        container: container.map(str::to_owned),
+        unit: None,
+    }
+}
+
+#[test]
+fn a_record_comes_back_as_it_was() {
+    let record = CgroupRecord {
+        requests: vec![
+            request(Origin::Annotation, "deny limit=64M", Some("c1")),
+            request(Origin::Operator, "quotes \" and \\ and \u{1}", None),
+        ],
+        knobs: vec![KnobRecord {
+            knob: Knob::High,
+            original: u64::MAX,
+            written: vec![1 << 20, 2 << 20],
+            constraints: [("throttle".to_owned(), 2 << 20)].into(),
+        }],
+        paused_until: Some(u64::MAX),
+    };
+    assert_eq!(CgroupRecord::parse(&record.encode().unwrap()), Ok(record));
+}
+
+#[test]
+fn the_stored_form_is_stable() {
+    let mut record =
+        CgroupRecord { requests: vec![request(Origin::DropIn, "observe", None)], ..CgroupRecord::default() };
+    let text = String::from_utf8(record.encode().unwrap()).unwrap();
+    assert_eq!(text, r#"{"version":1,"requests":[{"origin":"drop-in","location":"here","line":"observe"}]}"#);
+    record.requests.clear();
+    assert!(record.is_empty());
+    record.knobs.push(KnobRecord {
+        knob: Knob::Low,
+        original: 0,
+        written: vec![4096],
+        constraints: BTreeMap::new(),
+    });
+    let text = String::from_utf8(record.encode().unwrap()).unwrap();
+    assert_eq!(
+        text,
+        r#"{"version":1,"requests":[],"knobs":[{"knob":"memory.low","original":0,"written":[4096],"constraints":{}}]}"#
+    );
+    assert!(!record.is_empty());
+}
+
+#[test]
+fn each_wrong_record_has_its_sentence() {
+    let way_out = "; remove it with: setfattr -x trusted.memcg_bpf CGROUP";
+    let cases: [(&[u8], String); 7] = [
+        (b"", format!("the record trusted.memcg_bpf cannot be read: EOF while parsing a value at line 1 column 0{way_out}")),
+        (b"deny", format!("the record trusted.memcg_bpf cannot be read: expected value at line 1 column 1{way_out}")),
+        (b"{}", format!("the record trusted.memcg_bpf cannot be read: missing field `version` at line 1 column 2{way_out}")),
+        (br#"{"version":1}"#, format!("the record trusted.memcg_bpf cannot be read: missing field `requests` at line 1 column 13{way_out}")),
+        (
+            br#"{"version":2,"bindings":[]}"#,
+            "the record trusted.memcg_bpf has version 2, this program knows version 1; it was written by a newer memcg-bpf".to_owned(),
+        ),
+        (
+            br#"{"version":1,"requests":[{"origin":"king","location":"","line":""}]}"#,
+            format!("the record trusted.memcg_bpf cannot be read: unknown variant `king`, expected one of `drop-in`, `xattr`, `annotation`, `operator` at line 1 column 41{way_out}"),
+        ),
+        (&[b' '; 8193], "the record trusted.memcg_bpf is 8193 bytes long, the most is 8192".to_owned()),
+    ];
+    for (bytes, sentence) in cases {
+        assert_eq!(CgroupRecord::parse(bytes).map_err(|error| error.to_string()), Err(sentence));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_without_a_crash() {
+    let deep = "[".repeat(8000);
+    assert!(CgroupRecord::parse(deep.as_bytes()).is_err());
+}
+
+#[test]
+fn what_does_not_fit_is_refused_rather_than_cut() {
+    let record = CgroupRecord {
+        requests: vec![request(Origin::Operator, &"x".repeat(8192), None)],
+        ..CgroupRecord::default()
+    };
+    assert_eq!(
+        record.encode().unwrap_err().to_string(),
+        "the requests for this cgroup need 8268 bytes in trusted.memcg_bpf, the most is 8192; shorten their policy lines"
+    );
+}
+
+#[test]
+fn a_request_put_twice_changes_nothing_and_a_new_line_replaces_the_old() {
+    let mut record = CgroupRecord::default();
+    assert!(record.put(request(Origin::Annotation, "observe", Some("c1"))));
+    assert!(!record.put(request(Origin::Annotation, "observe", Some("c1"))));
+    assert!(record.put(request(Origin::Operator, "observe", None)));
+    assert!(record.put(request(Origin::Annotation, "deny limit=1G", Some("c1"))));
+    assert_eq!(record.requests.len(), 2);
+    assert_eq!(record.requests[0].line, "deny limit=1G");
+}
+
+#[test]
+fn an_owners_line_is_taken_without_what_tools_append() {
+    for value in [&b"observe"[..], b"observe\n", b"observe\0", b" observe \r\n"] {
+        let request = owner_request(value).unwrap();
+        assert_eq!(
+            (request.line.as_str(), request.origin, request.location.as_str()),
+            ("observe", Origin::Xattr, "user.memcg_bpf")
+        );
+    }
+    assert_eq!(owner_request(b"").unwrap().line, "");
+}
+
+#[test]
+fn an_owners_line_that_is_none_has_its_sentence() {
+    assert_eq!(
+        owner_request(&[b'x'; 4097]).unwrap_err().to_string(),
+        "user.memcg_bpf is 4097 bytes long, the most is 4096"
+    );
+    assert_eq!(owner_request(b"\xff").unwrap_err().to_string(), "user.memcg_bpf is not UTF-8 text");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let _ = CgroupRecord::parse(&bytes);
+        let _ = owner_request(&bytes);
+    }
+}
