@@ -250,12 +250,12 @@ fn json_output_matches_docs() {
         (&format!("record {history} --interval 100ms --for 1s"), 0, "file samples"),
         (&format!("report {history}"), 0, "kind time_us"),
         ("policies", 0, "name doc file self_binding hooks missing_hooks params"),
-        ("profiles", 0, "name doc file line faults"),
+        ("profiles", 0, "name doc file line errors"),
         ("check 'deny limt=1M'", 1, "wrong sentence line word message at"),
         ("pause --for 1min", 0, acting),
         ("resume", 0, acting),
-        ("reload", 0, "replaced added removed profiles configuration faults notes"),
-        ("doctor", 0, "check verdict says"),
+        ("reload", 0, "replaced added removed profiles configuration errors notes"),
+        ("doctor", 0, "check verdict message"),
         ("detach mpjson.service", 0, ""),
     ] {
         if command.starts_with("events") {
