@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::agenda::{Agenda, Urgency};
-use super::{Discovery, Found, Systemd, SystemdError, UnitInfo, changes, discover};
+use super::query_queue::{Priority, QueryQueue};
+use super::{PolicyUnits, SearchResult, SystemdClient, SystemdError, UnitInfo, discover, inotify};
 use crate::names::UnitName;
 
 /// What has been found out.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Reply {
     /// The unit search path was looked through: because its files changed, or first thing in a survey.
-    Searched(Found),
+    FilesScanned(SearchResult),
     /// What systemd says of a unit.
     Unit(Box<UnitInfo>),
     /// There is no such unit, or it is masked.
@@ -23,14 +23,14 @@ pub enum Answer {
     /// Systemd did not say.
     Failed(SystemdError),
     /// The first survey is over. Not said when another answer ended it.
-    Surveyed,
+    ScanComplete,
 }
 
 /// What a task brought home.
 #[allow(clippy::large_enum_variant, reason = "a few at a time, and none of them stays")]
-enum Back {
+enum TaskResult {
     UnitPath(Vec<PathBuf>),
-    Searched(Found),
+    FilesScanned(SearchResult),
     Listed(Result<BTreeSet<UnitName>, SystemdError>),
     /// With whether it was to be loaded for our question.
     Unit(UnitName, bool, Result<Option<UnitInfo>, SystemdError>),
@@ -40,65 +40,65 @@ enum Back {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Search {
     Files,
-    Survey,
+    Everything,
 }
 
 /// Questions on their way to PID 1, and those that wait for their turn. Ends them when dropped.
-pub struct Inquiry {
-    systemd: Systemd,
-    agenda: Agenda,
+pub struct UnitQueries {
+    systemd: SystemdClient,
+    queue: QueryQueue,
     searching: Option<Search>,
     /// PID 1 was asked what is loaded.
     listing: bool,
     /// PID 1 has told at least once what is loaded, or failed to.
     listed: bool,
     /// Some survey has come to its end.
-    surveyed: bool,
+    scanned: bool,
     /// To be done when that can be.
-    survey_due: bool,
+    full_scan_due: bool,
     files_due: bool,
     /// Asked for once: PID 1 does not answer while it reloads, which is when we want to know.
     unit_path: Option<Vec<PathBuf>>,
     /// Tells when files in the unit path change.
     changes: Option<mpsc::Receiver<()>>,
     /// Units that systemd was too slow to answer about once. They are asked about once more.
-    late: BTreeSet<UnitName>,
-    on_the_way: JoinSet<Back>,
+    timed_out: BTreeSet<UnitName>,
+    tasks: JoinSet<TaskResult>,
 }
 
-impl Inquiry {
+impl UnitQueries {
     /// Nothing asked yet.
-    pub fn new(systemd: Systemd) -> Self {
-        Inquiry {
+    pub fn new(systemd: SystemdClient) -> Self {
+        UnitQueries {
             systemd,
-            agenda: Agenda::default(),
+            queue: QueryQueue::default(),
             searching: None,
             listing: false,
             listed: false,
-            surveyed: false,
-            survey_due: false,
+            scanned: false,
+            full_scan_due: false,
             files_due: false,
             unit_path: None,
             changes: None,
-            late: BTreeSet::new(),
-            on_the_way: JoinSet::new(),
+            timed_out: BTreeSet::new(),
+            tasks: JoinSet::new(),
         }
     }
 
     /// Whom we ask.
-    pub fn systemd(&self) -> &Systemd {
+    pub fn systemd(&self) -> &SystemdClient {
         &self.systemd
     }
 
-    /// Looks at everything: [`Answer::Searched`] first, then one for every unit that may carry a policy.
-    pub fn survey(&mut self) {
-        self.survey_due = true;
+    /// Looks at everything: [`Reply::FilesScanned`] first, then one for every unit that may carry a policy.
+    pub fn full_scan(&mut self) {
+        self.full_scan_due = true;
         self.search_again();
     }
 
     fn files_changed(&mut self) {
         // What is on its way tells of the files as they were.
-        self.agenda.outdate();
+        self.queue.invalidate_in_flight();
         self.ask();
         self.files_due = true;
         self.search_again();
@@ -110,9 +110,9 @@ impl Inquiry {
         if self.searching.is_some() {
             return;
         }
-        if self.survey_due && !self.listing {
-            (self.survey_due, self.files_due) = (false, false);
-            self.search(Search::Survey);
+        if self.full_scan_due && !self.listing {
+            (self.full_scan_due, self.files_due) = (false, false);
+            self.search(Search::Everything);
         } else if std::mem::take(&mut self.files_due) {
             self.search(Search::Files);
         }
@@ -122,30 +122,30 @@ impl Inquiry {
         self.searching = Some(search);
         let Some(path) = self.unit_path.clone() else {
             let systemd = self.systemd.clone();
-            self.on_the_way.spawn(async move { Back::UnitPath(systemd.unit_path().await) });
+            self.tasks.spawn(async move { TaskResult::UnitPath(systemd.unit_path().await) });
             return;
         };
-        self.on_the_way.spawn(async move {
+        self.tasks.spawn(async move {
             let search = tokio::task::spawn_blocking(move || discover(Path::new("/"), &path));
-            Back::Searched(search.await.unwrap_or_else(|error| Found {
+            TaskResult::FilesScanned(search.await.unwrap_or_else(|error| SearchResult {
                 warnings: vec![format!("searching the unit path: {error}")],
-                ..Found::default()
+                ..SearchResult::default()
             }))
         });
     }
 
-    /// What follows [`Answer::Searched`] in a survey: `also` are units to be asked about besides those discovered. When
+    /// What follows [`Reply::FilesScanned`] in a survey: `also` are units to be asked about besides those discovered. When
     /// only files have changed, nothing does: systemd would tell of the files that it has read.
-    pub fn ask_for_all(&mut self, discovery: &Discovery, also: BTreeSet<UnitName>) {
-        if self.searching.take() != Some(Search::Survey) {
+    pub fn query_all(&mut self, discovery: &PolicyUnits, also: BTreeSet<UnitName>) {
+        if self.searching.take() != Some(Search::Everything) {
             self.search_again();
             return;
         }
         self.listing = true;
         let (systemd, discovery) = (self.systemd.clone(), discovery.clone());
-        self.on_the_way.spawn(async move {
+        self.tasks.spawn(async move {
             let listed = systemd.candidates(&discovery).await;
-            Back::Listed(listed.map(|mut units| {
+            TaskResult::Listed(listed.map(|mut units| {
                 units.extend(also);
                 units
             }))
@@ -153,44 +153,44 @@ impl Inquiry {
     }
 
     /// Asks about one unit that is loaded.
-    pub fn look_at(&mut self, unit: &UnitName) {
-        self.agenda.add(unit.clone(), Urgency::News, false);
+    pub fn query(&mut self, unit: &UnitName) {
+        self.queue.add(unit.clone(), Priority::Change, false);
         self.ask();
     }
 
     /// True from the end of the first survey on: all that it found was asked about, and answered or given up. Other
     /// questions may be on their way: where units come and go without end, there is always one.
-    pub fn has_surveyed(&self) -> bool {
-        self.surveyed
+    pub fn first_scan_done(&self) -> bool {
+        self.scanned
     }
 
     /// True when nothing is to be asked and no answer is outstanding.
     #[cfg(test)]
     fn is_idle(&self) -> bool {
-        self.searching.is_none() && !self.listing && !self.survey_due && self.agenda.is_empty()
+        self.searching.is_none() && !self.listing && !self.full_scan_due && self.queue.is_empty()
     }
 
     fn ask(&mut self) {
-        while let Some((unit, load)) = self.agenda.next() {
+        while let Some((unit, load)) = self.queue.next() {
             let systemd = self.systemd.clone();
-            self.on_the_way.spawn(async move {
+            self.tasks.spawn(async move {
                 let info = if load { systemd.load(&unit).await } else { systemd.unit(&unit).await };
-                Back::Unit(unit, load, info)
+                TaskResult::Unit(unit, load, info)
             });
         }
     }
 
     /// The next answer; waits for ever while nothing is asked and no file changes. Cancel safe.
-    pub async fn next(&mut self) -> Answer {
+    pub async fn next(&mut self) -> Reply {
         loop {
             tokio::select! {
                 // A task of ours panics only together with the whole daemon.
-                Some(Ok(back)) = self.on_the_way.join_next() => {
-                    let surveyed = self.surveyed;
+                Some(Ok(back)) = self.tasks.join_next() => {
+                    let scanned = self.scanned;
                     let answer = self.take(back);
                     // Whoever waits for it looks when there is an answer, and there may be none to come.
-                    let over = self.surveyed && !surveyed;
-                    if let Some(answer) = answer.or(over.then_some(Answer::Surveyed)) {
+                    let over = self.scanned && !scanned;
+                    if let Some(answer) = answer.or(over.then_some(Reply::ScanComplete)) {
                         return answer;
                     }
                 }
@@ -199,11 +199,11 @@ impl Inquiry {
         }
     }
 
-    fn take(&mut self, back: Back) -> Option<Answer> {
+    fn take(&mut self, back: TaskResult) -> Option<Reply> {
         match back {
-            Back::UnitPath(path) => {
+            TaskResult::UnitPath(path) => {
                 // Before the search, so that nothing falls in between.
-                match changes::watch(&path) {
+                match inotify::watch(&path) {
                     Ok(changes) => self.changes = Some(changes),
                     Err(error) => {
                         tracing::warn!(
@@ -212,40 +212,40 @@ impl Inquiry {
                     }
                 }
                 self.unit_path = Some(path);
-                self.search(Search::Survey);
+                self.search(Search::Everything);
                 None
             }
-            Back::Searched(found) => Some(Answer::Searched(found)),
-            Back::Listed(listed) => {
+            TaskResult::FilesScanned(found) => Some(Reply::FilesScanned(found)),
+            TaskResult::Listed(listed) => {
                 let failed = match listed {
                     Ok(units) => {
-                        units.into_iter().for_each(|unit| self.agenda.add(unit, Urgency::Survey, true));
+                        units.into_iter().for_each(|unit| self.queue.add(unit, Priority::FullScan, true));
                         self.ask();
                         None
                     }
-                    Err(error) => Some(Answer::Failed(error)),
+                    Err(error) => Some(Reply::Failed(error)),
                 };
                 self.listing = false;
                 self.listed = true;
-                self.surveyed |= self.agenda.is_surveyed();
+                self.scanned |= self.queue.is_scan_complete();
                 self.search_again();
                 failed
             }
-            Back::Unit(unit, load, info) => {
-                let counts = self.agenda.answered(&unit);
+            TaskResult::Unit(unit, load, info) => {
+                let counts = self.queue.answered(&unit);
                 if !matches!(info, Err(SystemdError::Timeout { .. })) {
-                    self.late.remove(&unit);
-                } else if self.late.insert(unit.clone()) {
-                    self.agenda.add(unit.clone(), Urgency::Survey, true);
+                    self.timed_out.remove(&unit);
+                } else if self.timed_out.insert(unit.clone()) {
+                    self.queue.add(unit.clone(), Priority::FullScan, true);
                 }
-                self.surveyed |= self.listed && self.agenda.is_surveyed();
+                self.scanned |= self.listed && self.queue.is_scan_complete();
                 self.ask();
                 match info {
-                    Err(error) => Some(Answer::Failed(error)),
+                    Err(error) => Some(Reply::Failed(error)),
                     Ok(_) if !counts => None,
-                    Ok(Some(info)) => Some(Answer::Unit(Box::new(info))),
+                    Ok(Some(info)) => Some(Reply::Unit(Box::new(info))),
                     // One that is not loaded may be there all the same.
-                    Ok(None) => load.then_some(Answer::NoSuchUnit(unit)),
+                    Ok(None) => load.then_some(Reply::NoSuchUnit(unit)),
                 }
             }
         }
@@ -267,5 +267,5 @@ async fn changed(changes: &mut Option<mpsc::Receiver<()>>) {
 }
 
 #[cfg(test)]
-#[path = "inquiry_tests.rs"]
+#[path = "queries_tests.rs"]
 mod tests;
