@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::ErrorKind;
 use thiserror::Error;
 
-use crate::names::{CgroupPath, shown};
-
-/// Characters shown of why an object cannot be used: libbpf's few lines, in which the object's own words stand.
-const WHY_MAX: usize = 1000;
+use crate::names::CgroupPath;
+use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
 /// What can go wrong between us and the kernel's BPF.
 #[derive(Debug, Error)]
@@ -93,7 +91,7 @@ impl BpfError {
     /// An object that cannot be used. `why` may quote libbpf and the object itself, so it is made one harmless line.
     pub fn open(path: &Path, why: &str) -> Self {
         let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        BpfError::Open { path: path.to_owned(), why: shown(&lines.join("; "), WHY_MAX) }
+        BpfError::Open { path: path.to_owned(), why: quote(&lines.join("; "), QUOTE_MESSAGE_MAX) }
     }
 }
 
@@ -122,6 +120,6 @@ mod tests {
             error.to_string(),
             "/x.bpf.o is not a BPF object that can be used: no such type\\u{1b}[2J; libbpf: a; libbpf: b"
         );
-        assert!(BpfError::open(Path::new("/x"), &"x".repeat(1 << 20)).to_string().len() < 1100);
+        assert!(BpfError::open(Path::new("/x"), &"x".repeat(1 << 20)).to_string().len() < 2100);
     }
 }

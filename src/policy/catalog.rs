@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, truncate};
 use super::line::{self, Clause, Line};
 use super::profile::Profile;
 use super::schema::PolicySchema;
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// What can be named in a policy line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,7 +60,7 @@ impl Catalog {
             let message = format!(
                 "'{name}' is a profile ({}) and takes no parameters, so '{}=' cannot stand here",
                 profile.file,
-                shown(&arg.key)
+                quote(&arg.key, QUOTE_MAX)
             );
             faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
         }
@@ -98,7 +99,7 @@ impl Catalog {
                 self.policies.keys().chain(self.profiles.keys()).map(String::as_str).collect();
             all
         };
-        let fault = Diagnostic::new(name, format!("unknown policy '{}'", shown(name)));
+        let fault = Diagnostic::new(name, format!("unknown policy '{}'", quote(name, QUOTE_MAX)));
         if names().is_empty() {
             return Diagnostic { message: format!("{}: no policy is installed", fault.message), ..fault };
         }

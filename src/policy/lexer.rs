@@ -4,6 +4,7 @@ use std::iter::Peekable;
 use std::str::CharIndices;
 
 use super::diagnostic::Diagnostic;
+use crate::text::printable::{self, QUOTE_MAX};
 
 /// A word, unquoted.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Diagnostic>) -> Word 
                 Err(written) => {
                     let message = match written.as_str() {
                         "" => "the line ends in a backslash".to_owned(),
-                        _ => format!("'\\{}' is not an escape", super::diagnostic::shown(&written)),
+                        _ => format!("'\\{}' is not an escape", printable::quote(&written, QUOTE_MAX)),
                     };
                     let fault = Diagnostic::new(&format!("\\{written}"), message).at(at);
                     faults.push(

@@ -10,8 +10,9 @@
 
 use std::iter::Peekable;
 
-use super::diagnostic::{Diagnostic, shown, truncate};
+use super::diagnostic::{Diagnostic, truncate};
 use super::lexer::{self, Token, Word};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Longest policy line in bytes: as much as a person can still read, and far more than 16 policies need.
 pub const LINE_BYTES_MAX: usize = 4096;
@@ -92,7 +93,10 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
             Token::Word(word) if open.is_some() => {
                 open = None;
                 if let Some((key, _)) = word.text.split_once('=') {
-                    let message = format!("'{}' stands where a policy's name is expected", shown(&word.text));
+                    let message = format!(
+                        "'{}' stands where a policy's name is expected",
+                        quote(&word.text, QUOTE_MAX)
+                    );
                     faults.push(Diagnostic::new(key, message).at(word.at));
                 }
                 calls.push(Clause { name: word.text, args: Vec::new(), at: word.at, profile: None });
@@ -121,7 +125,7 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
 
 /// `key=value`, or what is wrong with the word; `tokens` are those behind it.
 fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Arg, Box<Diagnostic>> {
-    let written = shown(&word.text);
+    let written = quote(&word.text, QUOTE_MAX);
     let fail = |message: String| Diagnostic::new(&word.text, message).at(word.at);
     match word.text.split_once('=') {
         Some(("", _)) => Err(Box::new(fail(format!("'{written}' has no key before the '='")))),
@@ -134,7 +138,7 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
         // `limit = 64M`: one mistake, not three.
         None if tokens.next_if(|token| matches!(token, Token::Word(w) if w.text == "=")).is_some() => {
             let meant = match tokens.next_if(|token| matches!(token, Token::Word(_))) {
-                Some(Token::Word(value)) => Some(format!("{written}={}", shown(&value.text))),
+                Some(Token::Word(value)) => Some(format!("{written}={}", quote(&value.text, QUOTE_MAX))),
                 _ => None,
             };
             let message = format!("'{written}' has a space between the key and its '='");

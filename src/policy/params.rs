@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, truncate};
 use super::line::{Arg, Clause};
 use super::schema::{ParamSchema, PolicySchema};
 use super::value::{self, Range};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 pub use super::schema_check::{PARAMS_SIZE_MAX, validate_schema};
 
@@ -66,7 +67,7 @@ pub(super) fn from_call_partial(
         if !schema.params.iter().any(|param| param.name == arg.key) {
             faults.push(unknown(schema, &policy, arg));
         } else if given.contains_key(arg.key.as_str()) {
-            let message = format!("parameter '{}' of {policy} is given twice", shown(&arg.key));
+            let message = format!("parameter '{}' of {policy} is given twice", quote(&arg.key, QUOTE_MAX));
             faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
         } else {
             given.insert(&arg.key, arg);
@@ -150,7 +151,8 @@ fn policy_of(schema: &PolicySchema, call: &Clause) -> String {
 fn unknown(schema: &PolicySchema, policy: &str, arg: &Arg) -> Diagnostic {
     let names = || schema.params.iter().map(|param| param.name.as_str());
     let fault =
-        Diagnostic::new(&arg.key, format!("unknown parameter '{}' of {policy}", shown(&arg.key))).at(arg.at);
+        Diagnostic::new(&arg.key, format!("unknown parameter '{}' of {policy}", quote(&arg.key, QUOTE_MAX)))
+            .at(arg.at);
     match schema.params.as_slice() {
         [] => Diagnostic { message: format!("{}, which takes none", fault.message), ..fault },
         _ => fault.valid(join_with_and(names())).suggest(closest_match(&arg.key, names())),
@@ -159,7 +161,7 @@ fn unknown(schema: &PolicySchema, policy: &str, arg: &Arg) -> Diagnostic {
 
 fn given_value(param: &ParamSchema, policy: &str, arg: &Arg) -> Result<u64, Box<Diagnostic>> {
     let name = &param.name;
-    let word = shown(&arg.value);
+    let word = quote(&arg.value, QUOTE_MAX);
     let raw = value::parse(&param.kind, &arg.value).map_err(|error| {
         let message = match arg.value.as_str() {
             "" => format!("parameter '{name}' of {policy} has no value"),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::diagnostic::{Diagnostic, shown};
+use super::diagnostic::Diagnostic;
 use super::line::{self, Line};
 use crate::text::ini::{Item, items};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Directories of profiles, the first wins: systemd's precedence.
 pub const PROFILE_DIRS: [&str; 4] = [
@@ -76,7 +77,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
                 Item::Section(title) if title == "Profile" => Section::Profile,
                 Item::Section(title) if title.starts_with("X-") => Section::Ignored,
                 _ => {
-                    let message = format!("unknown section '{}' is ignored", shown(&header));
+                    let message = format!("unknown section '{}' is ignored", quote(&header, QUOTE_MAX));
                     warnings.push(warn(&header, message).valid("[Profile]"));
                     Section::Ignored
                 }
@@ -87,7 +88,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             _ if section == Section::Ignored => continue,
             Item::Assignment(key, value) => (key.as_str(), value.as_str()),
             Item::Other(text) => {
-                let message = format!("'{}' is not written KEY=VALUE and is ignored", shown(text));
+                let message = format!("'{}' is not written KEY=VALUE and is ignored", quote(text, QUOTE_MAX));
                 warnings.push(warn(text, message));
                 continue;
             }
@@ -96,8 +97,10 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
         };
         match key {
             _ if section == Section::Outside => {
-                warnings
-                    .push(warn(key, format!("'{}=' stands before any section and is ignored", shown(key))));
+                warnings.push(warn(
+                    key,
+                    format!("'{}=' stands before any section and is ignored", quote(key, QUOTE_MAX)),
+                ));
             }
             "Description" => doc = value.to_owned(),
             // As everywhere in systemd's files: an empty assignment forgets the ones before it.
@@ -117,7 +120,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             _ if key.starts_with("X-") => {}
             _ => {
                 let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
-                let message = format!("unknown key '{}' is ignored", shown(key));
+                let message = format!("unknown key '{}' is ignored", quote(key, QUOTE_MAX));
                 warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
             }
         }
@@ -152,7 +155,7 @@ fn wrong_name(name: &str) -> Option<Diagnostic> {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
-        let message = format!("'{}' is no name for a profile", shown(name));
+        let message = format!("'{}' is no name for a profile", quote(name, QUOTE_MAX));
         return Some(
             Diagnostic::new(name, message)
                 .valid("lower-case letters, digits and '-', starting with a letter"),

@@ -48,7 +48,7 @@ fn a_profile_that_cannot_be_used_says_why() {
             [format!(
                 "f: '{}' is no name for a profile; valid: lower-case letters, digits and '-', \
                  starting with a letter",
-                shown(name)
+                quote(name, QUOTE_MAX)
             )]
         );
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::policy::action::Knob;
 use crate::policy::request::{Origin, Request};
-use crate::source::shown_up_to;
+use crate::text::printable::{QUOTE_ERROR_MAX, quote};
 
 /// The attribute that holds our record: JSON, which only root can write.
 pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
@@ -102,7 +102,7 @@ impl CgroupRecord {
             return Err(RecordError::TooLong(bytes.len()));
         }
         let malformed =
-            |error: serde_json::Error| RecordError::Malformed(shown_up_to(&error.to_string(), 160));
+            |error: serde_json::Error| RecordError::Malformed(quote(&error.to_string(), QUOTE_ERROR_MAX));
         let Version { version } = serde_json::from_slice(bytes).map_err(malformed)?;
         if version != u64::from(VERSION) {
             return Err(RecordError::Version(version));
