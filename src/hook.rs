@@ -26,7 +26,7 @@ use result::{Environment, HookResult, Records, prefix};
 /// The most time for the runtime to write the state; it is in the pipe before the hook runs, or soon after.
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Why a container does not start whose policy cannot be told from that of its neighbours.
+/// The error of a container whose policy cannot be distinguished from that of another container of the pod.
 const UNKNOWN_CONTAINER_MSG: &str = "the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER \
     may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true";
 

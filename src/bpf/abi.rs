@@ -1,7 +1,7 @@
 //! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
 //! `bpf/core/`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
 
-/// Deepest level of a cgroup that can be governed (`MEMCG_BPF_MAX_LEVEL`).
+/// Deepest level of a cgroup that can have a policy (`MEMCG_BPF_MAX_LEVEL`).
 pub const MAX_LEVEL: usize = 32;
 /// Longest path that can be registered ahead, with its terminating zero (`MEMCG_BPF_PATH_MAX`).
 pub const PATH_MAX: usize = 256;

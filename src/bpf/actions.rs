@@ -89,7 +89,7 @@ impl Actions {
                 match Actions::decode(bytes) {
                     // The receiver lives as long as the ring.
                     Some(action) => drop(sender.send(action)),
-                    None => tracing::warn!(length = bytes.len(), "unknown action asked for, ignoring"),
+                    None => tracing::warn!(length = bytes.len(), "ignoring unknown action"),
                 }
                 0
             })

@@ -20,8 +20,8 @@ pub enum BpfError {
     /// An object file cannot be read as BPF.
     #[error("{path} is not a BPF object that can be used: {why}")]
     Open { path: PathBuf, why: String },
-    /// The kernel refused to load it.
-    #[error("the kernel refused {path}: {why}")]
+    /// The kernel rejected it.
+    #[error("the kernel rejected {path}: {why}")]
     Load { path: PathBuf, why: String, log: String },
     /// Not now, but the next try may end otherwise.
     #[error("{what} cannot be loaded at the moment: {why}")]
@@ -29,7 +29,7 @@ pub enum BpfError {
     /// The object file is not the one whose schema is known.
     #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
     Changed { path: PathBuf },
-    /// The kernel refused to attach a program.
+    /// A program cannot be attached.
     #[error("program {program} cannot be attached: {why:#}")]
     Attach { program: String, why: libbpf_rs::Error },
     /// A map or program that must be in the object is not.
@@ -58,10 +58,8 @@ pub enum BpfError {
     /// The path does not fit a registration.
     #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
     PathTooLong(CgroupPath),
-    /// The `command` program refused.
-    #[error(
-        "the kernel refused to {op} cgroup {id} (error {code}): at most 4096 cgroups can be governed at once"
-    )]
+    /// The `command` program returned an error.
+    #[error("failed to {op} cgroup {id} (error {code}): at most 4096 cgroups can have policies at once")]
     CommandFailed { op: &'static str, id: u64, code: i32 },
 }
 

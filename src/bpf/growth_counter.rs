@@ -1,5 +1,5 @@
-//! Who counts requests for address space: core, by a program of its own behind all that may refuse; or, as two programs at
-//! one function cost every task on the machine, the one policy that is asked (docs/decisions/0015-who-counts-growth.md).
+//! Selects the program that counts growth requests: core's own, behind all that may deny; or, because two programs at one
+//! function cost every task on the machine, that of the only policy with the hook (docs/decisions/0015-who-counts-growth.md).
 
 use super::abi::Op;
 use super::core::BpfRuntime;
@@ -19,9 +19,9 @@ impl BpfRuntime {
         self.counting_hooks.get(HOOK_COUNT_GROWTH).and_then(AttachCandidates::program)
     }
 
-    /// Settles who counts, of the policies for which `stays` says yes, and keeps of core's programs those that then do: who
-    /// is to count is there before it is named, and only who is named counts. `commit`: see [`BpfRuntime::set_attachments`]. On an
-    /// error whoever counted until now is still named.
+    /// Selects the growth counter among core and the policies for which `stays` is true, and keeps those of core's programs
+    /// that are needed then. The new counter is attached before it is selected, and only the selected one counts. `commit`: see [`BpfRuntime::set_attachments`]. On an
+    /// error the previous counter stays selected.
     pub(super) fn elect_growth_counter(
         &mut self,
         commit: Option<u64>,

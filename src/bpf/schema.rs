@@ -172,9 +172,9 @@ pub fn read(
             range: tag.range,
         });
     }
-    // The times that these hooks are told are core's to keep.
-    let told = hooks.iter().any(|hook| hook == "stall" || hook == "reclaim");
-    let counts = if told { own.counts.max(CounterSet::Pressure) } else { own.counts };
+    // Core keeps the times that are passed to these hooks.
+    let timed = hooks.iter().any(|hook| hook == "stall" || hook == "reclaim");
+    let counts = if timed { own.counts.max(CounterSet::Pressure) } else { own.counts };
     let schema = PolicySchema {
         name: name.to_owned(),
         doc: own.doc,

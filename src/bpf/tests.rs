@@ -123,8 +123,8 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
     std::fs::write(dir.path().join("deny.bpf.o"), bytes).unwrap();
     let objects = objects::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
     assert!(objects.schemas.is_empty());
-    let told = &objects.errors[0];
-    assert!(told.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{told}");
+    let error = &objects.errors[0];
+    assert!(error.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{error}");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl FakeFiles {
     fn apply(&mut self, step: Step) {
-        // Ours are even and original are odd: a value that both write cannot be told apart by anybody.
+        // The values of the daemon are even and the others odd, because a value that both write is ambiguous.
         let written = |knob: usize, v: u64| if KNOBS[knob] == Knob::Freeze { 1 } else { v * 2 };
         match step {
             Step::Constrain(c, p, k, v) => {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::request::{Origin, Request};
 use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Faults kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
+/// Errors kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
 pub const DIAGNOSTICS_MAX: usize = 32;
 
 /// One thing that is wrong.
@@ -36,7 +36,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A fault of `word`, which may come from anywhere; `message` must be printable (see [`quote`]).
+    /// A error of `word`, which may come from anywhere; `message` must be printable (see [`quote`]).
     pub fn new(word: &str, message: impl Into<String>) -> Self {
         Diagnostic { word: quote(word, QUOTE_MAX), message: message.into(), ..Diagnostic::default() }
     }
@@ -98,14 +98,14 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The first [`DIAGNOSTICS_MAX`] faults, and how many there were beyond.
-pub(super) fn truncate(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let more = faults.len().saturating_sub(DIAGNOSTICS_MAX);
+/// The first [`DIAGNOSTICS_MAX`] errors, and how many there were beyond.
+pub(super) fn truncate(mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let more = errors.len().saturating_sub(DIAGNOSTICS_MAX);
     if more > 0 {
-        faults.truncate(DIAGNOSTICS_MAX);
-        faults.push(Diagnostic::new("", format!("and {more} more errors like these")));
+        errors.truncate(DIAGNOSTICS_MAX);
+        errors.push(Diagnostic::new("", format!("and {more} more errors like these")));
     }
-    faults
+    errors
 }
 
 /// The candidate nearest to a mistyped word, if one is near enough to be what was meant.
@@ -152,18 +152,18 @@ mod tests {
 
     #[test]
     fn a_fault_is_one_sentence() {
-        let fault = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
+        let error = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
             .at(5)
             .valid("limit and mode");
         assert_eq!(
-            fault.to_string(),
+            error.to_string(),
             "column 6: unknown parameter 'limt' of policy 'deny'; valid: limit and mode"
         );
-        let fault = Diagnostic { origin: Some(Origin::Annotation), ..fault }
+        let error = Diagnostic { origin: Some(Origin::Annotation), ..error }
             .in_location("container 1f2e")
             .suggest(Some("limit".to_owned()));
         assert_eq!(
-            fault.to_string(),
+            error.to_string(),
             "annotation of container 1f2e, column 6: unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"
         );
         assert_eq!(

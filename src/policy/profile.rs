@@ -44,15 +44,15 @@ pub struct Profile {
 pub struct ParsedProfile {
     /// The profile.
     pub profile: Profile,
-    /// Unknown keys and the like: ignored, but told.
+    /// Unknown keys and the like: ignored, but reported.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Parses the text of a profile. Faults: a bad name, no `Policy=`, policy lines that do not parse. Whether the
+/// Parses the text of a profile. Errors: a bad name, no `Policy=`, policy lines that do not parse. Whether the
 /// policies exist is found out when the profile is used.
 pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Diagnostic>> {
-    if let Some(fault) = wrong_name(name) {
-        return Err(vec![fault.in_location(file)]);
+    if let Some(error) = wrong_name(name) {
+        return Err(vec![error.in_location(file)]);
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
@@ -62,7 +62,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     let mut doc = String::new();
     let mut pieces: Vec<String> = Vec::new();
     let mut warnings = Vec::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut section = Section::Outside;
     for (number, item) in items(text) {
         let place = format!("{file}:{number}");
@@ -106,16 +106,16 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             // As everywhere in systemd's files: an empty assignment forgets the ones before it.
             "Policy" if value.is_empty() => {
                 pieces.clear();
-                faults.clear();
+                errors.clear();
             }
             "Policy" => match line::parse(value) {
                 Ok(Line::Clauses(_)) => pieces.push(value.to_owned()),
                 Ok(Line::None) => {
-                    faults.push(
+                    errors.push(
                         warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
                     );
                 }
-                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_location(&place))),
+                Err(wrong) => errors.extend(wrong.into_iter().map(|error| error.in_location(&place))),
             },
             _ if key.starts_with("X-") => {}
             _ => {
@@ -126,17 +126,17 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
         }
     }
     let line = pieces.join("; ");
-    if faults.is_empty() {
+    if errors.is_empty() {
         if pieces.is_empty() {
             let message = format!("profile '{name}' has no Policy= in its section [Profile]");
-            faults.push(Diagnostic::new(name, message).in_location(file));
+            errors.push(Diagnostic::new(name, message).in_location(file));
         } else if let Err(wrong) = line::parse(&line) {
             // Each piece is fine, so it is their sum that is too much: no column of one file would help.
-            faults.extend(wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault.in_location(file) }));
+            errors.extend(wrong.into_iter().map(|error| Diagnostic { at: None, ..error.in_location(file) }));
         }
     }
-    if !faults.is_empty() {
-        return Err(super::diagnostic::truncate(faults));
+    if !errors.is_empty() {
+        return Err(super::diagnostic::truncate(errors));
     }
     let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
     Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(warnings) })
@@ -196,19 +196,19 @@ pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
 /// All profiles in these files by name, and everything that was wrong or ignored.
 pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut profiles = BTreeMap::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for file in choose(files) {
         let name = file.file_name.strip_suffix(PROFILE_SUFFIX).unwrap_or(&file.file_name);
         let path = format!("{}/{}", file.dir, file.file_name);
         match parse_profile(name, &path, file.text.as_deref().unwrap_or("")) {
             Ok(parsed) => {
-                faults.extend(parsed.warnings);
+                errors.extend(parsed.warnings);
                 profiles.insert(name.to_owned(), parsed.profile);
             }
-            Err(wrong) => faults.extend(wrong),
+            Err(wrong) => errors.extend(wrong),
         }
     }
-    (profiles, faults)
+    (profiles, errors)
 }
 
 #[cfg(test)]

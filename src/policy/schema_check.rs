@@ -1,4 +1,4 @@
-//! Is a schema itself in order? A policy that somebody else wrote is told what is wrong with it when it is loaded, not
+//! Is a schema itself in order? The errors of a custom policy are reported when it is loaded, not
 //! when its first user stumbles over it.
 
 use super::diagnostic::Diagnostic;
@@ -17,26 +17,26 @@ const NAME_MAX: usize = 64;
 /// in order.
 pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     let place = format!("policy '{}'", quote(&schema.name, QUOTE_MAX));
-    let mut faults = Vec::new();
-    let mut fault =
-        |word: &str, message: String| faults.push(Diagnostic::new(word, message).in_location(&place));
+    let mut errors = Vec::new();
+    let mut error =
+        |word: &str, message: String| errors.push(Diagnostic::new(word, message).in_location(&place));
     if !is_name(&schema.name) {
-        fault(&schema.name, "its name is not made of lower-case letters, digits, '-' and '_'".to_owned());
+        error(&schema.name, "its name is not made of lower-case letters, digits, '-' and '_'".to_owned());
     }
     if schema.name == "none" {
-        fault(&schema.name, "'none' means no policy and cannot be the name of one".to_owned());
+        error(&schema.name, "'none' means no policy and cannot be the name of one".to_owned());
     }
     if schema.size > PARAMS_SIZE_MAX {
         let message =
             format!("its parameters are {} bytes long, and {PARAMS_SIZE_MAX} are the most", schema.size);
-        fault(&schema.name, message);
+        error(&schema.name, message);
     }
     for name in duplicates(schema.params.iter().map(|param| param.name.as_str())) {
-        fault(name, format!("parameter '{}' is declared twice", quote(name, QUOTE_MAX)));
+        error(name, format!("parameter '{}' is declared twice", quote(name, QUOTE_MAX)));
     }
     for param in &schema.params {
         for (word, what) in check_param(param, schema.size) {
-            fault(&word, format!("parameter '{}': {what}", quote(&param.name, QUOTE_MAX)));
+            error(&word, format!("parameter '{}': {what}", quote(&param.name, QUOTE_MAX)));
         }
     }
     let mut places: Vec<(usize, usize, &str)> =
@@ -46,7 +46,7 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
         if let [(_, end, first), (start, _, second)] = pair
             && start < end
         {
-            fault(
+            error(
                 second,
                 format!(
                     "parameters '{}' and '{}' overlap",
@@ -56,7 +56,7 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
             );
         }
     }
-    faults
+    errors
 }
 
 /// What is wrong with one parameter: offending word and sentence.

@@ -36,7 +36,7 @@ pub enum CgroupError {
     /// The process outlived its cgroup.
     #[error("the container's cgroup '{0}' is already deleted: the container has ended")]
     Deleted(String),
-    /// The process is in the root cgroup, which nobody may govern.
+    /// The process is in the root cgroup, to which no policy can be attached.
     #[error(
         "the container's process is in the root cgroup: the runtime gave the container no cgroup of its own (yet)"
     )]

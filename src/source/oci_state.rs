@@ -1,4 +1,4 @@
-//! What an OCI runtime tells its hooks: the container's state with its annotations, and the bundle's configuration.
+//! What an OCI runtime passes to its hooks: the container's state with its annotations, and the bundle's configuration.
 //! JSON in, one request out.
 
 use std::collections::HashMap;
@@ -26,10 +26,10 @@ const OURS: &str = "memcg.bpf/";
 /// Where engines say which container of a pod this is: containerd, CRI-O.
 const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
 
-/// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and is never governed.
+/// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and never has a policy.
 const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
-/// Unknown annotations of ours that are told; the hook's caller quotes them in one line.
+/// Unknown annotations with our prefix that are reported; the hook's caller quotes them in one line.
 const UNKNOWN_MAX: usize = 4;
 
 /// Longest state in bytes. A container's annotations may hold 256 KiB in Kubernetes; engines add their own.

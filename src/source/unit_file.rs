@@ -6,7 +6,7 @@ pub use crate::text::ini::LINE_MAX;
 use crate::text::ini::{Item, items};
 use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Warnings about one file that are told; a file of nothing but mistakes must not flood the journal.
+/// Warnings about one file that are reported; a file of nothing but mistakes must not flood the journal.
 const WARNINGS_MAX: usize = 20;
 
 /// The section of our own, and its key.

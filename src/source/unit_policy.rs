@@ -21,7 +21,7 @@ pub const ASSIGNMENTS_MAX: usize = 256;
 
 /// One policy, or one text that is none, with its place.
 struct PolicyClause {
-    /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors to be told.
+    /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors.
     name: Option<String>,
     text: String,
     location: String,
@@ -73,7 +73,7 @@ pub fn unit_policy(
                 }
                 Ok(Line::Clauses(calls)) => {
                     none_at = None;
-                    // Only earlier assignments give way: the same policy twice in one is a mistake to be told.
+                    // Only earlier assignments are replaced: the same policy twice in one assignment is an error.
                     pieces
                         .retain(|piece| !calls.iter().any(|call| piece.name.as_deref() == Some(&call.name)));
                     let starts: Vec<usize> = calls.iter().map(|call| call.at).collect();

@@ -55,7 +55,7 @@ pub enum RecordError {
     OwnerNotText,
 }
 
-/// What a cgroup is governed by and what we changed on it, as recorded on it.
+/// The requests for a cgroup and its changed knobs, as recorded on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CgroupRecord {
     /// All requests, in no particular order.
@@ -71,7 +71,7 @@ pub struct CgroupRecord {
 pub struct KnobRecord {
     /// Which.
     pub knob: Knob,
-    /// What somebody else wrote last: to be put back.
+    /// The value that another program wrote last, which is restored.
     pub original: u64,
     /// What we wrote last, and what we may have written since. Anything else in the file is somebody else's.
     pub written: Vec<u64>,

@@ -15,7 +15,7 @@ use super::search::{PolicyUnits, UNIT_PATH};
 use super::{ActiveState, UnitInfo};
 use crate::names::{CgroupPath, UnitKind, UnitName};
 
-/// After a question that loaded units, systemd tells of their loading and unloading within this time.
+/// After a query that loaded units, systemd announces their loading and unloading within this time.
 const LOAD_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
 
 /// A connection to PID 1 for questions.

@@ -239,7 +239,7 @@ async fn candidates_are_the_discovered_units_and_the_loaded_ones_that_match() {
 }
 
 #[tokio::test]
-async fn our_own_job_tells_restart_from_stop() {
+async fn own_job_type_distinguishes_restart_from_stop() {
     let (_server, systemd) = pair(false).await;
     assert_eq!(systemd.own_job_type(42).await.as_deref(), Some("restart"));
     assert_eq!(systemd.own_job_type(43).await, None);

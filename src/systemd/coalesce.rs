@@ -1,4 +1,4 @@
-//! From systemd's signals to the few events the daemon needs: reload storms swallowed, changes gathered per unit.
+//! From systemd's signals to the few events the daemon needs: reload storms become one event, changes are coalesced per unit.
 //! No I/O and no clock: time comes in with each signal.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use crate::names::UnitName;
 
-/// How long changes of units are gathered: long enough to merge the signals of one start, short against the start.
+/// How long changes of units are coalesced: long enough to merge the signals of one start, short against the start.
 pub(super) const COALESCE_WINDOW: Duration = Duration::from_millis(20);
 /// A reload that never reports its end (PID 1 crashed or re-executed) counts as ended after this time.
 pub(super) const RELOAD_MAX: Duration = Duration::from_secs(30);
 /// After a reload systemd announces every unit anew; within this time such an announcement is no signal.
 pub(super) const RELOAD_QUIET: Duration = Duration::from_millis(500);
-/// Units gathered at once; beyond, one full rescan is cheaper than asking for each.
+/// Pending units; beyond, one full rescan is cheaper than asking for each.
 pub(super) const PENDING_MAX: usize = 1024;
 
 /// What a signal of systemd says, already parsed. Units that cannot carry a policy do not get here.
@@ -32,7 +32,7 @@ pub(super) enum Signal {
     ManagerBack,
 }
 
-/// The last thing heard of a unit. One event per unit is enough: each of them means "look again".
+/// The last signal of a unit. One event per unit is enough, because each of them means "query again".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastSignal {
     Changed,
@@ -123,7 +123,7 @@ impl Coalescer {
         }
         let pending = mem::take(&mut self.pending);
         if mem::take(&mut self.rescan) {
-            // The rescan looks at every unit, so it covers what was gathered.
+            // The rescan looks at every unit, so it covers all pending ones.
             events.push(Event::RescanRequired);
             return events;
         }

@@ -6,7 +6,7 @@ fn unit(name: &str) -> UnitName {
     UnitName::parse(name).unwrap()
 }
 
-/// A digest and its clock.
+/// A coalescer and its clock.
 struct Bench {
     coalescer: Coalescer,
     now: Instant,
@@ -129,7 +129,7 @@ fn too_many_units_at_once_become_a_rescan() {
 }
 
 #[test]
-fn a_lost_manager_is_told_at_once_and_its_return_is_a_rescan() {
+fn lost_manager_is_reported_and_its_return_is_a_rescan() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     bench.hear(&[Signal::JobNew(a), Signal::Reloading(true), Signal::ManagerLost]);

@@ -21,7 +21,7 @@ const THROTTLE_DELAY: Duration = Duration::from_millis(100);
 const BURST: u32 = 10;
 /// A machine has some tens of directories; each watch is memory of the kernel's.
 const WATCHES_MAX: usize = 4096;
-/// Directories that systemd itself writes, at each reload or start of a transient unit. What it writes, it tells.
+/// Directories that systemd itself writes, at each reload or start of a transient unit. Its signals announce these changes.
 const MANAGED_BY_SYSTEMD: [&str; 5] =
     ["transient", "generator", "generator.early", "generator.late", "system.control"];
 

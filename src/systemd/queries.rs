@@ -1,5 +1,5 @@
-//! Questions to PID 1 beside the daemon's loop: it answers in its own time, and nobody else waits for that. Answers
-//! come back one by one; of one unit always the newest last. Also notices when unit files change.
+//! Queries of PID 1 beside the daemon's loop, which does not wait for them. Replies come back one by one; of one unit always
+//! the newest last. Also notices when unit files change.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,55 +11,55 @@ use super::query_queue::{Priority, QueryQueue};
 use super::{PolicyUnits, SearchResult, SystemdClient, SystemdError, UnitInfo, discover, inotify};
 use crate::names::UnitName;
 
-/// What has been found out.
+/// The reply to a query.
 #[derive(Debug)]
 pub enum Reply {
-    /// The unit search path was looked through: because its files changed, or first thing in a survey.
+    /// The unit search path was looked through: because its files changed, or at the start of a full scan.
     FilesScanned(SearchResult),
     /// What systemd says of a unit.
     Unit(Box<UnitInfo>),
     /// There is no such unit, or it is masked.
     NoSuchUnit(UnitName),
-    /// Systemd did not say.
+    /// The query failed.
     Failed(SystemdError),
-    /// The first survey is over. Not said when another answer ended it.
+    /// The first full scan is complete. Not returned if another reply completed it.
     ScanComplete,
 }
 
-/// What a task brought home.
+/// The result of a task.
 #[allow(clippy::large_enum_variant, reason = "a few at a time, and none of them stays")]
 enum TaskResult {
     UnitPath(Vec<PathBuf>),
     FilesScanned(SearchResult),
     Listed(Result<BTreeSet<UnitName>, SystemdError>),
-    /// With whether it was to be loaded for our question.
+    /// With whether it was to be loaded for the query.
     Unit(UnitName, bool, Result<Option<UnitInfo>, SystemdError>),
 }
 
-/// What a search is for. A survey is the search path first, then the list of what is loaded, then unit by unit.
+/// What a search is for. A full scan is the search path first, then the list of what is loaded, then unit by unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Search {
     Files,
     Everything,
 }
 
-/// Questions on their way to PID 1, and those that wait for their turn. Ends them when dropped.
+/// Queries in flight, and queued ones. Ends them when dropped.
 pub struct UnitQueries {
     systemd: SystemdClient,
     queue: QueryQueue,
     searching: Option<Search>,
     /// PID 1 was asked what is loaded.
     listing: bool,
-    /// PID 1 has told at least once what is loaded, or failed to.
+    /// PID 1 has listed its units at least once, or failed to.
     listed: bool,
-    /// Some survey has come to its end.
+    /// A full scan is complete.
     scanned: bool,
-    /// To be done when that can be.
+    /// To be started when possible.
     full_scan_due: bool,
     files_due: bool,
-    /// Asked for once: PID 1 does not answer while it reloads, which is when we want to know.
+    /// Queried once, because PID 1 does not reply while it reloads.
     unit_path: Option<Vec<PathBuf>>,
-    /// Tells when files in the unit path change.
+    /// Receives a message when files in the unit path change.
     changes: Option<mpsc::Receiver<()>>,
     /// Units that systemd was too slow to answer about once. They are asked about once more.
     timed_out: BTreeSet<UnitName>,
@@ -67,7 +67,7 @@ pub struct UnitQueries {
 }
 
 impl UnitQueries {
-    /// Nothing asked yet.
+    /// No queries yet.
     pub fn new(systemd: SystemdClient) -> Self {
         UnitQueries {
             systemd,
@@ -85,26 +85,26 @@ impl UnitQueries {
         }
     }
 
-    /// Whom we ask.
+    /// The client.
     pub fn systemd(&self) -> &SystemdClient {
         &self.systemd
     }
 
-    /// Looks at everything: [`Reply::FilesScanned`] first, then one for every unit that may carry a policy.
+    /// Scans everything: [`Reply::FilesScanned`] first, then one for every unit that may carry a policy.
     pub fn full_scan(&mut self) {
         self.full_scan_due = true;
         self.search_again();
     }
 
     fn files_changed(&mut self) {
-        // What is on its way tells of the files as they were.
+        // Queries in flight return the files as they were.
         self.queue.invalidate_in_flight();
         self.ask();
         self.files_due = true;
         self.search_again();
     }
 
-    /// One search at a time, and one survey. Files are searched for while PID 1 is to list its units all the same: it
+    /// One search at a time, and one full scan. Files are searched for while PID 1 is to list its units all the same: it
     /// may be reading those files, and will then start units before it lists any.
     fn search_again(&mut self) {
         if self.searching.is_some() {
@@ -134,8 +134,8 @@ impl UnitQueries {
         });
     }
 
-    /// What follows [`Reply::FilesScanned`] in a survey: `also` are units to be asked about besides those discovered. When
-    /// only files have changed, nothing does: systemd would tell of the files that it has read.
+    /// What follows [`Reply::FilesScanned`] in a full scan: `also` are units to query besides those found. When
+    /// only files have changed, nothing does: systemd would report the files that it has read.
     pub fn query_all(&mut self, discovery: &PolicyUnits, also: BTreeSet<UnitName>) {
         if self.searching.take() != Some(Search::Everything) {
             self.search_again();
@@ -152,13 +152,13 @@ impl UnitQueries {
         });
     }
 
-    /// Asks about one unit that is loaded.
+    /// Queries one unit that is loaded.
     pub fn query(&mut self, unit: &UnitName) {
         self.queue.add(unit.clone(), Priority::Change, false);
         self.ask();
     }
 
-    /// True from the end of the first survey on: all that it found was asked about, and answered or given up. Other
+    /// True from the end of the first full scan on: all that it found was asked about, and answered or given up. Other
     /// questions may be on their way: where units come and go without end, there is always one.
     pub fn first_scan_done(&self) -> bool {
         self.scanned
@@ -188,7 +188,7 @@ impl UnitQueries {
                 Some(Ok(back)) = self.tasks.join_next() => {
                     let scanned = self.scanned;
                     let answer = self.take(back);
-                    // Whoever waits for it looks when there is an answer, and there may be none to come.
+                    // The caller checks it after each reply, and there may be no further one.
                     let over = self.scanned && !scanned;
                     if let Some(answer) = answer.or(over.then_some(Reply::ScanComplete)) {
                         return answer;

@@ -28,7 +28,7 @@ async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
     }
     assert!(soon(&mut queries).await.is_none() && !queries.is_idle());
     assert!(queries.first_scan_done(), "what systemd is slow about was no part of it");
-    // News of it meanwhile: it is asked about again, once, when the answer at hand has come.
+    // It changes meanwhile: it is queried again, once, after the reply.
     queries.queue.add(unit("slow.service"), Priority::Change, true);
     queries.queue.add(unit("slow.service"), Priority::Change, true);
     for _ in 0..2 {
@@ -39,7 +39,7 @@ async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn surveys_asked_for_during_one_are_one_more_afterwards() {
+async fn full_scans_requested_during_one_are_one_more() {
     let (_server, systemd) = pair_with(false, Arc::default()).await;
     let mut queries = UnitQueries::new(systemd);
     let (mut searched, mut described) = (0, 0);
@@ -55,12 +55,12 @@ async fn surveys_asked_for_during_one_are_one_more_afterwards() {
         }
     }
     assert_eq!(searched, 2);
-    // The second may find the unit still on the agenda.
+    // The second may find the unit still in the queue.
     assert!((1..=2).contains(&described), "{described}");
 }
 
 #[tokio::test]
-async fn a_unit_that_is_not_loaded_is_no_news_unless_it_was_to_be_loaded() {
+async fn unit_that_is_not_loaded_is_reported_only_after_load() {
     let (_server, systemd) = pair_with(true, Arc::default()).await;
     let mut queries = UnitQueries::new(systemd);
     queries.query(&unit("a.service"));
@@ -105,7 +105,7 @@ async fn a_changed_file_is_searched_for_while_systemd_is_to_list_its_units() {
     assert!(matches!(queries.next().await, Reply::FilesScanned(_)));
     queries.query_all(&PolicyUnits::default(), BTreeSet::new());
     assert!(matches!(queries.next().await, Reply::ScanComplete) && queries.is_idle());
-    // A list that does not come, and another survey that waits for it.
+    // A list that does not come, and another full scan that waits for it.
     queries.listing = true;
     queries.full_scan();
     assert!(soon(&mut queries).await.is_none() && !queries.is_idle());

@@ -1,19 +1,19 @@
-//! What systemd is still to be asked about units: each is asked about at most once at a time, so the newest answer is
-//! always the last; and never about many at once. No I/O.
+//! The queue of queries about units: each unit is queried at most once at a time, so the newest reply is always the last; and
+//! never many at once. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::UnitName;
 
-/// Units asked about at once: enough to hide the way to PID 1 and back, without taking it from others.
+/// Queries in flight at once: enough to hide the way to PID 1 and back, without taking it from others.
 const MAX_IN_FLIGHT: usize = 16;
 
-/// How urgent a question is. The order is that of asking.
+/// The priority of a query, in the order of querying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// The unit is being started or stopped.
     Change,
-    /// Looking at everything again.
+    /// A full scan.
     FullScan,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct QueryQueue {
     entries: BTreeMap<UnitName, Entry>,
     order: BTreeSet<(Priority, u64, UnitName)>,
     in_flight: BTreeMap<UnitName, InFlight>,
-    /// What surveys still wait for.
+    /// Units that full scans still wait for.
     scan_pending: BTreeSet<UnitName>,
     next_seq: u64,
 }
 
 impl QueryQueue {
-    /// Puts a unit on the agenda. `load`: also if systemd has to load it for that.
+    /// Adds a unit to the queue. `load`: also if systemd has to load it for the query.
     pub(super) fn add(&mut self, unit: UnitName, priority: Priority, load: bool) {
         self.next_seq = self.next_seq.saturating_add(1);
         if priority == Priority::FullScan {
@@ -77,7 +77,7 @@ impl QueryQueue {
         Some((unit, load))
     }
 
-    /// An answer has come. False when it is out of date and must not count; the unit is on the agenda again then.
+    /// A reply has come. False if it is out of date and must be ignored; the unit is in the queue again then.
     pub(super) fn answered(&mut self, unit: &UnitName) -> bool {
         let counts = self.in_flight.remove(unit).is_none_or(|asked| !asked.outdated);
         if counts {
@@ -86,7 +86,7 @@ impl QueryQueue {
         counts
     }
 
-    /// Something changed under the answers that are on their way: they are not to count.
+    /// The units changed: replies to the queries in flight are ignored.
     pub(super) fn invalidate_in_flight(&mut self) {
         let mut again = Vec::new();
         for (unit, asked) in &mut self.in_flight {
@@ -96,7 +96,7 @@ impl QueryQueue {
         again.into_iter().for_each(|(unit, load)| self.add(unit, Priority::Change, load));
     }
 
-    /// Every unit that a survey put here has been told of since; others may have come in the meantime.
+    /// Every unit of a full scan has been queried since; others may have been added in the meantime.
     pub(super) fn is_scan_complete(&self) -> bool {
         self.scan_pending.is_empty()
     }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn news_come_first_and_nobody_is_asked_about_twice_at_once() {
+    fn changes_come_first_and_units_are_queried_once_at_a_time() {
         let mut queue = QueryQueue::default();
         for name in ["a", "b", "c"] {
             queue.add(unit(name), Priority::FullScan, true);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_units_are_asked_about_a_few_at_a_time_and_each_once() {
+    fn thousand_units_are_queried_a_few_at_a_time() {
         let mut queue = QueryQueue::default();
         for round in 0..3 {
             (0..1000).for_each(|n| queue.add(unit(&format!("u{n}")), Priority::FullScan, round == 0));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn news_without_end_do_not_keep_a_survey_from_its_end() {
+    fn endless_changes_do_not_keep_a_full_scan_from_completing() {
         let mut queue = QueryQueue::default();
         for name in ["a", "b"] {
             queue.add(unit(name), Priority::FullScan, true);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_from_before_a_change_do_not_count_and_are_asked_for_again() {
+    fn replies_from_before_a_change_are_ignored_and_repeated() {
         let mut queue = QueryQueue::default();
         queue.add(unit("a"), Priority::FullScan, false);
         queue.next();

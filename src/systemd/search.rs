@@ -33,7 +33,7 @@ const NEEDLE: &[u8] = b"MemoryBPF";
 /// Entries of all directories looked at in one search; a machine has some thousands.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Files that govern units whose names are not known beforehand.
+/// Files that apply to units whose names are not known beforehand.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pattern {
     /// A drop-in directory for many units: `libpod-.scope.d` (prefix), `x@.service.d` (template), `service.d` (type).

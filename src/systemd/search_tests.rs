@@ -64,7 +64,7 @@ fn a_drop_in_names_its_unit_even_where_no_unit_file_exists() {
 }
 
 #[test]
-fn patterns_recognise_units_that_nobody_can_name_yet() {
+fn patterns_match_units_with_unknown_names() {
     let discovery = found(&[
         ("etc/systemd/system/libpod-.scope.d/50-mem.conf", "[Scope]\nX-MemoryBPFPolicy=observe\n"),
         (
@@ -150,7 +150,7 @@ fn pipes_directories_and_endless_files_do_not_stop_the_search() {
 }
 
 #[test]
-fn files_of_a_unit_are_read_in_order_and_vanished_ones_are_passed_over() {
+fn files_of_a_unit_are_read_in_order_and_removed_ones_skipped() {
     use crate::systemd::{ActiveState, UnitInfo, read_unit_files};
     let root = tree(&[("a.service", "one"), ("10.conf", "two\u{0}"), ("long.conf", &"y".repeat(2 << 20))]);
     let unit = UnitInfo {

@@ -34,7 +34,7 @@ fn a_required_policy_that_may_be_meant_for_this_container_keeps_it_from_starting
 }
 
 #[test]
-fn what_is_odd_is_told_without_a_policy_too_and_keeps_nothing_from_starting() {
+fn warnings_are_reported_without_a_policy_too() {
     let env = TestEnv::new(no_bus());
     let unidentified = "container c1: ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy";
     let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, memcg.bpf/policy.CONTAINER and memcg.bpf/required";
@@ -181,7 +181,7 @@ fn without_a_bus_the_request_is_recorded_beside_what_is_there() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_told_and_does_not_stop_the_container() {
+fn record_error_is_reported_and_container_starts() {
     let note = |env: &TestEnv| {
         let result = env.run(&[DENY]);
         assert!(!result.fail);

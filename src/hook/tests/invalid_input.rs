@@ -49,7 +49,7 @@ fn the_end_never_fails_even_without_daemon() {
 }
 
 #[test]
-fn odd_annotations_are_told_once_at_the_start() {
+fn invalid_annotations_are_reported_once_at_start() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     let result = env.run(&[DENY, ("memcg.bpf/required", "maybe")]);
