@@ -31,6 +31,7 @@ pub struct BpfRuntime {
     core: Object,
     pub(super) shared: BTreeMap<String, MapHandle>,
     counter_names: Vec<String>,
+    events_dropped_at: Option<usize>,
     actions_dropped_at: Option<usize>,
     pub(super) counting_hooks: BTreeMap<String, AttachCandidates>,
     pub(super) pins: Pins,
@@ -91,7 +92,8 @@ impl BpfRuntime {
             core: object,
             shared,
             counter_names,
-            actions_dropped_at: actions::dropped_at(core),
+            events_dropped_at: abi::global_offset(core, "dropped"),
+            actions_dropped_at: abi::global_offset(core, "actions_dropped"),
             counting_hooks: hooks,
             pins: Pins::new(Path::new(pins::PIN_ROOT)),
             lifecycle_links: Links::new("core"),
@@ -308,7 +310,7 @@ impl BpfRuntime {
 
     /// How many events found the ring buffer full.
     pub fn events_dropped(&self) -> u64 {
-        self.read_global(Some(20))
+        self.read_global(self.events_dropped_at)
     }
 
     /// How many actions found theirs full.
@@ -319,9 +321,9 @@ impl BpfRuntime {
     /// A 32-bit number of `struct memcg_bpf_globals`.
     fn read_global(&self, at: Option<usize>) -> u64 {
         let key = 0u32.to_ne_bytes();
-        let world = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
-        let place = at.and_then(|at| Some(at..at.checked_add(4)?));
-        let word = place.zip(world).and_then(|(place, world)| world.get(place)?.try_into().ok());
+        let globals = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
+        let range = at.and_then(|at| Some(at..at.checked_add(4)?));
+        let word = range.zip(globals).and_then(|(range, globals)| globals.get(range)?.try_into().ok());
         u64::from(word.map_or(0, u32::from_ne_bytes))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
 use super::error::BpfError;
-use super::hooks::{self, AttachCandidates};
+use super::hooks::{self, AttachCandidates, TICK};
 use super::links::Links;
 use super::objects::ObjectFile;
 use super::pins::Pins;
@@ -22,7 +22,6 @@ const PARAMS: &str = "params";
 const STATE_MAP: &str = "state";
 /// The timers of the hook `tick` (`MEMCG_BPF_TICK`), and the program that starts one.
 const TIMERS_MAP: &str = "timers";
-const TICK: &str = "tick";
 
 /// The object's id (`memcg_bpf_object_id`).
 const OBJECT_ID: &str = ".rodata.id";

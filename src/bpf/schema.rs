@@ -9,6 +9,7 @@ use libbpf_rs::btf::{BtfType, HasSize, ReferencesType, TypeId};
 use libbpf_rs::{Btf, btf};
 use thiserror::Error;
 
+use super::hooks::{COUNT_CHARGE, COUNT_GROWTH, RECLAIM, STALL};
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 
 /// `MEMCG_BPF_ABI`: what objects and we agree on.
@@ -61,7 +62,7 @@ impl CounterSet {
     pub fn needs(self, hook: &str) -> bool {
         match self {
             CounterSet::None => false,
-            CounterSet::Pressure => hook != "count_growth" && hook != "count_charge",
+            CounterSet::Pressure => hook != COUNT_GROWTH && hook != COUNT_CHARGE,
             CounterSet::All => true,
         }
     }
@@ -173,7 +174,7 @@ pub fn read(
         });
     }
     // Core keeps the times that are passed to these hooks.
-    let timed = hooks.iter().any(|hook| hook == "stall" || hook == "reclaim");
+    let timed = hooks.iter().any(|hook| hook == STALL || hook == RECLAIM);
     let counts = if timed { own.counts.max(CounterSet::Pressure) } else { own.counts };
     let schema = PolicySchema {
         name: name.to_owned(),

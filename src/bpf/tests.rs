@@ -132,3 +132,11 @@ fn a_path_that_does_not_fit_is_not_registered() {
     assert!(abi::path_key(&"x".repeat(254)).is_some());
     assert!(abi::path_key(&"x".repeat(255)).is_none());
 }
+
+#[test]
+fn drop_counters_are_members_of_the_globals() {
+    let core = built().join("core.bpf.o");
+    let [events, actions] = ["dropped", "actions_dropped"].map(|name| super::abi::global_offset(&core, name));
+    assert!(events.is_some() && actions.is_some() && events != actions, "{events:?} {actions:?}");
+    assert_eq!(super::abi::global_offset(&core, "no_such_member"), None);
+}

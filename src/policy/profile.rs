@@ -59,91 +59,108 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
         return Err(vec![Diagnostic::new(name, message).in_location(file)]);
     }
-    let mut doc = String::new();
-    let mut pieces: Vec<String> = Vec::new();
-    let mut warnings = Vec::new();
-    let mut errors = Vec::new();
-    let mut section = Section::Outside;
+    let mut parser = Parser { file, ..Parser::default() };
     for (number, item) in items(text) {
-        let place = format!("{file}:{number}");
-        let warn = |word: &str, message: String| Diagnostic::new(word, message).in_location(&place);
-        let header = match &item {
-            Item::Section(title) => Some(format!("[{title}]")),
-            Item::OpenSection(line) => Some(line.clone()),
-            _ => None,
-        };
-        if let Some(header) = header {
-            section = match &item {
-                Item::Section(title) if title == "Profile" => Section::Profile,
-                Item::Section(title) if title.starts_with("X-") => Section::Ignored,
-                _ => {
-                    let message = format!("unknown section '{}' is ignored", quote(&header, QUOTE_MAX));
-                    warnings.push(warn(&header, message).valid("[Profile]"));
-                    Section::Ignored
-                }
-            };
-            continue;
-        }
-        let (key, value) = match &item {
-            _ if section == Section::Ignored => continue,
-            Item::Assignment(key, value) => (key.as_str(), value.as_str()),
+        match item {
+            Item::Section(title) => parser.section(number, &format!("[{title}]"), Some(&title)),
+            Item::OpenSection(line) => parser.section(number, &line, None),
+            _ if parser.section == Section::Ignored => {}
+            Item::Assignment(key, value) => parser.assignment(number, &key, &value),
             Item::Other(text) => {
-                let message = format!("'{}' is not written KEY=VALUE and is ignored", quote(text, QUOTE_MAX));
-                warnings.push(warn(text, message));
-                continue;
+                let message =
+                    format!("'{}' is not written KEY=VALUE and is ignored", quote(&text, QUOTE_MAX));
+                parser.warnings.push(parser.at(number, &text, message));
             }
             // The limit of a profile is far below that of a line.
             _ => break,
-        };
-        match key {
-            _ if section == Section::Outside => {
-                warnings.push(warn(
-                    key,
-                    format!("'{}=' stands before any section and is ignored", quote(key, QUOTE_MAX)),
-                ));
+        }
+    }
+    let line = parser.line(name).map_err(super::diagnostic::truncate)?;
+    let profile = Profile { name: name.to_owned(), doc: parser.doc, line, file: file.to_owned() };
+    Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(parser.warnings) })
+}
+
+#[derive(Default)]
+struct Parser<'a> {
+    file: &'a str,
+    section: Section,
+    doc: String,
+    pieces: Vec<String>,
+    warnings: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Parser<'_> {
+    fn at(&self, number: usize, word: &str, message: String) -> Diagnostic {
+        Diagnostic::new(word, message).in_location(&format!("{}:{number}", self.file))
+    }
+
+    fn section(&mut self, number: usize, header: &str, title: Option<&str>) {
+        self.section = match title {
+            Some("Profile") => Section::Profile,
+            Some(title) if title.starts_with("X-") => Section::Ignored,
+            _ => {
+                let message = format!("unknown section '{}' is ignored", quote(header, QUOTE_MAX));
+                self.warnings.push(self.at(number, header, message).valid("[Profile]"));
+                Section::Ignored
             }
-            "Description" => doc = value.to_owned(),
-            // As everywhere in systemd's files: an empty assignment forgets the ones before it.
+        };
+    }
+
+    fn assignment(&mut self, number: usize, key: &str, value: &str) {
+        match key {
+            _ if self.section == Section::Outside => {
+                let message =
+                    format!("'{}=' stands before any section and is ignored", quote(key, QUOTE_MAX));
+                self.warnings.push(self.at(number, key, message));
+            }
+            "Description" => self.doc = value.to_owned(),
+            // As in all of systemd's files: if the empty string is assigned, prior assignments are reset.
             "Policy" if value.is_empty() => {
-                pieces.clear();
-                errors.clear();
+                self.pieces.clear();
+                self.errors.clear();
             }
             "Policy" => match line::parse(value) {
-                Ok(Line::Clauses(_)) => pieces.push(value.to_owned()),
+                Ok(Line::Clauses(_)) => self.pieces.push(value.to_owned()),
                 Ok(Line::None) => {
-                    errors.push(
-                        warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
-                    );
+                    let message = "a profile must name policies, and 'none' is none".to_owned();
+                    self.errors.push(self.at(number, "none", message).at(0));
                 }
-                Err(wrong) => errors.extend(wrong.into_iter().map(|error| error.in_location(&place))),
+                Err(wrong) => {
+                    let location = format!("{}:{number}", self.file);
+                    self.errors.extend(wrong.into_iter().map(|error| error.in_location(&location)));
+                }
             },
             _ if key.starts_with("X-") => {}
             _ => {
                 let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
                 let message = format!("unknown key '{}' is ignored", quote(key, QUOTE_MAX));
-                warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
+                let warning = self.at(number, key, message).valid("Description and Policy").suggest(nearest);
+                self.warnings.push(warning);
             }
         }
     }
-    let line = pieces.join("; ");
-    if errors.is_empty() {
-        if pieces.is_empty() {
-            let message = format!("profile '{name}' has no Policy= in its section [Profile]");
-            errors.push(Diagnostic::new(name, message).in_location(file));
-        } else if let Err(wrong) = line::parse(&line) {
-            // Each piece is fine, so it is their sum that is too much: no column of one file would help.
-            errors.extend(wrong.into_iter().map(|error| Diagnostic { at: None, ..error.in_location(file) }));
+
+    /// The policy line that all assignments together stand for.
+    fn line(&mut self, name: &str) -> Result<String, Vec<Diagnostic>> {
+        let line = self.pieces.join("; ");
+        if self.errors.is_empty() {
+            if self.pieces.is_empty() {
+                let message = format!("profile '{name}' has no Policy= in its section [Profile]");
+                self.errors.push(Diagnostic::new(name, message).in_location(self.file));
+            } else if let Err(wrong) = line::parse(&line) {
+                // Each piece is valid, so their sum is too long: a column of one line would not help.
+                let whole = |error: Diagnostic| Diagnostic { at: None, ..error.in_location(self.file) };
+                self.errors.extend(wrong.into_iter().map(whole));
+            }
         }
+        if self.errors.is_empty() { Ok(line) } else { Err(std::mem::take(&mut self.errors)) }
     }
-    if !errors.is_empty() {
-        return Err(super::diagnostic::truncate(errors));
-    }
-    let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
-    Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(warnings) })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Section {
+    #[default]
     Outside,
     Profile,
     Ignored,
