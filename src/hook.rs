@@ -1,12 +1,13 @@
 //! The OCI hook: called by a container runtime at `createRuntime` (or `prestart`) and `poststop` with the container's
-//! state on standard input. It asks the daemon to put the container's policy into force and returns when it is, before
-//! the container's first instruction. Knows no policy; loads nothing.
+//! state on standard input. It requests the container's policy from the daemon and returns when the policy is attached,
+//! before the container's first instruction. Knows no policy; loads nothing.
 //!
-//! A hook that fails stops the container, so it fails only where the annotation `memcg.bpf/required` says so.
+//! A hook that fails stops the container, so it fails only if the annotation `memcg.bpf/required` says so.
 
 pub mod call;
 #[cfg(test)]
 mod fake_daemon;
+mod result;
 mod start;
 
 use std::io::{self, Read, Write};
@@ -16,17 +17,17 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::journal::{Entry, Journal, Priority, SOCKET};
-use crate::names::CgroupPath;
 use crate::source::oci_state::{ContainerRequest, ContainerState, STATE_MAX, Status};
-use crate::source::shown;
+use crate::text::printable::{QUOTE_MAX, quote};
 
 use call::CallError;
+use result::{Environment, HookResult, Records, prefix};
 
 /// The most time for the runtime to write the state; it is in the pipe before the hook runs, or soon after.
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Why a container does not start whose policy cannot be told from that of its neighbours.
-const UNIDENTIFIED: &str = "the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER \
+/// The error of a container whose policy cannot be distinguished from that of another container of the pod.
+const UNKNOWN_CONTAINER_MSG: &str = "the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER \
     may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true";
 
 const HELP: &str = "\
@@ -48,11 +49,11 @@ Options:
     --version    the version
 ";
 
-/// What a runtime wants of us.
+/// The stage of the container at which the hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Start,
-    End,
+    Stop,
 }
 
 /// What the command line says.
@@ -61,39 +62,6 @@ enum Invocation {
     Help,
     Version,
     Run { stage: Option<Stage>, unknown: Option<String> },
-}
-
-/// Records on cgroups, apart so that tests need no cgroups.
-pub(crate) trait Records {
-    fn read(&self, cgroup: &CgroupPath) -> io::Result<Option<Vec<u8>>>;
-    fn write(&self, cgroup: &CgroupPath, record: &[u8]) -> io::Result<()>;
-    /// What the owner of a cgroup may write there without being root.
-    fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()>;
-}
-
-/// What the hook finds around it.
-pub(crate) struct Surroundings {
-    /// The system bus.
-    pub bus: String,
-    /// How long a call may take.
-    pub deadline: Duration,
-    /// Usually `/proc`.
-    pub proc: PathBuf,
-    /// Records on cgroups.
-    pub records: Box<dyn Records>,
-}
-
-/// What comes of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Outcome {
-    /// True when the container must not start.
-    pub fail: bool,
-    /// For standard error and the journal: sentences without line ends.
-    pub notes: Vec<String>,
-    /// For the journal alone.
-    pub debug: Vec<String>,
-    /// Whom it is about.
-    pub container: Option<String>,
 }
 
 /// The whole program: arguments, standard input, exit code.
@@ -105,24 +73,24 @@ pub fn main() -> ExitCode {
         Invocation::Version => return print(concat!("memcg-bpf-hook ", env!("CARGO_PKG_VERSION"), "\n")),
         Invocation::Run { stage, unknown } => (stage, unknown),
     };
-    let surroundings = Surroundings {
+    let environment = Environment {
         bus: crate::bus::SYSTEM_BUS.to_owned(),
         deadline: call::DEADLINE,
         proc: PathBuf::from("/proc"),
-        records: Box::new(start::CgroupRecords),
+        records: Records::of_cgroups(),
     };
-    let mut outcome = match read_state(io::stdin(), STATE_DEADLINE) {
-        Ok(state) => run(&state, stage, &surroundings),
-        Err(why) => without_state(&why),
+    let mut result = match read_state(io::stdin(), STATE_DEADLINE) {
+        Ok(state) => run(&state, stage, &environment),
+        Err(why) => no_state(&why),
     };
     if let Some(word) = unknown {
-        outcome.notes.push(format!(
+        result.notes.push(format!(
             "ignoring argument '{}'; the stages are prestart, createRuntime and poststop",
-            shown(&word)
+            quote(&word, QUOTE_MAX)
         ));
     }
-    tell(&outcome);
-    if outcome.fail { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    report(&result);
+    if result.fail { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn print(text: &str) -> ExitCode {
@@ -140,7 +108,7 @@ fn invocation(args: &[String]) -> Invocation {
             "--help" | "-h" => return Invocation::Help,
             "--version" | "-V" => return Invocation::Version,
             "prestart" | "createRuntime" => stage = Some(Stage::Start),
-            "poststop" => stage = Some(Stage::End),
+            "poststop" => stage = Some(Stage::Stop),
             _ => unknown = Some(arg.clone()),
         }
     }
@@ -165,84 +133,85 @@ fn read_state(input: impl Read + Send + 'static, deadline: Duration) -> Result<V
     }
 }
 
-/// Without the state there is no annotation that could forbid the start.
-fn without_state(why: &str) -> Outcome {
-    Outcome { notes: vec![format!("{why}; the container goes on without a policy")], ..Outcome::default() }
+/// Without the state there is no annotation that could prevent the start.
+fn no_state(why: &str) -> HookResult {
+    HookResult {
+        notes: vec![format!("{why}; the container goes on without a policy")],
+        ..HookResult::default()
+    }
 }
 
-fn run(state: &[u8], stage: Option<Stage>, surroundings: &Surroundings) -> Outcome {
+fn run(state: &[u8], stage: Option<Stage>, environment: &Environment) -> HookResult {
     let state = match ContainerState::parse(state) {
         Ok(state) => state,
-        Err(error) => return without_state(&error.to_string()),
+        Err(error) => return no_state(&error.to_string()),
     };
     let request = state.policy_request();
     let stage = stage.unwrap_or(match request.status {
         Status::Creating | Status::Created | Status::Running => Stage::Start,
-        Status::Stopped => Stage::End,
+        Status::Stopped => Stage::Stop,
     });
-    let Some(line) = request.line.as_deref() else { return without_line(&request, stage) };
-    let mut outcome = match stage {
-        Stage::Start => start::start(&request, line, surroundings),
-        Stage::End => end(request.id.as_str(), surroundings),
+    let Some(line) = request.line.as_deref() else { return no_policy(&request, stage) };
+    let mut result = match stage {
+        Stage::Start => start::start(&request, line, environment),
+        Stage::Stop => poststop(request.id.as_str(), environment),
     };
     if stage == Stage::Start {
-        outcome.notes.splice(0..0, request.warnings.iter().map(|what| about(request.id.as_str(), what)));
+        result.notes.splice(0..0, request.warnings.iter().map(|what| prefix(request.id.as_str(), what)));
     }
-    outcome.container = Some(request.id.as_str().to_owned());
-    outcome
+    result.container = Some(request.id.as_str().to_owned());
+    result
 }
 
-/// No policy is asked for; but what is odd is told, and a policy that may be meant for this container and is required
+/// No policy is requested. Warnings are reported all the same, and a required policy that may be meant for this container
 /// keeps it from starting.
-fn without_line(request: &ContainerRequest, stage: Stage) -> Outcome {
+fn no_policy(request: &ContainerRequest, stage: Stage) -> HookResult {
     if stage != Stage::Start || request.warnings.is_empty() {
-        return Outcome::default();
+        return HookResult::default();
     }
     let id = request.id.as_str();
-    let odd = request.warnings.iter().map(|what| about(id, what)).collect();
+    let warnings = request.warnings.iter().map(|what| prefix(id, what)).collect();
     let container = Some(id.to_owned());
     if request.required && request.container_name_unknown {
-        // Runtimes show one line: the reason, not what is odd besides.
-        return Outcome { fail: true, notes: vec![about(id, UNIDENTIFIED)], debug: odd, container };
+        // Runtimes show one line: the reason, not the other warnings.
+        return HookResult {
+            fail: true,
+            notes: vec![prefix(id, UNKNOWN_CONTAINER_MSG)],
+            debug: warnings,
+            container,
+        };
     }
-    Outcome { notes: odd, container, ..Outcome::default() }
+    HookResult { notes: warnings, container, ..HookResult::default() }
 }
 
-/// The daemon sees the cgroup go by itself, so nothing that goes wrong here matters.
-fn end(id: &str, surroundings: &Surroundings) -> Outcome {
-    let mut outcome = Outcome::default();
-    outcome.debug.push(match call::detach(&surroundings.bus, surroundings.deadline, id) {
-        Ok(()) => about(id, "detached"),
-        Err(CallError::Refused(why) | CallError::Denied(why) | CallError::Unreachable(why)) => {
-            about(id, &format!("ended; nothing to detach: {why}"))
+/// The daemon notices the removal of the cgroup by itself, so an error here has no effect.
+fn poststop(id: &str, environment: &Environment) -> HookResult {
+    let mut result = HookResult::default();
+    result.debug.push(match call::detach(&environment.bus, environment.deadline, id) {
+        Ok(()) => prefix(id, "detached"),
+        Err(CallError::Rejected(why) | CallError::Denied(why) | CallError::Unreachable(why)) => {
+            prefix(id, &format!("ended; nothing to detach: {why}"))
         }
     });
-    outcome
-}
-
-/// A sentence about a container, whose id is shown as engines show it.
-fn about(id: &str, what: &str) -> String {
-    let hex = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let short = if hex { id.get(..12).unwrap_or(id) } else { id };
-    format!("container {short}: {what}")
+    result
 }
 
 /// Standard error gets one line, since crun hides it and runc quotes it whole; the journal gets every sentence.
-fn tell(outcome: &Outcome) {
-    let priority = if outcome.fail { Priority::Error } else { Priority::Warning };
-    let notes = outcome.notes.iter().map(|note| (priority, note));
-    let debug = outcome.debug.iter().map(|note| (Priority::Debug, note));
+fn report(result: &HookResult) {
+    let priority = if result.fail { Priority::Error } else { Priority::Warning };
+    let notes = result.notes.iter().map(|note| (priority, note));
+    let debug = result.debug.iter().map(|note| (Priority::Debug, note));
     if let Ok(journal) = Journal::new(std::path::Path::new(SOCKET)) {
         for (priority, note) in notes.chain(debug) {
             let mut entry = Entry::new(priority, "memcg-bpf-hook");
             entry.field("MESSAGE", note);
             // As podman and docker call it themselves.
-            outcome.container.iter().for_each(|id| entry.field("CONTAINER_ID_FULL", id));
+            result.container.iter().for_each(|id| entry.field("CONTAINER_ID_FULL", id));
             journal.send(&entry);
         }
     }
-    if !outcome.notes.is_empty() {
-        let _ = writeln!(io::stderr(), "memcg-bpf-hook: {}", outcome.notes.join("; "));
+    if !result.notes.is_empty() {
+        let _ = writeln!(io::stderr(), "memcg-bpf-hook: {}", result.notes.join("; "));
     }
 }
 

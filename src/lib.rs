@@ -9,7 +9,7 @@
 //! | 1 | [`policy`] | the policy line, the schema, parameters to bytes and back, profiles, layering. No I/O |
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
 //! | 3 | [`bus`] | the daemon's names on D-Bus, and what an error of a call means. No I/O |
-//! | 3 | [`engine`] [`ledger`] [`report`] | the world, one `step(input) → effects`; what we changed and how it is put back; what is reported. No I/O, no clock |
+//! | 3 | [`engine`] [`ledger`] [`report`] | bindings as `step(input) → effects`; changed knobs and how they are restored; what is reported. No I/O, no clock |
 //! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`journal`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
 //! | 5 | [`daemon`] [`hook`] [`cli`] | loops and commands, our D-Bus object |
 //! | 6 | `bin/` | the three binaries |

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::text::printable;
+use crate::text::printable::{QUOTE_MAX, escape_line, quote};
 
 mod container;
 mod unit;
@@ -45,13 +45,8 @@ pub enum NameError {
 /// Longest cgroup path we accept, in bytes: PATH_MAX less the terminating zero.
 pub const CGROUP_PATH_MAX: usize = 4095;
 
-/// Characters of a bad name that an error quotes.
-const NAME_SHOWN_MAX: usize = 80;
-
-/// The first `most` characters of a text from anywhere, made printable.
-pub fn shown(text: &str, most: usize) -> String {
-    printable::quote(text, most)
-}
+/// The name that the rooms above still use.
+pub use crate::text::printable::quote as shown;
 
 impl CgroupPath {
     /// The root cgroup, `/`.
@@ -62,7 +57,7 @@ impl CgroupPath {
     /// Accepts `/a/b` (a trailing slash is dropped); refuses relative paths, `..`, zero bytes, and line feeds, which
     /// the kernel refuses too. Other control characters can stand in a cgroup's name; [`fmt::Display`] escapes them.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::CgroupPath(shown(text, NAME_SHOWN_MAX), why));
+        let fail = |why| Err(NameError::CgroupPath(quote(text, QUOTE_MAX), why));
         if text.len() > CGROUP_PATH_MAX {
             return fail("longer than 4095 bytes");
         }
@@ -122,10 +117,7 @@ impl CgroupPath {
     /// The child called `name`, which is taken as one component.
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.contains('/') {
-            return Err(NameError::CgroupPath(
-                shown(name, NAME_SHOWN_MAX),
-                "a child's name is one component",
-            ));
+            return Err(NameError::CgroupPath(quote(name, QUOTE_MAX), "a child's name is one component"));
         }
         if self.is_root() {
             Self::parse(&format!("/{name}"))
@@ -147,7 +139,7 @@ impl CgroupPath {
 impl fmt::Display for CgroupPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Container users choose names below their cgroup: never let control characters reach a terminal.
-        f.write_str(&shown(&self.0, CGROUP_PATH_MAX))
+        f.write_str(&escape_line(&self.0))
     }
 }
 
@@ -202,7 +194,7 @@ mod tests {
     #[test]
     fn hostile_characters_are_escaped() {
         let none: Vec<String> = Vec::new();
-        assert_eq!(crate::text::printable::passed(|text| shown(text, 80)), none);
+        assert_eq!(crate::text::printable::passed(|text| quote(text, 80)), none);
         let path = |text: &str| CgroupPath(format!("/{text}")).to_string();
         assert_eq!(crate::text::printable::passed(path), none);
     }

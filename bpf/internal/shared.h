@@ -8,7 +8,7 @@
 
 #include "stall_clock.h"
 
-/* Limits. Each stands once more on the Rust side: src/bpf/shared.rs, src/engine/slots.rs. */
+/* Limits. Each stands once more on the Rust side: src/bpf/abi.rs, src/engine/slots.rs. */
 #define MEMCG_BPF_MAX_BINDINGS 4096 /* ten times the containers of a full node */
 #define MEMCG_BPF_MAX_LEVEL    32   /* deepest cgroup that can be bound; tasks may be deeper */
 #define MEMCG_BPF_PATH_MAX     256  /* longest path that can be registered */

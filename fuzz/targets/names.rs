@@ -1,12 +1,13 @@
 //! Names of cgroups, units and containers, and systemd's escapes.
 
-use memcg_bpf::names::{CgroupPath, ContainerId, UnitName, shown, unescape};
+use memcg_bpf::names::{CgroupPath, ContainerId, UnitName, unescape};
+use memcg_bpf::text::printable::quote;
 
 use super::sentence;
 
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let quoted = shown(&text, 80);
+    let quoted = quote(&text, 80);
     assert!(quoted.chars().count() <= 80 * 10 + 1);
     if !text.is_empty() {
         sentence(&quoted, 80 * 10 + 3);

@@ -1,7 +1,12 @@
 //! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
 //! `bpf/core/`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
 
-/// Deepest level of a cgroup that can be governed (`MEMCG_BPF_MAX_LEVEL`).
+use std::path::Path;
+
+use libbpf_rs::Btf;
+use libbpf_rs::btf::types::{MemberAttr, Struct};
+
+/// Deepest level of a cgroup that can have a policy (`MEMCG_BPF_MAX_LEVEL`).
 pub const MAX_LEVEL: usize = 32;
 /// Longest path that can be registered ahead, with its terminating zero (`MEMCG_BPF_PATH_MAX`).
 pub const PATH_MAX: usize = 256;
@@ -61,4 +66,13 @@ pub fn path_key(path: &str) -> Option<[u8; PATH_MAX]> {
     }
     key.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
     Some(key)
+}
+
+/// The offset in bytes of a member of `struct memcg_bpf_globals` by the object's BTF; `None` if it has no such member.
+pub fn global_offset(core: &Path, member: &str) -> Option<usize> {
+    let btf = Btf::from_path(core).ok()?;
+    let globals = btf.type_by_name::<Struct<'_>>("memcg_bpf_globals")?;
+    let member = globals.iter().find(|m| m.name.is_some_and(|name| name == member))?;
+    let MemberAttr::Normal { offset: bits } = member.attr else { return None };
+    usize::try_from(bits).ok()?.checked_div(8)
 }

@@ -1,11 +1,9 @@
 //! What policies ask for, in the layout of `struct memcg_bpf_action`.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
-use libbpf_rs::btf::types::Struct;
-use libbpf_rs::{Btf, MapHandle, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use tokio::io::unix::AsyncFd;
 
 use super::error::BpfError;
@@ -40,8 +38,8 @@ impl Actions {
         let word = |at: usize| -> Option<u32> {
             Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
         };
-        let text = |at: usize, most: usize| -> Option<String> {
-            let field = bytes.get(at..at.checked_add(most)?)?;
+        let text = |at: usize, max: usize| -> Option<String> {
+            let field = bytes.get(at..at.checked_add(max)?)?;
             let text = field.split(|b| *b == 0).next().unwrap_or_default();
             Some(String::from_utf8_lossy(text).into_owned())
         };
@@ -89,7 +87,7 @@ impl Actions {
                 match Actions::decode(bytes) {
                     // The receiver lives as long as the ring.
                     Some(action) => drop(sender.send(action)),
-                    None => tracing::warn!(length = bytes.len(), "unknown action asked for, ignoring"),
+                    None => tracing::warn!(length = bytes.len(), "ignoring unknown action"),
                 }
                 0
             })
@@ -109,15 +107,6 @@ impl Actions {
         }
         self.queue.try_iter().collect()
     }
-}
-
-/// Where `struct memcg_bpf_globals` counts actions that found the ring full; `None` where it does not.
-pub(super) fn dropped_at(core: &Path) -> Option<usize> {
-    let btf = Btf::from_path(core).ok()?;
-    let world = btf.type_by_name::<Struct<'_>>("memcg_bpf_globals")?;
-    let member = world.iter().find(|m| m.name.is_some_and(|n| n == "actions_dropped"))?;
-    let libbpf_rs::btf::types::MemberAttr::Normal { offset: bits } = member.attr else { return None };
-    usize::try_from(bits).ok()?.checked_div(8)
 }
 
 #[cfg(test)]

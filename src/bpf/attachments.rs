@@ -12,9 +12,9 @@ use super::policy_object::PolicyObject;
 use super::schema::CounterSet;
 
 impl BpfRuntime {
-    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and cgroup life. What fails is
-    /// returned by policy; "" stands for cgroup life, without which nothing is in force. Tries again when called again.
-    /// `commit`: pages beyond which the kernel refuses a request by itself; `None`: it may refuse any.
+    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and the lifecycle programs. Errors
+    /// are returned by policy; "" stands for the lifecycle programs, without which nothing is attached. Tries again when called again.
+    /// `commit`: pages beyond which the kernel rejects a request by itself; `None`: it may reject any.
     pub fn set_attachments(
         &mut self,
         policies: &BTreeSet<String>,
@@ -23,7 +23,7 @@ impl BpfRuntime {
         commit: Option<u64>,
     ) -> BTreeMap<String, BpfError> {
         let mut failed = BTreeMap::new();
-        // New things first: nothing that was in force has a gap.
+        // New programs first, so that attached policies have no gap.
         if life
             && self.lifecycle_links.is_empty()
             && let Err(error) = self.attach_lifecycle()
@@ -80,8 +80,8 @@ impl BpfRuntime {
         Ok(())
     }
 
-    /// Everything that is to be in force is: pins it, so that it stays in force without us, and ends what earlier daemons
-    /// left. Says how many those were.
+    /// Called when everything is attached: pins it, so that it stays attached without the daemon, and removes the programs of
+    /// earlier daemons. Returns their number.
     pub fn take_over(&mut self) -> Result<usize, BpfError> {
         self.pins.create_dir().map_err(BpfError::NoBpffs)?;
         let pins = &self.pins;

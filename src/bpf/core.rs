@@ -1,5 +1,5 @@
 //! What is loaded: `core.bpf.o`, the policy objects, and the doors through which the daemon changes their maps. What of
-//! it is attached: force.rs.
+//! it is attached: attachments.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,31 +19,32 @@ use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
 use super::{actions, cgroup_iter, events, libbpf_log};
 use crate::names::{CgroupId, CgroupPath};
 
-/// The counters of governed subtrees, which outlive the daemon.
+/// The counters of subtrees with a policy, which outlive the daemon.
 pub(super) const COUNTERS: &str = "memcg_counters";
 /// The programs that follow cgroups; attached while anything is bound or registered.
 pub(super) const LIFECYCLE_PROGRAMS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
 /// The program that is shown a cgroup to note where it is.
 const STORE_PTR_PROGRAM: &str = "store_cgroup_ptr";
 
-/// Our hands on the kernel's BPF.
+/// The loaded BPF objects.
 pub struct BpfRuntime {
     core: Object,
     pub(super) shared: BTreeMap<String, MapHandle>,
     counter_names: Vec<String>,
+    events_dropped_at: Option<usize>,
     actions_dropped_at: Option<usize>,
     pub(super) counting_hooks: BTreeMap<String, AttachCandidates>,
     pub(super) pins: Pins,
     pub(super) lifecycle_links: Links,
     pub(super) counter_links: Links,
-    /// The programs of core's that count, in force or not (see growth.rs).
+    /// The programs of core's that count, attached or not (see growth_counter.rs).
     pub(super) counter_names_attached: Vec<String>,
-    /// The number of the object that counts growth in core's place, and the bound it was told.
+    /// The number of the object that counts growth in core's place, and the commit limit that was passed to it.
     pub(super) growth_counter: Option<(u32, u64)>,
     /// Which policies each slot holds.
     slot_policies: BTreeMap<u32, BTreeSet<String>>,
     pub(super) policies: BTreeMap<String, PolicyObject>,
-    /// Objects that others have taken over from, which stay in force until those are.
+    /// Objects that others have taken over from, which stay attached until those are.
     replaced: Vec<PolicyObject>,
     generation: u32,
     files: BTreeMap<String, ObjectFile>,
@@ -91,7 +92,8 @@ impl BpfRuntime {
             core: object,
             shared,
             counter_names,
-            actions_dropped_at: actions::dropped_at(core),
+            events_dropped_at: abi::global_offset(core, "dropped"),
+            actions_dropped_at: abi::global_offset(core, "actions_dropped"),
             counting_hooks: hooks,
             pins: Pins::new(Path::new(pins::PIN_ROOT)),
             lifecycle_links: Links::new("core"),
@@ -157,7 +159,7 @@ impl BpfRuntime {
         PolicyLoader::new(&self.shared)
     }
 
-    /// Takes what another thread has loaded, unless somebody could not wait for it.
+    /// Takes what another thread has loaded, unless it was loaded here meanwhile.
     pub fn loaded(&mut self, policy: PreparedPolicy) {
         // Its file may have been read anew meanwhile.
         if self.files.get(&policy.name) == Some(&policy.file) {
@@ -165,8 +167,8 @@ impl BpfRuntime {
         }
     }
 
-    /// From here on policies are these files' objects, of which `loaded` are loaded. What was in force until now stays
-    /// in force until [`BpfRuntime::drop_replaced`]. On an error nothing has changed.
+    /// From here on policies are these files' objects, of which `loaded` are loaded. What was attached until now stays
+    /// attached until [`BpfRuntime::drop_replaced`]. On an error nothing has changed.
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
@@ -174,7 +176,7 @@ impl BpfRuntime {
     ) -> Result<(), BpfError> {
         let attached = loaded.iter_mut().try_for_each(|PreparedPolicy { name, object, .. }| {
             self.generation = self.generation.saturating_add(1);
-            object.succeed(name, self.generation);
+            object.set_generation(name, self.generation);
             match self.policies.get(name) {
                 Some(old) if old.is_attached() => object.attach(&self.pins),
                 _ => Ok(()),
@@ -235,15 +237,15 @@ impl BpfRuntime {
 
     /// Ends a cgroup's binding; one that does not exist is no error.
     pub fn unbind(&self, cgroup: CgroupId) {
-        // ENOENT: the cgroup went away and cgroup_rmdir was there first.
+        // ENOENT: the cgroup was removed and cgroup_rmdir was there first.
         if let Err(error) = self.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
             tracing::debug!(%error, "unbind");
         }
         self.policies.values().for_each(|policy| policy.delete_state(cgroup));
     }
 
-    /// Never refuses memory to who is in this cgroup: the daemon's, and that of the next one under the same path, which
-    /// starts while what we pinned is in force.
+    /// Exempts a cgroup from all verdicts: the daemon's, and that of the next daemon under the same path, which starts while
+    /// the pinned programs are attached.
     pub fn exempt_daemon(&self, cgroup: CgroupId, path: &CgroupPath) -> Result<(), BpfError> {
         self.command(Op::Daemon, "exempt", cgroup.0, 0, 0)?;
         self.register_binding(path, 0, abi::BINDING_DAEMON)
@@ -273,7 +275,7 @@ impl BpfRuntime {
         }
     }
 
-    /// Whether every new cgroup is told of, not only registered ones.
+    /// Sets whether every new cgroup is reported, not only registered ones.
     pub fn report_all_cgroups(&self, all: bool) -> Result<(), BpfError> {
         self.command(Op::Announce, "announce", u64::from(all), 0, 0)
     }
@@ -285,7 +287,7 @@ impl BpfRuntime {
             .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("program {name}") })
     }
 
-    /// The subtree's counters of a governed cgroup, by the names of `struct memcg_bpf_counters`.
+    /// The subtree's counters of a cgroup with a policy, by the names of `struct memcg_bpf_counters`.
     pub fn counters(&self, cgroup: CgroupId) -> BTreeMap<String, u64> {
         let value = self
             .map(COUNTERS)
@@ -308,7 +310,7 @@ impl BpfRuntime {
 
     /// How many events found the ring buffer full.
     pub fn events_dropped(&self) -> u64 {
-        self.read_global(Some(20))
+        self.read_global(self.events_dropped_at)
     }
 
     /// How many actions found theirs full.
@@ -319,9 +321,9 @@ impl BpfRuntime {
     /// A 32-bit number of `struct memcg_bpf_globals`.
     fn read_global(&self, at: Option<usize>) -> u64 {
         let key = 0u32.to_ne_bytes();
-        let world = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
-        let place = at.and_then(|at| Some(at..at.checked_add(4)?));
-        let word = place.zip(world).and_then(|(place, world)| world.get(place)?.try_into().ok());
+        let globals = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
+        let range = at.and_then(|at| Some(at..at.checked_add(4)?));
+        let word = range.zip(globals).and_then(|(range, globals)| globals.get(range)?.try_into().ok());
         u64::from(word.map_or(0, u32::from_ne_bytes))
     }
 }

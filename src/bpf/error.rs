@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::ErrorKind;
 use thiserror::Error;
 
-use crate::names::{CgroupPath, shown};
-
-/// Characters shown of why an object cannot be used: libbpf's few lines, in which the object's own words stand.
-const WHY_MAX: usize = 1000;
+use crate::names::CgroupPath;
+use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
 /// What can go wrong between us and the kernel's BPF.
 #[derive(Debug, Error)]
@@ -22,8 +20,8 @@ pub enum BpfError {
     /// An object file cannot be read as BPF.
     #[error("{path} is not a BPF object that can be used: {why}")]
     Open { path: PathBuf, why: String },
-    /// The kernel refused to load it.
-    #[error("the kernel refused {path}: {why}")]
+    /// The kernel rejected it.
+    #[error("the kernel rejected {path}: {why}")]
     Load { path: PathBuf, why: String, log: String },
     /// Not now, but the next try may end otherwise.
     #[error("{what} cannot be loaded at the moment: {why}")]
@@ -31,7 +29,7 @@ pub enum BpfError {
     /// The object file is not the one whose schema is known.
     #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
     Changed { path: PathBuf },
-    /// The kernel refused to attach a program.
+    /// A program cannot be attached.
     #[error("program {program} cannot be attached: {why:#}")]
     Attach { program: String, why: libbpf_rs::Error },
     /// A map or program that must be in the object is not.
@@ -60,10 +58,8 @@ pub enum BpfError {
     /// The path does not fit a registration.
     #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
     PathTooLong(CgroupPath),
-    /// The `command` program refused.
-    #[error(
-        "the kernel refused to {op} cgroup {id} (error {code}): at most 4096 cgroups can be governed at once"
-    )]
+    /// The `command` program returned an error.
+    #[error("failed to {op} cgroup {id} (error {code}): at most 4096 cgroups can have policies at once")]
     CommandFailed { op: &'static str, id: u64, code: i32 },
 }
 
@@ -93,7 +89,7 @@ impl BpfError {
     /// An object that cannot be used. `why` may quote libbpf and the object itself, so it is made one harmless line.
     pub fn open(path: &Path, why: &str) -> Self {
         let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        BpfError::Open { path: path.to_owned(), why: shown(&lines.join("; "), WHY_MAX) }
+        BpfError::Open { path: path.to_owned(), why: quote(&lines.join("; "), QUOTE_MESSAGE_MAX) }
     }
 }
 
@@ -122,6 +118,6 @@ mod tests {
             error.to_string(),
             "/x.bpf.o is not a BPF object that can be used: no such type\\u{1b}[2J; libbpf: a; libbpf: b"
         );
-        assert!(BpfError::open(Path::new("/x"), &"x".repeat(1 << 20)).to_string().len() < 1100);
+        assert!(BpfError::open(Path::new("/x"), &"x".repeat(1 << 20)).to_string().len() < 2100);
     }
 }

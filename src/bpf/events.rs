@@ -1,4 +1,4 @@
-//! What the kernel tells: cgroups that appeared or went away, in the layout of `struct memcg_bpf_event`.
+//! Events of the core programs: cgroups that were created or removed, in the layout of `struct memcg_bpf_event`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -22,10 +22,10 @@ pub enum Event {
         cgroup: CgroupId,
         /// Its path, cut at 255 bytes.
         path: String,
-        /// A registered binding is already in force.
+        /// A registered binding is already attached.
         bound: bool,
     },
-    /// A governed cgroup went away.
+    /// A cgroup with a policy was removed.
     Removed {
         /// Its id.
         cgroup: CgroupId,

@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 use libbpf_rs::btf::types::{Func, Typedef};
 use libbpf_rs::{Btf, OpenObject};
 
+/// The hooks that Rust code knows by name. All others are read from the objects.
+pub const GROWTH: &str = "growth";
+pub const RECLAIM: &str = "reclaim";
+pub const STALL: &str = "stall";
+pub const TICK: &str = "tick";
+/// Core's hooks that count growth requests and charges.
+pub const COUNT_GROWTH: &str = "count_growth";
+pub const COUNT_CHARGE: &str = "count_charge";
+
 /// A hook's candidates in order: program name and section, and which of them this kernel has.
 #[derive(Debug, Clone, Default)]
 pub struct AttachCandidates {

@@ -67,7 +67,7 @@ impl Links {
     /// Holds links, by the names of their programs.
     pub fn adopt(&mut self, links: Vec<(String, Link)>, pins: &Pins) {
         self.held.extend(links);
-        // In force all the same, as long as we live.
+        // Attached all the same, while this process runs.
         if let Err(error) = self.pin(pins) {
             tracing::warn!("programs of {} cannot be pinned and end with memcg-bpfd: {error:#}", self.object);
         }

@@ -1,7 +1,7 @@
 //! What keeps verdicts going when the daemon is killed, restarted or replaced: links and maps pinned in bpffs.
 //!
-//! Nothing of an earlier daemon is taken over. Its programs stay in force, untouched, until the new daemon has put
-//! everything into force with programs and maps of its own, pins those, and removes the earlier ones: a restart, an
+//! Nothing of an earlier daemon is taken over. Its programs stay attached until the new daemon has attached
+//! programs with maps of its own, pins those, and removes the earlier ones: a restart, an
 //! upgrade to other maps and a downgrade are the same thing (docs/decisions/0008-pins.md).
 
 use std::io;
@@ -59,7 +59,7 @@ impl Pins {
         all.filter(|path| Some(path) != self.dir.as_ref()).collect()
     }
 
-    /// Ends what other daemons left in force.
+    /// Ends what other daemons left attached.
     pub fn remove_previous(&self) -> io::Result<()> {
         self.previous().iter().try_for_each(std::fs::remove_dir_all)
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput};
 
 use super::error::BpfError;
-use super::hooks::{self, AttachCandidates};
+use super::hooks::{self, AttachCandidates, TICK};
 use super::links::Links;
 use super::objects::ObjectFile;
 use super::pins::Pins;
@@ -18,15 +18,14 @@ use crate::names::CgroupId;
 
 /// Map that every policy object has (`MEMCG_BPF_POLICY`).
 const PARAMS: &str = "params";
-/// What a policy remembers of each governed cgroup (`MEMCG_BPF_STATE`).
+/// The per-cgroup state of a policy (`MEMCG_BPF_STATE`).
 const STATE_MAP: &str = "state";
 /// The timers of the hook `tick` (`MEMCG_BPF_TICK`), and the program that starts one.
-const TICKING: &str = "timers";
-const TICK: &str = "tick";
+const TIMERS_MAP: &str = "timers";
 
-/// What tells objects from one another (`memcg_bpf_object_id`).
-const NUMBER: &str = ".rodata.id";
-/// Those given so far in this process, whose objects alone share maps.
+/// The object's id (`memcg_bpf_object_id`).
+const OBJECT_ID: &str = ".rodata.id";
+/// The ids used so far in this process, whose objects alone share maps.
 static NEXT_OBJECT_ID: AtomicU32 = AtomicU32::new(0);
 
 pub struct PolicyObject {
@@ -62,7 +61,7 @@ impl PolicyObject {
         hooks::select(&mut opened, &hooks);
         let object_id = NEXT_OBJECT_ID.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         for mut map in opened.maps_mut() {
-            if map.name() == NUMBER {
+            if map.name() == OBJECT_ID {
                 map.set_initial_value(&object_id.to_ne_bytes()).map_err(|e| open_error(format!("{e:#}")))?;
             }
             if let Some(core) = shared.get(map.name().to_string_lossy().as_ref()) {
@@ -78,12 +77,12 @@ impl PolicyObject {
         let params = map(PARAMS)?
             .ok_or_else(|| open_error("it has no map 'params': use MEMCG_BPF_POLICY()".to_owned()))?;
         let slot_size = usize::try_from(params.value_size()).map_err(|e| open_error(e.to_string()))?;
-        let (state, timers) = (map(STATE_MAP)?, map(TICKING)?);
+        let (state, timers) = (map(STATE_MAP)?, map(TIMERS_MAP)?);
         let links = Links::new(name);
         Ok(PolicyObject { object, object_id, params, slot_size, state, timers, counts, hooks, links })
     }
 
-    /// Writes parameters into a slot and puts the policy in force there.
+    /// Writes parameters into a slot, which attaches the policy there.
     pub fn write_params(&self, slot: u32, params: &[u8]) -> Result<(), BpfError> {
         let mut value = Vec::with_capacity(self.slot_size);
         value.extend_from_slice(&1u64.to_ne_bytes());
@@ -93,7 +92,7 @@ impl PolicyObject {
         self.write(slot, &value)
     }
 
-    /// Takes the policy out of force in a slot.
+    /// Empties a slot, which detaches the policy there.
     pub fn clear(&self, slot: u32) -> Result<(), BpfError> {
         self.write(slot, &vec![0; self.slot_size])
     }
@@ -149,7 +148,7 @@ impl PolicyObject {
         };
         let mut context = cgroup.0.to_ne_bytes();
         let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
-        let output = program.test_run(input).map_err(|why| BpfError::Map { map: TICKING, why })?;
+        let output = program.test_run(input).map_err(|why| BpfError::Map { map: TIMERS_MAP, why })?;
         match output.return_value as i32 {
             0 => Ok(()),
             code => {
@@ -190,8 +189,8 @@ impl PolicyObject {
         Ok(())
     }
 
-    /// It takes over from another object of the same policy, whose pins stand until it is in force.
-    pub fn succeed(&mut self, name: &str, generation: u32) {
+    /// It takes over from another object of the same policy, whose pins stay until it is attached.
+    pub fn set_generation(&mut self, name: &str, generation: u32) {
         // No policy's name has a '+' in it.
         self.links = Links::new(&format!("{name}+{generation}"));
     }

@@ -56,8 +56,8 @@ mod tests {
         std::fs::write(dir.join("gold.profile"), "[Profile]\nPolicy=observe\n").unwrap();
         std::os::unix::fs::symlink("/dev/null", dir.join("tin.profile")).unwrap();
         std::fs::write(dir.join("zinc.profile"), "").unwrap();
-        let (profiles, faults) = load(root.path());
+        let (profiles, errors) = load(root.path());
         assert_eq!(profiles.keys().collect::<Vec<_>>(), ["gold"]);
-        assert!(faults.is_empty(), "{faults:?}");
+        assert!(errors.is_empty(), "{errors:?}");
     }
 }

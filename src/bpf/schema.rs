@@ -9,6 +9,7 @@ use libbpf_rs::btf::{BtfType, HasSize, ReferencesType, TypeId};
 use libbpf_rs::{Btf, btf};
 use thiserror::Error;
 
+use super::hooks::{COUNT_CHARGE, COUNT_GROWTH, RECLAIM, STALL};
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 
 /// `MEMCG_BPF_ABI`: what objects and we agree on.
@@ -61,7 +62,7 @@ impl CounterSet {
     pub fn needs(self, hook: &str) -> bool {
         match self {
             CounterSet::None => false,
-            CounterSet::Pressure => hook != "count_growth" && hook != "count_charge",
+            CounterSet::Pressure => hook != COUNT_GROWTH && hook != COUNT_CHARGE,
             CounterSet::All => true,
         }
     }
@@ -172,9 +173,9 @@ pub fn read(
             range: tag.range,
         });
     }
-    // The times that these hooks are told are core's to keep.
-    let told = hooks.iter().any(|hook| hook == "stall" || hook == "reclaim");
-    let counts = if told { own.counts.max(CounterSet::Pressure) } else { own.counts };
+    // Core keeps the times that are passed to these hooks.
+    let timed = hooks.iter().any(|hook| hook == STALL || hook == RECLAIM);
+    let counts = if timed { own.counts.max(CounterSet::Pressure) } else { own.counts };
     let schema = PolicySchema {
         name: name.to_owned(),
         doc: own.doc,

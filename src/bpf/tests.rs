@@ -123,12 +123,20 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
     std::fs::write(dir.path().join("deny.bpf.o"), bytes).unwrap();
     let objects = objects::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
     assert!(objects.schemas.is_empty());
-    let told = &objects.errors[0];
-    assert!(told.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{told}");
+    let error = &objects.errors[0];
+    assert!(error.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{error}");
 }
 
 #[test]
 fn a_path_that_does_not_fit_is_not_registered() {
     assert!(abi::path_key(&"x".repeat(254)).is_some());
     assert!(abi::path_key(&"x".repeat(255)).is_none());
+}
+
+#[test]
+fn drop_counters_are_members_of_the_globals() {
+    let core = built().join("core.bpf.o");
+    let [events, actions] = ["dropped", "actions_dropped"].map(|name| super::abi::global_offset(&core, name));
+    assert!(events.is_some() && actions.is_some() && events != actions, "{events:?} {actions:?}");
+    assert_eq!(super::abi::global_offset(&core, "no_such_member"), None);
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::mount;
 use crate::names::{CgroupId, CgroupPath};
 
-/// Why a cgroup is not a user's to have governed.
+/// Why a user may not attach policies to a cgroup.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum NotDelegated {

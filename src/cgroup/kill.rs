@@ -70,13 +70,13 @@ impl PidFd {
 }
 
 /// Ends one process. Blocks for the grace, and until it is gone. `may`: after the grace, is SIGKILL still wanted?
-pub fn process(target: &PidFd, grace: Duration, may: impl Fn() -> bool) -> io::Result<Killed> {
+pub fn process(target: &PidFd, grace: Duration, still_allowed: impl Fn() -> bool) -> io::Result<Killed> {
     let mut killed = Killed { processes: 1, ..Killed::default() };
     if !grace.is_zero() && target.signal(Signal::TERM) {
         if target.wait_exit(grace) {
             return Ok(Killed { ended: true, ..killed });
         }
-        if !may() {
+        if !still_allowed() {
             return Ok(killed);
         }
     }
@@ -91,7 +91,7 @@ pub fn cgroup(
     path: &CgroupPath,
     id: CgroupId,
     grace: Duration,
-    may: impl Fn() -> bool,
+    still_allowed: impl Fn() -> bool,
 ) -> io::Result<Killed> {
     let (all, spared) = killable(path, id).ok_or(io::ErrorKind::NotFound)?;
     let mut killed = Killed { processes: all.len(), ..Killed::default() };
@@ -102,7 +102,7 @@ pub fn cgroup(
         if wait_empty(path, id, grace) {
             return Ok(Killed { ended: true, ..killed });
         }
-        if !may() {
+        if !still_allowed() {
             return Ok(killed);
         }
     }
@@ -148,7 +148,7 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
             }
         }
     }
-    // Once they are held: what was found was in this cgroup, and in no other that has its path by now.
+    // After the pidfds are open: the processes were in this cgroup, and not in another that has its path by now.
     is_there(path, id).then_some((found, spared))
 }
 
@@ -167,7 +167,7 @@ fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     }
 }
 
-/// Tells systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
+/// Reports to systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
 /// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
 /// `user.oomd_kill` counts processes.
 pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {

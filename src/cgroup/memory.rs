@@ -20,7 +20,7 @@ pub fn usage(path: &CgroupPath) -> io::Result<u64> {
         .map_err(|_| io::Error::other(format!("memory.current of {path} says '{}'", text.trim())))
 }
 
-/// Does the cgroup lack the memory controller, so that it cannot be governed? One that is gone lacks nothing: it may go,
+/// Does the cgroup lack the memory controller, so that no policy can be attached? One that is removed lacks nothing: it may go,
 /// and come back, at any moment, so this is one look at one file.
 pub fn lacks_memory_controller(path: &CgroupPath) -> bool {
     read(path, "cgroup.controllers").is_ok_and(|all| !all.split_whitespace().any(|one| one == "memory"))

@@ -19,7 +19,7 @@ pub fn members(path: &CgroupPath) -> io::Result<Vec<u32>> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// The process that is told when this one ends.
+/// The process that is notified when this one ends.
 pub fn parent(pid: u32) -> io::Result<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("PPid:"));

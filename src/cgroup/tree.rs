@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_away_meanwhile_is_left_out() {
+    fn cgroup_removed_meanwhile_is_left_out() {
         let mount = tree();
         let mut seen = Vec::new();
         walk_at(mount.path(), &CgroupPath::root(), |path| {

@@ -16,12 +16,12 @@ pub fn write_record(path: &CgroupPath, value: &[u8]) -> io::Result<()> {
     xattr::set(dir(path), RECORD_XATTR, value)
 }
 
-/// Reads what the owner of a cgroup wishes for it; `None` when there is no wish.
+/// Reads the policy line of the owner of a cgroup; `None` if there is none.
 pub fn read_owner_policy(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
     xattr::get(dir(path), OWNER_POLICY_XATTR)
 }
 
-/// Writes a policy line as the owner's wish.
+/// Writes the policy line of the owner.
 pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
     xattr::set(dir(path), OWNER_POLICY_XATTR, line.as_bytes())
 }
@@ -56,7 +56,7 @@ pub fn remove_record(path: &CgroupPath) -> io::Result<()> {
     remove(path, RECORD_XATTR)
 }
 
-/// Removes the owner's wish; none is no error.
+/// Removes the policy line of the owner; if there is none, this is no error.
 pub fn remove_owner_policy(path: &CgroupPath) -> io::Result<()> {
     remove(path, OWNER_POLICY_XATTR)
 }

@@ -172,6 +172,6 @@ mod tests {
         let said = |origin| would_be(BindingReport::default(), origin, "deny limit=1G".to_owned(), &catalog);
         assert!(said(Origin::Operator).is_ok());
         let why = said(Origin::Xattr).unwrap_err().to_string();
-        assert!(why.contains("may not be asked for by xattrs"), "{why}");
+        assert!(why.contains("may not be requested by xattrs"), "{why}");
     }
 }

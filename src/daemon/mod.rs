@@ -40,7 +40,7 @@ use tokio::task::{JoinError, JoinHandle};
 use crate::bpf::BpfError;
 use crate::cgroup::mount;
 use crate::engine::Engine;
-use crate::systemd::{Answer, Events, Inquiry, SystemdError};
+use crate::systemd::{Events, Reply, SystemdError, UnitQueries};
 use acting::Acting;
 use ahead::Ahead;
 use alive::Alive;
@@ -181,7 +181,7 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
                 match met? {
                     Ok((systemd, events)) => {
                         units = Some(events);
-                        daemon.inquiry = Some(Inquiry::new(systemd));
+                        daemon.inquiry = Some(UnitQueries::new(systemd));
                         daemon.rescan().await;
                     }
                     Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
@@ -206,7 +206,7 @@ async fn serve(prepared: Prepared, level: Level) -> Result<()> {
             _ = term.recv() => break,
             _ = int.recv() => break,
         }
-        if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(Inquiry::has_surveyed) {
+        if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(UnitQueries::first_scan_done) {
             ready = true;
             daemon.hands.settle();
             ahead.wait();
@@ -236,7 +236,7 @@ async fn settled<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     }
 }
 
-async fn answered(inquiry: &mut Option<Inquiry>) -> Answer {
+async fn answered(inquiry: &mut Option<UnitQueries>) -> Reply {
     match inquiry {
         Some(inquiry) => inquiry.next().await,
         None => std::future::pending().await,

@@ -14,7 +14,7 @@ use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::action::{Action, MAX};
 use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::source::specifier::Specifiers;
-use crate::systemd::{Discovery, Inquiry, UnitFiles};
+use crate::systemd::{PolicyUnits, UnitFileIndex, UnitQueries};
 
 pub struct Daemon {
     pub world: Engine,
@@ -25,10 +25,10 @@ pub struct Daemon {
     /// Our object, once it is on the bus.
     pub published: Option<Published>,
     /// Questions to systemd, once it is found.
-    pub inquiry: Option<Inquiry>,
-    pub discovery: Discovery,
+    pub inquiry: Option<UnitQueries>,
+    pub discovery: PolicyUnits,
     /// Unit files as the last search found them; systemd may not have read them yet.
-    pub unit_files: UnitFiles,
+    pub unit_files: UnitFileIndex,
     /// Units with other files than before since the last daemon-reload: what systemd says of theirs may be older.
     pub unread: BTreeSet<UnitName>,
     /// Units that ran when systemd last told of them, since the last daemon-reload.
@@ -56,8 +56,8 @@ impl Daemon {
             report,
             published: None,
             inquiry: None,
-            discovery: Discovery::default(),
-            unit_files: UnitFiles::default(),
+            discovery: PolicyUnits::default(),
+            unit_files: UnitFileIndex::default(),
             unread: BTreeSet::new(),
             seen_running: BTreeMap::new(),
             specifiers: super::units::specifiers(),

@@ -11,7 +11,7 @@ use crate::cgroup::{tree, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
-use crate::systemd::Systemd;
+use crate::systemd::SystemdClient;
 
 /// systemd answers in milliseconds, and kills us in 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl Daemon {
 
 /// Does no successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
 /// us, everything stays.
-async fn asked_to_stop(systemd: &Systemd) -> bool {
+async fn asked_to_stop(systemd: &SystemdClient) -> bool {
     let asked = systemd.own_job_type(std::process::id());
     matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
 }
@@ -58,7 +58,7 @@ pub fn ended() -> ExitCode {
     }
     let asked = async {
         let connection = zbus::Connection::system().await.ok()?;
-        let systemd = Systemd::connect(&connection).await.ok()?;
+        let systemd = SystemdClient::connect(&connection).await.ok()?;
         Some(asked_to_stop(&systemd).await)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -12,7 +12,9 @@ use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::source::specifier::Specifiers;
 use crate::source::unit_policy::{unit_policy, unit_slice};
-use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitFiles, UnitInfo, read_unit_files};
+use crate::systemd::{
+    Event, Events, Reply, SystemdClient, SystemdError, UnitFileIndex, UnitInfo, read_unit_files, subscribe,
+};
 
 /// What specifiers stand for on this machine.
 pub fn specifiers() -> Specifiers {
@@ -26,9 +28,9 @@ pub fn specifiers() -> Specifiers {
 }
 
 /// Finds systemd and subscribes to what it tells.
-pub async fn meet(connection: Connection) -> Result<(Systemd, Events), SystemdError> {
-    let systemd = Systemd::connect(&connection).await?;
-    let events = systemd.events().await?;
+pub async fn meet(connection: Connection) -> Result<(SystemdClient, Events), SystemdError> {
+    let systemd = SystemdClient::connect(&connection).await?;
+    let events = subscribe(&systemd).await?;
     Ok((systemd, events))
 }
 
@@ -37,45 +39,45 @@ impl Daemon {
     pub async fn rescan(&mut self) {
         self.sweep().await;
         if let Some(inquiry) = &mut self.inquiry {
-            inquiry.survey();
+            inquiry.full_scan();
         }
     }
 
     /// Something that systemd was asked for.
-    pub async fn systemd_answer(&mut self, answer: Answer) {
+    pub async fn systemd_answer(&mut self, answer: Reply) {
         match answer {
-            Answer::Searched(found) => {
+            Reply::FilesScanned(found) => {
                 found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
-                self.apply(Input::ReportAllCgroups(found.discovery.wants_announcements())).await;
+                self.apply(Input::ReportAllCgroups(found.discovery.needs_all_cgroup_events())).await;
                 self.discovery = found.discovery;
                 let before = std::mem::replace(&mut self.unit_files, found.files);
                 self.foresee(&before).await;
                 // Units that had a policy and may have lost it.
                 let known = self.world.units();
                 if let Some(inquiry) = &mut self.inquiry {
-                    inquiry.ask_for_all(&self.discovery, known);
+                    inquiry.query_all(&self.discovery, known);
                 }
             }
-            Answer::Unit(info) => self.read(&info).await,
-            Answer::NoSuchUnit(unit) if self.unread.contains(&unit) => {}
-            Answer::NoSuchUnit(unit) => {
+            Reply::Unit(info) => self.read(&info).await,
+            Reply::NoSuchUnit(unit) if self.unread.contains(&unit) => {}
+            Reply::NoSuchUnit(unit) => {
                 tracing::debug!("{unit}: systemd knows of none");
                 self.apply(Input::UnitUnloaded(unit)).await;
             }
-            Answer::Failed(error) => tracing::warn!("{error}"),
+            Reply::Failed(error) => tracing::warn!("{error}"),
             // The loop says READY.
-            Answer::Surveyed => {}
+            Reply::ScanComplete => {}
         }
     }
 
     /// Registers for the next start of units what their files say now: systemd may read them, and start a unit, in one
     /// breath. What runs is left alone until systemd has read them.
-    async fn foresee(&mut self, before: &UnitFiles) {
+    async fn foresee(&mut self, before: &UnitFileIndex) {
         let units: Vec<UnitName> = self.discovery.units.union(&self.world.units()).cloned().collect();
         for unit in units {
-            let forecast = self.unit_files.forecast(&unit);
-            if !before.is_empty() && forecast != before.forecast(&unit) {
+            let forecast = self.unit_files.resolve(&unit);
+            if !before.is_empty() && forecast != before.resolve(&unit) {
                 self.unread.insert(unit.clone());
             }
             let Some(info) = forecast else { continue };
@@ -100,19 +102,19 @@ impl Daemon {
         match event {
             Event::UnitChanged(unit) | Event::JobDone(unit) => {
                 // A busy machine starts units all the time, and each look is a dozen questions to PID 1.
-                if self.discovery.concerns(&unit) || self.world.units().contains(&unit) {
+                if self.discovery.may_have_policy(&unit) || self.world.units().contains(&unit) {
                     self.look_at(&unit);
                 }
             }
             // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
-            Event::UnitGone(unit) => {
+            Event::UnitRemoved(unit) => {
                 self.seen_running.remove(&unit);
                 // Instances and transient units are found again when they come again.
                 if !self.discovery.units.contains(&unit) && !self.runs(&unit) {
                     self.apply(Input::UnitUnloaded(unit)).await;
                 }
             }
-            Event::Reloaded => {
+            Event::RescanRequired => {
                 self.seen_running.clear();
                 self.unread.clear();
                 self.rescan().await;
@@ -131,7 +133,7 @@ impl Daemon {
         // systemd puts a '_' before names that would clash with a cgroup's files.
         let name = path.file_name();
         if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
-            && self.discovery.concerns(&unit)
+            && self.discovery.may_have_policy(&unit)
         {
             self.look_at(&unit);
         }
@@ -140,7 +142,7 @@ impl Daemon {
     /// Looks at a unit again, if systemd has it loaded. What was registered for one that is not stands.
     fn look_at(&mut self, unit: &UnitName) {
         if let Some(inquiry) = &mut self.inquiry {
-            inquiry.look_at(unit);
+            inquiry.query(unit);
         }
     }
 
@@ -149,8 +151,8 @@ impl Daemon {
     async fn read(&mut self, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
         // It says so of files that it knows; a drop-in directory that is new it may not have noticed.
-        let stale = info.stale || self.unread.contains(&info.name);
-        let forecast = if stale { self.unit_files.forecast(&info.name) } else { None };
+        let stale = info.needs_daemon_reload || self.unread.contains(&info.name);
+        let forecast = if stale { self.unit_files.resolve(&info.name) } else { None };
         let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
         let (request, said) = unit_policy(&info.name, &files, &self.specifiers);
         warnings.extend(said);

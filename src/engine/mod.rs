@@ -1,4 +1,4 @@
-//! The world as we want it, and what has to be done to get there: `Engine::step(input) → effects`.
+//! The bindings that follow from requests, and the effects that lead there: `Engine::step(input) → effects`.
 //! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
 
 mod reload;
@@ -16,7 +16,7 @@ use crate::policy::precedence::{AllowList, Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 use slots::Slots;
 
-/// Something happened or was asked for.
+/// An event or a request.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// What systemd and the unit's files say: where its cgroup is or will be, and the policy line if it has one.
@@ -32,32 +32,32 @@ pub enum Input {
     },
     /// The unit's files are gone, or it is not loaded any more and nothing on disk names it.
     UnitUnloaded(UnitName),
-    /// Somebody asks for a policy on a cgroup that exists; replaces what the same origin asked before.
+    /// A request for a cgroup that exists; replaces the earlier request of the same origin.
     Request {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// What is asked for.
+        /// The request.
         request: Request,
     },
-    /// An origin takes back what it asked for.
+    /// An origin withdraws its request.
     Withdraw {
         /// The cgroup.
         cgroup: CgroupId,
         /// The origin.
         origin: Origin,
     },
-    /// A cgroup appeared; `bound` when the kernel already put its registered slot into force.
+    /// A cgroup appeared; `bound` when the kernel already bound its registered slot.
     CgroupCreated {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// The registered slot is in force.
+        /// The registered slot is bound.
         bound: bool,
     },
-    /// A cgroup is gone.
+    /// A cgroup was removed.
     CgroupRemoved(CgroupId),
     /// The record found on a cgroup at start.
     Adopt {
@@ -70,7 +70,7 @@ pub enum Input {
     },
     /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
     ReportAllCgroups(bool),
-    /// Policies, profiles or what may be asked for have changed; `replaced` are policies whose objects are others now,
+    /// Policies, profiles or permissions have changed; `replaced` are policies whose objects are others now,
     /// which hold no parameters yet.
     Reload {
         /// From now on.
@@ -78,17 +78,17 @@ pub enum Input {
         /// Names of policies.
         replaced: BTreeSet<String>,
     },
-    /// We are about to end, and no successor follows.
+    /// The daemon stops, and no other follows.
     Shutdown,
 }
 
 /// Why a cgroup is detached that does not exist any more.
-pub const REASON_REMOVED: &str = "the cgroup is gone";
+pub const REASON_REMOVED: &str = "the cgroup was removed";
 
 /// What has to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Write the policies' parameters into a slot nobody is bound to yet.
+    /// Write the policies' parameters into a slot without bindings.
     WriteParams {
         /// The slot.
         slot: u32,
@@ -102,7 +102,7 @@ pub enum Effect {
         /// Names and parameters of policies whose objects are others now.
         policies: Vec<(String, Vec<u8>)>,
     },
-    /// Empty a slot that nobody is bound to any more.
+    /// Empty a slot that has no bindings any more.
     ClearSlot {
         /// The slot.
         slot: u32,
@@ -143,7 +143,7 @@ pub enum Effect {
     WriteRecord {
         /// The cgroup's path.
         path: CgroupPath,
-        /// Everything asked for.
+        /// All requests.
         requests: Vec<Request>,
     },
     /// Remove the record.
@@ -151,7 +151,7 @@ pub enum Effect {
         /// The cgroup's path.
         path: CgroupPath,
     },
-    /// Policies are in force on a cgroup, or others than before.
+    /// Policies are attached to a cgroup, or others than before.
     Attached {
         /// The cgroup.
         cgroup: CgroupId,
@@ -160,7 +160,7 @@ pub enum Effect {
         /// The policies' names.
         policies: Vec<String>,
     },
-    /// No policy is in force on the cgroup any more.
+    /// No policy is attached to the cgroup any more.
     Detached {
         /// The cgroup.
         cgroup: CgroupId,
@@ -169,14 +169,14 @@ pub enum Effect {
         /// Why.
         reason: &'static str,
     },
-    /// It cannot be done; whoever asked hears of it.
+    /// A request cannot be satisfied; the caller gets the error.
     Fail {
         /// The cgroup.
         path: CgroupPath,
         /// One sentence.
         sentence: String,
     },
-    /// Something was wrong with a request; said once, on the unit it concerns.
+    /// An error of a request; logged once, for its unit.
     Warn {
         /// The cgroup.
         path: CgroupPath,
@@ -190,9 +190,9 @@ pub enum Effect {
 /// What must be attached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttachSet {
-    /// Policies that somebody is bound to, or registered for.
+    /// Policies with bindings or registrations.
     pub policies: BTreeSet<String>,
-    /// Those among them that want the subtree's counters.
+    /// Those among them that need the subtree's counters.
     pub counting: BTreeSet<String>,
     /// Anything is bound or registered at all, or a pattern waits for cgroups that match.
     pub cgroup_events: bool,
@@ -200,15 +200,15 @@ pub struct AttachSet {
     pub report_all_cgroups: bool,
 }
 
-/// A cgroup somebody asked a policy for.
+/// A cgroup with requests.
 #[derive(Debug, Clone)]
 struct Cgroup {
     path: CgroupPath,
     requests: Vec<Request>,
-    /// The policies in force, which are those of earlier requests while it waits; and what is wrong with the requests.
+    /// The attached policies, which are those of earlier requests while it is pending; and the errors of the requests.
     resolved: Resolution,
     slot: Option<u32>,
-    /// No slot was left for what is asked for now.
+    /// No slot was free for the current requests.
     pending: bool,
 }
 
@@ -227,17 +227,17 @@ struct Registered {
 pub struct EngineConfig {
     /// Policies and profiles.
     pub catalog: Catalog,
-    /// What annotations may ask for.
+    /// The policies that annotations may request.
     pub allow: AllowList,
-    /// Policies that want the subtree's counters.
+    /// Policies that need the subtree's counters.
     pub counting: BTreeSet<String>,
     /// Policy → hooks that this kernel offers.
     pub offered: BTreeMap<String, Vec<String>>,
-    /// Policy → hooks that it wants and this kernel lacks.
+    /// Policy → hooks that it uses and this kernel lacks.
     pub missing: BTreeMap<String, Vec<String>>,
 }
 
-/// Everything that is governed or registered.
+/// All cgroups with requests, and all registered units.
 #[derive(Debug, Default)]
 pub struct Engine {
     config: EngineConfig,
@@ -249,28 +249,28 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An empty world with these means.
+    /// An engine without requests.
     pub fn new(config: EngineConfig) -> Self {
         Engine { config, ..Engine::default() }
     }
 
     #[cfg(test)]
-    fn with_slots(means: EngineConfig, most: u32) -> Self {
-        Engine { slots: Slots::with_capacity(most), ..Engine::new(means) }
+    fn with_slots(config: EngineConfig, max: u32) -> Self {
+        Engine { slots: Slots::with_capacity(max), ..Engine::new(config) }
     }
 
-    /// The cgroups that are governed or asked for, for the daemon to look after.
+    /// The cgroups with requests.
     pub fn cgroups(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
         self.cgroups.iter().map(|(id, cgroup)| (*id, &cgroup.path))
     }
 
-    /// The cgroup of a container that was asked for by this id.
+    /// The cgroups with a request for this container.
     pub fn cgroups_of_container(&self, container: &str) -> Vec<CgroupId> {
         let of = |c: &Cgroup| c.requests.iter().any(|r| r.container.as_deref() == Some(container));
         self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect()
     }
 
-    /// What an origin asks for on a cgroup now.
+    /// The request of an origin for a cgroup.
     pub fn request_of(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
         self.cgroups.get(&cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
     }
@@ -301,7 +301,7 @@ impl Engine {
         &self.config.catalog
     }
 
-    /// The faults of a request that would be asked for now, without asking.
+    /// The errors that a request would have.
     pub fn validate(&self, request: &Request) -> Vec<String> {
         let resolved = self.resolve(std::slice::from_ref(request));
         resolved.errors.iter().map(ToString::to_string).collect()

@@ -1,4 +1,4 @@
-//! The world as reports: everything that is known without looking at the kernel or at files.
+//! The engine's reports: everything that is known without looking at the kernel or at files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::policy::request::Request;
 use crate::report::{AttachedPolicy, BindingReport, RequestReport};
 
 impl Engine {
-    /// All governed cgroups, and all registered ones whose cgroup does not exist, by path.
+    /// All cgroups with requests, and all registered units whose cgroup does not exist, by path.
     pub fn report_all(&self) -> Vec<BindingReport> {
         let mut all: Vec<BindingReport> =
             self.cgroups.iter().map(|(id, cgroup)| self.report_cgroup(*id, cgroup)).collect();
@@ -21,7 +21,7 @@ impl Engine {
         all
     }
 
-    /// Cgroups that somebody asked a policy for and none is in force on: the kernel does not tell when they go.
+    /// Cgroups with requests and without attached policies. The kernel does not report their removal.
     pub fn without_binding(&self) -> Vec<(CgroupId, CgroupPath)> {
         let unbound = self.cgroups.iter().filter(|(_, cgroup)| cgroup.slot.is_none());
         unbound.map(|(id, cgroup)| (*id, cgroup.path.clone())).collect()
@@ -35,7 +35,7 @@ impl Engine {
         self.units.values().find(|unit| unit.path == *path).map(|unit| self.report_registered(unit))
     }
 
-    /// The cgroups above this path that policies are in force on, with the policies' names, nearest first. One look at
+    /// The ancestors of this path with attached policies, with the policies' names, nearest first. One look at
     /// each cgroup that is known, however many levels the path has.
     pub fn bound_ancestors<'a>(&'a self, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {
         let above =
@@ -49,8 +49,8 @@ impl Engine {
         found.into_iter().rev().map(named).collect()
     }
 
-    /// So many cgroups other than this one, whose paths begin like that, have requests: also those that are refused, and
-    /// those that ask for `none`, because each takes room here and a look at every call.
+    /// So many cgroups other than this one, whose paths begin like that, have requests: also invalid ones, and
+    /// those for `none`, because each takes room here and a look at every call.
     pub fn count_requests_below(&self, below: &str, cgroup: CgroupId) -> usize {
         self.cgroups.iter().filter(|(id, c)| **id != cgroup && c.path.as_str().starts_with(below)).count()
     }

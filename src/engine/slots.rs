@@ -6,24 +6,24 @@ use std::collections::{BTreeMap, VecDeque};
 /// As many as there can be bindings (`MEMCG_BPF_MAX_BINDINGS`).
 pub const SLOTS: u32 = 4096;
 
-/// Said to who asks when all are taken.
-pub const EXHAUSTED_MSG: &str = "4096 different policy lines are in use at once, which is the most; what was in force here \
-                             stays, detach others first";
-/// Said of what nobody took back meanwhile.
-pub const PENDING_MSG: &str = "4096 different policy lines are in use at once, which is the most; this one comes into force \
-                         as soon as another is given up";
+/// The error of a request when all are taken.
+pub const EXHAUSTED_MSG: &str = "4096 different policy lines are in use, which is the maximum; the policies attached here \
+                             stay; detach others first";
+/// The error of a request that waits for a slot.
+pub const PENDING_MSG: &str = "4096 different policy lines are in use, which is the maximum; this one is attached as soon \
+                           as another is detached";
 
 /// What a slot holds: policy names and the bytes of their parameters.
 pub type Content = Vec<(String, Vec<u8>)>;
 
 #[derive(Debug)]
 pub struct Slots {
-    most: u32,
+    max: u32,
     used: BTreeMap<u32, (Content, usize)>,
     by_content: BTreeMap<Content, u32>,
     never_used: u32,
     /// Given back in this step: they are cleared at its end, and must not be filled before.
-    given_back: Vec<u32>,
+    released: Vec<u32>,
     /// First in, first out: a program that still runs with a cleared slot has the longest time to end.
     free: VecDeque<u32>,
 }
@@ -36,13 +36,13 @@ impl Default for Slots {
 
 impl Slots {
     /// So many and no more.
-    pub fn with_capacity(most: u32) -> Self {
+    pub fn with_capacity(max: u32) -> Self {
         Slots {
-            most,
+            max,
             used: BTreeMap::new(),
             by_content: BTreeMap::new(),
             never_used: 0,
-            given_back: Vec::new(),
+            released: Vec::new(),
             free: VecDeque::new(),
         }
     }
@@ -55,7 +55,7 @@ impl Slots {
             }
             return Some((*slot, false));
         }
-        let slot = if self.never_used < self.most {
+        let slot = if self.never_used < self.max {
             let slot = self.never_used;
             self.never_used = self.never_used.saturating_add(1);
             slot
@@ -76,7 +76,7 @@ impl Slots {
         }
         self.by_content.remove(content);
         self.used.remove(&slot);
-        self.given_back.push(slot);
+        self.released.push(slot);
         true
     }
 
@@ -89,12 +89,12 @@ impl Slots {
 
     /// The step is over: what was given back is cleared, and can be taken again.
     pub fn recycle(&mut self) {
-        self.free.extend(self.given_back.drain(..));
+        self.free.extend(self.released.drain(..));
     }
 
     /// Can a content that is not in use be taken?
     pub fn has_free(&self) -> bool {
-        self.never_used < self.most || !self.free.is_empty()
+        self.never_used < self.max || !self.free.is_empty()
     }
 
     /// What is in use, by slot.
@@ -105,7 +105,7 @@ impl Slots {
     /// Are there as many left as are in use, so that each could be moved?
     pub fn at_most_half_used(&self) -> bool {
         let used = u32::try_from(self.used.len()).unwrap_or(u32::MAX);
-        used <= self.most.saturating_sub(used)
+        used <= self.max.saturating_sub(used)
     }
 
     /// Everything that is in use, for deciding what must be attached.

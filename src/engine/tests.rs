@@ -1,5 +1,5 @@
 #![allow(clippy::arithmetic_side_effects)]
-//! The engine's promises, with inputs as data.
+//! The engine's invariants, with inputs as data.
 
 mod generators;
 mod invariants;
@@ -23,7 +23,7 @@ fn param(name: &str, kind: ParamKind, offset: usize, default: Option<&str>) -> P
     }
 }
 
-fn means() -> EngineConfig {
+fn config() -> EngineConfig {
     let policy = |name: &str, params: Vec<ParamSchema>| PolicySchema {
         name: name.into(),
         doc: String::new(),
@@ -63,14 +63,14 @@ fn unit(name: &str, cgroup: Option<u64>, line: Option<&str>) -> Input {
     }
 }
 
-/// A kernel that does what it is told, and notices what must never be asked of it.
+/// A kernel that performs all effects, and asserts that none is invalid.
 #[derive(Default, Debug, PartialEq, Clone)]
 struct Model {
     slots: BTreeMap<u32, Vec<(String, Vec<u8>)>>,
     bound: BTreeMap<CgroupId, u32>,
     registered: BTreeMap<CgroupPath, u32>,
     records: BTreeMap<CgroupPath, Vec<Request>>,
-    need: AttachSet,
+    attachments: AttachSet,
     /// Slots in use whose parameters an object that replaced another does not have yet.
     unfilled: BTreeSet<u32>,
     /// Requests that found no slot; anything else must not fail.
@@ -108,7 +108,7 @@ impl Model {
                     self.registered.insert(path, slot);
                 }
                 Effect::Unregister { path } => drop(self.registered.remove(&path)),
-                Effect::SetAttachments(need) => self.need = need,
+                Effect::SetAttachments(attachments) => self.attachments = attachments,
                 Effect::WriteRecord { path, requests } => drop(self.records.insert(path, requests)),
                 Effect::RemoveRecord { path } => drop(self.records.remove(&path)),
                 Effect::Fail { sentence, .. } => {
@@ -125,25 +125,25 @@ impl Model {
         assert!(!self.unfilled.contains(&slot), "slot {slot} is yet to be filled again");
         let content = self.slots.get(&slot).expect("the slot is filled");
         assert!(
-            content.iter().all(|(name, _)| self.need.policies.contains(name)),
+            content.iter().all(|(name, _)| self.attachments.policies.contains(name)),
             "{name:?} unattached",
             name = content
         );
-        assert!(self.need.cgroup_events);
+        assert!(self.attachments.cgroup_events);
     }
 }
 
-fn run(world: &mut Engine, model: &mut Model, input: Input) {
+fn run(engine: &mut Engine, model: &mut Model, input: Input) {
     if let Input::Reload { replaced, .. } = &input {
         let holds = |content: &[(String, Vec<u8>)]| content.iter().any(|(name, _)| replaced.contains(name));
         model.unfilled = model.slots.iter().filter(|(_, c)| holds(c)).map(|(slot, _)| *slot).collect();
     }
-    model.perform(world.step(input));
+    model.perform(engine.step(input));
     assert_eq!(model.unfilled, BTreeSet::new());
 }
 
 fn renew(min: &str, replaced: &[&str]) -> Input {
-    let mut config = means();
+    let mut config = config();
     config.catalog.policies.get_mut("deny").unwrap().params[1].default = Some(min.to_owned());
     Input::Reload { config, replaced: replaced.iter().map(|name| (*name).to_owned()).collect() }
 }

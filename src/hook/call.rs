@@ -16,26 +16,26 @@ use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 /// The most time a container's start is held up by the call.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Between two tries at a daemon that is busy: some ten in all, so that a flood of starts is not made worse.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Between two calls of a busy daemon: some ten in all, so that a flood of starts is not made worse.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Why the daemon did not do it.
+/// Why the daemon did not attach the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CallError {
-    /// It is not there, or not in time; it may do it later.
+    /// The daemon did not run or reply in time; it may attach the policy later.
     #[error("{0}")]
     Unreachable(String),
-    /// The caller has no right to ask.
+    /// The caller is not authorized.
     #[error("{0}")]
     Denied(String),
-    /// It says no, and would say so again.
+    /// The daemon rejected the request, and would reject it again.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
 }
 
-/// What AttachContainer is told.
+/// The arguments of AttachContainer.
 #[derive(Debug, Clone, Copy)]
-pub struct Attachment<'a> {
+pub struct AttachArgs<'a> {
     /// The container's id.
     pub id: &'a str,
     /// Its first process.
@@ -48,18 +48,18 @@ pub struct Attachment<'a> {
     pub required: bool,
 }
 
-/// Asks the daemon on the bus at `address` to put a container's policy into force; returns when it is. Asks one that is
-/// busy again as long as there is time.
-pub fn attach(address: &str, deadline: Duration, wish: Attachment<'_>) -> Result<(), CallError> {
+/// Calls the daemon on the bus at `address` to attach a container's policy; returns when it is attached. Repeats the call
+/// while the daemon is busy and time is left.
+pub fn attach(address: &str, deadline: Duration, args: AttachArgs<'_>) -> Result<(), CallError> {
     let busy = RefCell::new(None);
     let answer = within(deadline, async {
         let connection = connect(address).await?;
         let mut options: HashMap<&str, Variant<'_>> = HashMap::new();
-        options.insert(OPTION_REQUIRED, Variant::from(wish.required));
-        if let Some(path) = wish.cgroups_path {
+        options.insert(OPTION_REQUIRED, Variant::from(args.required));
+        if let Some(path) = args.cgroups_path {
             options.insert(OPTION_CGROUPS_PATH, Variant::from(path));
         }
-        let body = (wish.id, wish.pid, wish.line, options);
+        let body = (args.id, args.pid, args.line, options);
         loop {
             let answer =
                 connection.call_method(Some(NAME), PATH, Some(INTERFACE), "AttachContainer", &body).await;
@@ -67,17 +67,17 @@ pub fn attach(address: &str, deadline: Duration, wish: Attachment<'_>) -> Result
                 Err(error) if CallFailure::from(&error).is_busy() => drop(busy.replace(Some(error))),
                 other => return other.map(|_| ()),
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     });
     match (answer, busy.into_inner()) {
-        // It did answer.
+        // The daemon replied that it is busy.
         (Err(CallError::Unreachable(_)), Some(busy)) => Err(CallError::from(busy)),
         (answer, _) => answer,
     }
 }
 
-/// Tells the daemon that a container has ended. Does not start a daemon for that: there would be nothing to detach.
+/// Reports to the daemon that a container has ended. Does not start the daemon, because it would have nothing to detach.
 pub fn detach(address: &str, deadline: Duration, id: &str) -> Result<(), CallError> {
     within(deadline, async {
         let connection = connect(address).await?;
@@ -141,7 +141,7 @@ impl From<zbus::Error> for CallError {
         let busy = failure.is_busy();
         match failure {
             CallFailure::Replied { message, .. } if busy => CallError::Unreachable(line(&message)),
-            CallFailure::Replied { message, .. } => CallError::Refused(line(&message)),
+            CallFailure::Replied { message, .. } => CallError::Rejected(line(&message)),
             CallFailure::NotStarted(text) => CallError::Unreachable(line(&text)),
             CallFailure::NotRunning(_) => unreachable(
                 "memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd",
@@ -157,7 +157,7 @@ impl From<zbus::Error> for CallError {
                 CallError::Unreachable(line(&format!("the system bus cannot be reached: {text}")))
             }
             CallFailure::Timeout => unreachable("memcg-bpfd did not answer in time"),
-            CallFailure::WrongArguments(text) => CallError::Refused(line(&format!(
+            CallFailure::WrongArguments(text) => CallError::Rejected(line(&format!(
                 "memcg-bpfd does not understand this hook; are they of the same version? ({text})"
             ))),
             CallFailure::NoMethod(_) => unreachable(

@@ -29,7 +29,7 @@ fn the_user_id_is_that_outside_of_the_user_namespace() {
 #[test]
 fn an_answer_of_many_lines_becomes_one() {
     let error = from_reply("org.memcg.Bpf1.Error.InvalidPolicy", Some("a\nb\u{1b}[0m"));
-    assert_eq!(error, CallError::Refused("a\\nb\\u{1b}[0m".into()));
+    assert_eq!(error, CallError::Rejected("a\\nb\\u{1b}[0m".into()));
     let long = from_reply("org.memcg.Bpf1.Error.InvalidPolicy", Some(&"x".repeat(1_000_000)));
     assert!(long.to_string().len() < 2100);
 }

@@ -9,9 +9,9 @@ use zbus::{DBusError, OwnedVariant};
 
 /// How the daemon answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
-    Willing,
-    Refusing,
+pub enum Behaviour {
+    Accepts,
+    Rejects,
     Busy,
     /// To the first two who ask.
     BusyAtFirst,
@@ -25,7 +25,7 @@ pub enum Mood {
 
 #[derive(Debug, DBusError)]
 #[zbus(prefix = "org")]
-enum Refusal {
+enum FakeError {
     #[zbus(error)]
     ZBus(zbus::Error),
     #[zbus(name = "memcg.Bpf1.Error.InvalidPolicy")]
@@ -50,7 +50,7 @@ impl Bus {
 }
 
 struct Manager {
-    mood: Mood,
+    behaviour: Behaviour,
     calls: Arc<Mutex<Vec<String>>>,
 }
 
@@ -62,7 +62,7 @@ impl Manager {
         pid: u32,
         line: String,
         options: HashMap<String, OwnedVariant>,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, FakeError> {
         let mut options: Vec<String> =
             options.iter().map(|(key, value)| format!("{key}={:?}", **value)).collect();
         options.sort();
@@ -71,22 +71,22 @@ impl Manager {
             calls.push(format!("attach {id} {pid} '{line}' {}", options.join(" ")));
             calls.len()
         };
-        match self.mood {
-            Mood::Refusing => Err(Refusal::InvalidPolicy(
+        match self.behaviour {
+            Behaviour::Rejects => Err(FakeError::InvalidPolicy(
                 "annotation of container c1, column 0:\nunknown policy".to_owned(),
             )),
-            Mood::BusyAtFirst if nth > 2 => Ok("{}".to_owned()),
-            Mood::Busy | Mood::BusyAtFirst => {
-                Err(Refusal::Busy("too many containers start at once".to_owned()))
+            Behaviour::BusyAtFirst if nth > 2 => Ok("{}".to_owned()),
+            Behaviour::Busy | Behaviour::BusyAtFirst => {
+                Err(FakeError::Busy("too many containers start at once".to_owned()))
             }
-            Mood::NotInstalled => Err(Refusal::ServiceUnknown("x".to_owned())),
-            Mood::NotForThisUser => Err(Refusal::AccessDenied("x".to_owned())),
-            Mood::OfAnotherVersion => Err(Refusal::InvalidArgs("expected (su)".to_owned())),
-            Mood::Slow => {
+            Behaviour::NotInstalled => Err(FakeError::ServiceUnknown("x".to_owned())),
+            Behaviour::NotForThisUser => Err(FakeError::AccessDenied("x".to_owned())),
+            Behaviour::OfAnotherVersion => Err(FakeError::InvalidArgs("expected (su)".to_owned())),
+            Behaviour::Slow => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 Ok(String::new())
             }
-            Mood::Willing | Mood::BusSilent => Ok("{}".to_owned()),
+            Behaviour::Accepts | Behaviour::BusSilent => Ok("{}".to_owned()),
         }
     }
 
@@ -103,7 +103,7 @@ pub struct FakeDaemon {
 
 impl FakeDaemon {
     /// Serves on a thread of its own for as long as the test runs.
-    pub fn start(mood: Mood) -> FakeDaemon {
+    pub fn start(behaviour: Behaviour) -> FakeDaemon {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("bus")).unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
@@ -112,11 +112,11 @@ impl FakeDaemon {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let mut open = Vec::new();
             for stream in listener.incoming() {
-                if mood == Mood::BusSilent {
+                if behaviour == Behaviour::BusSilent {
                     open.push(stream.unwrap());
                     continue;
                 }
-                let manager = Manager { mood, calls: Arc::clone(&seen) };
+                let manager = Manager { behaviour, calls: Arc::clone(&seen) };
                 runtime.block_on(async move {
                     let connection = zbus::connection::Builder::unix_stream(stream.unwrap())
                         .server(zbus::Guid::generate())

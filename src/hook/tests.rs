@@ -1,10 +1,10 @@
-mod odd;
-mod starts;
+mod attach;
+mod invalid_input;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::fake_daemon::{FakeDaemon, Mood};
+use super::fake_daemon::{Behaviour, FakeDaemon};
 use super::*;
 use crate::source::xattr::CgroupRecord;
 
@@ -13,59 +13,61 @@ use crate::source::xattr::CgroupRecord;
 struct Memory {
     records: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     forbidden: bool,
-    /// An owner who is not root: wishes instead of records.
+    /// An owner who is not root: writes the owner policy instead of records.
     owner: bool,
-    wishes: Arc<Mutex<BTreeMap<String, String>>>,
+    owner_policies: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-impl Records for Memory {
-    fn read(&self, cgroup: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.records.lock().unwrap().get(cgroup.as_str()).cloned())
-    }
-
-    fn write(&self, cgroup: &CgroupPath, record: &[u8]) -> io::Result<()> {
-        if self.forbidden || self.owner {
-            return Err(io::ErrorKind::PermissionDenied.into());
+impl Memory {
+    fn records(&self) -> Records {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let (read, write, owner) = (self.clone(), self.clone(), self.clone());
+        Records {
+            read: Box::new(move |cgroup| Ok(read.records.lock().unwrap().get(cgroup.as_str()).cloned())),
+            write: Box::new(move |cgroup, record| {
+                if write.forbidden || write.owner {
+                    return Err(denied());
+                }
+                write.records.lock().unwrap().insert(cgroup.as_str().to_owned(), record.to_vec());
+                Ok(())
+            }),
+            write_owner_policy: Box::new(move |cgroup, line| {
+                if !owner.owner {
+                    return Err(denied());
+                }
+                owner.owner_policies.lock().unwrap().insert(cgroup.as_str().to_owned(), line.to_owned());
+                Ok(())
+            }),
         }
-        self.records.lock().unwrap().insert(cgroup.as_str().to_owned(), record.to_vec());
-        Ok(())
-    }
-
-    fn write_wish(&self, cgroup: &CgroupPath, line: &str) -> io::Result<()> {
-        if !self.owner {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        self.wishes.lock().unwrap().insert(cgroup.as_str().to_owned(), line.to_owned());
-        Ok(())
     }
 }
 
-/// A machine with one container, c1 with pid 7, whose bundle names its scope.
-struct Machine {
+/// A env with one container, c1 with pid 7, whose bundle names its scope.
+struct TestEnv {
     dir: tempfile::TempDir,
     memory: Memory,
-    surroundings: Surroundings,
+    environment: Environment,
 }
 
-impl Machine {
-    fn new(bus: String) -> Machine {
-        Machine::with(bus, Memory::default())
+impl TestEnv {
+    fn new(bus: String) -> TestEnv {
+        TestEnv::with(bus, Memory::default())
     }
 
     /// With a short deadline where the daemon will not answer.
-    fn late(daemon: &FakeDaemon, mood: Mood) -> Machine {
-        let mut machine = Machine::new(daemon.address());
-        if matches!(mood, Mood::Slow | Mood::BusSilent) {
-            machine.surroundings.deadline = Duration::from_millis(800);
+    fn late(daemon: &FakeDaemon, behaviour: Behaviour) -> TestEnv {
+        let mut env = TestEnv::new(daemon.address());
+        if matches!(behaviour, Behaviour::Slow | Behaviour::BusSilent) {
+            env.environment.deadline = Duration::from_millis(800);
         }
         // It must have heard an answer, and asks again until then.
-        if mood == Mood::Busy {
-            machine.surroundings.deadline = Duration::from_secs(3);
+        if behaviour == Behaviour::Busy {
+            env.environment.deadline = Duration::from_secs(3);
         }
-        machine
+        env
     }
 
-    fn with(bus: String, memory: Memory) -> Machine {
+    fn with(bus: String, memory: Memory) -> TestEnv {
         let dir = tempfile::tempdir().unwrap();
         let proc = dir.path().join("proc");
         std::fs::create_dir_all(proc.join("7")).unwrap();
@@ -75,14 +77,14 @@ impl Machine {
             r#"{"linux":{"cgroupsPath":"machine.slice:libpod:c1"}}"#,
         )
         .unwrap();
-        let surroundings = Surroundings {
+        let environment = Environment {
             bus,
-            // Long: a busy machine must not decide a test. Those about lateness shorten it.
+            // Long: a busy env must not decide a test. Those about lateness shorten it.
             deadline: Duration::from_secs(60),
             proc,
-            records: Box::new(memory.clone()),
+            records: memory.records(),
         };
-        Machine { dir, memory, surroundings }
+        TestEnv { dir, memory, environment }
     }
 
     fn state(&self, status: &str, annotations: &[(&str, &str)]) -> Vec<u8> {
@@ -92,8 +94,8 @@ impl Machine {
             .into_bytes()
     }
 
-    fn run(&self, annotations: &[(&str, &str)]) -> Outcome {
-        run(&self.state("created", annotations), None, &self.surroundings)
+    fn run(&self, annotations: &[(&str, &str)]) -> HookResult {
+        run(&self.state("created", annotations), None, &self.environment)
     }
 
     fn recorded(&self) -> Option<CgroupRecord> {
@@ -107,8 +109,8 @@ impl Machine {
 }
 
 const DENY: (&str, &str) = ("memcg.bpf/policy", "deny limit=64M");
-const NEEDED: (&str, &str) = ("memcg.bpf/required", "true");
+const REQUIRED: (&str, &str) = ("memcg.bpf/required", "true");
 
-fn nobody() -> String {
+fn no_bus() -> String {
     "unix:path=/nonexistent/bus".to_owned()
 }

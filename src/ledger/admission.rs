@@ -9,13 +9,13 @@ use crate::text::human_bytes;
 
 /// memory.high never goes below this: a program needs its code and stacks to get anywhere.
 pub const MIN_MEMORY_HIGH: u64 = 4 << 20;
-/// Who asked for a kill or for memory so long ago saw another situation than today's.
+/// A kill or reclaim expires after this time, because the situation has changed since the policy requested it.
 const ACTION_TTL_NS: u64 = 5_000_000_000;
-/// What is told of that, when it was let through and then waited.
-pub const EXPIRED_MSG: &str = "it waited for its turn for more than 5s";
-/// After a kill the memory comes back and the stall ends: so long, what is still told is about what was killed for.
+/// The reason when such an action is blocked.
+pub const EXPIRED_MSG: &str = "expired: queued for more than 5s";
+/// The time in which a kill frees memory and the stall ends; actions that were submitted before belong to the same event.
 pub const KILL_COOLDOWN_NS: u64 = 1_000_000_000;
-/// The longest time between SIGTERM and SIGKILL: who has not ended by then will not.
+/// The longest time between SIGTERM and SIGKILL.
 pub const MAX_GRACE_NS: u64 = 300_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
@@ -25,7 +25,7 @@ const MINUTE_NS: u64 = 60_000_000_000;
 pub struct Limits {
     /// Actions of one cgroup in one second.
     pub per_second: u32,
-    /// Kills below one governed cgroup in one minute.
+    /// Kills below one cgroup with a policy in one minute.
     pub kills_per_minute: u32,
 }
 
@@ -95,7 +95,7 @@ impl Admission {
     /// May this be done now? What may be is counted.
     pub fn admit(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Decision {
         let bounded = match clamp(&action.kind, facts) {
-            Ok(verb) => verb,
+            Ok(kind) => kind,
             Err(why) => return Decision::Block(why),
         };
         // Letting go only ever takes a burden away.
@@ -103,7 +103,7 @@ impl Admission {
             return Decision::Allow(bounded);
         }
         if !matches!(bounded, ActionKind::SetKnob(..)) && is_expired(now, action.time) {
-            return Decision::Block("it was asked for more than 5s ago".to_owned());
+            return Decision::Block(EXPIRED_MSG.to_owned());
         }
         if matches!(bounded, ActionKind::Kill { .. })
             && let Some(why) = self.check_kill_limit(now, path, action)

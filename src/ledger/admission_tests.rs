@@ -133,7 +133,7 @@ fn a_kill_that_was_not_done_counts_for_nothing() {
 fn what_was_asked_for_long_ago_is_not_done() {
     let mut guards = Admission::new(Limits::default());
     let late = guards.admit(10 * S, &path("/a"), &action(1, 4 * S, KILL), &facts());
-    assert_eq!(late, Decision::Block("it was asked for more than 5s ago".to_owned()));
+    assert_eq!(late, Decision::Block(EXPIRED_MSG.to_owned()));
     let want = action(1, 4 * S, ActionKind::SetKnob(Knob::Low, Some(1 << 20)));
     assert!(matches!(guards.admit(10 * S, &path("/a"), &want, &facts()), Decision::Allow(_)));
 }

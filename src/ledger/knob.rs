@@ -1,20 +1,19 @@
-//! One knob of one cgroup: found, wanted, in force.
+//! One knob of one cgroup: its original value, the constraints, the current value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::WriteOutcome;
 use crate::policy::action::Knob;
 use crate::report::KnobReport;
 use crate::source::xattr::KnobRecord;
 
-/// A failed write is tried again after this long, then after twice as long, up to the most.
+/// A failed write is tried again after this long, then after twice as long, up to the maximum.
 const RETRY_FIRST_NS: u64 = 1_000_000_000;
 const RETRY_MAX_NS: u64 = 60_000_000_000;
 
-/// Who made us write, and why.
+/// The policy that caused a write, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// The policy; empty when it is our own doing.
+    /// The policy; empty if the daemon itself is the cause.
     pub policy: String,
     /// One sentence.
     pub reason: String,
@@ -23,29 +22,42 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// Our own doing.
+    /// A cause in the daemon itself.
     pub fn internal(reason: &str) -> Self {
         Cause { policy: String::new(), reason: reason.to_owned(), numbers: [0; 4] }
     }
 }
 
+/// The outcome of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The file holds the value.
+    Written,
+    /// Nothing was written: the file holds this value, which the daemon did not write.
+    Conflict(u64),
+    /// Nothing was written.
+    Failed,
+    /// The cgroup was removed.
+    Removed,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Constraint {
     pub value: u64,
-    /// As the policy said it, before the guards.
+    /// The value that the policy requested, before admission.
     pub requested: u64,
     pub expires: u64,
-    /// Kept from before a restart: the policy has not asked for it again yet.
+    /// Adopted from a record: the policy has not repeated it yet.
     pub adopted: bool,
 }
 
 #[derive(Debug)]
 pub struct KnobState {
-    /// What somebody else wrote last.
+    /// The value that another program wrote last.
     original: u64,
-    /// What the file holds, as far as we know.
+    /// The value in the file, as far as it is known.
     current: u64,
-    /// The values of ours that the file may hold: none while it holds somebody else's.
+    /// The values of the daemon that the file may hold; empty while it holds one of another program.
     written: Vec<u64>,
     constraints: BTreeMap<String, Constraint>,
     in_flight: Option<u64>,
@@ -68,8 +80,8 @@ impl KnobState {
         }
     }
 
-    /// What a record and the file say together. `None`: the file holds what was found, or somebody else's value, and
-    /// nothing is to be put back.
+    /// The state that follows from a record and the file. `None` if the file holds the original value or one of another
+    /// program, so that there is nothing to restore.
     pub fn adopt(
         record: &KnobRecord,
         current: u64,
@@ -88,18 +100,18 @@ impl KnobState {
                     (p.clone(), Constraint { value: *value, requested: *value, expires, adopted: true })
                 })
                 .collect(),
-            cause: Cause::internal("no policy wants it any more"),
+            cause: Cause::internal("no policy requests it any more"),
             ..KnobState::new(current)
         })
     }
 
-    /// What is to be in force: never looser than what was found.
+    /// The value that the file should hold: never looser than the original value.
     fn target(&self, knob: Knob, paused: bool) -> u64 {
-        let wants = self.constraints.values().filter(|_| !paused).map(|want| want.value);
-        wants.fold(self.original, |strictest, value| knob.strictest(strictest, value))
+        let values = self.constraints.values().filter(|_| !paused).map(|c| c.value);
+        values.fold(self.original, |strictest, value| knob.strictest(strictest, value))
     }
 
-    /// The file was read. A value that is not ours was written by somebody else, and is what will be put back.
+    /// The file was read. A value that the daemon did not write becomes the original value.
     pub fn observe(&mut self, current: u64) {
         if self.in_flight.is_some() || current == self.current {
             return;
@@ -111,28 +123,28 @@ impl KnobState {
         }
     }
 
-    pub fn constrain(&mut self, policy: String, want: Option<Constraint>, cause: Cause) {
-        let before = match want {
-            Some(want) => self.constraints.insert(policy, want),
+    pub fn constrain(&mut self, policy: String, constraint: Option<Constraint>, cause: Cause) {
+        let before = match constraint {
+            Some(constraint) => self.constraints.insert(policy, constraint),
             None => self.constraints.remove(&policy),
         };
-        if before.map(|b| b.value) != want.map(|w| w.value) {
+        if before.map(|b| b.value) != constraint.map(|c| c.value) {
             self.set_cause(cause);
         }
     }
 
-    /// What the policy said when it asked last.
+    /// The value that the policy requested last.
     pub fn requested(&self, policy: &str) -> Option<u64> {
-        self.constraints.get(policy).filter(|want| !want.adopted).map(|want| want.requested)
+        self.constraints.get(policy).filter(|c| !c.adopted).map(|c| c.requested)
     }
 
     pub fn is_constrained_by(&self, policy: &str) -> bool {
         self.constraints.contains_key(policy)
     }
 
-    pub fn renew(&mut self, policy: &str, until: u64) {
-        if let Some(want) = self.constraints.get_mut(policy) {
-            want.expires = until;
+    pub fn renew(&mut self, policy: &str, expires: u64) {
+        if let Some(constraint) = self.constraints.get_mut(policy) {
+            constraint.expires = expires;
         }
     }
 
@@ -142,25 +154,26 @@ impl KnobState {
     }
 
     pub fn retain_policies(&mut self, policies: &BTreeSet<String>) {
-        let gone: Vec<String> = self.constraints.keys().filter(|p| !policies.contains(*p)).cloned().collect();
-        for policy in gone {
+        let detached: Vec<String> =
+            self.constraints.keys().filter(|p| !policies.contains(*p)).cloned().collect();
+        for policy in detached {
             self.constraints.remove(&policy);
-            let reason = "the policy is not in force any more".to_owned();
+            let reason = "the policy is detached".to_owned();
             self.set_cause(Cause { policy, reason, numbers: [0; 4] });
         }
     }
 
     pub fn expire(&mut self, now: u64) {
-        let gone: Vec<String> =
-            self.constraints.iter().filter(|(_, want)| want.expires <= now).map(|(p, _)| p.clone()).collect();
-        for policy in gone {
+        let expired: Vec<String> =
+            self.constraints.iter().filter(|(_, c)| c.expires <= now).map(|(p, _)| p.clone()).collect();
+        for policy in expired {
             self.constraints.remove(&policy);
-            let reason = "the policy has not asked for it for 30s".to_owned();
+            let reason = "the policy has not renewed it for 30s".to_owned();
             self.set_cause(Cause { policy, reason, numbers: [0; 4] });
         }
     }
 
-    /// What to write now, if anything: what the file must hold, the value, and why.
+    /// The next write, if any: the expected values, the value, and the cause.
     pub fn next_write(&mut self, knob: Knob, paused: bool, now: u64) -> Option<(Vec<u64>, u64, Cause)> {
         let target = self.target(knob, paused);
         if self.in_flight.is_some() || target == self.current || now < self.retry_at {
@@ -178,9 +191,9 @@ impl KnobState {
         Some((expect, target, self.cause.clone()))
     }
 
-    pub fn write_done(&mut self, came: WriteOutcome, now: u64) {
+    pub fn write_done(&mut self, outcome: WriteOutcome, now: u64) {
         let Some(value) = self.in_flight.take() else { return };
-        match came {
+        match outcome {
             WriteOutcome::Written => {
                 self.current = value;
                 self.written = if value == self.original { Vec::new() } else { vec![value] };
@@ -192,7 +205,7 @@ impl KnobState {
                 self.written.clear();
             }
             WriteOutcome::Failed | WriteOutcome::Removed => {
-                self.written.retain(|ours| *ours != value || value == self.current);
+                self.written.retain(|written| *written != value || value == self.current);
                 let wait = RETRY_FIRST_NS.checked_shl(self.failures).unwrap_or(RETRY_MAX_NS);
                 self.retry_at = now.saturating_add(wait.min(RETRY_MAX_NS));
                 self.failures = self.failures.saturating_add(1).min(10);
@@ -200,15 +213,15 @@ impl KnobState {
         }
     }
 
-    /// Nothing is wanted, nothing of ours is in the file, and nothing is on its way there.
+    /// True if there is no constraint, no value of the daemon in the file, and no write in flight.
     pub fn is_idle(&self) -> bool {
         self.constraints.is_empty() && self.written.is_empty() && self.in_flight.is_none()
     }
 
     pub fn due(&self, knob: Knob, paused: bool) -> Option<u64> {
-        let lapse = self.constraints.values().map(|want| want.expires).min();
-        let waits = self.in_flight.is_none() && self.target(knob, paused) != self.current;
-        lapse.into_iter().chain(waits.then_some(self.retry_at)).min()
+        let expiry = self.constraints.values().map(|c| c.expires).min();
+        let pending = self.in_flight.is_none() && self.target(knob, paused) != self.current;
+        expiry.into_iter().chain(pending.then_some(self.retry_at)).min()
     }
 
     pub fn record(&self, knob: Knob) -> Option<KnobRecord> {
@@ -216,7 +229,7 @@ impl KnobState {
             knob,
             original: self.original,
             written: self.written.clone(),
-            constraints: self.constraints.iter().map(|(policy, want)| (policy.clone(), want.value)).collect(),
+            constraints: self.constraints.iter().map(|(policy, c)| (policy.clone(), c.value)).collect(),
         })
     }
 
@@ -225,11 +238,7 @@ impl KnobState {
             knob: knob.file().to_owned(),
             original: knob.format(self.original),
             current: knob.format(self.current),
-            constraints: self
-                .constraints
-                .iter()
-                .map(|(p, want)| (p.clone(), knob.format(want.value)))
-                .collect(),
+            constraints: self.constraints.iter().map(|(p, c)| (p.clone(), knob.format(c.value))).collect(),
         }
     }
 }

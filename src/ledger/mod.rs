@@ -1,5 +1,5 @@
-//! What we changed in the files of cgroups and how it is put back: per cgroup and knob the value found, what each
-//! policy wants, and what is in force. No I/O and no clock: values and times come with the input.
+//! The knobs that the daemon changes and how it restores them: per cgroup and knob the original value, the constraint of each
+//! policy, and the current value. No I/O and no clock: values and times come with the input.
 
 pub mod admission;
 mod knob;
@@ -12,16 +12,16 @@ use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::Knob;
 use crate::report::KnobReport;
 use crate::source::xattr::KnobRecord;
-pub use knob::Cause;
+pub use knob::{Cause, WriteOutcome};
 use knob::{Constraint, KnobState};
 
-/// A want that was not asked for again for so long lapses: nothing stays changed because a program went quiet.
+/// A constraint expires if it is not renewed for this long, so that no knob stays changed because a policy stopped running.
 pub const CONSTRAINT_TTL_NS: u64 = 30_000_000_000;
 
-/// Something happened or was asked for.
+/// An event, or a request of a policy.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// These policies are in force on a cgroup now, and no others. Those that went take their wants with them.
+    /// These policies are attached to a cgroup now, and no others. The constraints of detached policies are removed.
     PoliciesBound {
         /// The cgroup.
         cgroup: CgroupId,
@@ -30,9 +30,9 @@ pub enum Input {
         /// Their names.
         policies: BTreeSet<String>,
     },
-    /// A cgroup is gone.
+    /// A cgroup was removed.
     CgroupRemoved(CgroupId),
-    /// A policy wants a knob at least so strict, or (`None`) does not any more.
+    /// A policy sets or (`None`) releases its constraint of a knob.
     Constrain {
         /// The cgroup.
         cgroup: CgroupId,
@@ -42,14 +42,14 @@ pub enum Input {
         knob: Knob,
         /// How strict.
         value: Option<u64>,
-        /// What the policy said, before the guards.
+        /// The value that the policy requested, before admission.
         requested: u64,
-        /// What the file says now.
+        /// The value in the file now.
         current: u64,
         /// Why.
         cause: Cause,
     },
-    /// A policy wants what it wants already.
+    /// A policy repeats its constraint.
     Renew {
         /// The cgroup.
         cgroup: CgroupId,
@@ -57,10 +57,11 @@ pub enum Input {
         policy: String,
         /// The knob.
         knob: Knob,
-        /// What the file says now.
+        /// The value in the file now.
         current: u64,
     },
-    /// What an earlier daemon recorded on a cgroup, each with what the file says now. Comes after `Bound`.
+    /// The knobs that an earlier daemon recorded on a cgroup, each with the value in its file now. Follows
+    /// [`Input::PoliciesBound`].
     Adopt {
         /// The cgroup.
         cgroup: CgroupId,
@@ -69,47 +70,34 @@ pub enum Input {
         /// The knobs.
         kept: Vec<(KnobRecord, u64)>,
     },
-    /// What came of a [`Write`].
+    /// The outcome of a [`Write`].
     WriteDone {
         /// The cgroup.
         cgroup: CgroupId,
         /// The knob.
         knob: Knob,
-        /// What.
+        /// The outcome.
         outcome: WriteOutcome,
     },
-    /// Time has passed: wants lapse, what failed is tried again.
+    /// Time has passed: constraints expire, failed writes are repeated.
     Tick,
-    /// While paused, everything is as it was found.
+    /// While paused, all knobs have their original values.
     Pause(bool),
 }
 
-/// What came of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteOutcome {
-    /// The file holds the value.
-    Written,
-    /// Nothing was written: the file holds this value, which is not ours.
-    Conflict(u64),
-    /// Nothing was written.
-    Failed,
-    /// The cgroup is gone.
-    Removed,
-}
-
-/// What has to be done, in this order.
+/// What has to be done, in the order of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Record on the cgroup what we changed and are about to change.
+    /// Record on the cgroup the knobs that are changed or about to be changed.
     Record {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// The knobs; none: there is nothing left to put back.
+        /// The knobs. If empty, there is nothing left to restore.
         knobs: Vec<KnobRecord>,
     },
-    /// Write a knob, unless it holds what nobody expects. Answered by [`Input::WriteDone`]; until then there is no other
+    /// Write a knob, unless its value is not one of the expected. Answered by [`Input::WriteDone`]; until then there is no other
     /// write to this knob.
     Write(Write),
 }
@@ -123,7 +111,7 @@ pub struct Write {
     pub path: CgroupPath,
     /// The knob.
     pub knob: Knob,
-    /// What the file must hold: one of these.
+    /// The values that the file may hold before.
     pub expect: Vec<u64>,
     /// The value.
     pub value: u64,
@@ -144,22 +132,35 @@ impl CgroupEntry {
         CgroupEntry { path, policies: BTreeSet::new(), knobs: BTreeMap::new(), recorded: Vec::new() }
     }
 
-    /// Brings everything to where it belongs: the record first, then the files.
+    /// Takes over recorded knobs that are not known yet.
+    fn adopt(&mut self, kept: Vec<(KnobRecord, u64)>, expires: u64) {
+        for (record, current) in kept {
+            if self.knobs.contains_key(&record.knob) {
+                continue;
+            }
+            if let Some(state) = KnobState::adopt(&record, current, expires, &self.policies) {
+                self.knobs.insert(record.knob, state);
+            }
+            self.recorded.push(record);
+        }
+    }
+
+    /// Returns the record and the writes that lead to the values that should be in the files, the record first.
     fn reconcile(&mut self, cgroup: CgroupId, paused: bool, now: u64, effects: &mut Vec<Effect>) {
         let mut writes = Vec::new();
-        for (knob, account) in &mut self.knobs {
-            if let Some((expect, value, cause)) = account.next_write(*knob, paused, now) {
+        for (knob, state) in &mut self.knobs {
+            if let Some((expect, value, cause)) = state.next_write(*knob, paused, now) {
                 let path = self.path.clone();
                 writes.push(Effect::Write(Write { cgroup, path, knob: *knob, expect, value, cause }));
             }
         }
-        self.knobs.retain(|_, account| !account.is_idle());
+        self.knobs.retain(|_, state| !state.is_idle());
         let records: Vec<KnobRecord> =
-            self.knobs.iter().filter_map(|(knob, account)| account.record(*knob)).collect();
-        let essence = |all: &[KnobRecord]| -> Vec<(Knob, u64, Vec<u64>)> {
+            self.knobs.iter().filter_map(|(knob, state)| state.record(*knob)).collect();
+        let written = |all: &[KnobRecord]| -> Vec<(Knob, u64, Vec<u64>)> {
             all.iter().map(|r| (r.knob, r.original, r.written.clone())).collect()
         };
-        if essence(&records) != essence(&self.recorded) {
+        if written(&records) != written(&self.recorded) {
             self.recorded.clone_from(&records);
             effects.push(Effect::Record { cgroup, path: self.path.clone(), knobs: records });
         }
@@ -167,7 +168,13 @@ impl CgroupEntry {
     }
 }
 
-/// All books.
+/// The cgroups that an input changed.
+enum Changed {
+    Cgroup(CgroupId),
+    All,
+}
+
+/// The knobs of all cgroups.
 #[derive(Debug, Default)]
 pub struct Ledger {
     cgroups: BTreeMap<CgroupId, CgroupEntry>,
@@ -175,147 +182,145 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes one input and says what has to be done.
+    /// Takes one input and returns the effects to perform.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Effect> {
+        let changed = self.update(now, input);
         let mut effects = Vec::new();
-        let expires = now.saturating_add(CONSTRAINT_TTL_NS);
-        let touched = match input {
-            Input::PoliciesBound { cgroup, path, policies } => {
-                let book = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
-                for account in book.knobs.values_mut() {
-                    account.retain_policies(&policies);
+        let idle = |entry: &CgroupEntry| entry.knobs.is_empty() && entry.policies.is_empty();
+        match changed {
+            Changed::Cgroup(cgroup) => {
+                if let Some(entry) = self.cgroups.get_mut(&cgroup) {
+                    entry.reconcile(cgroup, self.paused, now, &mut effects);
                 }
-                book.policies = policies;
-                Some(cgroup)
+                if self.cgroups.get(&cgroup).is_some_and(idle) {
+                    self.cgroups.remove(&cgroup);
+                }
+            }
+            Changed::All => {
+                for (cgroup, entry) in &mut self.cgroups {
+                    entry.reconcile(*cgroup, self.paused, now, &mut effects);
+                }
+                self.cgroups.retain(|_, entry| !idle(entry));
+            }
+        }
+        effects
+    }
+
+    /// Applies an input to the state of the knobs, without any effect yet.
+    fn update(&mut self, now: u64, input: Input) -> Changed {
+        let expires = now.saturating_add(CONSTRAINT_TTL_NS);
+        match input {
+            Input::PoliciesBound { cgroup, path, policies } => {
+                let entry = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
+                for state in entry.knobs.values_mut() {
+                    state.retain_policies(&policies);
+                }
+                entry.policies = policies;
+                Changed::Cgroup(cgroup)
             }
             Input::CgroupRemoved(cgroup) => {
                 self.cgroups.remove(&cgroup);
-                Some(cgroup)
+                Changed::Cgroup(cgroup)
             }
             Input::Constrain { cgroup, policy, knob, value, requested, current, cause } => {
-                if let Some(book) = self.cgroups.get_mut(&cgroup).filter(|b| b.policies.contains(&policy)) {
-                    let account = book.knobs.entry(knob).or_insert_with(|| KnobState::new(current));
-                    account.observe(current);
-                    let want = value.map(|value| Constraint { value, requested, expires, adopted: false });
-                    account.constrain(policy, want, cause);
+                if let Some(entry) = self.cgroups.get_mut(&cgroup).filter(|e| e.policies.contains(&policy)) {
+                    let state = entry.knobs.entry(knob).or_insert_with(|| KnobState::new(current));
+                    state.observe(current);
+                    let constraint =
+                        value.map(|value| Constraint { value, requested, expires, adopted: false });
+                    state.constrain(policy, constraint, cause);
                 }
-                Some(cgroup)
+                Changed::Cgroup(cgroup)
             }
             Input::Renew { cgroup, policy, knob, current } => {
-                let book = self.cgroups.get_mut(&cgroup);
-                if let Some(account) = book.and_then(|book| book.knobs.get_mut(&knob)) {
-                    account.observe(current);
-                    account.renew(&policy, expires);
+                let entry = self.cgroups.get_mut(&cgroup);
+                if let Some(state) = entry.and_then(|entry| entry.knobs.get_mut(&knob)) {
+                    state.observe(current);
+                    state.renew(&policy, expires);
                 }
-                Some(cgroup)
+                Changed::Cgroup(cgroup)
             }
             Input::Adopt { cgroup, path, kept } => {
-                let book = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
-                for (record, current) in kept {
-                    if !book.knobs.contains_key(&record.knob) {
-                        if let Some(account) = KnobState::adopt(&record, current, expires, &book.policies) {
-                            book.knobs.insert(record.knob, account);
-                        }
-                        book.recorded.push(record);
-                    }
-                }
-                Some(cgroup)
+                let entry = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
+                entry.adopt(kept, expires);
+                Changed::Cgroup(cgroup)
             }
             Input::WriteDone { cgroup, knob, outcome } => {
-                if let Some(book) = self.cgroups.get_mut(&cgroup) {
-                    match (outcome, book.knobs.get_mut(&knob)) {
-                        (WriteOutcome::Removed, _) => drop(book.knobs.remove(&knob)),
-                        (outcome, Some(account)) => account.write_done(outcome, now),
+                if let Some(entry) = self.cgroups.get_mut(&cgroup) {
+                    match (outcome, entry.knobs.get_mut(&knob)) {
+                        (WriteOutcome::Removed, _) => drop(entry.knobs.remove(&knob)),
+                        (outcome, Some(state)) => state.write_done(outcome, now),
                         (_, None) => {}
                     }
                 }
-                Some(cgroup)
+                Changed::Cgroup(cgroup)
             }
             Input::Tick => {
-                for account in self.cgroups.values_mut().flat_map(|book| book.knobs.values_mut()) {
-                    account.expire(now);
-                }
-                None
+                self.knobs_mut().for_each(|state| state.expire(now));
+                Changed::All
             }
             Input::Pause(paused) => {
                 self.paused = paused;
                 let cause =
                     Cause::internal(if paused { "actions are paused" } else { "actions are resumed" });
-                for account in self.cgroups.values_mut().flat_map(|book| book.knobs.values_mut()) {
-                    account.set_cause(cause.clone());
-                }
-                None
-            }
-        };
-        match touched {
-            Some(cgroup) => {
-                if let Some(book) = self.cgroups.get_mut(&cgroup) {
-                    book.reconcile(cgroup, self.paused, now, &mut effects);
-                }
-            }
-            None => {
-                for (cgroup, book) in &mut self.cgroups {
-                    book.reconcile(*cgroup, self.paused, now, &mut effects);
-                }
+                self.knobs_mut().for_each(|state| state.set_cause(cause.clone()));
+                Changed::All
             }
         }
-        let idle = |book: &CgroupEntry| book.knobs.is_empty() && book.policies.is_empty();
-        match touched {
-            Some(cgroup) if self.cgroups.get(&cgroup).is_some_and(idle) => drop(self.cgroups.remove(&cgroup)),
-            Some(_) => {}
-            None => self.cgroups.retain(|_, book| !idle(book)),
-        }
-        effects
     }
 
-    /// Has this cgroup a policy, or something to be put back?
+    fn knobs_mut(&mut self) -> impl Iterator<Item = &mut KnobState> {
+        self.cgroups.values_mut().flat_map(|entry| entry.knobs.values_mut())
+    }
+
+    /// True if the cgroup has a policy, or a knob to restore.
     pub fn contains(&self, cgroup: CgroupId) -> bool {
         self.cgroups.contains_key(&cgroup)
     }
 
-    /// Is this policy in force on this cgroup? Then the cgroup's path.
+    /// The path of the cgroup, if this policy is attached to it.
     pub fn path_if_bound(&self, cgroup: CgroupId, policy: &str) -> Option<&CgroupPath> {
-        self.cgroups.get(&cgroup).filter(|book| book.policies.contains(policy)).map(|book| &book.path)
+        self.cgroups.get(&cgroup).filter(|entry| entry.policies.contains(policy)).map(|entry| &entry.path)
     }
 
-    /// What a policy said when it asked for a knob last, while it wants it.
+    /// The value that a policy requested last for a knob, while its constraint exists.
     pub fn requested(&self, cgroup: CgroupId, policy: &str, knob: Knob) -> Option<u64> {
         self.cgroups.get(&cgroup)?.knobs.get(&knob)?.requested(policy)
     }
 
-    /// Does a policy want anything of a knob?
+    /// True if a policy has a constraint of a knob.
     pub fn is_constrained_by(&self, cgroup: CgroupId, policy: &str, knob: Knob) -> bool {
-        let book = self.cgroups.get(&cgroup);
-        book.and_then(|book| book.knobs.get(&knob)).is_some_and(|account| account.is_constrained_by(policy))
+        let entry = self.cgroups.get(&cgroup);
+        entry.and_then(|entry| entry.knobs.get(&knob)).is_some_and(|state| state.is_constrained_by(policy))
     }
 
-    /// When [`Input::Tick`] is due next; `None` while there is nothing to wait for.
+    /// When [`Input::Tick`] is due next; `None` if there is nothing to wait for.
     pub fn due(&self) -> Option<u64> {
         self.cgroups
             .values()
-            .flat_map(|book| book.knobs.iter())
+            .flat_map(|entry| entry.knobs.iter())
             .filter_map(|(k, a)| a.due(*k, self.paused))
             .min()
     }
 
-    /// What must be written to leave everything as it was found, when nobody is left to answer [`Effect::Write`].
+    /// The writes that restore all knobs, for a stop: nothing answers [`Effect::Write`] any more.
     pub fn restore_writes(&self) -> Vec<Write> {
-        let of = |(cgroup, book): (&CgroupId, &CgroupEntry)| {
-            let (cgroup, path) = (*cgroup, book.path.clone());
-            let restore = move |(knob, account): (&Knob, &KnobState)| {
-                let record = account.record(*knob)?;
+        let of = |(cgroup, entry): (&CgroupId, &CgroupEntry)| {
+            let (cgroup, path) = (*cgroup, entry.path.clone());
+            let restore = move |(knob, state): (&Knob, &KnobState)| {
+                let record = state.record(*knob)?;
                 let cause = Cause::internal("memcg-bpfd stops");
                 let (expect, value) = (record.written, record.original);
                 Some(Write { cgroup, path: path.clone(), knob: *knob, expect, value, cause })
             };
-            book.knobs.iter().filter_map(restore).collect::<Vec<_>>()
+            entry.knobs.iter().filter_map(restore).collect::<Vec<_>>()
         };
         self.cgroups.iter().flat_map(of).collect()
     }
 
-    /// The knobs of a cgroup that a policy wants something of.
+    /// The knobs of a cgroup that have constraints.
     pub fn describe(&self, cgroup: CgroupId) -> Vec<KnobReport> {
-        let book = self.cgroups.get(&cgroup);
-        book.map(|b| b.knobs.iter().map(|(k, a)| a.report(*k)).collect()).unwrap_or_default()
+        let entry = self.cgroups.get(&cgroup);
+        entry.map(|b| b.knobs.iter().map(|(k, a)| a.report(*k)).collect()).unwrap_or_default()
     }
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::arithmetic_side_effects)]
 
-mod promises;
+mod invariants;
 
 use proptest::prelude::*;
 
@@ -9,17 +9,17 @@ use crate::policy::action::MAX;
 const S: u64 = 1_000_000_000;
 const KNOBS: [Knob; 3] = [Knob::High, Knob::Low, Knob::Freeze];
 
-/// The machine as far as the ledger knows it: files, records on cgroups, writes on their way.
+/// The files as far as the ledger knows it: files, records on cgroups, writes on their way.
 #[derive(Default)]
-struct Machine {
+struct FakeFiles {
     ledger: Ledger,
     now: u64,
     files: BTreeMap<(CgroupId, Knob), u64>,
-    /// What somebody else wrote last.
-    theirs: BTreeMap<(CgroupId, Knob), u64>,
+    /// What another program wrote last.
+    original: BTreeMap<(CgroupId, Knob), u64>,
     records: BTreeMap<CgroupId, Vec<KnobRecord>>,
     bound: BTreeMap<CgroupId, BTreeSet<String>>,
-    flying: Vec<Write>,
+    in_flight: Vec<Write>,
     causes: Vec<Cause>,
     paused: bool,
 }
@@ -32,7 +32,7 @@ fn default(knob: Knob) -> u64 {
     if knob == Knob::High { MAX } else { 0 }
 }
 
-impl Machine {
+impl FakeFiles {
     fn file(&self, cgroup: CgroupId, knob: Knob) -> u64 {
         self.files.get(&(cgroup, knob)).copied().unwrap_or(default(knob))
     }
@@ -45,8 +45,8 @@ impl Machine {
                 }
                 Effect::Record { cgroup, knobs, .. } => drop(self.records.insert(cgroup, knobs)),
                 Effect::Write(write) => {
-                    let on_its_way = |w: &Write| (w.cgroup, w.knob) == (write.cgroup, write.knob);
-                    assert!(!self.flying.iter().any(on_its_way), "one outstanding write per knob");
+                    let same_knob = |w: &Write| (w.cgroup, w.knob) == (write.cgroup, write.knob);
+                    assert!(!self.in_flight.iter().any(same_knob), "one outstanding write per knob");
                     let recorded = self.records.get(&write.cgroup).into_iter().flatten();
                     let covered = |r: &KnobRecord| {
                         r.knob == write.knob
@@ -54,7 +54,7 @@ impl Machine {
                     };
                     assert!(recorded.clone().any(covered), "recorded before it is written: {write:?}");
                     self.causes.push(write.cause.clone());
-                    self.flying.push(write);
+                    self.in_flight.push(write);
                 }
             }
         }
@@ -70,18 +70,18 @@ impl Machine {
         WriteOutcome::Written
     }
 
-    fn land(&mut self, fail: bool) {
-        if self.flying.is_empty() {
+    fn complete_write(&mut self, fail: bool) {
+        if self.in_flight.is_empty() {
             return;
         }
-        let write = self.flying.remove(0);
+        let write = self.in_flight.remove(0);
         let outcome = if fail { WriteOutcome::Failed } else { self.put(&write) };
         self.step(Input::WriteDone { cgroup: write.cgroup, knob: write.knob, outcome });
     }
 
-    fn land_all(&mut self) {
-        while !self.flying.is_empty() {
-            self.land(false);
+    fn complete_writes(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.complete_write(false);
         }
     }
 
@@ -91,7 +91,7 @@ impl Machine {
         self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
     }
 
-    fn want(&mut self, cgroup: CgroupId, policy: &str, knob: Knob, value: Option<u64>) {
+    fn constrain(&mut self, cgroup: CgroupId, policy: &str, knob: Knob, value: Option<u64>) {
         let (policy, current) = (policy.to_owned(), self.file(cgroup, knob));
         let cause = Cause { policy: policy.clone(), reason: "test".to_owned(), numbers: [1, 2, 3, 4] };
         self.step(Input::Constrain {
@@ -107,12 +107,12 @@ impl Machine {
 
     fn foreign(&mut self, cgroup: CgroupId, knob: Knob, value: u64) {
         self.files.insert((cgroup, knob), value);
-        self.theirs.insert((cgroup, knob), value);
+        self.original.insert((cgroup, knob), value);
     }
 
-    /// Killed, and started again: writes on their way may or may not have arrived.
+    /// Killed and started again: writes in flight may or may not have reached the file.
     fn crash(&mut self, arrived: usize) {
-        for write in std::mem::take(&mut self.flying).into_iter().take(arrived) {
+        for write in std::mem::take(&mut self.in_flight).into_iter().take(arrived) {
             self.put(&write);
         }
         self.ledger = Ledger::default();
@@ -127,7 +127,7 @@ impl Machine {
     }
 
     fn stop(&mut self) {
-        for write in std::mem::take(&mut self.flying) {
+        for write in std::mem::take(&mut self.in_flight) {
             self.put(&write);
         }
         for write in self.ledger.restore_writes() {
@@ -135,96 +135,96 @@ impl Machine {
         }
     }
 
-    fn as_found(&self) {
+    fn assert_original(&self) {
         for ((cgroup, knob), value) in &self.files {
-            let theirs = self.theirs.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
-            assert_eq!(*value, theirs, "{knob} of {cgroup} is as somebody else left it");
+            let original = self.original.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
+            assert_eq!(*value, original, "{knob} of {cgroup} has its original value");
         }
     }
 }
 
 const A: CgroupId = CgroupId(1);
 
-fn machine() -> Machine {
-    let mut machine = Machine { now: S, ..Machine::default() };
-    machine.bind(A, &["p", "q"]);
-    machine
+fn files() -> FakeFiles {
+    let mut files = FakeFiles { now: S, ..FakeFiles::default() };
+    files.bind(A, &["p", "q"]);
+    files
 }
 
 #[derive(Debug, Clone)]
-enum Happening {
-    Want(u64, usize, usize, Option<u64>),
+enum Step {
+    Constrain(u64, usize, usize, Option<u64>),
     Foreign(u64, usize, u64),
     Bind(u64, usize),
-    Gone(u64),
-    Land(bool),
-    Later(u64),
+    Remove(u64),
+    Complete(bool),
+    Wait(u64),
     Pause(bool),
     Crash(usize),
 }
 
 const POLICIES: [&str; 3] = ["p", "q", "r"];
 
-fn happening() -> impl Strategy<Value = Happening> {
-    use Happening::*;
+fn step() -> impl Strategy<Value = Step> {
+    use Step::*;
     prop_oneof![
         8 => (1..4u64, 0..3usize, 0..3usize, proptest::option::weighted(0.8, 1..50u64))
-            .prop_map(|(c, p, k, v)| Want(c, p, k, v)),
+            .prop_map(|(c, p, k, v)| Constrain(c, p, k, v)),
         3 => (1..4u64, 0..3usize, 1..50u64).prop_map(|(c, k, v)| Foreign(c, k, v)),
         2 => (1..4u64, 0..8usize).prop_map(|(c, set)| Bind(c, set)),
-        1 => (1..4u64).prop_map(Gone),
-        8 => proptest::bool::weighted(0.2).prop_map(Land),
-        3 => (1..40u64).prop_map(Later),
+        1 => (1..4u64).prop_map(Remove),
+        8 => proptest::bool::weighted(0.2).prop_map(Complete),
+        3 => (1..40u64).prop_map(Wait),
         1 => any::<bool>().prop_map(Pause),
         1 => (0..4usize).prop_map(Crash),
     ]
 }
 
-impl Machine {
-    fn happens(&mut self, happening: Happening) {
-        // Ours are even and theirs are odd: a value that both write cannot be told apart by anybody.
-        let ours = |knob: usize, v: u64| if KNOBS[knob] == Knob::Freeze { 1 } else { v * 2 };
-        match happening {
-            Happening::Want(c, p, k, v) => {
+impl FakeFiles {
+    fn apply(&mut self, step: Step) {
+        // The values of the daemon are even and the others odd, because a value that both write is ambiguous.
+        let written = |knob: usize, v: u64| if KNOBS[knob] == Knob::Freeze { 1 } else { v * 2 };
+        match step {
+            Step::Constrain(c, p, k, v) => {
                 let policy = POLICIES[p].to_owned();
-                self.want(CgroupId(c), &policy, KNOBS[k], v.map(|v| ours(k, v)));
+                self.constrain(CgroupId(c), &policy, KNOBS[k], v.map(|v| written(k, v)));
             }
-            // Where 0 and 1 are all there is, nobody else writes.
-            Happening::Foreign(_, k, _) if KNOBS[k] == Knob::Freeze => {}
-            Happening::Foreign(c, k, v) => self.foreign(CgroupId(c), KNOBS[k], v * 2 + 1),
-            Happening::Bind(c, set) => {
+            // With 0 and 1 as the only values, no other program writes.
+            Step::Foreign(_, k, _) if KNOBS[k] == Knob::Freeze => {}
+            Step::Foreign(c, k, v) => self.foreign(CgroupId(c), KNOBS[k], v * 2 + 1),
+            Step::Bind(c, set) => {
                 let chosen: Vec<&str> =
                     POLICIES.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, p)| *p).collect();
                 self.bind(CgroupId(c), &chosen);
             }
-            Happening::Gone(c) => {
+            Step::Remove(c) => {
                 let cgroup = CgroupId(c);
-                self.flying.retain(|w| w.cgroup != cgroup);
+                self.in_flight.retain(|w| w.cgroup != cgroup);
                 self.files.retain(|(id, _), _| *id != cgroup);
-                self.theirs.retain(|(id, _), _| *id != cgroup);
+                self.original.retain(|(id, _), _| *id != cgroup);
                 self.records.remove(&cgroup);
                 self.bound.remove(&cgroup);
                 self.step(Input::CgroupRemoved(cgroup));
             }
-            Happening::Land(fail) => self.land(fail),
-            Happening::Later(s) => {
+            Step::Complete(fail) => self.complete_write(fail),
+            Step::Wait(s) => {
                 self.now += s * S;
                 self.step(Input::Tick);
             }
-            Happening::Pause(paused) => {
+            Step::Pause(paused) => {
                 self.paused = paused;
                 self.step(Input::Pause(paused));
             }
-            Happening::Crash(arrived) => self.crash(arrived),
+            Step::Crash(arrived) => self.crash(arrived),
         }
     }
 
-    /// What is in force is never looser than what somebody else wrote last, and while paused it is just that.
-    fn holds_good(&self) {
+    /// A value is never looser than the original one, and equal to it while paused.
+    fn assert_invariants(&self) {
         for ((cgroup, knob), value) in &self.files {
-            let theirs = self.theirs.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
-            assert_eq!(knob.strictest(*value, theirs), *value, "{knob} of {cgroup}");
-            assert!(!self.paused || *value == theirs, "{knob} of {cgroup} is paused");
+            let original = self.original.get(&(*cgroup, *knob)).copied().unwrap_or(default(*knob));
+            assert_eq!(knob.strictest(*value, original), *value, "{knob} of {cgroup}");
+            assert!(!self.paused || *value == original, "{knob} of {cgroup} is paused");
         }
     }
 }
@@ -233,31 +233,31 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
-    fn any_history_ends_with_every_knob_as_found(
-        history in proptest::collection::vec(happening(), 0..60),
+    fn any_history_ends_with_all_knobs_restored(
+        history in proptest::collection::vec(step(), 0..60),
         end in 0..4usize,
     ) {
-        let mut m = Machine { now: S, ..Machine::default() };
+        let mut m = FakeFiles { now: S, ..FakeFiles::default() };
         for c in 1..4 {
             m.bind(CgroupId(c), &POLICIES);
         }
         for one in history {
-            m.happens(one);
+            m.apply(one);
         }
         match end {
             0 => m.stop(),
-            // Every policy goes.
+            // All policies are detached.
             1 => {
                 for c in 1..4 {
                     m.bind(CgroupId(c), &[]);
                 }
-                m.land_all();
+                m.complete_writes();
             }
-            // Every policy goes quiet.
+            // No policy renews its constraints.
             2 => {
                 m.now += 1000 * S;
                 m.step(Input::Tick);
-                m.land_all();
+                m.complete_writes();
             }
             // Killed, and the next daemon is stopped.
             _ => {
@@ -265,35 +265,35 @@ proptest! {
                 m.stop();
             }
         }
-        // What failed last is tried again.
+        // A failed write is repeated.
         m.now += 1000 * S;
         if end == 1 || end == 2 {
             m.step(Input::Tick);
-            m.land_all();
+            m.complete_writes();
             prop_assert!(m.records.is_empty(), "{:?}", m.records);
         }
-        m.as_found();
+        m.assert_original();
     }
 
     #[test]
-    fn what_is_in_force_is_never_looser_than_what_was_found(
-        history in proptest::collection::vec(happening(), 0..40),
+    fn value_is_never_looser_than_the_original(
+        history in proptest::collection::vec(step(), 0..40),
     ) {
-        let mut m = Machine { now: S, ..Machine::default() };
+        let mut m = FakeFiles { now: S, ..FakeFiles::default() };
         for c in 1..4 {
             m.bind(CgroupId(c), &POLICIES);
         }
         for one in history {
-            m.happens(one);
-            // Everybody looks, and everything lands.
+            m.apply(one);
+            // All values are observed, and all writes complete.
             m.now += 70 * S;
             let known: Vec<(CgroupId, Knob)> = m.files.keys().copied().collect();
             for (cgroup, knob) in known {
                 let current = m.file(cgroup, knob);
                 m.step(Input::Renew { cgroup, policy: "p".to_owned(), knob, current });
             }
-            m.land_all();
-            m.holds_good();
+            m.complete_writes();
+            m.assert_invariants();
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{NAME_SHOWN_MAX, NameError, shown};
+use super::NameError;
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Longest container id, in bytes: every runtime makes a directory of that name.
 pub const CONTAINER_ID_MAX: usize = 255;
@@ -15,7 +16,7 @@ impl ContainerId {
     /// Accepts letters, digits and `_ + . -`, not starting with `-` or `.`: the union of what containerd, CRI-O, podman,
     /// crun and runc allow, less what could pass for an option or a directory.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::ContainerId(shown(text, NAME_SHOWN_MAX), why));
+        let fail = |why| Err(NameError::ContainerId(quote(text, QUOTE_MAX), why));
         if text.is_empty() {
             return fail("it is empty");
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{CgroupPath, NAME_SHOWN_MAX, NameError, UnitKind, shown};
+use super::{CgroupPath, NameError, UnitKind};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Longest unit name systemd accepts, in bytes (UNIT_NAME_MAX less the terminating zero).
 pub const UNIT_NAME_MAX: usize = 255;
@@ -39,7 +40,7 @@ pub struct UnitName {
 impl UnitName {
     /// Accepts what systemd accepts, for the three kinds that can carry a policy.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let fail = |why| Err(NameError::UnitName(shown(text, NAME_SHOWN_MAX), why));
+        let fail = |why| Err(NameError::UnitName(quote(text, QUOTE_MAX), why));
         if text.len() > UNIT_NAME_MAX {
             return fail("it is longer than 255 bytes");
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::CgroupId;
 use crate::text::{format_duration, format_percent, human_bytes};
 
-/// A file of a cgroup that keeps what is written to it, so that it has to be put back.
+/// A file of a cgroup that keeps what is written to it, so that it has to be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Knob {
     /// Above it the cgroup is slowed down.
@@ -66,7 +66,7 @@ pub enum KillScope {
     Process,
     /// One cgroup of those in the subtree that hold processes.
     Leaf,
-    /// The governed cgroup with everything in it.
+    /// The cgroup of the policy with everything in it.
     Group,
 }
 
@@ -118,7 +118,7 @@ impl ActionKind {
 /// One thing asked for by one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
-    /// The governed cgroup whose policy asks.
+    /// The cgroup of the policy.
     pub cgroup: CgroupId,
     /// When, on the clock of `bpf_ktime_get_ns()`.
     pub time: u64,

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, truncate};
 use super::line::{self, Clause, Line};
 use super::profile::Profile;
 use super::schema::PolicySchema;
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// What can be named in a policy line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,69 +19,69 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The policies a line asks for, profiles replaced by what they stand for. Faults: unknown names, parameters for a
+    /// The policies that a line requests, profiles replaced by what they stand for. Errors: unknown names, parameters for a
     /// profile, the same policy twice, a profile that itself is broken.
     pub fn expand(&self, line: &Line) -> Result<Vec<Clause>, Vec<Diagnostic>> {
         let Line::Clauses(calls) = line else {
             return Ok(Vec::new());
         };
-        let (expanded, mut faults) = self.expand_clauses(calls);
-        if faults.is_empty() {
+        let (expanded, mut errors) = self.expand_clauses(calls);
+        if errors.is_empty() {
             Ok(expanded)
         } else {
-            faults.sort_by_key(|fault| fault.at);
-            Err(truncate(faults))
+            errors.sort_by_key(|error| error.at);
+            Err(truncate(errors))
         }
     }
 
     /// The policies that could be made out, and what is wrong with the rest.
     pub(super) fn expand_clauses(&self, calls: &[Clause]) -> (Vec<Clause>, Vec<Diagnostic>) {
         let mut expanded = Vec::new();
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for call in calls {
             match self.profiles.get(&call.name) {
                 Some(profile) => match self.expand_profile(profile, call) {
                     Ok(members) => expanded.extend(members),
-                    Err(wrong) => faults.extend(wrong),
+                    Err(wrong) => errors.extend(wrong),
                 },
                 None if self.policies.contains_key(&call.name) => expanded.push(call.clone()),
-                None => faults.push(self.unknown(&call.name).at(call.at)),
+                None => errors.push(self.unknown(&call.name).at(call.at)),
             }
         }
-        faults.extend(duplicates(&expanded));
-        (expanded, faults)
+        errors.extend(duplicates(&expanded));
+        (expanded, errors)
     }
 
     /// The policies of a profile, as if they stood where its name stands.
     fn expand_profile(&self, profile: &Profile, at: &Clause) -> Result<Vec<Clause>, Vec<Diagnostic>> {
         let name = &profile.name;
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         if let Some(arg) = at.args.first() {
             let message = format!(
                 "'{name}' is a profile ({}) and takes no parameters, so '{}=' cannot stand here",
                 profile.file,
-                shown(&arg.key)
+                quote(&arg.key, QUOTE_MAX)
             );
-            faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
+            errors.push(Diagnostic::new(&arg.key, message).at(arg.at));
         }
         let mut members = match line::parse(&profile.line) {
             Ok(Line::Clauses(calls)) => calls,
             Ok(Line::None) => Vec::new(),
             Err(wrong) => {
-                faults.extend(wrong.into_iter().map(|fault| in_profile(profile, fault).at(at.at)));
+                errors.extend(wrong.into_iter().map(|error| in_profile(profile, error).at(at.at)));
                 Vec::new()
             }
         };
         for member in &mut members {
             if !self.policies.contains_key(&member.name) {
-                let fault = if self.profiles.contains_key(&member.name) {
+                let error = if self.profiles.contains_key(&member.name) {
                     let message =
                         format!("'{}' is a profile, and a profile may name policies only", member.name);
                     Diagnostic::new(&member.name, message)
                 } else {
                     self.unknown(&member.name)
                 };
-                faults.push(in_profile(profile, fault).at(at.at));
+                errors.push(in_profile(profile, error).at(at.at));
             }
             // Columns of the profile's text would point into the wrong text here.
             member.at = at.at;
@@ -89,7 +90,7 @@ impl Catalog {
                 (arg.at, arg.value_at) = (at.at, at.at);
             }
         }
-        if faults.is_empty() { Ok(members) } else { Err(faults) }
+        if errors.is_empty() { Ok(members) } else { Err(errors) }
     }
 
     fn unknown(&self, name: &str) -> Diagnostic {
@@ -98,26 +99,26 @@ impl Catalog {
                 self.policies.keys().chain(self.profiles.keys()).map(String::as_str).collect();
             all
         };
-        let fault = Diagnostic::new(name, format!("unknown policy '{}'", shown(name)));
+        let error = Diagnostic::new(name, format!("unknown policy '{}'", quote(name, QUOTE_MAX)));
         if names().is_empty() {
-            return Diagnostic { message: format!("{}: no policy is installed", fault.message), ..fault };
+            return Diagnostic { message: format!("{}: no policy is installed", error.message), ..error };
         }
-        fault.valid(join_with_and(names())).suggest(closest_match(name, names()))
+        error.valid(join_with_and(names())).suggest(closest_match(name, names()))
     }
 }
 
-/// A fault of a profile's own text.
-fn in_profile(profile: &Profile, fault: Diagnostic) -> Diagnostic {
+/// A error of a profile's own text.
+fn in_profile(profile: &Profile, error: Diagnostic) -> Diagnostic {
     Diagnostic {
-        message: format!("profile '{}' ({}): {}", profile.name, profile.file, fault.message),
-        ..fault
+        message: format!("profile '{}' ({}): {}", profile.name, profile.file, error.message),
+        ..error
     }
 }
 
 /// Every policy that is asked for again.
 fn duplicates(calls: &[Clause]) -> Vec<Diagnostic> {
     let mut first: BTreeMap<&str, &Clause> = BTreeMap::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for call in calls {
         let Some(other) = first.get(call.name.as_str()) else {
             first.insert(&call.name, call);
@@ -127,12 +128,12 @@ fn duplicates(calls: &[Clause]) -> Vec<Diagnostic> {
             (Some(profile), _) | (None, Some(profile)) => format!(", once in profile '{profile}'"),
             (None, None) => String::new(),
         };
-        faults.push(
+        errors.push(
             Diagnostic::new(&call.name, format!("policy '{}' stands twice in this line{by}", call.name))
                 .at(call.at),
         );
     }
-    faults
+    errors
 }
 
 #[cfg(test)]

@@ -1,28 +1,31 @@
 use super::super::fixture;
 use super::*;
 
-fn told(catalog: &Catalog, text: &str) -> String {
+fn render(catalog: &Catalog, text: &str) -> String {
     match catalog.expand(&line::parse(text).unwrap()) {
         Ok(calls) => {
             let one =
                 |call: &Clause| format!("{}@{}{}", call.name, call.at, call.profile.as_deref().unwrap_or(""));
             calls.iter().map(one).collect::<Vec<_>>().join(" ")
         }
-        Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),
     }
 }
 
 #[test]
 fn profiles_come_before_policies_and_stand_for_theirs() {
     let catalog = fixture::catalog();
-    assert_eq!(told(&catalog, "observe; gold"), "observe@0 deny@9gold oom@9gold");
-    assert_eq!(told(&catalog, "throttle"), "throttle@0throttle");
-    assert_eq!(told(&catalog, "none"), "");
+    assert_eq!(render(&catalog, "observe; gold"), "observe@0 deny@9gold oom@9gold");
+    assert_eq!(render(&catalog, "throttle"), "throttle@0throttle");
+    assert_eq!(render(&catalog, "none"), "");
 }
 
 #[test]
 fn a_catalog_without_policies_says_so() {
-    assert_eq!(told(&Catalog::default(), "deny"), "column 1: unknown policy 'deny': no policy is installed");
+    assert_eq!(
+        render(&Catalog::default(), "deny"),
+        "column 1: unknown policy 'deny': no policy is installed"
+    );
 }
 
 #[test]
@@ -30,7 +33,7 @@ fn a_profile_cannot_name_itself_round_and_round() {
     let mut catalog = fixture::catalog();
     catalog.profiles.get_mut("gold").unwrap().line = "gold; gold".to_owned();
     assert_eq!(
-        told(&catalog, "gold"),
+        render(&catalog, "gold"),
         ["column 1: profile 'gold' (/etc/memcg-bpf/profiles.d/gold.profile): \
           'gold' is a profile, and a profile may name policies only"; 2]
             .join(" / ")

@@ -6,15 +6,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::request::{Origin, Request};
-use crate::names;
+use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Words from outside are cut to this many characters before they are shown.
-pub const WORD_SHOWN_MAX: usize = 64;
-
-/// Places are cut much later than words: a path should stay whole.
-const PLACE_SHOWN_MAX: usize = 1024;
-
-/// Faults kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
+/// Errors kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
 pub const DIAGNOSTICS_MAX: usize = 32;
 
 /// One thing that is wrong.
@@ -29,7 +23,7 @@ pub struct Diagnostic {
     /// Byte column in the policy line, counted from 0; the sentence counts from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<usize>,
-    /// The offending word, made fit to be shown.
+    /// The offending word, made printable.
     pub word: String,
     /// What is wrong, without the place.
     pub message: String,
@@ -42,9 +36,9 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A fault of `word`, which may come from anywhere; `message` must already be fit to be shown (see [`shown`]).
+    /// A error of `word`, which may come from anywhere; `message` must be printable (see [`quote`]).
     pub fn new(word: &str, message: impl Into<String>) -> Self {
-        Diagnostic { word: shown(word), message: message.into(), ..Diagnostic::default() }
+        Diagnostic { word: quote(word, QUOTE_MAX), message: message.into(), ..Diagnostic::default() }
     }
 
     /// At byte `at` of the line.
@@ -63,8 +57,8 @@ impl Diagnostic {
     }
 
     /// In a place, which may be named by anybody.
-    pub fn in_location(self, place: &str) -> Self {
-        Diagnostic { location: Some(names::shown(place, PLACE_SHOWN_MAX)), ..self }
+    pub fn in_location(self, location: &str) -> Self {
+        Diagnostic { location: Some(quote(location, QUOTE_PATH_MAX)), ..self }
     }
 
     /// In the line of this request.
@@ -104,25 +98,20 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// A word from outside, fit to be shown: control and invisible characters escaped, cut to [`WORD_SHOWN_MAX`].
-pub fn shown(word: &str) -> String {
-    names::shown(word, WORD_SHOWN_MAX)
-}
-
-/// The first [`DIAGNOSTICS_MAX`] faults, and how many there were beyond.
-pub(super) fn truncate(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let more = faults.len().saturating_sub(DIAGNOSTICS_MAX);
+/// The first [`DIAGNOSTICS_MAX`] errors, and how many there were beyond.
+pub(super) fn truncate(mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let more = errors.len().saturating_sub(DIAGNOSTICS_MAX);
     if more > 0 {
-        faults.truncate(DIAGNOSTICS_MAX);
-        faults.push(Diagnostic::new("", format!("and {more} more errors like these")));
+        errors.truncate(DIAGNOSTICS_MAX);
+        errors.push(Diagnostic::new("", format!("and {more} more errors like these")));
     }
-    faults
+    errors
 }
 
 /// The candidate nearest to a mistyped word, if one is near enough to be what was meant.
 pub fn closest_match<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // Nothing that long is a mistyped name, and comparing it costs its length squared.
-    if word.len() > WORD_SHOWN_MAX {
+    if word.len() > QUOTE_MAX {
         return None;
     }
     let lower = word.to_lowercase().replace('_', "-");
@@ -155,23 +144,26 @@ mod tests {
 
     #[test]
     fn hostile_characters_are_escaped() {
-        assert_eq!(crate::text::printable::passed(shown), Vec::<String>::new());
+        let word = |text: &str| Diagnostic::new(text, "").word;
+        assert_eq!(crate::text::printable::passed(word), Vec::<String>::new());
+        let location = |text: &str| Diagnostic::new("", "").in_location(text).location.unwrap();
+        assert_eq!(crate::text::printable::passed(location), Vec::<String>::new());
     }
 
     #[test]
     fn a_fault_is_one_sentence() {
-        let fault = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
+        let error = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
             .at(5)
             .valid("limit and mode");
         assert_eq!(
-            fault.to_string(),
+            error.to_string(),
             "column 6: unknown parameter 'limt' of policy 'deny'; valid: limit and mode"
         );
-        let fault = Diagnostic { origin: Some(Origin::Annotation), ..fault }
+        let error = Diagnostic { origin: Some(Origin::Annotation), ..error }
             .in_location("container 1f2e")
             .suggest(Some("limit".to_owned()));
         assert_eq!(
-            fault.to_string(),
+            error.to_string(),
             "annotation of container 1f2e, column 6: unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"
         );
         assert_eq!(
@@ -185,8 +177,8 @@ mod tests {
 
     #[test]
     fn words_from_outside_cannot_reach_the_terminal() {
-        assert_eq!(shown("a\u{1b}[2J\u{202e}\n'"), "a\\u{1b}[2J\\u{202e}\\n'");
-        assert_eq!(shown(&"x".repeat(1 << 20)).chars().count(), WORD_SHOWN_MAX + 1);
+        assert_eq!(quote("a\u{1b}[2J\u{202e}\n'", QUOTE_MAX), "a\\u{1b}[2J\\u{202e}\\n'");
+        assert_eq!(quote(&"x".repeat(1 << 20), QUOTE_MAX).chars().count(), QUOTE_MAX + 1);
     }
 
     #[test]

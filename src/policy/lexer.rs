@@ -4,6 +4,7 @@ use std::iter::Peekable;
 use std::str::CharIndices;
 
 use super::diagnostic::Diagnostic;
+use crate::text::printable::{self, QUOTE_MAX};
 
 /// A word, unquoted.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ type Chars<'a> = Peekable<CharIndices<'a>>;
 /// All tokens, and what is wrong with the quoting. A broken escape stays in the word as it is.
 pub(super) fn tokenize(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
     let mut tokens = Vec::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.peek().copied() {
         match c {
@@ -38,10 +39,10 @@ pub(super) fn tokenize(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
                 chars.next();
                 tokens.push(Token::Semicolon { at });
             }
-            _ => tokens.push(Token::Word(word(at, &mut chars, &mut faults))),
+            _ => tokens.push(Token::Word(word(at, &mut chars, &mut errors))),
         }
     }
-    (tokens, faults)
+    (tokens, errors)
 }
 
 /// The white space that separates words, as in systemd.
@@ -49,7 +50,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\r')
 }
 
-fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Diagnostic>) -> Word {
+fn word(at: usize, chars: &mut Chars<'_>, errors: &mut Vec<Diagnostic>) -> Word {
     let mut word = Word { text: String::new(), at, value_at: None };
     let mut quote: Option<(char, usize)> = None;
     while let Some((at, c)) = chars.peek().copied() {
@@ -63,11 +64,11 @@ fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Diagnostic>) -> Word 
                 Err(written) => {
                     let message = match written.as_str() {
                         "" => "the line ends in a backslash".to_owned(),
-                        _ => format!("'\\{}' is not an escape", super::diagnostic::shown(&written)),
+                        _ => format!("'\\{}' is not an escape", printable::quote(&written, QUOTE_MAX)),
                     };
-                    let fault = Diagnostic::new(&format!("\\{written}"), message).at(at);
-                    faults.push(
-                        fault.valid("\\\\ \\' \\\" \\; \\s \\n \\t \\x2d and the other escapes of systemd"),
+                    let error = Diagnostic::new(&format!("\\{written}"), message).at(at);
+                    errors.push(
+                        error.valid("\\\\ \\' \\\" \\; \\s \\n \\t \\x2d and the other escapes of systemd"),
                     );
                     word.text.push('\\');
                     word.text.push_str(&written);
@@ -85,7 +86,7 @@ fn word(at: usize, chars: &mut Chars<'_>, faults: &mut Vec<Diagnostic>) -> Word 
     }
     if let Some((open, at)) = quote {
         let message = format!("the quote {open} is never closed");
-        faults.push(Diagnostic::new(&open.to_string(), message).at(at));
+        errors.push(Diagnostic::new(&open.to_string(), message).at(at));
     }
     word
 }

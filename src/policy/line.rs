@@ -10,8 +10,9 @@
 
 use std::iter::Peekable;
 
-use super::diagnostic::{Diagnostic, shown, truncate};
+use super::diagnostic::{Diagnostic, truncate};
 use super::lexer::{self, Token, Word};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Longest policy line in bytes: as much as a person can still read, and far more than 16 policies need.
 pub const LINE_BYTES_MAX: usize = 4096;
@@ -54,11 +55,11 @@ pub struct Arg {
     pub value_at: usize,
 }
 
-/// Parses a policy line; all that is wrong with it is told at once.
+/// Parses a policy line; all errors are reported at once.
 pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
-    let (calls, faults) = read(text);
-    if !faults.is_empty() {
-        return Err(truncate(faults));
+    let (calls, errors) = read(text);
+    if !errors.is_empty() {
+        return Err(truncate(errors));
     }
     match calls.as_slice() {
         [] => Ok(Line::None),
@@ -67,14 +68,14 @@ pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
     }
 }
 
-/// The calls in a line as far as they can be made out, and what is wrong with the grammar. Whoever knows the policies
-/// can then judge the rest of a broken line too.
+/// The calls in a line as far as they can be made out, and what is wrong with the grammar. The rest of a line with
+/// errors can then be checked too.
 pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     if text.len() > LINE_BYTES_MAX {
         let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
         return (Vec::new(), vec![Diagnostic::new(text, message)]);
     }
-    let (tokens, mut faults) = lexer::tokenize(text);
+    let (tokens, mut errors) = lexer::tokenize(text);
     let mut calls: Vec<Clause> = Vec::new();
     // Where the policy that is expected next would stand, and after what.
     let mut open: Option<&str> = Some("before");
@@ -84,7 +85,7 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
         match token {
             Token::Semicolon { at } => {
                 if let Some(side) = open {
-                    faults.push(missing_name(at, side));
+                    errors.push(missing_name(at, side));
                 }
                 open = Some("before");
                 semicolon = at;
@@ -92,36 +93,39 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
             Token::Word(word) if open.is_some() => {
                 open = None;
                 if let Some((key, _)) = word.text.split_once('=') {
-                    let message = format!("'{}' stands where a policy's name is expected", shown(&word.text));
-                    faults.push(Diagnostic::new(key, message).at(word.at));
+                    let message = format!(
+                        "'{}' stands where a policy's name is expected",
+                        quote(&word.text, QUOTE_MAX)
+                    );
+                    errors.push(Diagnostic::new(key, message).at(word.at));
                 }
                 calls.push(Clause { name: word.text, args: Vec::new(), at: word.at, profile: None });
             }
             Token::Word(word) => match (argument(word, &mut tokens), calls.last_mut()) {
                 (Ok(arg), Some(call)) => call.args.push(arg),
                 (Ok(_), None) => {}
-                (Err(fault), _) => faults.push(*fault),
+                (Err(error), _) => errors.push(*error),
             },
         }
     }
     if open.is_some() && !calls.is_empty() {
-        faults.push(missing_name(semicolon, "after"));
+        errors.push(missing_name(semicolon, "after"));
     }
-    faults.extend(none_with_others(&calls));
+    errors.extend(none_with_others(&calls));
     if let Some(call) = calls.get(POLICIES_PER_LINE_MAX) {
         let message =
             format!("the line has {} policies, and {POLICIES_PER_LINE_MAX} are the most", calls.len());
-        faults.push(Diagnostic::new(&call.name, message).at(call.at));
+        errors.push(Diagnostic::new(&call.name, message).at(call.at));
         // What is refused anyway is not worth two thousand look-ups.
         calls.truncate(POLICIES_PER_LINE_MAX);
     }
-    faults.sort_by_key(|fault| fault.at);
-    (calls, faults)
+    errors.sort_by_key(|error| error.at);
+    (calls, errors)
 }
 
 /// `key=value`, or what is wrong with the word; `tokens` are those behind it.
 fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Arg, Box<Diagnostic>> {
-    let written = shown(&word.text);
+    let written = quote(&word.text, QUOTE_MAX);
     let fail = |message: String| Diagnostic::new(&word.text, message).at(word.at);
     match word.text.split_once('=') {
         Some(("", _)) => Err(Box::new(fail(format!("'{written}' has no key before the '='")))),
@@ -134,7 +138,7 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
         // `limit = 64M`: one mistake, not three.
         None if tokens.next_if(|token| matches!(token, Token::Word(w) if w.text == "=")).is_some() => {
             let meant = match tokens.next_if(|token| matches!(token, Token::Word(_))) {
-                Some(Token::Word(value)) => Some(format!("{written}={}", shown(&value.text))),
+                Some(Token::Word(value)) => Some(format!("{written}={}", quote(&value.text, QUOTE_MAX))),
                 _ => None,
             };
             let message = format!("'{written}' has a space between the key and its '='");

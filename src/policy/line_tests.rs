@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// `name(key=value …)` for each call.
-fn told(text: &str) -> String {
+fn render(text: &str) -> String {
     match parse(text) {
         Ok(Line::None) => "none".to_owned(),
         Ok(Line::Clauses(calls)) => {
@@ -13,7 +13,7 @@ fn told(text: &str) -> String {
             };
             calls.iter().map(one).collect::<Vec<_>>().join(" ")
         }
-        Err(faults) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),
+        Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),
     }
 }
 
@@ -41,7 +41,7 @@ fn the_line_is_read_as_the_grammar_says() {
         ("x k=\\x41\\102\\u00e4\\U0001f600\\s\\\\", "x(k=ABä😀 \\)"),
         ("x k=1 k=2", "x(k=1|k=2)"),
     ] {
-        assert_eq!(told(text), meaning, "{text}");
+        assert_eq!(render(text), meaning, "{text}");
     }
 }
 
@@ -53,9 +53,9 @@ fn positions_are_bytes_of_the_line() {
 }
 
 #[test]
-fn all_errors_are_told_at_once_in_their_order() {
+fn all_errors_are_reported_at_once_in_order() {
     assert_eq!(
-        told("; a x =y;; b=1 'c"),
+        render("; a x =y;; b=1 'c"),
         "column 1: there is no policy before this ';' / \
          column 5: 'x' is not written key=value; a further policy needs a ';' before it / \
          column 7: '=y' has no key before the '=' / \
@@ -68,9 +68,9 @@ fn all_errors_are_told_at_once_in_their_order() {
 
 #[test]
 fn a_flood_of_errors_is_cut() {
-    let faults = parse(&"x ".repeat(2000)).unwrap_err();
-    assert_eq!(faults.len(), super::super::diagnostic::DIAGNOSTICS_MAX + 1);
-    assert_eq!(faults.last().unwrap().to_string(), "and 1967 more errors like these");
+    let errors = parse(&"x ".repeat(2000)).unwrap_err();
+    assert_eq!(errors.len(), super::super::diagnostic::DIAGNOSTICS_MAX + 1);
+    assert_eq!(errors.last().unwrap().to_string(), "and 1967 more errors like these");
     assert_eq!(parse(&"x".repeat(1 << 20)).unwrap_err().len(), 1);
 }
 
@@ -78,11 +78,11 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,200}", odd in "[\\\\'\"; =a0x\\x00-\\x20u]{0,60}") {
         for text in [text, odd] {
-            if let Err(faults) = parse(&text) {
-                prop_assert!(!faults.is_empty());
-                for fault in faults {
-                    prop_assert!(fault.at.unwrap_or(0) <= text.len());
-                    prop_assert!(!fault.to_string().contains(char::is_control));
+            if let Err(errors) = parse(&text) {
+                prop_assert!(!errors.is_empty());
+                for error in errors {
+                    prop_assert!(error.at.unwrap_or(0) <= text.len());
+                    prop_assert!(!error.to_string().contains(char::is_control));
                 }
             }
         }

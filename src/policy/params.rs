@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::diagnostic::{Diagnostic, closest_match, join_with_and, shown, truncate};
+use super::diagnostic::{Diagnostic, closest_match, join_with_and, truncate};
 use super::line::{Arg, Clause};
 use super::schema::{ParamSchema, PolicySchema};
 use super::value::{self, Range};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 pub use super::schema_check::{PARAMS_SIZE_MAX, validate_schema};
 
@@ -47,7 +48,7 @@ pub enum DecodeError {
     },
 }
 
-/// Parameters as text → bytes. Faults: unknown and repeated parameters, missing ones that have no default, values that
+/// Parameters as text → bytes. Errors: unknown and repeated parameters, missing ones that have no default, values that
 /// do not parse or lie out of range; all of them at once, at their columns.
 pub fn from_call(schema: &PolicySchema, call: &Clause) -> Result<Params, Vec<Diagnostic>> {
     from_call_partial(schema, call, true)
@@ -60,23 +61,23 @@ pub(super) fn from_call_partial(
     whole: bool,
 ) -> Result<Params, Vec<Diagnostic>> {
     let policy = policy_of(schema, call);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut given: BTreeMap<&str, &Arg> = BTreeMap::new();
     for arg in &call.args {
         if !schema.params.iter().any(|param| param.name == arg.key) {
-            faults.push(unknown(schema, &policy, arg));
+            errors.push(unknown(schema, &policy, arg));
         } else if given.contains_key(arg.key.as_str()) {
-            let message = format!("parameter '{}' of {policy} is given twice", shown(&arg.key));
-            faults.push(Diagnostic::new(&arg.key, message).at(arg.at));
+            let message = format!("parameter '{}' of {policy} is given twice", quote(&arg.key, QUOTE_MAX));
+            errors.push(Diagnostic::new(&arg.key, message).at(arg.at));
         } else {
             given.insert(&arg.key, arg);
         }
     }
     if schema.size > PARAMS_SIZE_MAX {
-        faults.push(
+        errors.push(
             Diagnostic::new(&schema.name, format!("the parameters of {policy} are too large")).at(call.at),
         );
-        return Err(faults);
+        return Err(errors);
     }
     let mut params = Params { bytes: vec![0; schema.size], parameters: BTreeMap::new() };
     for param in &schema.params {
@@ -87,8 +88,8 @@ pub(super) fn from_call_partial(
                     format!("default '{default}' of parameter '{}' of {policy} is wrong: {why}", param.name);
                 Box::new(Diagnostic::new(default, message).at(call.at))
             }),
-            // A mistyped name has been told already.
-            (None, None) if !whole || faults.iter().any(|f| f.suggestion.as_ref() == Some(&param.name)) => {
+            // A mistyped name has been reported already.
+            (None, None) if !whole || errors.iter().any(|f| f.suggestion.as_ref() == Some(&param.name)) => {
                 continue;
             }
             (None, None) => {
@@ -97,7 +98,7 @@ pub(super) fn from_call_partial(
             }
         };
         match value {
-            Err(fault) => faults.push(*fault),
+            Err(error) => errors.push(*error),
             Ok(raw) => {
                 match store(&mut params.bytes, param, raw).and_then(|()| value::format(&param.kind, raw)) {
                     Some(text) => {
@@ -106,17 +107,17 @@ pub(super) fn from_call_partial(
                     None => {
                         let message =
                             format!("parameter '{}' of {policy} does not fit its struct", param.name);
-                        faults.push(Diagnostic::new(&param.name, message).at(call.at));
+                        errors.push(Diagnostic::new(&param.name, message).at(call.at));
                     }
                 }
             }
         }
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         Ok(params)
     } else {
-        faults.sort_by_key(|fault| fault.at);
-        Err(truncate(faults))
+        errors.sort_by_key(|error| error.at);
+        Err(truncate(errors))
     }
 }
 
@@ -149,17 +150,18 @@ fn policy_of(schema: &PolicySchema, call: &Clause) -> String {
 
 fn unknown(schema: &PolicySchema, policy: &str, arg: &Arg) -> Diagnostic {
     let names = || schema.params.iter().map(|param| param.name.as_str());
-    let fault =
-        Diagnostic::new(&arg.key, format!("unknown parameter '{}' of {policy}", shown(&arg.key))).at(arg.at);
+    let error =
+        Diagnostic::new(&arg.key, format!("unknown parameter '{}' of {policy}", quote(&arg.key, QUOTE_MAX)))
+            .at(arg.at);
     match schema.params.as_slice() {
-        [] => Diagnostic { message: format!("{}, which takes none", fault.message), ..fault },
-        _ => fault.valid(join_with_and(names())).suggest(closest_match(&arg.key, names())),
+        [] => Diagnostic { message: format!("{}, which takes none", error.message), ..error },
+        _ => error.valid(join_with_and(names())).suggest(closest_match(&arg.key, names())),
     }
 }
 
 fn given_value(param: &ParamSchema, policy: &str, arg: &Arg) -> Result<u64, Box<Diagnostic>> {
     let name = &param.name;
-    let word = shown(&arg.value);
+    let word = quote(&arg.value, QUOTE_MAX);
     let raw = value::parse(&param.kind, &arg.value).map_err(|error| {
         let message = match arg.value.as_str() {
             "" => format!("parameter '{name}' of {policy} has no value"),

@@ -17,7 +17,7 @@ fn encoded(text: &str) -> Result<Params, Vec<Diagnostic>> {
     from_call(&schema(&calls[0].name), &calls[0])
 }
 
-fn told(text: &str) -> String {
+fn render(text: &str) -> String {
     encoded(text).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join(" / ")
 }
 
@@ -43,9 +43,9 @@ fn every_parameter_has_its_place_and_its_canonical_text() {
 }
 
 #[test]
-fn all_faults_of_a_call_are_told_in_the_order_of_the_line() {
+fn all_errors_of_a_clause_are_in_line_order() {
     assert_eq!(
-        told("oom pressure=101% for=soon for=1s selct=newest most=0 most=101"),
+        render("oom pressure=101% for=soon for=1s selct=newest most=0 most=101"),
         "column 14: '101%' is out of range for parameter 'pressure' of policy 'oom'; \
          valid: values from 1% to 100% / \
          column 23: 'soon' is not valid for parameter 'for' of policy 'oom': it does not start with a digit; \
@@ -55,7 +55,7 @@ fn all_faults_of_a_call_are_told_in_the_order_of_the_line() {
          column 53: '0' is out of range for parameter 'most' of policy 'oom'; valid: values from 1 to 100 / \
          column 55: parameter 'most' of policy 'oom' is given twice"
     );
-    assert_eq!(told("deny mode=act"), "column 1: parameter 'limit' of policy 'deny' must be given");
+    assert_eq!(render("deny mode=act"), "column 1: parameter 'limit' of policy 'deny' must be given");
 }
 
 #[test]
@@ -63,13 +63,13 @@ fn ranges_of_sizes_compare_like_with_like() {
     // 10%..95%: bytes are not compared with percentages.
     assert!(encoded("throttle high=4K").is_ok() && encoded("throttle high=95%").is_ok());
     assert_eq!(
-        told("throttle high=96%"),
+        render("throttle high=96%"),
         "column 15: '96%' is out of range for parameter 'high' of policy 'throttle'; \
          valid: values from 10% to 95%"
     );
     // 1..: no share is less than nothing.
     assert_eq!(
-        told("deny limit=0%"),
+        render("deny limit=0%"),
         "column 12: '0%' is out of range for parameter 'limit' of policy 'deny'; valid: values of at least 1"
     );
     assert!(encoded("deny limit=0.0001%").is_ok() && encoded("deny limit=1").is_ok());
@@ -109,7 +109,7 @@ fn enumerators_may_be_negative_and_narrow() {
 }
 
 #[test]
-fn a_schema_is_told_what_is_wrong_with_it() {
+fn schema_errors_are_reported() {
     for policy in fixture::catalog().policies.values() {
         assert_eq!(validate_schema(policy), []);
     }
@@ -124,9 +124,9 @@ fn a_schema_is_told_what_is_wrong_with_it() {
     bad.params[3].width = 4;
     bad.params[4].offset = usize::MAX;
     bad.params[4].name = "for".into();
-    let told: Vec<String> = validate_schema(&bad).iter().map(ToString::to_string).collect();
+    let reported: Vec<String> = validate_schema(&bad).iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "policy 'Oom': its name is not made of lower-case letters, digits, '-' and '_'",
             "policy 'Oom': parameter 'for' is declared twice",
@@ -154,9 +154,9 @@ fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
     };
     assert_eq!(choice("dry-run"), None);
     assert_eq!(choice("2mb"), None);
-    let told = "policy 'x': parameter 'mode': the choice 'a\\u{1b}[2J' is not made of lower-case letters, digits and '-'";
-    assert_eq!(choice("a\u{1b}[2J").as_deref(), Some(told));
-    assert!(choice("").is_some(), "nobody could write it");
+    let reported = "policy 'x': parameter 'mode': the choice 'a\\u{1b}[2J' is not made of lower-case letters, digits and '-'";
+    assert_eq!(choice("a\u{1b}[2J").as_deref(), Some(reported));
+    assert!(choice("").is_some(), "it cannot be written in a line");
 }
 
 proptest! {

@@ -1,8 +1,8 @@
-//! Many requests for one cgroup → the policies in force there.
+//! Many requests for one cgroup → the policies that are attached there.
 //!
 //! Different policies add up; of the same policy, the highest origin's is taken whole, not mixed with the others.
-//! `none` from an origin discards what lower origins asked for. A request with anything wrong in it is refused whole, so
-//! that half of what somebody meant is never in force, while the other requests stand.
+//! `none` from an origin discards the requests of lower origins. A request with an error is rejected whole, so that no part of
+//! it is attached, and the other requests stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ impl AllowList {
     }
 }
 
-/// One policy in force.
+/// One policy of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedPolicy {
     /// The policy's name.
@@ -58,7 +58,7 @@ pub struct ResolvedPolicy {
 /// What comes of all requests for one cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resolution {
-    /// The policies in force, by name.
+    /// The policies, by name.
     pub policies: Vec<ResolvedPolicy>,
     /// What was wrong, the highest origin first.
     pub errors: Vec<Diagnostic>,
@@ -70,23 +70,23 @@ pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Re
     let mut ordered: Vec<&Request> = requests.iter().collect();
     // Stable: requests of one origin keep their order.
     ordered.sort_by_key(|request| request.origin);
-    let mut in_force: BTreeMap<String, ResolvedPolicy> = BTreeMap::new();
-    let mut faults: Vec<Vec<Diagnostic>> = Vec::new();
+    let mut policies_by_name: BTreeMap<String, ResolvedPolicy> = BTreeMap::new();
+    let mut errors: Vec<Vec<Diagnostic>> = Vec::new();
     for request in ordered {
         match parse_and_check(&request.line, Some(request.origin), catalog, allow) {
-            Ok(ParsedLine::Nothing) => in_force.retain(|_, bound| bound.origin >= request.origin),
+            Ok(ParsedLine::Nothing) => policies_by_name.retain(|_, bound| bound.origin >= request.origin),
             Ok(ParsedLine::Policies(policies)) => {
                 for (name, params) in policies {
                     let (origin, location) = (request.origin, request.location.clone());
-                    in_force.insert(name.clone(), ResolvedPolicy { name, origin, location, params });
+                    policies_by_name.insert(name.clone(), ResolvedPolicy { name, origin, location, params });
                 }
             }
-            Err(wrong) => faults.push(wrong.into_iter().map(|fault| fault.in_request(request)).collect()),
+            Err(wrong) => errors.push(wrong.into_iter().map(|error| error.in_request(request)).collect()),
         }
     }
     Resolution {
-        policies: in_force.into_values().collect(),
-        errors: faults.into_iter().rev().flatten().collect(),
+        policies: policies_by_name.into_values().collect(),
+        errors: errors.into_iter().rev().flatten().collect(),
     }
 }
 
@@ -105,9 +105,9 @@ pub(super) fn parse_and_check(
     catalog: &Catalog,
     allow: &AllowList,
 ) -> Result<ParsedLine, Vec<Diagnostic>> {
-    let (calls, mut faults) = line::read(text);
-    // Errors of all kinds are told at once, so the words of a line with broken grammar are looked up as well.
-    let broken = !faults.is_empty();
+    let (calls, mut errors) = line::read(text);
+    // Errors of all kinds are reported at once, so the words of a line with broken grammar are looked up as well.
+    let broken = !errors.is_empty();
     let named: Vec<Clause> = calls
         .into_iter()
         .filter(|call| call.name != "none" && !(broken && call.name.contains('=')))
@@ -116,44 +116,44 @@ pub(super) fn parse_and_check(
         return Ok(ParsedLine::Nothing);
     }
     let (calls, wrong) = catalog.expand_clauses(&named);
-    faults.extend(wrong);
+    errors.extend(wrong);
     let mut policies = Vec::new();
     for call in calls {
         let Some(schema) = catalog.policies.get(&call.name) else {
             continue;
         };
         if let Some(origin) = origin.filter(|origin| !allow.permits(*origin, schema)) {
-            let message = format!("policy '{}' may not be asked for by {origin}s", call.name);
-            let fault = Diagnostic::new(&call.name, message).at(call.at);
-            faults.push(fault.valid(join_with_and(allow.permitted(catalog))));
+            let message = format!("policy '{}' may not be requested by {origin}s", call.name);
+            let error = Diagnostic::new(&call.name, message).at(call.at);
+            errors.push(error.valid(join_with_and(allow.permitted(catalog))));
         }
         match from_call_partial(schema, &call, !broken) {
             Ok(params) => policies.push((call.name, params)),
-            Err(wrong) => faults.extend(wrong),
+            Err(wrong) => errors.extend(wrong),
         }
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         Ok(ParsedLine::Policies(policies))
     } else {
-        faults.sort_by_key(|fault| fault.at);
-        Err(truncate(faults))
+        errors.sort_by_key(|error| error.at);
+        Err(truncate(errors))
     }
 }
 
-/// Everything that is wrong with a line, as it would be told if `origin` asked for it in `place`; empty when it is in
-/// order. Without an origin, it is not judged who may ask for what.
+/// Everything that is wrong with a line, as it would be reported for a request of `origin` in `place`; empty when it is in
+/// order. Without an origin, permissions are not checked.
 pub fn check_line(
     text: &str,
     catalog: &Catalog,
     origin: Option<Origin>,
     place: Option<&str>,
 ) -> Vec<Diagnostic> {
-    let faults = parse_and_check(text, origin, catalog, &AllowList::default()).err().unwrap_or_default();
-    let told = |fault: Diagnostic| match place {
-        Some(place) => fault.in_location(place),
-        None => fault,
+    let errors = parse_and_check(text, origin, catalog, &AllowList::default()).err().unwrap_or_default();
+    let located = |error: Diagnostic| match place {
+        Some(place) => error.in_location(place),
+        None => error,
     };
-    faults.into_iter().map(|fault| Diagnostic { origin, ..told(fault) }).collect()
+    errors.into_iter().map(|error| Diagnostic { origin, ..located(error) }).collect()
 }
 
 #[cfg(test)]

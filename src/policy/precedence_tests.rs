@@ -14,8 +14,8 @@ fn request(origin: Origin, line: &str) -> Request {
     }
 }
 
-/// `policy:origin:a parameter …`, then the faults.
-fn told(requests: &[(Origin, &str)], allow: &AllowList) -> (String, Vec<String>) {
+/// `policy:origin:a parameter …`, then the errors.
+fn render(requests: &[(Origin, &str)], allow: &AllowList) -> (String, Vec<String>) {
     let requests: Vec<Request> = requests.iter().map(|(origin, line)| request(*origin, line)).collect();
     let resolved = resolve(&requests, &fixture::catalog(), allow);
     let one = |bound: &ResolvedPolicy| {
@@ -26,9 +26,9 @@ fn told(requests: &[(Origin, &str)], allow: &AllowList) -> (String, Vec<String>)
     (policies.join(" "), resolved.errors.iter().map(ToString::to_string).collect())
 }
 
-fn in_force(requests: &[(Origin, &str)]) -> String {
-    let (policies, faults) = told(requests, &AllowList::default());
-    assert_eq!(faults, [""; 0]);
+fn attached(requests: &[(Origin, &str)]) -> String {
+    let (policies, errors) = render(requests, &AllowList::default());
+    assert_eq!(errors, [""; 0]);
     policies
 }
 
@@ -42,10 +42,10 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
         (Annotation, "deny limit=3K"),
         (DropIn, "deny limit=1K; oom; observe"),
     ];
-    assert_eq!(in_force(&all), "deny:annotation:3K observe:operator:dry-run oom:drop-in:act");
+    assert_eq!(attached(&all), "deny:annotation:3K observe:operator:dry-run oom:drop-in:act");
     let mut reversed = all;
     reversed.reverse();
-    assert_eq!(in_force(&reversed), in_force(&all));
+    assert_eq!(attached(&reversed), attached(&all));
     // Taken whole: min= of the drop-in does not seep through.
     let requests = [request(DropIn, "deny limit=1K min=9K"), request(Xattr, "deny limit=2K")];
     let resolved = resolve(&requests, &fixture::catalog(), &AllowList::default());
@@ -56,31 +56,31 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
 #[test]
 fn none_discards_what_lower_origins_said() {
     let drop_in = (DropIn, "deny limit=1K");
-    assert_eq!(in_force(&[drop_in, (Annotation, "none")]), "");
-    assert_eq!(in_force(&[drop_in, (Annotation, "")]), "");
-    assert_eq!(in_force(&[drop_in, (Annotation, "none"), (Operator, "observe")]), "observe:operator:act");
-    assert_eq!(in_force(&[(Operator, "observe"), (Annotation, "none")]), "observe:operator:act");
-    assert_eq!(in_force(&[(DropIn, "none"), (Xattr, "observe")]), "observe:xattr:act");
-    assert_eq!(in_force(&[]), "");
+    assert_eq!(attached(&[drop_in, (Annotation, "none")]), "");
+    assert_eq!(attached(&[drop_in, (Annotation, "")]), "");
+    assert_eq!(attached(&[drop_in, (Annotation, "none"), (Operator, "observe")]), "observe:operator:act");
+    assert_eq!(attached(&[(Operator, "observe"), (Annotation, "none")]), "observe:operator:act");
+    assert_eq!(attached(&[(DropIn, "none"), (Xattr, "observe")]), "observe:xattr:act");
+    assert_eq!(attached(&[]), "");
 }
 
 #[test]
 fn requests_of_one_origin_add_up_in_their_order() {
     assert_eq!(
-        in_force(&[(DropIn, "deny limit=1K; observe"), (DropIn, "deny limit=2K"), (DropIn, "none")]),
+        attached(&[(DropIn, "deny limit=1K; observe"), (DropIn, "deny limit=2K"), (DropIn, "none")]),
         "deny:drop-in:2K observe:drop-in:act"
     );
 }
 
 #[test]
 fn a_bad_request_is_refused_whole_while_the_others_stand() {
-    let (policies, faults) = told(
+    let (policies, errors) = render(
         &[(DropIn, "deny limit=1K"), (Annotation, "observe; deny limt=64m; dney"), (Xattr, "oom for=x")],
         &AllowList::default(),
     );
     assert_eq!(policies, "deny:drop-in:1K");
     assert_eq!(
-        faults,
+        errors,
         [
             "annotation of place of observe; deny limt=64m; dney, column 15: \
              unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?",
@@ -92,7 +92,7 @@ fn a_bad_request_is_refused_whole_while_the_others_stand() {
     );
     // A bad request does not discard anything either.
     assert_eq!(
-        told(&[(DropIn, "observe"), (Operator, "none none")], &AllowList::default()).0,
+        render(&[(DropIn, "observe"), (Operator, "none none")], &AllowList::default()).0,
         "observe:drop-in:act"
     );
 }
@@ -111,19 +111,19 @@ fn annotations_and_xattrs_may_ask_for_what_the_configuration_allows() {
         (Annotation, "observe", &strict, true),
         (Annotation, "observe", &AllowList::only([""; 0]), false),
     ] {
-        assert_eq!(told(&[(origin, line)], allow).1.is_empty(), fine, "{origin} {line}");
+        assert_eq!(render(&[(origin, line)], allow).1.is_empty(), fine, "{origin} {line}");
     }
     assert_eq!(
-        told(&[(Annotation, "deny limit=1K")], &strict).1,
+        render(&[(Annotation, "deny limit=1K")], &strict).1,
         [
-            "annotation of place of deny limit=1K, column 1: policy 'deny' may not be asked for by annotations; \
+            "annotation of place of deny limit=1K, column 1: policy 'deny' may not be requested by annotations; \
           valid: observe"
         ]
     );
 }
 
 #[test]
-fn lint_tells_what_resolve_would() {
+fn check_line_reports_what_resolve_would() {
     let catalog = fixture::catalog();
     let line = "protect low=1; deny limt=1";
     let linted = check_line(line, &catalog, Some(Annotation), Some(&format!("place of {line}")));
@@ -162,10 +162,10 @@ proptest! {
         let resolved = resolve(&requests, &catalog, &AllowList::default());
         let names: BTreeSet<&str> = resolved.policies.iter().map(|bound| bound.name.as_str()).collect();
         prop_assert_eq!(names.len(), resolved.policies.len());
-        // Nothing comes from a request that has a fault.
-        for fault in &resolved.errors {
-            let blamed = requests.iter().any(|r| Some(r.origin) == fault.origin);
-            prop_assert!(blamed && !fault.to_string().contains(char::is_control));
+        // Nothing comes from a request that has a error.
+        for error in &resolved.errors {
+            let blamed = requests.iter().any(|r| Some(r.origin) == error.origin);
+            prop_assert!(blamed && !error.to_string().contains(char::is_control));
         }
         for bound in &resolved.policies {
             let good = |r: &&Request| r.origin == bound.origin

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::diagnostic::{Diagnostic, shown};
+use super::diagnostic::Diagnostic;
 use super::line::{self, Line};
 use crate::text::ini::{Item, items};
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Directories of profiles, the first wins: systemd's precedence.
 pub const PROFILE_DIRS: [&str; 4] = [
@@ -43,104 +44,123 @@ pub struct Profile {
 pub struct ParsedProfile {
     /// The profile.
     pub profile: Profile,
-    /// Unknown keys and the like: ignored, but told.
+    /// Unknown keys and the like: ignored, but reported.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Parses the text of a profile. Faults: a bad name, no `Policy=`, policy lines that do not parse. Whether the
+/// Parses the text of a profile. Errors: a bad name, no `Policy=`, policy lines that do not parse. Whether the
 /// policies exist is found out when the profile is used.
 pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Diagnostic>> {
-    if let Some(fault) = wrong_name(name) {
-        return Err(vec![fault.in_location(file)]);
+    if let Some(error) = wrong_name(name) {
+        return Err(vec![error.in_location(file)]);
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
             format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
         return Err(vec![Diagnostic::new(name, message).in_location(file)]);
     }
-    let mut doc = String::new();
-    let mut pieces: Vec<String> = Vec::new();
-    let mut warnings = Vec::new();
-    let mut faults = Vec::new();
-    let mut section = Section::Outside;
+    let mut parser = Parser { file, ..Parser::default() };
     for (number, item) in items(text) {
-        let place = format!("{file}:{number}");
-        let warn = |word: &str, message: String| Diagnostic::new(word, message).in_location(&place);
-        let header = match &item {
-            Item::Section(title) => Some(format!("[{title}]")),
-            Item::OpenSection(line) => Some(line.clone()),
-            _ => None,
-        };
-        if let Some(header) = header {
-            section = match &item {
-                Item::Section(title) if title == "Profile" => Section::Profile,
-                Item::Section(title) if title.starts_with("X-") => Section::Ignored,
-                _ => {
-                    let message = format!("unknown section '{}' is ignored", shown(&header));
-                    warnings.push(warn(&header, message).valid("[Profile]"));
-                    Section::Ignored
-                }
-            };
-            continue;
-        }
-        let (key, value) = match &item {
-            _ if section == Section::Ignored => continue,
-            Item::Assignment(key, value) => (key.as_str(), value.as_str()),
+        match item {
+            Item::Section(title) => parser.section(number, &format!("[{title}]"), Some(&title)),
+            Item::OpenSection(line) => parser.section(number, &line, None),
+            _ if parser.section == Section::Ignored => {}
+            Item::Assignment(key, value) => parser.assignment(number, &key, &value),
             Item::Other(text) => {
-                let message = format!("'{}' is not written KEY=VALUE and is ignored", shown(text));
-                warnings.push(warn(text, message));
-                continue;
+                let message =
+                    format!("'{}' is not written KEY=VALUE and is ignored", quote(&text, QUOTE_MAX));
+                parser.warnings.push(parser.at(number, &text, message));
             }
             // The limit of a profile is far below that of a line.
             _ => break,
-        };
-        match key {
-            _ if section == Section::Outside => {
-                warnings
-                    .push(warn(key, format!("'{}=' stands before any section and is ignored", shown(key))));
+        }
+    }
+    let line = parser.line(name).map_err(super::diagnostic::truncate)?;
+    let profile = Profile { name: name.to_owned(), doc: parser.doc, line, file: file.to_owned() };
+    Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(parser.warnings) })
+}
+
+#[derive(Default)]
+struct Parser<'a> {
+    file: &'a str,
+    section: Section,
+    doc: String,
+    pieces: Vec<String>,
+    warnings: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Parser<'_> {
+    fn at(&self, number: usize, word: &str, message: String) -> Diagnostic {
+        Diagnostic::new(word, message).in_location(&format!("{}:{number}", self.file))
+    }
+
+    fn section(&mut self, number: usize, header: &str, title: Option<&str>) {
+        self.section = match title {
+            Some("Profile") => Section::Profile,
+            Some(title) if title.starts_with("X-") => Section::Ignored,
+            _ => {
+                let message = format!("unknown section '{}' is ignored", quote(header, QUOTE_MAX));
+                self.warnings.push(self.at(number, header, message).valid("[Profile]"));
+                Section::Ignored
             }
-            "Description" => doc = value.to_owned(),
-            // As everywhere in systemd's files: an empty assignment forgets the ones before it.
+        };
+    }
+
+    fn assignment(&mut self, number: usize, key: &str, value: &str) {
+        match key {
+            _ if self.section == Section::Outside => {
+                let message =
+                    format!("'{}=' stands before any section and is ignored", quote(key, QUOTE_MAX));
+                self.warnings.push(self.at(number, key, message));
+            }
+            "Description" => self.doc = value.to_owned(),
+            // As in all of systemd's files: if the empty string is assigned, prior assignments are reset.
             "Policy" if value.is_empty() => {
-                pieces.clear();
-                faults.clear();
+                self.pieces.clear();
+                self.errors.clear();
             }
             "Policy" => match line::parse(value) {
-                Ok(Line::Clauses(_)) => pieces.push(value.to_owned()),
+                Ok(Line::Clauses(_)) => self.pieces.push(value.to_owned()),
                 Ok(Line::None) => {
-                    faults.push(
-                        warn("none", "a profile must name policies, and 'none' is none".to_owned()).at(0),
-                    );
+                    let message = "a profile must name policies, and 'none' is none".to_owned();
+                    self.errors.push(self.at(number, "none", message).at(0));
                 }
-                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| fault.in_location(&place))),
+                Err(wrong) => {
+                    let location = format!("{}:{number}", self.file);
+                    self.errors.extend(wrong.into_iter().map(|error| error.in_location(&location)));
+                }
             },
             _ if key.starts_with("X-") => {}
             _ => {
                 let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
-                let message = format!("unknown key '{}' is ignored", shown(key));
-                warnings.push(warn(key, message).valid("Description and Policy").suggest(nearest));
+                let message = format!("unknown key '{}' is ignored", quote(key, QUOTE_MAX));
+                let warning = self.at(number, key, message).valid("Description and Policy").suggest(nearest);
+                self.warnings.push(warning);
             }
         }
     }
-    let line = pieces.join("; ");
-    if faults.is_empty() {
-        if pieces.is_empty() {
-            let message = format!("profile '{name}' has no Policy= in its section [Profile]");
-            faults.push(Diagnostic::new(name, message).in_location(file));
-        } else if let Err(wrong) = line::parse(&line) {
-            // Each piece is fine, so it is their sum that is too much: no column of one file would help.
-            faults.extend(wrong.into_iter().map(|fault| Diagnostic { at: None, ..fault.in_location(file) }));
+
+    /// The policy line that all assignments together stand for.
+    fn line(&mut self, name: &str) -> Result<String, Vec<Diagnostic>> {
+        let line = self.pieces.join("; ");
+        if self.errors.is_empty() {
+            if self.pieces.is_empty() {
+                let message = format!("profile '{name}' has no Policy= in its section [Profile]");
+                self.errors.push(Diagnostic::new(name, message).in_location(self.file));
+            } else if let Err(wrong) = line::parse(&line) {
+                // Each piece is valid, so their sum is too long: a column of one line would not help.
+                let whole = |error: Diagnostic| Diagnostic { at: None, ..error.in_location(self.file) };
+                self.errors.extend(wrong.into_iter().map(whole));
+            }
         }
+        if self.errors.is_empty() { Ok(line) } else { Err(std::mem::take(&mut self.errors)) }
     }
-    if !faults.is_empty() {
-        return Err(super::diagnostic::truncate(faults));
-    }
-    let profile = Profile { name: name.to_owned(), doc, line, file: file.to_owned() };
-    Ok(ParsedProfile { profile, warnings: super::diagnostic::truncate(warnings) })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Section {
+    #[default]
     Outside,
     Profile,
     Ignored,
@@ -152,7 +172,7 @@ fn wrong_name(name: &str) -> Option<Diagnostic> {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
-        let message = format!("'{}' is no name for a profile", shown(name));
+        let message = format!("'{}' is no name for a profile", quote(name, QUOTE_MAX));
         return Some(
             Diagnostic::new(name, message)
                 .valid("lower-case letters, digits and '-', starting with a letter"),
@@ -193,19 +213,19 @@ pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
 /// All profiles in these files by name, and everything that was wrong or ignored.
 pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut profiles = BTreeMap::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for file in choose(files) {
         let name = file.file_name.strip_suffix(PROFILE_SUFFIX).unwrap_or(&file.file_name);
         let path = format!("{}/{}", file.dir, file.file_name);
         match parse_profile(name, &path, file.text.as_deref().unwrap_or("")) {
             Ok(parsed) => {
-                faults.extend(parsed.warnings);
+                errors.extend(parsed.warnings);
                 profiles.insert(name.to_owned(), parsed.profile);
             }
-            Err(wrong) => faults.extend(wrong),
+            Err(wrong) => errors.extend(wrong),
         }
     }
-    (profiles, faults)
+    (profiles, errors)
 }
 
 #[cfg(test)]

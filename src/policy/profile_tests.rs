@@ -7,7 +7,7 @@ fn parsed(text: &str) -> (String, String, Vec<String>) {
     (profile.line, profile.doc, warnings.iter().map(ToString::to_string).collect())
 }
 
-fn faults(name: &str, text: &str) -> Vec<String> {
+fn errors(name: &str, text: &str) -> Vec<String> {
     parse_profile(name, "f", text).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
@@ -23,7 +23,7 @@ fn a_profile_is_read_as_systemd_reads_its_files() {
 }
 
 #[test]
-fn what_does_not_count_is_ignored_and_told() {
+fn unknown_entries_are_ignored_with_a_warning() {
     let (line, _, warnings) =
         parsed("Policy=none\n[Profile]\nPolcy=x\nPolicy=deny\nwhat\u{1b}\n[Profil\n[Unit]\nPolicy=oom\n");
     assert_eq!(line, "deny");
@@ -44,22 +44,22 @@ fn a_profile_that_cannot_be_used_says_why() {
     let ok = "[Profile]\nPolicy=deny\n";
     for name in ["", "Gold", "1st", "a b", "a/b", "..", &"x".repeat(65), "g\u{f6}ld"] {
         assert_eq!(
-            faults(name, ok),
+            errors(name, ok),
             [format!(
                 "f: '{}' is no name for a profile; valid: lower-case letters, digits and '-', \
                  starting with a letter",
-                shown(name)
+                quote(name, QUOTE_MAX)
             )]
         );
     }
-    assert_eq!(faults("none", ok), ["f: 'none' means no policy and cannot be the name of a profile"]);
-    assert_eq!(faults("a", "[Profile]\n"), ["f: profile 'a' has no Policy= in its section [Profile]"]);
+    assert_eq!(errors("none", ok), ["f: 'none' means no policy and cannot be the name of a profile"]);
+    assert_eq!(errors("a", "[Profile]\n"), ["f: profile 'a' has no Policy= in its section [Profile]"]);
     assert_eq!(
-        faults("a", "[Profile]\nPolicy=none"),
+        errors("a", "[Profile]\nPolicy=none"),
         ["f:2, column 1: a profile must name policies, and 'none' is none"]
     );
     assert_eq!(
-        faults("a", "[Profile]\nPolicy=deny\nPolicy=deny limit; ;\n"),
+        errors("a", "[Profile]\nPolicy=deny\nPolicy=deny limit; ;\n"),
         [
             "f:3, column 6: 'limit' is not written key=value; a further policy needs a ';' before it",
             "f:3, column 13: there is no policy before this ';'",
@@ -69,11 +69,11 @@ fn a_profile_that_cannot_be_used_says_why() {
     // A reset also forgives what was wrong before it.
     assert!(parse_profile("a", "f", "[Profile]\nPolicy=;\nPolicy=\nPolicy=deny").is_ok());
     assert_eq!(
-        faults("a", &format!("[Profile]\n{}", "Policy=deny\n".repeat(17))),
+        errors("a", &format!("[Profile]\n{}", "Policy=deny\n".repeat(17))),
         ["f: the line has 17 policies, and 16 are the most"]
     );
     assert_eq!(
-        faults("a", &"x".repeat(1 << 20)),
+        errors("a", &"x".repeat(1 << 20)),
         ["f: the profile is 1048576 bytes long, and 65536 are the most"]
     );
 }
@@ -98,13 +98,13 @@ fn of_one_name_the_first_directory_wins_and_empty_files_mask() {
         file(3, "Bad.profile", deny),
         file(3, "b.profile", deny),
     ];
-    let (profiles, faults) = load(&files);
-    let told: Vec<(&str, &str)> = profiles.values().map(|p| (p.file.as_str(), p.line.as_str())).collect();
+    let (profiles, errors) = load(&files);
+    let reported: Vec<(&str, &str)> = profiles.values().map(|p| (p.file.as_str(), p.line.as_str())).collect();
     assert_eq!(
-        told,
+        reported,
         [("/etc/memcg-bpf/profiles.d/a.profile", "oom"), ("/usr/lib/memcg-bpf/profiles.d/b.profile", "deny"),]
     );
-    assert_eq!(faults.len(), 1);
+    assert_eq!(errors.len(), 1);
 }
 
 proptest! {

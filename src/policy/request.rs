@@ -29,7 +29,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One origin's wish for one cgroup.
+/// A policy line from one origin for one cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Who asked.

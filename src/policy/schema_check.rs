@@ -1,10 +1,11 @@
-//! Is a schema itself in order? A policy that somebody else wrote is told what is wrong with it when it is loaded, not
+//! Is a schema itself in order? The errors of a custom policy are reported when it is loaded, not
 //! when its first user stumbles over it.
 
-use super::diagnostic::{Diagnostic, shown};
+use super::diagnostic::Diagnostic;
 use super::params::{default_value, duplicates, store};
 use super::schema::{ParamKind, ParamSchema, PolicySchema};
 use super::value::Range;
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Largest `struct NAME_params` in bytes: it is one slot of a map for every binding there can be.
 pub const PARAMS_SIZE_MAX: usize = 4096;
@@ -15,27 +16,27 @@ const NAME_MAX: usize = 64;
 /// All that is wrong with a schema: names, sizes, offsets, defaults and ranges that do not parse. Empty when it is
 /// in order.
 pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
-    let place = format!("policy '{}'", shown(&schema.name));
-    let mut faults = Vec::new();
-    let mut fault =
-        |word: &str, message: String| faults.push(Diagnostic::new(word, message).in_location(&place));
+    let place = format!("policy '{}'", quote(&schema.name, QUOTE_MAX));
+    let mut errors = Vec::new();
+    let mut error =
+        |word: &str, message: String| errors.push(Diagnostic::new(word, message).in_location(&place));
     if !is_name(&schema.name) {
-        fault(&schema.name, "its name is not made of lower-case letters, digits, '-' and '_'".to_owned());
+        error(&schema.name, "its name is not made of lower-case letters, digits, '-' and '_'".to_owned());
     }
     if schema.name == "none" {
-        fault(&schema.name, "'none' means no policy and cannot be the name of one".to_owned());
+        error(&schema.name, "'none' means no policy and cannot be the name of one".to_owned());
     }
     if schema.size > PARAMS_SIZE_MAX {
         let message =
             format!("its parameters are {} bytes long, and {PARAMS_SIZE_MAX} are the most", schema.size);
-        fault(&schema.name, message);
+        error(&schema.name, message);
     }
     for name in duplicates(schema.params.iter().map(|param| param.name.as_str())) {
-        fault(name, format!("parameter '{}' is declared twice", shown(name)));
+        error(name, format!("parameter '{}' is declared twice", quote(name, QUOTE_MAX)));
     }
     for param in &schema.params {
         for (word, what) in check_param(param, schema.size) {
-            fault(&word, format!("parameter '{}': {what}", shown(&param.name)));
+            error(&word, format!("parameter '{}': {what}", quote(&param.name, QUOTE_MAX)));
         }
     }
     let mut places: Vec<(usize, usize, &str)> =
@@ -45,10 +46,17 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
         if let [(_, end, first), (start, _, second)] = pair
             && start < end
         {
-            fault(second, format!("parameters '{}' and '{}' overlap", shown(first), shown(second)));
+            error(
+                second,
+                format!(
+                    "parameters '{}' and '{}' overlap",
+                    quote(first, QUOTE_MAX),
+                    quote(second, QUOTE_MAX)
+                ),
+            );
         }
     }
-    faults
+    errors
 }
 
 /// What is wrong with one parameter: offending word and sentence.
@@ -69,12 +77,14 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
             wrong.push((param.name.clone(), "its enumeration is empty".to_owned()));
         }
         for (word, _) in words.iter().filter(|(word, _)| !is_word(word)) {
-            let what =
-                format!("the choice '{}' is not made of lower-case letters, digits and '-'", shown(word));
+            let what = format!(
+                "the choice '{}' is not made of lower-case letters, digits and '-'",
+                quote(word, QUOTE_MAX)
+            );
             wrong.push((word.clone(), what));
         }
         for word in duplicates(words.iter().map(|(word, _)| word.as_str())) {
-            wrong.push((word.to_owned(), format!("the choice '{}' occurs twice", shown(word))));
+            wrong.push((word.to_owned(), format!("the choice '{}' occurs twice", quote(word, QUOTE_MAX))));
         }
         numbers.extend(words.iter().map(|(_, number)| number.cast_unsigned()));
     } else if param.width != 8 {
@@ -84,7 +94,7 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
         Ok(_) => {}
         Err(why) => {
             let text = param.range.clone().unwrap_or_default();
-            let message = format!("its range '{}' is wrong: {why}", shown(&text));
+            let message = format!("its range '{}' is wrong: {why}", quote(&text, QUOTE_MAX));
             wrong.push((text, message));
         }
     }
@@ -92,7 +102,10 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
         match default_value(param, default) {
             Ok(raw) => numbers.push(raw),
             Err(why) => {
-                wrong.push((default.clone(), format!("its default '{}' is wrong: {why}", shown(default))));
+                wrong.push((
+                    default.clone(),
+                    format!("its default '{}' is wrong: {why}", quote(default, QUOTE_MAX)),
+                ));
             }
         }
     }

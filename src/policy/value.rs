@@ -48,11 +48,11 @@ pub(super) fn parse(kind: &ParamKind, text: &str) -> Result<u64, ValueError> {
 
 fn parse_size(text: &str) -> Result<u64, ValueError> {
     let valid = format!("{VALID_SIZES}, and {VALID_PERCENTAGES}");
-    let told = |error: UnitError| ValueError { valid: valid.clone(), ..error.into() };
+    let with_valid = |error: UnitError| ValueError { valid: valid.clone(), ..error.into() };
     if text.ends_with('%') {
-        return text::parse_percent(text).map(|ppm| SIZE_IS_PPM | u64::from(ppm)).map_err(told);
+        return text::parse_percent(text).map(|ppm| SIZE_IS_PPM | u64::from(ppm)).map_err(with_valid);
     }
-    let bytes = text::parse_bytes(text).map_err(told)?;
+    let bytes = text::parse_bytes(text).map_err(with_valid)?;
     if bytes & SIZE_IS_PPM != 0 {
         let reason = "it is too large (8E and more do not fit)".to_owned();
         return Err(ValueError { reason, valid, suggestion: None });

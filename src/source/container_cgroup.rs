@@ -5,7 +5,7 @@
 use thiserror::Error;
 
 use crate::names::{CgroupPath, ContainerId};
-use crate::source::shown;
+use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
 /// Longest text of `/proc/PID/cgroup` we look at, in bytes: one PATH_MAX for each of 16 hierarchies.
 pub const PROC_CGROUP_MAX: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub enum CgroupError {
     /// The process outlived its cgroup.
     #[error("the container's cgroup '{0}' is already deleted: the container has ended")]
     Deleted(String),
-    /// The process is in the root cgroup, which nobody may govern.
+    /// The process is in the root cgroup, to which no policy can be attached.
     #[error(
         "the container's process is in the root cgroup: the runtime gave the container no cgroup of its own (yet)"
     )]
@@ -105,14 +105,14 @@ pub fn process_cgroup(proc_cgroup: &str) -> Result<CgroupPath, CgroupError> {
         if let Some(path) = line.strip_prefix("0::") {
             unified.get_or_insert(path);
         } else if line.split(':').nth(1).is_some_and(is_v1_memory_hierarchy) {
-            return Err(CgroupError::Legacy(shown(line)));
+            return Err(CgroupError::Legacy(quote(line, QUOTE_MAX)));
         }
     }
     let path = unified.ok_or(CgroupError::NoUnified)?;
     if let Some(gone) = path.strip_suffix(DELETED) {
-        return Err(CgroupError::Deleted(shown(gone)));
+        return Err(CgroupError::Deleted(quote(gone, QUOTE_MAX)));
     }
-    let path = CgroupPath::parse(path).map_err(|_| CgroupError::OutsideNamespace(shown(path)))?;
+    let path = CgroupPath::parse(path).map_err(|_| CgroupError::OutsideNamespace(quote(path, QUOTE_MAX)))?;
     if path.is_root() { Err(CgroupError::Root) } else { Ok(path) }
 }
 
@@ -124,7 +124,7 @@ fn is_v1_memory_hierarchy(controllers: &str) -> bool {
 
 /// `slice:prefix:name`: the topmost component that is the scope, for what is below is the container's to name.
 fn match_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
-    let bad = || CgroupError::BadCgroupsPath(shown(text));
+    let bad = || CgroupError::BadCgroupsPath(quote(text, QUOTE_MAX));
     let mut parts = text.split(':');
     let (_slice, prefix, name) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(slice), Some(prefix), Some(name), None) => (slice, prefix, name),
@@ -145,14 +145,14 @@ fn match_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErr
         is_unit(component) || component.strip_prefix('_').is_some_and(is_unit)
     })
     .ok_or_else(|| CgroupError::NotInCgroupsPath {
-        found: shown_long(process.as_str()),
-        wanted: shown_long(&unit),
+        found: quote(process.as_str(), QUOTE_PATH_MAX),
+        wanted: quote(&unit, QUOTE_PATH_MAX),
     })
 }
 
 /// A path: from the root, or (relative, or seen from an engine that is itself in a container) further down.
 fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
-    let bad = |_| CgroupError::BadCgroupsPath(shown(text));
+    let bad = |_| CgroupError::BadCgroupsPath(quote(text, QUOTE_MAX));
     let absolute = text.starts_with('/');
     let wanted =
         CgroupPath::parse(&if absolute { text.to_owned() } else { format!("/{text}") }).map_err(bad)?;
@@ -171,9 +171,10 @@ fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErro
         .map(|(start, _)| start.saturating_add(want.len()));
     match (ends.next(), ends.next()) {
         (Some(end), None) => Ok(ancestor(process, end)),
-        (Some(_), Some(_)) => {
-            Err(CgroupError::Ambiguous { found: shown_long(process.as_str()), wanted: shown_long(text) })
-        }
+        (Some(_), Some(_)) => Err(CgroupError::Ambiguous {
+            found: quote(process.as_str(), QUOTE_PATH_MAX),
+            wanted: quote(text, QUOTE_PATH_MAX),
+        }),
         (None, _) => {
             // crun's systemd driver makes a scope of a bare name.
             let scope = format!("{text}.scope");
@@ -181,8 +182,8 @@ fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErro
                 return Ok(path);
             }
             Err(CgroupError::NotInCgroupsPath {
-                found: shown_long(process.as_str()),
-                wanted: shown_long(text),
+                found: quote(process.as_str(), QUOTE_PATH_MAX),
+                wanted: quote(text, QUOTE_PATH_MAX),
             })
         }
     }
@@ -197,8 +198,10 @@ fn match_container_id(process: &CgroupPath, id: &ContainerId) -> Result<CgroupPa
         let stem = component.strip_suffix(".scope").unwrap_or(component);
         plain || SCOPE_PREFIXES.iter().any(|prefix| stem.strip_prefix(prefix) == Some(id))
     };
-    ancestor_matching(process, named_after_it)
-        .ok_or_else(|| CgroupError::NoIdInPath { found: shown_long(process.as_str()), id: shown(id) })
+    ancestor_matching(process, named_after_it).ok_or_else(|| CgroupError::NoIdInPath {
+        found: quote(process.as_str(), QUOTE_PATH_MAX),
+        id: quote(id, QUOTE_MAX),
+    })
 }
 
 /// The path down to the topmost component that satisfies the condition.
@@ -217,11 +220,6 @@ fn ancestor(path: &CgroupPath, level: usize) -> CgroupPath {
         }
     }
     at
-}
-
-/// Paths and scopes are long by nature; cutting them at the usual length would hide the part that differs.
-fn shown_long(text: &str) -> String {
-    super::shown_up_to(text, 512)
 }
 
 #[cfg(test)]

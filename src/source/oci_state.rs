@@ -1,4 +1,4 @@
-//! What an OCI runtime tells its hooks: the container's state with its annotations, and the bundle's configuration.
+//! What an OCI runtime passes to its hooks: the container's state with its annotations, and the bundle's configuration.
 //! JSON in, one request out.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::names::{CGROUP_PATH_MAX, ContainerId};
-use crate::source::{shown, shown_up_to};
+use crate::text::printable::{QUOTE_ERROR_MAX, QUOTE_MAX, quote};
 
 /// Annotation with the policy line of a container, or of every container of a pod.
 pub const POLICY: &str = "memcg.bpf/policy";
@@ -26,10 +26,10 @@ const OURS: &str = "memcg.bpf/";
 /// Where engines say which container of a pod this is: containerd, CRI-O.
 const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
 
-/// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and is never governed.
+/// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and never has a policy.
 const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
-/// Unknown annotations of ours that are told; the hook's caller quotes them in one line.
+/// Unknown annotations with our prefix that are reported; the hook's caller quotes them in one line.
 const UNKNOWN_MAX: usize = 4;
 
 /// Longest state in bytes. A container's annotations may hold 256 KiB in Kubernetes; engines add their own.
@@ -122,7 +122,7 @@ impl ContainerState {
             return Err(StateError::Empty);
         }
         let malformed =
-            |error: serde_json::Error| StateError::Malformed(shown_up_to(&error.to_string(), 160));
+            |error: serde_json::Error| StateError::Malformed(quote(&error.to_string(), QUOTE_ERROR_MAX));
         // oci-spec reads a missing status as "stopped", which would turn a start into an end.
         #[derive(Deserialize)]
         struct StatusPresence {
@@ -134,7 +134,7 @@ impl ContainerState {
             return Err(StateError::NoStatus);
         }
         let id = ContainerId::parse(state.id())
-            .map_err(|error| StateError::BadId(shown_up_to(&error.to_string(), 160)))?;
+            .map_err(|error| StateError::BadId(quote(&error.to_string(), QUOTE_ERROR_MAX)))?;
         Ok(ContainerState {
             id,
             pid: state.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
@@ -162,7 +162,7 @@ impl ContainerState {
         for key in unknown.into_iter().take(UNKNOWN_MAX) {
             warnings.push(format!(
                 "ignoring annotation '{}'; there are {POLICY}, {POLICY_OF}CONTAINER and {REQUIRED}",
-                shown(key)
+                quote(key, QUOTE_MAX)
             ));
         }
         let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
@@ -191,7 +191,7 @@ impl ContainerState {
                 if let Some(key) = self.annotations.keys().filter(|key| key.starts_with(POLICY_OF)).min() {
                     warnings.push(format!(
                         "ignoring annotation '{}': the engine does not say which container of a pod this is; use {POLICY}",
-                        shown(key)
+                        quote(key, QUOTE_MAX)
                     ));
                 }
                 general
@@ -208,7 +208,7 @@ impl ContainerState {
                 // Only a clear yes may keep a container from starting.
                 warnings.push(format!(
                     "annotation {REQUIRED} is '{}', which is neither true nor false; taken as false",
-                    shown(text)
+                    quote(text, QUOTE_MAX)
                 ));
                 false
             }
@@ -239,7 +239,7 @@ pub fn cgroups_path(json: &[u8]) -> Result<Option<String>, StateError> {
         return Err(StateError::BadConfig(format!("it is longer than {CONFIG_MAX} bytes")));
     }
     let config: Config = serde_json::from_slice(json)
-        .map_err(|error| StateError::BadConfig(shown_up_to(&error.to_string(), 160)))?;
+        .map_err(|error| StateError::BadConfig(quote(&error.to_string(), QUOTE_ERROR_MAX)))?;
     let path = config.linux.and_then(|linux| linux.cgroups_path).filter(|path| !path.is_empty());
     // What no path can hold could not be sent over D-Bus either.
     if path.as_deref().is_some_and(|path| path.len() > CGROUP_PATH_MAX || path.contains('\0')) {

@@ -136,7 +136,7 @@ fn an_empty_annotation_means_none() {
 }
 
 #[test]
-fn the_sandbox_of_a_pod_is_never_governed() {
+fn sandbox_of_a_pod_has_no_policy() {
     for key in TYPE_KEYS {
         assert_eq!(line(&[("memcg.bpf/policy", "observe"), (key, "sandbox")]), None);
         assert_eq!(line(&[("memcg.bpf/policy", "observe"), (key, "container")]).as_deref(), Some("observe"));
@@ -167,7 +167,7 @@ fn required_is_a_boolean_and_only_a_clear_yes_counts() {
 }
 
 #[test]
-fn annotations_of_ours_that_do_not_count_are_told() {
+fn ignored_annotations_are_reported() {
     let warnings =
         request(&[("memcg.bpf/polcy", "observe"), ("memcg.bpf/policy.web", "observe"), ("other/x", "")])
             .warnings;

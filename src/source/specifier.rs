@@ -2,7 +2,7 @@
 //! What can be known for units of the system manager is expanded; the rest stays as it is, with a warning.
 
 use crate::names::{UnitName, unescape};
-use crate::source::shown;
+use crate::text::printable::{QUOTE_MAX, quote};
 
 /// Longest line after expansion, in bytes; a line full of `%n` would grow two hundredfold.
 const EXPANDED_MAX: usize = 64 * 1024;
@@ -52,7 +52,7 @@ impl Specifiers {
                 Some(value) if !value.chars().all(is_harmless) => {
                     format!(
                         "specifier '%{letter}' is '{}', which cannot stand in a policy line",
-                        shown(&value)
+                        quote(&value, QUOTE_MAX)
                     )
                 }
                 Some(value) if out.len().saturating_add(value.len()) > EXPANDED_MAX => {

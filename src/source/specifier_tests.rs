@@ -47,7 +47,7 @@ fn percentages_are_no_specifiers() {
 }
 
 #[test]
-fn what_is_not_known_stays_and_is_told_once() {
+fn unknown_specifier_stays_and_is_reported_once() {
     let (text, warnings) = expand("foo.service", "%u %u %t");
     assert_eq!(text, "%u %u %t");
     assert_eq!(

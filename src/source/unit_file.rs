@@ -2,11 +2,11 @@
 //! Never fails: what systemd would ignore is ignored, with a warning where it is about us.
 
 use crate::names::UnitKind;
-use crate::source::shown;
 pub use crate::text::ini::LINE_MAX;
 use crate::text::ini::{Item, items};
+use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Warnings about one file that are told; a file of nothing but mistakes must not flood the journal.
+/// Warnings about one file that are reported; a file of nothing but mistakes must not flood the journal.
 const WARNINGS_MAX: usize = 20;
 
 /// The section of our own, and its key.
@@ -69,14 +69,14 @@ pub fn read(kind: UnitKind, file: &str, text: &str) -> ParsedUnitFile {
         match item {
             Item::Section(name) => reader.section = name,
             Item::OpenSection(line) => {
-                reader.warn(number, format_args!("section header '{}' has no ']'; systemd reads no further, so nothing from here on counts", shown(&line)));
+                reader.warn(number, format_args!("section header '{}' has no ']'; systemd reads no further, so nothing from here on counts", quote(&line, QUOTE_MAX)));
                 break;
             }
             Item::Assignment(key, value) => reader.assignment(number, &key, &value),
             Item::Other(line) if is_our_key(&line) => {
                 reader.warn(
                     number,
-                    format_args!("ignoring '{}': there is no '=' after the name", shown(&line)),
+                    format_args!("ignoring '{}': there is no '=' after the name", quote(&line, QUOTE_MAX)),
                 );
             }
             Item::Other(_) => {}
@@ -88,11 +88,6 @@ pub fn read(kind: UnitKind, file: &str, text: &str) -> ParsedUnitFile {
     reader.reading
 }
 
-/// A file's path as warnings show it: whole, but for one that nobody would choose.
-pub(super) fn shown_path(path: &str) -> String {
-    super::shown_up_to(path, 512)
-}
-
 struct Reader<'a> {
     kind: UnitKind,
     file: &'a str,
@@ -102,7 +97,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn warn(&mut self, line: usize, what: std::fmt::Arguments<'_>) {
-        let file = shown_path(self.file);
+        let file = quote(self.file, QUOTE_PATH_MAX);
         match self.reading.warnings.len() {
             ..WARNINGS_MAX => self.reading.warnings.push(format!("{file}:{line}: {what}")),
             WARNINGS_MAX => {
@@ -137,7 +132,7 @@ impl Reader<'_> {
                 number,
                 format_args!(
                     "ignoring '{}=' in [{OWN_SECTION}]: the only key there is '{OWN_KEY}='",
-                    shown(key)
+                    quote(key, QUOTE_MAX)
                 ),
             );
         } else if matches!(key, "MemoryBPFPolicy" | "X-MemoryBPFPolicy") {
@@ -149,16 +144,19 @@ impl Reader<'_> {
                     ),
                 );
             } else {
-                let found = shown(&self.section);
+                let found = quote(&self.section, QUOTE_MAX);
                 self.warn(
                     number,
                     format_args!("ignoring '{key}=' in [{found}]; for a {kind} it belongs in [{section}]"),
                 );
             }
         } else if is_our_key(key) {
-            self.warn(number, format_args!("ignoring '{}='; did you mean 'X-MemoryBPFPolicy='?", shown(key)));
+            self.warn(
+                number,
+                format_args!("ignoring '{}='; did you mean 'X-MemoryBPFPolicy='?", quote(key, QUOTE_MAX)),
+            );
         } else if key == OWN_KEY && self.section.eq_ignore_ascii_case(OWN_SECTION) {
-            let found = shown(&self.section);
+            let found = quote(&self.section, QUOTE_MAX);
             self.warn(
                 number,
                 format_args!("ignoring '{OWN_KEY}=' in [{found}]; did you mean [{OWN_SECTION}]?"),

@@ -81,7 +81,7 @@ fn lines_are_read_as_systemd_reads_them() {
 }
 
 #[test]
-fn what_is_about_us_and_does_not_count_is_told() {
+fn ignored_policy_lines_are_reported() {
     let cases = [
         (
             "X-MemoryBPFPolicy=a",
@@ -159,9 +159,9 @@ fn a_line_over_the_limit_ends_the_reading_but_keeps_what_came_before() {
 
 #[test]
 fn a_file_of_mistakes_does_not_flood_the_journal() {
-    let told = warnings(&format!("[X-MemoryBPF]\n{}", "Polciy=a\n".repeat(50_000)));
-    assert_eq!(told.len(), WARNINGS_MAX + 1);
-    assert_eq!(told.last().unwrap(), "/etc/x.conf:22: further warnings are left out");
+    let found = warnings(&format!("[X-MemoryBPF]\n{}", "Polciy=a\n".repeat(50_000)));
+    assert_eq!(found.len(), WARNINGS_MAX + 1);
+    assert_eq!(found.last().unwrap(), "/etc/x.conf:22: further warnings are left out");
 }
 
 proptest::proptest! {

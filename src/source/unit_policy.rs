@@ -8,7 +8,8 @@ use crate::names::{UnitKind, UnitName};
 use crate::policy::line::{self, Line};
 use crate::policy::request::{Origin, Request};
 use crate::source::specifier::Specifiers;
-use crate::source::unit_file::{self, Directive, shown_path};
+use crate::source::unit_file::{self, Directive};
+use crate::text::printable::{QUOTE_PATH_MAX, quote};
 
 pub use crate::source::unit_file::{ParsedUnitFile, Spelling, directives, read};
 
@@ -20,7 +21,7 @@ pub const ASSIGNMENTS_MAX: usize = 256;
 
 /// One policy, or one text that is none, with its place.
 struct PolicyClause {
-    /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors to be told.
+    /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors.
     name: Option<String>,
     text: String,
     location: String,
@@ -50,16 +51,16 @@ pub fn unit_policy(
         warnings.extend(reading.warnings);
         for Directive { value, line, .. } in reading.directives {
             let location = format!("{path}:{line}");
-            let shown = format!("{}:{line}", shown_path(path));
+            let printable = format!("{}:{line}", quote(path, QUOTE_PATH_MAX));
             assignments = assignments.saturating_add(1);
             if assignments > ASSIGNMENTS_MAX {
                 warnings.push(format!(
-                    "{shown}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
+                    "{printable}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
                 ));
                 return (request(unit, &pieces, none_at), warnings);
             }
             let (value, unexpanded) = specifiers.expand(unit, &value);
-            warnings.extend(unexpanded.into_iter().map(|what| format!("{shown}: {what}")));
+            warnings.extend(unexpanded.into_iter().map(|what| format!("{printable}: {what}")));
             if value.is_empty() {
                 pieces.clear();
                 none_at = None;
@@ -72,7 +73,7 @@ pub fn unit_policy(
                 }
                 Ok(Line::Clauses(calls)) => {
                     none_at = None;
-                    // Only earlier assignments give way: the same policy twice in one is a mistake to be told.
+                    // Only earlier assignments are replaced: the same policy twice in one assignment is an error.
                     pieces
                         .retain(|piece| !calls.iter().any(|call| piece.name.as_deref() == Some(&call.name)));
                     let starts: Vec<usize> = calls.iter().map(|call| call.at).collect();

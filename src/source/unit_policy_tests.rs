@@ -50,7 +50,7 @@ fn assignments_add_up_reset_and_replace() {
             &["deny limit=1G", "observe", "deny limit=3G"],
             Some(("observe; deny limit=3G", "2.conf:2, 3.conf:2")),
         ),
-        // Twice in one assignment is a mistake, which is passed on to be told.
+        // Twice in one assignment is a mistake, which is passed on as an error.
         (&["deny limit=1G; deny limit=2G"], Some(("deny limit=1G; deny limit=2G", "1.conf:2"))),
         // What does not parse is passed on whole.
         (&["observe", "!!! \"x"], Some(("observe; !!! \"x", "1.conf:2, 2.conf:2"))),
@@ -104,7 +104,7 @@ fn the_order_of_the_files_is_kept_whatever_their_names() {
 }
 
 #[test]
-fn a_section_of_another_kind_does_not_count_and_is_told() {
+fn section_of_another_kind_is_ignored_and_reported() {
     let (request, warnings) = policy("x.scope", &[("f", "[Service]\nX-MemoryBPFPolicy=observe")]);
     assert_eq!(request, None);
     assert_eq!(
@@ -114,7 +114,7 @@ fn a_section_of_another_kind_does_not_count_and_is_told() {
 }
 
 #[test]
-fn a_specifier_that_is_not_known_is_told_with_its_place() {
+fn unknown_specifier_is_reported_with_its_location() {
     let (request, warnings) = policy("x.service", &[("f", "[Service]\n\nX-MemoryBPFPolicy=deny limit=%u")]);
     assert_eq!(request.unwrap().line, "deny limit=%u");
     assert_eq!(warnings.len(), 1);
@@ -128,7 +128,7 @@ fn specifiers_of_an_instance_are_expanded() {
 }
 
 #[test]
-fn too_many_files_are_told() {
+fn too_many_files_are_reported() {
     let files: Vec<(&str, &str)> =
         std::iter::repeat_n(("f", "[Service]\nX-MemoryBPFPolicy=observe"), FILES_MAX + 1).collect();
     let (request, warnings) = policy("x.service", &files);
@@ -137,7 +137,7 @@ fn too_many_files_are_told() {
 }
 
 #[test]
-fn too_many_assignments_are_told_and_those_before_count() {
+fn too_many_assignments_are_reported_and_first_ones_count() {
     let many: String = (0..50_000).map(|n| format!("X-MemoryBPFPolicy=p{n}\n")).collect();
     let (request, warnings) = policy("x.service", &[("f", &format!("[Service]\n{many}"))]);
     assert!(request.unwrap().line.ends_with("; p255"));

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::policy::action::Knob;
 use crate::policy::request::{Origin, Request};
-use crate::source::shown_up_to;
+use crate::text::printable::{QUOTE_ERROR_MAX, quote};
 
 /// The attribute that holds our record: JSON, which only root can write.
 pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
@@ -55,7 +55,7 @@ pub enum RecordError {
     OwnerNotText,
 }
 
-/// What a cgroup is governed by and what we changed on it, as recorded on it.
+/// The requests for a cgroup and its changed knobs, as recorded on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CgroupRecord {
     /// All requests, in no particular order.
@@ -71,7 +71,7 @@ pub struct CgroupRecord {
 pub struct KnobRecord {
     /// Which.
     pub knob: Knob,
-    /// What somebody else wrote last: to be put back.
+    /// The value that another program wrote last, which is restored.
     pub original: u64,
     /// What we wrote last, and what we may have written since. Anything else in the file is somebody else's.
     pub written: Vec<u64>,
@@ -102,7 +102,7 @@ impl CgroupRecord {
             return Err(RecordError::TooLong(bytes.len()));
         }
         let malformed =
-            |error: serde_json::Error| RecordError::Malformed(shown_up_to(&error.to_string(), 160));
+            |error: serde_json::Error| RecordError::Malformed(quote(&error.to_string(), QUOTE_ERROR_MAX));
         let Version { version } = serde_json::from_slice(bytes).map_err(malformed)?;
         if version != u64::from(VERSION) {
             return Err(RecordError::Version(version));

@@ -10,7 +10,7 @@ pub const UNIT_FILE_MAX: usize = 1 << 20;
 pub const UNIT_FILES_MAX: usize = 256;
 
 /// Reads a unit's files in systemd's order, the fragment first. Returns (path, text) pairs, and one sentence for
-/// each file that was left out. Files that vanished meanwhile are left out silently: systemd will tell.
+/// each file that was left out. Files that were removed meanwhile are left out silently, because systemd announces them.
 pub fn read_unit_files(unit: &UnitInfo) -> (Vec<(String, String)>, Vec<String>) {
     let mut texts = Vec::new();
     let mut warnings = Vec::new();

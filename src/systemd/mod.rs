@@ -1,24 +1,26 @@
 //! systemd as the system bus and the unit search path show it: which units can carry a policy, where their
 //! files and cgroups are, and when any of that changes. Knows nothing of policies, of cgroupfs or of BPF.
 
-mod agenda;
-mod answer;
-mod changes;
-mod digest;
-mod discover;
+mod client;
+mod coalesce;
+mod error;
+mod event;
 mod files;
-mod forecast;
-mod inquiry;
+mod inotify;
 mod proxy;
-mod pump;
+mod queries;
+mod query_queue;
+mod search;
+mod signals;
+mod unit_index;
 mod unit_info;
-mod watch;
 
-pub use answer::SystemdError;
-pub use discover::{Discovery, Found, Pattern, UNIT_PATH, discover, index};
+pub use client::SystemdClient;
+pub use error::SystemdError;
+pub use event::Event;
 pub use files::{UNIT_FILE_MAX, UNIT_FILES_MAX, read_unit_files};
-pub use forecast::UnitFiles;
-pub use inquiry::{Answer, Inquiry};
-pub use pump::Events;
+pub use queries::{Reply, UnitQueries};
+pub use search::{Pattern, PolicyUnits, SearchResult, UNIT_PATH, discover, index};
+pub use signals::{Events, subscribe};
+pub use unit_index::UnitFileIndex;
 pub use unit_info::{ActiveState, UnitInfo};
-pub use watch::{Event, Systemd};

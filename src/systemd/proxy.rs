@@ -65,7 +65,7 @@ pub(super) trait Unit {
     default_service = "org.freedesktop.systemd1",
     assume_defaults = false
 )]
-pub(super) trait Governed {
+pub(super) trait CgroupProperties {
     #[zbus(property(emits_changed_signal = "false"))]
     fn slice(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]

@@ -66,7 +66,7 @@ pub struct UnitInfo {
     /// Made at run time (`systemd-run`, scopes), without a file of its own in the search path.
     pub transient: bool,
     /// Its files have changed since systemd read them: systemd goes by the old ones until daemon-reload.
-    pub stale: bool,
+    pub needs_daemon_reload: bool,
 }
 
 impl UnitInfo {

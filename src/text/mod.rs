@@ -2,15 +2,15 @@
 //!
 //! Every `parse_` has a `format_` whose text parses back to the same number.
 
-use thiserror::Error;
-
 mod duration;
+mod error;
 mod human;
 pub mod ini;
 mod number;
 pub mod printable;
 
 pub use duration::{format_duration, parse_duration};
+pub use error::UnitError;
 pub use human::{format_bytes, format_percent, human_bytes};
 
 use number::split_unit;
@@ -28,32 +28,6 @@ pub const VALID_DURATIONS: &str = "durations such as 250ms, 2s or 1min 30s";
 pub const VALID_COUNTS: &str = "integers such as 0 or 100";
 /// Valid booleans, in words.
 pub const VALID_BOOLS: &str = "yes, no, true, false, on, off, 1 and 0";
-
-/// Longest suggestion in bytes: the longest number there is, with a suffix.
-const SUGGESTION_MAX: usize = 32;
-
-/// Why a text is not a quantity. The display has the reason and what would be valid.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{reason}; valid: {valid}")]
-pub struct UnitError {
-    /// The reason: `it is empty`.
-    pub reason: String,
-    /// What would be valid, in words.
-    pub valid: &'static str,
-    /// The same quantity spelled as it should be, where that can be guessed: `64M` for `64m`.
-    pub suggestion: Option<String>,
-}
-
-impl UnitError {
-    fn new(valid: &'static str, why: impl Into<String>) -> Self {
-        UnitError { reason: why.into(), valid, suggestion: None }
-    }
-
-    /// Would be right; nobody means a number of a hundred digits, and it would be told whole.
-    fn suggest(self, suggestion: Option<String>) -> Self {
-        UnitError { suggestion: suggestion.filter(|text| text.len() <= SUGGESTION_MAX), ..self }
-    }
-}
 
 /// Suffixes of sizes with their factors, the largest first.
 const SIZES: [(&str, u64); 7] = [
@@ -101,8 +75,8 @@ pub fn parse_percent(text: &str) -> Result<u32, UnitError> {
     parse_percent_up_to(text, PPM_ONE)
 }
 
-/// A percentage → parts per million, `most` at most. Errors: no `%`, too large, finer than 0.0001 %.
-pub fn parse_percent_up_to(text: &str, most: u32) -> Result<u32, UnitError> {
+/// A percentage → parts per million, `max` at most. Errors: no `%`, too large, finer than 0.0001 %.
+pub fn parse_percent_up_to(text: &str, max: u32) -> Result<u32, UnitError> {
     let (number, suffix) = split_unit(text, VALID_PERCENTAGES)?;
     if suffix.is_empty() {
         let error = UnitError::new(VALID_PERCENTAGES, "the '%' is missing");
@@ -117,8 +91,8 @@ pub fn parse_percent_up_to(text: &str, most: u32) -> Result<u32, UnitError> {
     number
         .scaled(10_000)
         .and_then(|ppm| u32::try_from(ppm).ok())
-        .filter(|ppm| *ppm <= most)
-        .ok_or_else(|| UnitError::new(VALID_PERCENTAGES, format!("it is more than {}", format_percent(most))))
+        .filter(|ppm| *ppm <= max)
+        .ok_or_else(|| UnitError::new(VALID_PERCENTAGES, format!("it is more than {}", format_percent(max))))
 }
 
 /// An integer, 0 to 2⁶⁴-1. Errors: anything but digits, too large.

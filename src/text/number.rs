@@ -1,6 +1,6 @@
 //! A decimal number and the suffix behind it, exactly: no floating point, so that what is written is what counts.
 
-use super::UnitError;
+use super::error::UnitError;
 use super::printable;
 
 /// Digits after the point that are looked at; beyond them a fraction is smaller than one of any unit.

@@ -9,6 +9,8 @@ use unicode_width::UnicodeWidthChar;
 pub const QUOTE_MAX: usize = 64;
 /// Characters quoted of a path or another location, which should stay whole.
 pub const QUOTE_PATH_MAX: usize = 1024;
+/// Characters quoted of a parser's error, which can quote a whole document.
+pub const QUOTE_ERROR_MAX: usize = 160;
 /// Characters quoted of a message that quotes foreign text itself.
 pub const QUOTE_MESSAGE_MAX: usize = 2000;
 

@@ -28,7 +28,7 @@ fn sizes_are_base_1024_and_exact() {
 }
 
 #[test]
-fn what_is_no_size_is_told_why() {
+fn invalid_size_is_reported_with_its_reason() {
     let tail = "; valid: sizes such as 4096, 64K or 1.5G";
     for (text, reason) in [
         ("", "it is empty"),

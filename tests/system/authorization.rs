@@ -115,7 +115,7 @@ fn owner_may_attach_to_delegated_cgroups_only() {
         refused(&attach(path, "deny limit=64M"), "may not change memory policies");
         refused(&attach(path, "none"), "may not change memory policies");
     }
-    refused(&attach(&own, "protect low=100M"), "policy 'protect' may not be asked for by xattrs");
+    refused(&attach(&own, "protect low=100M"), "policy 'protect' may not be requested by xattrs");
     refused(&by(OTHER, &format!("memcg-bpf detach {own}")), "may not change memory policies");
 
     // What an administrator asked for stays, and what the owner asked for is the owner's to take back.
@@ -191,7 +191,7 @@ fn rootless_podman_container_gets_policy() {
     // Annotations may not request policies that take memory from others; the container starts, and the hook logs it.
     let output = run("mpgreedy", "--annotation memcg.bpf/policy=\"protect low=100M\"", "sleep 1000");
     assert_eq!(output.status, 0, "{output:?}");
-    assert!(hook_messages("").contains("policy 'protect' may not be asked for by annotations"),);
+    assert!(hook_messages("").contains("policy 'protect' may not be requested by annotations"),);
     // Without the daemon the hook notes what its user wished; the daemon follows it when it starts.
     sh("systemctl stop memcg-bpfd; systemctl mask --runtime memcg-bpfd");
     env.at_end("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd".to_owned());

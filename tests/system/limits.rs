@@ -93,9 +93,9 @@ fn full_maps_reject_new_bindings_only() {
     ));
     let last = format!("/mproom-{}", ROOM + 1);
     let output = try_sh(&format!("memcg-bpf attach {last} 'deny limit=64M'"));
-    let refused = format!("{last}: the kernel refused to bind cgroup ");
+    let refused = format!("{last}: failed to bind cgroup ");
     assert!(output.status != 0 && output.err.contains(&refused), "{output:?}");
-    assert!(output.err.contains(": at most 4096 cgroups can be governed at once"), "{output:?}");
+    assert!(output.err.contains(": at most 4096 cgroups can have policies at once"), "{output:?}");
     let all = status();
     assert_eq!(all.iter().filter(|r| r.state == "active").count(), ROOM);
     assert!(all.iter().all(|r| r.cgroup != last), "a refused wish is not kept");
@@ -157,7 +157,7 @@ mod soak {
         let faults = all.iter().flat_map(|r| &r.errors);
         assert!(
             faults.clone().count() == 10
-                && faults.clone().all(|f| f.ends_with("at most 4096 cgroups can be governed at once"))
+                && faults.clone().all(|f| f.ends_with("at most 4096 cgroups can have policies at once"))
         );
         sh("cd /sys/fs/cgroup && echo mpcrowd-* | xargs rmdir");
         wait_for("nothing to be governed", || status().is_empty().then_some(()));

@@ -133,7 +133,7 @@ fn reload_with_error_changes_nothing() {
     let bad_pointer = "/etc/memcg-bpf/policies/bad_pointer.bpf.o";
     sh(&format!("cp /data/policies/bad_pointer.bpf.o {bad_pointer}"));
     env.at_end(format!("rm -f {bad_pointer}"));
-    let refused = format!("the kernel refused {bad_pointer}: ");
+    let refused = format!("the kernel rejected {bad_pointer}: ");
     let (reload, load) = (try_sh("memcg-bpf reload"), try_sh("memcg-bpf policies bad_pointer --load"));
     assert!(reload.err.starts_with(&format!("memcg-bpf: nothing was changed: {refused}")), "{}", reload.err);
     assert!(load.status == 1 && load.err.contains(&format!("memcg-bpf: {refused}")), "{}", load.err);

@@ -33,52 +33,52 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 /// Does what a cgroup's requests ask for come to any policy at all?
-fn wants_something(world: &Engine, id: CgroupId) -> bool {
-    world.cgroups.get(&id).is_some_and(|c| !world.resolve(&c.requests).policies.is_empty())
+fn wants_something(engine: &Engine, id: CgroupId) -> bool {
+    engine.cgroups.get(&id).is_some_and(|c| !engine.resolve(&c.requests).policies.is_empty())
 }
 
 proptest! {
     #[test]
-    fn with_few_slots_nothing_in_force_is_lost_and_nothing_waits_without_need(
+    fn few_slots_keep_attached_policies_and_pend_only_if_full(
         most in 1u32..4,
         inputs in prop::collection::vec(any_input(), 0..40),
     ) {
-        let (mut world, mut model) = (Engine::with_slots(means(), most), Model::default());
+        let (mut engine, mut model) = (Engine::with_slots(config(), most), Model::default());
         for input in inputs {
             let before = model.clone();
-            run(&mut world, &mut model, input);
+            run(&mut engine, &mut model, input);
             for id in before.bound.keys() {
-                prop_assert!(!wants_something(&world, *id) || model.bound.contains_key(id), "{id:?} lost its binding");
+                prop_assert!(!wants_something(&engine, *id) || model.bound.contains_key(id), "{id:?} lost its binding");
             }
-            let waits = world.cgroups.values().any(|c| c.pending) || world.units.values().any(|u| u.pending);
-            prop_assert!(!waits || model.slots.len() == most as usize, "a slot is left and somebody waits");
+            let waits = engine.cgroups.values().any(|c| c.pending) || engine.units.values().any(|u| u.pending);
+            prop_assert!(!waits || model.slots.len() == most as usize, "a slot is free and a request is pending");
             let active: BTreeSet<u64> =
-                world.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+                engine.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
         }
-        run(&mut world, &mut model, Input::Shutdown);
+        run(&mut engine, &mut model, Input::Shutdown);
         (model.records, model.failed) = (BTreeMap::new(), 0);
         prop_assert_eq!(model, Model::default());
     }
 
     #[test]
     fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
-        let (mut world, mut model) = (Engine::new(means()), Model::default());
+        let (mut engine, mut model) = (Engine::new(config()), Model::default());
         for input in inputs {
-            run(&mut world, &mut model, input.clone());
+            run(&mut engine, &mut model, input.clone());
             // The same input twice changes nothing the second time.
             let before = model.clone();
-            run(&mut world, &mut model, input);
+            run(&mut engine, &mut model, input);
             prop_assert_eq!(&before.bound, &model.bound);
             prop_assert_eq!(&before.slots, &model.slots);
             prop_assert_eq!(model.failed, 0);
             // Whatever is described as active is bound, and nothing else is.
             let active: BTreeSet<u64> =
-                world.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
+                engine.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());
         }
-        run(&mut world, &mut model, Input::Shutdown);
-        model.records.clear(); // records vanish with cgroups that vanished
+        run(&mut engine, &mut model, Input::Shutdown);
+        model.records.clear(); // records are removed with their cgroups
         prop_assert_eq!(model, Model::default());
     }
 }

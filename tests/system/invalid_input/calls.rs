@@ -9,7 +9,7 @@ fn dbus_invalid_args_errors() {
     let long_line = format!("Attach ss /system.slice 'deny {}'", "x".repeat(5000));
     let long_annotation = format!("AttachContainer 'susa{{sv}}' x 1 'deny {}' 0", "x".repeat(5000));
     let long_path = format!("Attach ss /{} observe", "x".repeat(5000));
-    let long_path_sentence = format!("'/{}…' is not a cgroup path: longer than 4095 bytes", "x".repeat(79));
+    let long_path_sentence = format!("'/{}…' is not a cgroup path: longer than 4095 bytes", "x".repeat(63));
     let long_option =
         format!("AttachContainer 'susa{{sv}}' x 1 observe 1 cgroups-path s /{}", "x".repeat(5000));
     // Below a cgroup that hands no controllers down, and deeper than programs look.

@@ -15,7 +15,7 @@ const TRANSIENT: &str = "run/systemd/transient";
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fragment {
     /// The unit's file.
-    Own(PathBuf),
+    File(PathBuf),
     /// A second name for another unit.
     Alias,
     /// Nothing that systemd would load again: masked, or made at run time.
@@ -24,7 +24,7 @@ enum Fragment {
 
 /// Unit files and drop-ins by name, as the search path has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnitFiles {
+pub struct UnitFileIndex {
     transient: PathBuf,
     /// The directories of the search path looked through.
     directories: usize,
@@ -38,10 +38,10 @@ pub struct UnitFiles {
     drop_ins: BTreeMap<(usize, String), BTreeMap<String, PathBuf>>,
 }
 
-impl UnitFiles {
+impl UnitFileIndex {
     /// Nothing yet.
     pub(super) fn below(root: &Path) -> Self {
-        UnitFiles { transient: root.join(TRANSIENT), ..UnitFiles::default() }
+        UnitFileIndex { transient: root.join(TRANSIENT), ..UnitFileIndex::default() }
     }
 
     /// True before the first search.
@@ -65,7 +65,7 @@ impl UnitFiles {
                 let target = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 match UnitName::parse(target) {
                     Ok(other) if other == *name || name.template().as_deref() == Some(target) => {
-                        Fragment::Own(path.to_path_buf())
+                        Fragment::File(path.to_path_buf())
                     }
                     Ok(other) => {
                         self.aliases.entry(other.as_str().to_owned()).or_default().push(name.clone());
@@ -76,7 +76,7 @@ impl UnitFiles {
             }
             // An empty file masks a unit as well as a link to /dev/null does.
             Err(_) if fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) => {
-                Fragment::Own(path.to_path_buf())
+                Fragment::File(path.to_path_buf())
             }
             Err(_) => Fragment::None,
         };
@@ -90,13 +90,13 @@ impl UnitFiles {
 
     /// The unit as systemd would load it, in the slice it has by default: `Slice=` in its files says otherwise. `None`
     /// for units without a file of their own that are not slices, for transient and masked ones, and for aliases.
-    pub fn forecast(&self, name: &UnitName) -> Option<UnitInfo> {
+    pub fn resolve(&self, name: &UnitName) -> Option<UnitInfo> {
         if name.is_template() {
             return None;
         }
         let of_template = || self.fragments.get(&name.template()?);
         let fragment = match self.fragments.get(name.as_str()).or_else(of_template) {
-            Some(Fragment::Own(path)) => Some(path.clone()),
+            Some(Fragment::File(path)) => Some(path.clone()),
             None if name.kind() == UnitKind::Slice => None,
             _ => return None,
         };
@@ -109,7 +109,7 @@ impl UnitFiles {
             control_group: None,
             control_group_id: None,
             transient: false,
-            stale: false,
+            needs_daemon_reload: false,
         })
     }
 
@@ -159,5 +159,5 @@ impl UnitFiles {
 }
 
 #[cfg(test)]
-#[path = "forecast_tests.rs"]
+#[path = "unit_index_tests.rs"]
 mod tests;

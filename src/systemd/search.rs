@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::files::UNIT_FILE_MAX;
-use super::forecast::UnitFiles;
+use super::unit_index::UnitFileIndex;
 use crate::files::read_beginning_below;
 use crate::names::{UnitKind, UnitName};
 use crate::text::printable::{QUOTE_PATH_MAX, quote};
@@ -29,11 +29,11 @@ pub const UNIT_PATH: [&str; 13] = [
 ];
 
 /// What every spelling has in common: `MemoryBPFPolicy=`, `X-MemoryBPFPolicy=`, `[X-MemoryBPF]`.
-const MARK: &[u8] = b"MemoryBPF";
+const NEEDLE: &[u8] = b"MemoryBPF";
 /// Entries of all directories looked at in one search; a machine has some thousands.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Files that govern units whose names are not known beforehand.
+/// Files that apply to units whose names are not known beforehand.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pattern {
     /// A drop-in directory for many units: `libpod-.scope.d` (prefix), `x@.service.d` (template), `service.d` (type).
@@ -54,7 +54,7 @@ impl Pattern {
 
 /// The result of a search.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Discovery {
+pub struct PolicyUnits {
     /// Units named by a file with a policy, or by a unit file or an enablement link that matches a pattern.
     /// Aliases count under each of their names.
     pub units: BTreeSet<UnitName>,
@@ -62,34 +62,34 @@ pub struct Discovery {
     pub patterns: BTreeSet<Pattern>,
     /// Those of `units` that have drop-ins and no unit file: systemd cannot load them before somebody makes them
     /// (`systemd-run --unit=`), so their cgroup cannot be registered ahead. Never slices, which need no file.
-    pub fileless: BTreeSet<UnitName>,
+    pub without_file: BTreeSet<UnitName>,
 }
 
-impl Discovery {
+impl PolicyUnits {
     /// True when `unit` may carry a policy: its files are worth reading.
-    pub fn concerns(&self, unit: &UnitName) -> bool {
+    pub fn may_have_policy(&self, unit: &UnitName) -> bool {
         self.units.contains(unit) || self.patterns.iter().any(|pattern| pattern.matches(unit))
     }
 
     /// True when units may appear whose cgroups could not be registered ahead: every new cgroup must be looked at.
-    pub fn wants_announcements(&self) -> bool {
-        !self.patterns.is_empty() || !self.fileless.is_empty()
+    pub fn needs_all_cgroup_events(&self) -> bool {
+        !self.patterns.is_empty() || !self.without_file.is_empty()
     }
 }
 
 /// What a search of the unit path found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchResult {
     /// Which units can carry a policy.
-    pub discovery: Discovery,
+    pub discovery: PolicyUnits,
     /// The files of all units.
-    pub files: UnitFiles,
+    pub files: UnitFileIndex,
     /// One sentence for each thing that could not be read; missing directories are nothing to speak of.
     pub warnings: Vec<String>,
 }
 
 /// Searches the directories of systemd's unit path, taken below `root`.
-pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> Found {
+pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> SearchResult {
     let mut search = Search::new(root, true);
     search.all(unit_path);
     if search.left == 0 {
@@ -100,18 +100,18 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> Found {
     let Search { found: mut discovery, files, named, templates, warnings, .. } = search;
     let has_file =
         |unit: &UnitName| named.contains(unit) || unit.template().is_some_and(|t| templates.contains(&t));
-    let fileless = |unit: &&UnitName| unit.kind() != UnitKind::Slice && !has_file(unit);
-    discovery.fileless = discovery.units.iter().filter(fileless).cloned().collect();
+    let without_file = |unit: &&UnitName| unit.kind() != UnitKind::Slice && !has_file(unit);
+    discovery.without_file = discovery.units.iter().filter(without_file).cloned().collect();
     for unit in named {
         if discovery.patterns.iter().any(|pattern| pattern.matches(&unit)) {
             discovery.units.insert(unit);
         }
     }
-    Found { discovery, files, warnings }
+    SearchResult { discovery, files, warnings }
 }
 
 /// The names of all unit files and drop-ins in the directories of systemd's unit path, taken below `root`. Reads none.
-pub fn index<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> UnitFiles {
+pub fn index<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> UnitFileIndex {
     let mut search = Search::new(root, false);
     search.all(unit_path);
     search.files
@@ -121,8 +121,8 @@ struct Search<'a> {
     root: &'a Path,
     /// Are files read for a mention of a policy?
     reads: bool,
-    found: Discovery,
-    files: UnitFiles,
+    found: PolicyUnits,
+    files: UnitFileIndex,
     /// Every unit that a file or an enablement link names, whatever the file says.
     named: BTreeSet<UnitName>,
     templates: BTreeSet<String>,
@@ -135,8 +135,8 @@ impl<'a> Search<'a> {
         Search {
             root,
             reads,
-            files: UnitFiles::below(root),
-            found: Discovery::default(),
+            files: UnitFileIndex::below(root),
+            found: PolicyUnits::default(),
             named: BTreeSet::new(),
             templates: BTreeSet::new(),
             warnings: Vec::new(),
@@ -175,7 +175,7 @@ impl<'a> Search<'a> {
         } else {
             self.named.insert(parsed.clone());
         }
-        if !self.marked(path) {
+        if !self.mentions_policy(path) {
             return;
         }
         if parsed.is_template() {
@@ -188,7 +188,7 @@ impl<'a> Search<'a> {
     fn drop_ins(&mut self, of: &str, directory: &Path) {
         let files = self.entries(directory);
         self.files.add_drop_ins(format!("{of}.d"), &files);
-        if !files.iter().any(|(name, path)| name.ends_with(".conf") && self.marked(path)) {
+        if !files.iter().any(|(name, path)| name.ends_with(".conf") && self.mentions_policy(path)) {
             return;
         }
         match unit(of) {
@@ -203,12 +203,12 @@ impl<'a> Search<'a> {
     }
 
     /// True when the file says anything about a policy. Unreadable files are reported and count as silent.
-    fn marked(&mut self, path: &Path) -> bool {
+    fn mentions_policy(&mut self, path: &Path) -> bool {
         if !self.reads {
             return false;
         }
         match read_beginning_below(self.root, path, UNIT_FILE_MAX) {
-            Ok(file) => file.bytes.windows(MARK.len()).any(|window| window == MARK),
+            Ok(file) => file.bytes.windows(NEEDLE.len()).any(|window| window == NEEDLE),
             Err(error) if error.is_absent_or_masked() => false,
             Err(error) => {
                 self.warnings.push(format!(
@@ -252,5 +252,5 @@ fn stem(name: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "discover_tests.rs"]
+#[path = "search_tests.rs"]
 pub(super) mod tests;

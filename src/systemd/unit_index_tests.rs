@@ -1,6 +1,6 @@
-//! In the virtual machines every forecast is compared with what systemd says after daemon-reload.
+//! In the virtual machines every resolved unit is compared with what systemd says after daemon-reload.
 
-use super::super::discover::tests::tree;
+use super::super::search::tests::tree;
 use super::super::{UNIT_PATH, discover};
 use super::*;
 
@@ -10,10 +10,10 @@ fn name(text: &str) -> UnitName {
     UnitName::parse(text).unwrap()
 }
 
-/// The forecast's files below the root, the fragment first.
+/// The resolved files below the root, the fragment first.
 fn files(tree: &[(&str, &str)], unit: &str) -> Option<Vec<String>> {
     let root = self::tree(tree);
-    let info = discover(root.path(), &UNIT_PATH).files.forecast(&name(unit))?;
+    let info = discover(root.path(), &UNIT_PATH).files.resolve(&name(unit))?;
     let paths = info.fragment.iter().chain(&info.drop_ins);
     Some(paths.map(|p| p.strip_prefix(root.path()).unwrap().display().to_string()).collect())
 }
@@ -57,7 +57,7 @@ fn an_instance_has_its_templates_file_unless_it_has_its_own() {
 }
 
 #[test]
-fn what_systemd_would_not_load_under_that_name_has_no_forecast() {
+fn unit_that_systemd_would_not_load_is_not_resolved() {
     let drop_in = ("etc/systemd/system/x.service.d/10.conf", FILE);
     for tree in [
         [drop_in].as_slice(),
@@ -86,10 +86,10 @@ fn what_systemd_would_not_load_under_that_name_has_no_forecast() {
 }
 
 #[test]
-fn the_cgroup_is_foretold_too() {
+fn cgroup_is_resolved_too() {
     let root = tree(&[("usr/lib/systemd/system/x-y@.service", FILE)]);
     let found = discover(root.path(), &UNIT_PATH);
-    let path = |unit: &str| found.files.forecast(&name(unit)).unwrap().expected_cgroup().unwrap();
+    let path = |unit: &str| found.files.resolve(&name(unit)).unwrap().expected_cgroup().unwrap();
     assert_eq!(path("x-y@1.service").as_str(), "/system.slice/system-x\\x2dy.slice/x-y@1.service");
     assert_eq!(path("a-b.slice").as_str(), "/a.slice/a-b.slice");
 }

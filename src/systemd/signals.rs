@@ -1,4 +1,4 @@
-//! Moves systemd's signals from the bus through the [`Digest`] to the daemon, and never waits for either side.
+//! Moves systemd's signals from the bus through the [`Coalescer`] to the daemon, and never waits for either side.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use zbus::message::Type;
 use zbus::names::OwnedUniqueName;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
-use super::answer::{SystemdError, within};
-use super::digest::{Digest, Signal};
+use super::client::SystemdClient;
+use super::coalesce::{Coalescer, Signal};
+use super::error::{SystemdError, with_timeout};
+use super::event::Event;
 use super::proxy::{MANAGER_INTERFACE, MANAGER_PATH, SYSTEMD};
-use super::watch::{Event, Systemd};
 use crate::names::UnitName;
 
 /// Events waiting for the daemon; when it falls further behind, they become one rescan.
@@ -42,24 +43,34 @@ impl Events {
         self.receiver.recv().await
     }
 
-    /// Events dropped since the start because the daemon was too slow; each loss is followed by [`Event::Reloaded`].
+    /// Events dropped since the start because the daemon was too slow; each loss is followed by [`Event::RescanRequired`].
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// Registers for the signals first and subscribes then, so that none is lost in between.
-pub(super) async fn start(systemd: &Systemd) -> Result<Events, SystemdError> {
+/// Subscribes, then sends events until the returned receiver is dropped. Call [`SystemdClient::candidates`] only after
+/// this, because systemd does not announce units that it loaded earlier. Registers for the signals first, so that none
+/// is lost in between.
+pub async fn subscribe(systemd: &SystemdClient) -> Result<Events, SystemdError> {
     let connection = systemd.connection();
     let what = "its signals";
-    let manager = within(what, signals(connection, SYSTEMD, MANAGER_PATH, MANAGER_INTERFACE, None)).await?;
-    let bus = within(what, signals(connection, BUS, "/org/freedesktop/DBus", BUS, Some(SYSTEMD))).await?;
+    let manager =
+        with_timeout(what, signals(connection, SYSTEMD, MANAGER_PATH, MANAGER_INTERFACE, None)).await?;
+    let bus =
+        with_timeout(what, signals(connection, BUS, "/org/freedesktop/DBus", BUS, Some(SYSTEMD))).await?;
     systemd.subscribe().await?;
     let owner = systemd.owner().await?;
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
-    let pump = Pump { systemd: systemd.clone(), owner, sender, dropped: Arc::clone(&dropped), lost: false };
-    tokio::spawn(pump.run(manager, bus));
+    let forwarder = SignalForwarder {
+        systemd: systemd.clone(),
+        owner,
+        sender,
+        dropped: Arc::clone(&dropped),
+        lost: false,
+    };
+    tokio::spawn(forwarder.run(manager, bus));
     Ok(Events { receiver, dropped })
 }
 
@@ -77,8 +88,8 @@ async fn signals(
     MessageStream::for_match_rule(rule.build()?, connection, Some(SIGNALS_MAX)).await
 }
 
-struct Pump {
-    systemd: Systemd,
+struct SignalForwarder {
+    systemd: SystemdClient,
     /// PID 1's unique name. Anybody may send us a message that looks like a signal of systemd.
     owner: Option<OwnedUniqueName>,
     sender: mpsc::Sender<Event>,
@@ -87,32 +98,32 @@ struct Pump {
     lost: bool,
 }
 
-impl Pump {
+impl SignalForwarder {
     async fn run(mut self, mut manager: MessageStream, mut bus: MessageStream) {
-        let mut digest = Digest::default();
+        let mut coalescer = Coalescer::default();
         let sender = self.sender.clone();
-        let (back_sender, mut back) = mpsc::channel::<()>(1);
+        let (reconnected_sender, mut reconnected) = mpsc::channel::<()>(1);
         loop {
-            let due = digest.deadline().map(tokio::time::Instant::from_std);
+            let due = coalescer.deadline().map(tokio::time::Instant::from_std);
             tokio::select! {
                 // In this order, so that a new owner is known before its signals are judged.
                 biased;
                 message = bus.next() => match message {
-                    Some(Ok(message)) => self.owner_changed(&message, &mut digest, &back_sender),
+                    Some(Ok(message)) => self.owner_changed(&message, &mut coalescer, &reconnected_sender),
                     Some(Err(_)) => {}
                     None => break,
                 },
-                Some(()) = back.recv() => digest.take(Signal::ManagerBack, Instant::now()),
+                Some(()) = reconnected.recv() => coalescer.take(Signal::ManagerBack, Instant::now()),
                 () = sleep_until(due) => {
-                    for event in digest.ready(Instant::now()) {
-                        self.deliver(event);
+                    for event in coalescer.drain_due(Instant::now()) {
+                        self.send(event);
                     }
                 }
                 message = manager.next() => match message {
                     Some(Ok(message)) => {
                         let now = Instant::now();
                         if let Some(signal) = self.signal(&message) && !self.is_noise(&signal, now) {
-                            digest.take(signal, now);
+                            coalescer.take(signal, now);
                         }
                     }
                     Some(Err(_)) => {}
@@ -120,7 +131,7 @@ impl Pump {
                 },
                 permit = sender.reserve(), if self.lost => match permit {
                     Ok(permit) => {
-                        permit.send(Event::Reloaded);
+                        permit.send(Event::RescanRequired);
                         self.lost = false;
                     }
                     Err(_) => return,
@@ -132,35 +143,41 @@ impl Pump {
         let _ = sender.send(Event::ManagerLost).await;
     }
 
-    fn deliver(&mut self, event: Event) {
+    fn send(&mut self, event: Event) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(event) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.lost = true;
         }
     }
 
-    fn owner_changed(&mut self, message: &Message, digest: &mut Digest, back: &mpsc::Sender<()>) {
+    fn owner_changed(
+        &mut self,
+        message: &Message,
+        coalescer: &mut Coalescer,
+        reconnected: &mpsc::Sender<()>,
+    ) {
         if message.header().sender().is_none_or(|sender| sender.as_str() != BUS) {
             return;
         }
         let Ok((_, _, new)) = message.body().deserialize::<(String, String, String)>() else { return };
         self.owner = OwnedUniqueName::try_from(new).ok();
         if self.owner.is_none() {
-            digest.take(Signal::ManagerLost, Instant::now());
+            coalescer.take(Signal::ManagerLost, Instant::now());
             return;
         }
-        let (systemd, back) = (self.systemd.clone(), back.clone());
+        let (systemd, reconnected) = (self.systemd.clone(), reconnected.clone());
         // Not awaited here: PID 1 may take its time, and signals must be taken off the socket meanwhile.
         tokio::spawn(async move {
             while systemd.subscribe().await.is_err() && !systemd.connection().is_closed() {
                 tokio::time::sleep(RETRY).await;
             }
-            let _ = back.send(()).await;
+            let _ = reconnected.send(()).await;
         });
     }
 
     fn is_noise(&self, signal: &Signal, now: Instant) -> bool {
-        matches!(signal, Signal::UnitNew(_) | Signal::UnitRemoved(_)) && self.systemd.is_load_noise(now)
+        matches!(signal, Signal::UnitNew(_) | Signal::UnitRemoved(_))
+            && self.systemd.is_ignoring_load_signals(now)
     }
 
     /// The signal in `message`, if PID 1 sent it and it concerns a unit that can carry a policy.

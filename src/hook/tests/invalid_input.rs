@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn an_unreadable_state_never_stops_a_container() {
-    let machine = Machine::new(nobody());
+    let env = TestEnv::new(no_bus());
     for state in [
         &b""[..],
         b"{",
@@ -14,18 +14,18 @@ fn an_unreadable_state_never_stops_a_container() {
         br#"{"id":"c1"}"#,
         br#"{"id":"../x","status":"created","annotations":{"memcg.bpf/required":"true"}}"#,
     ] {
-        let outcome = run(state, None, &machine.surroundings);
-        assert!(!outcome.fail);
-        assert!(outcome.notes[0].ends_with("; the container goes on without a policy"), "{outcome:?}");
+        let result = run(state, None, &env.environment);
+        assert!(!result.fail);
+        assert!(result.notes[0].ends_with("; the container goes on without a policy"), "{result:?}");
     }
 }
 
 #[test]
 fn a_start_without_pid_is_a_reason_of_its_own() {
-    let machine = Machine::new(nobody());
+    let env = TestEnv::new(no_bus());
     let json = br#"{"id":"c1","status":"created","annotations":{"memcg.bpf/policy":"observe"}}"#;
     assert_eq!(
-        run(json, None, &machine.surroundings).notes,
+        run(json, None, &env.environment).notes,
         [
             "container c1: the runtime gives no pid at this stage; use the stages createRuntime or prestart; it starts without a policy"
         ]
@@ -34,37 +34,33 @@ fn a_start_without_pid_is_a_reason_of_its_own() {
 
 #[test]
 fn a_line_that_no_bus_can_carry_is_refused_here() {
-    let machine = Machine::new(nobody());
-    let outcome = machine.run(&[("memcg.bpf/policy", "deny\0")]);
-    assert_eq!(
-        outcome.notes,
-        ["container c1: the policy line holds a zero byte; it starts without a policy"]
-    );
-    assert_eq!(machine.recorded(), None);
+    let env = TestEnv::new(no_bus());
+    let result = env.run(&[("memcg.bpf/policy", "deny\0")]);
+    assert_eq!(result.notes, ["container c1: the policy line holds a zero byte; it starts without a policy"]);
+    assert_eq!(env.recorded(), None);
 }
 
 #[test]
 fn the_end_never_fails_even_without_daemon() {
-    let machine = Machine::new(nobody());
-    let outcome = run(&machine.state("stopped", &[DENY, NEEDED]), None, &machine.surroundings);
-    assert_eq!((outcome.fail, outcome.notes.len()), (false, 0));
-    assert_eq!(machine.recorded(), None);
+    let env = TestEnv::new(no_bus());
+    let result = run(&env.state("stopped", &[DENY, REQUIRED]), None, &env.environment);
+    assert_eq!((result.fail, result.notes.len()), (false, 0));
+    assert_eq!(env.recorded(), None);
 }
 
 #[test]
-fn odd_annotations_are_told_once_at_the_start() {
-    let daemon = FakeDaemon::start(Mood::Willing);
-    let machine = Machine::new(daemon.address());
-    let outcome = machine.run(&[DENY, ("memcg.bpf/required", "maybe")]);
+fn invalid_annotations_are_reported_once_at_start() {
+    let daemon = FakeDaemon::start(Behaviour::Accepts);
+    let env = TestEnv::new(daemon.address());
+    let result = env.run(&[DENY, ("memcg.bpf/required", "maybe")]);
     assert_eq!(
-        outcome.notes,
+        result.notes,
         [
             "container c1: annotation memcg.bpf/required is 'maybe', which is neither true nor false; taken as false"
         ]
     );
-    let outcome =
-        run(&machine.state("stopped", &[DENY, ("memcg.bpf/required", "maybe")]), None, &machine.surroundings);
-    assert!(outcome.notes.is_empty());
+    let result = run(&env.state("stopped", &[DENY, ("memcg.bpf/required", "maybe")]), None, &env.environment);
+    assert!(result.notes.is_empty());
 }
 
 #[test]
@@ -85,7 +81,7 @@ fn the_command_line_is_understood() {
     assert_eq!(parse(&[]), Invocation::Run { stage: None, unknown: None });
     assert_eq!(parse(&["prestart"]), Invocation::Run { stage: Some(Stage::Start), unknown: None });
     assert_eq!(parse(&["createRuntime"]), Invocation::Run { stage: Some(Stage::Start), unknown: None });
-    assert_eq!(parse(&["poststop"]), Invocation::Run { stage: Some(Stage::End), unknown: None });
+    assert_eq!(parse(&["poststop"]), Invocation::Run { stage: Some(Stage::Stop), unknown: None });
     assert_eq!(parse(&["x"]), Invocation::Run { stage: None, unknown: Some("x".into()) });
     assert_eq!(parse(&["x", "--help"]), Invocation::Help);
     assert_eq!(parse(&["-V"]), Invocation::Version);
@@ -93,8 +89,8 @@ fn the_command_line_is_understood() {
 
 #[test]
 fn long_ids_are_shown_as_engines_show_them() {
-    assert_eq!(about(&"1f".repeat(32), "x"), "container 1f1f1f1f1f1f: x");
-    assert_eq!(about("mine", "x"), "container mine: x");
+    assert_eq!(prefix(&"1f".repeat(32), "x"), "container 1f1f1f1f1f1f: x");
+    assert_eq!(prefix("mine", "x"), "container mine: x");
 }
 
 #[test]

@@ -6,27 +6,27 @@ fn unit(name: &str) -> UnitName {
     UnitName::parse(name).unwrap()
 }
 
-/// A digest and its clock.
+/// A coalescer and its clock.
 struct Bench {
-    digest: Digest,
+    coalescer: Coalescer,
     now: Instant,
 }
 
 impl Bench {
     fn new() -> Self {
-        Bench { digest: Digest::default(), now: Instant::now() }
+        Bench { coalescer: Coalescer::default(), now: Instant::now() }
     }
 
     fn hear(&mut self, signals: &[Signal]) -> &mut Self {
         for signal in signals {
-            self.digest.take(signal.clone(), self.now);
+            self.coalescer.take(signal.clone(), self.now);
         }
         self
     }
 
     fn after(&mut self, time: Duration) -> Vec<Event> {
         self.now += time;
-        self.digest.ready(self.now)
+        self.coalescer.drain_due(self.now)
     }
 }
 
@@ -41,9 +41,9 @@ fn the_signals_of_one_start_become_one_event() {
         Signal::UnitNew(a.clone()),
     ];
     assert_eq!(bench.hear(&signals).after(Duration::ZERO), []);
-    assert_eq!(bench.after(GATHER), [Event::JobDone(a)]);
-    assert_eq!(bench.after(SETTLE), []);
-    assert_eq!(bench.digest.deadline(), None);
+    assert_eq!(bench.after(COALESCE_WINDOW), [Event::JobDone(a)]);
+    assert_eq!(bench.after(RELOAD_QUIET), []);
+    assert_eq!(bench.coalescer.deadline(), None);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn the_last_word_decides_between_loaded_and_unloaded() {
         Signal::JobRemoved(b.clone()),
         Signal::UnitRemoved(b.clone()),
     ];
-    assert_eq!(bench.hear(&signals).after(GATHER), [Event::UnitChanged(a), Event::UnitGone(b)]);
+    assert_eq!(bench.hear(&signals).after(COALESCE_WINDOW), [Event::UnitChanged(a), Event::UnitRemoved(b)]);
 }
 
 #[test]
@@ -80,13 +80,13 @@ fn a_reload_is_one_event_at_its_end_whatever_storm_it_raises() {
         bench.hear(&[Signal::UnitRemoved(unit.clone()), Signal::UnitNew(unit.clone())]);
     }
     assert_eq!(bench.after(Duration::from_secs(2)), []);
-    assert_eq!(bench.hear(&[Signal::Reloading(false)]).after(Duration::ZERO), [Event::Reloaded]);
+    assert_eq!(bench.hear(&[Signal::Reloading(false)]).after(Duration::ZERO), [Event::RescanRequired]);
     for unit in &units {
         bench.hear(&[Signal::UnitNew(unit.clone())]);
     }
-    assert_eq!(bench.after(SETTLE), []);
+    assert_eq!(bench.after(RELOAD_QUIET), []);
     bench.hear(&[Signal::UnitNew(units[0].clone())]);
-    assert_eq!(bench.after(GATHER), [Event::UnitChanged(units[0].clone())]);
+    assert_eq!(bench.after(COALESCE_WINDOW), [Event::UnitChanged(units[0].clone())]);
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn a_unit_started_right_after_a_reload_is_seen() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     bench.hear(&[Signal::Reloading(true), Signal::Reloading(false)]);
-    assert_eq!(bench.after(Duration::ZERO), [Event::Reloaded]);
-    assert_eq!(bench.hear(&[Signal::JobNew(a.clone())]).after(GATHER), [Event::UnitChanged(a)]);
+    assert_eq!(bench.after(Duration::ZERO), [Event::RescanRequired]);
+    assert_eq!(bench.hear(&[Signal::JobNew(a.clone())]).after(COALESCE_WINDOW), [Event::UnitChanged(a)]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_was_gathered_before_a_reload_is_covered_by_the_rescan() {
     let mut bench = Bench::new();
     bench.hear(&[Signal::JobRemoved(a), Signal::Reloading(true)]);
     assert_eq!(bench.after(Duration::from_secs(1)), []);
-    assert_eq!(bench.hear(&[Signal::Reloading(false)]).after(GATHER), [Event::Reloaded]);
+    assert_eq!(bench.hear(&[Signal::Reloading(false)]).after(COALESCE_WINDOW), [Event::RescanRequired]);
 }
 
 #[test]
@@ -112,32 +112,35 @@ fn a_reload_that_never_ends_is_ended_by_time() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     bench.hear(&[Signal::Reloading(true)]);
-    assert_eq!(bench.digest.deadline(), Some(bench.now + RELOAD_MAX));
-    assert_eq!(bench.after(RELOAD_MAX), [Event::Reloaded]);
-    bench.after(SETTLE);
-    assert_eq!(bench.hear(&[Signal::UnitNew(a.clone())]).after(GATHER), [Event::UnitChanged(a)]);
+    assert_eq!(bench.coalescer.deadline(), Some(bench.now + RELOAD_MAX));
+    assert_eq!(bench.after(RELOAD_MAX), [Event::RescanRequired]);
+    bench.after(RELOAD_QUIET);
+    assert_eq!(bench.hear(&[Signal::UnitNew(a.clone())]).after(COALESCE_WINDOW), [Event::UnitChanged(a)]);
 }
 
 #[test]
 fn too_many_units_at_once_become_a_rescan() {
     let mut bench = Bench::new();
-    for n in 0..=GATHERED_MAX {
+    for n in 0..=PENDING_MAX {
         bench.hear(&[Signal::JobRemoved(unit(&format!("u{n}.scope")))]);
     }
-    assert_eq!(bench.after(Duration::ZERO), [Event::Reloaded]);
-    assert_eq!(bench.after(GATHER), []);
+    assert_eq!(bench.after(Duration::ZERO), [Event::RescanRequired]);
+    assert_eq!(bench.after(COALESCE_WINDOW), []);
 }
 
 #[test]
-fn a_lost_manager_is_told_at_once_and_its_return_is_a_rescan() {
+fn lost_manager_is_reported_and_its_return_is_a_rescan() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     bench.hear(&[Signal::JobNew(a), Signal::Reloading(true), Signal::ManagerLost]);
     assert_eq!(bench.after(Duration::ZERO), [Event::ManagerLost]);
-    assert_eq!(bench.hear(&[Signal::ManagerBack]).after(Duration::ZERO), [Event::Reloaded]);
+    assert_eq!(bench.hear(&[Signal::ManagerBack]).after(Duration::ZERO), [Event::RescanRequired]);
 }
 
 #[test]
 fn changed_unit_files_are_a_rescan() {
-    assert_eq!(Bench::new().hear(&[Signal::UnitFilesChanged]).after(GATHER), [Event::Reloaded]);
+    assert_eq!(
+        Bench::new().hear(&[Signal::UnitFilesChanged]).after(COALESCE_WINDOW),
+        [Event::RescanRequired]
+    );
 }

@@ -9,89 +9,72 @@ use zbus::names::{BusName, InterfaceName, OwnedUniqueName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, fdo};
 
-use super::answer::{NO_SUCH_UNIT, NOT_LOADABLE, NOT_REFERENCED, SystemdError, within};
-use super::discover::{Discovery, UNIT_PATH};
-use super::proxy::{GovernedProxy, JobProxy, ManagerProxy, SYSTEMD, UnitProxy};
-use super::pump::{self, Events};
+use super::error::{NO_SUCH_UNIT, NOT_LOADABLE, NOT_REFERENCED, SystemdError, with_timeout};
+use super::proxy::{CgroupPropertiesProxy, JobProxy, ManagerProxy, SYSTEMD, UnitProxy};
+use super::search::{PolicyUnits, UNIT_PATH};
 use super::{ActiveState, UnitInfo};
 use crate::names::{CgroupPath, UnitKind, UnitName};
 
-/// After a question that loaded units, systemd tells of their loading and unloading within this time.
-const NOISE: Duration = Duration::from_secs(1);
-/// What happened to units. Each one means "look again"; none is proof of anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A unit was loaded or is being started or stopped: its files may be news.
-    UnitChanged(UnitName),
-    /// A job of the unit ended: its cgroup may be a new one, or gone.
-    JobDone(UnitName),
-    /// A unit was unloaded. Its cgroup may still exist.
-    UnitGone(UnitName),
-    /// Anything may have changed: daemon-reload, or events were lost. Discover and ask for everything again.
-    Reloaded,
-    /// PID 1 left the bus, or our connection ended. [`Event::Reloaded`] follows when it is back.
-    ManagerLost,
-}
+/// After a query that loaded units, systemd announces their loading and unloading within this time.
+const LOAD_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
 
 /// A connection to PID 1 for questions.
 #[derive(Debug, Clone)]
-pub struct Systemd {
+pub struct SystemdClient {
     connection: Connection,
     manager: ManagerProxy<'static>,
-    noise_until: Arc<Mutex<Option<Instant>>>,
+    ignore_load_signals_until: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Systemd {
+impl SystemdClient {
     /// Finds systemd on the bus `connection` leads to. Fails when it is not there.
     pub async fn connect(connection: &Connection) -> Result<Self, SystemdError> {
         let what = "its manager";
         let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build();
-        let manager = within(what, manager).await?;
-        let systemd = Systemd { connection: connection.clone(), manager, noise_until: Arc::default() };
+        let manager = with_timeout(what, manager).await?;
+        let systemd = SystemdClient {
+            connection: connection.clone(),
+            manager,
+            ignore_load_signals_until: Arc::default(),
+        };
         if connection.is_bus() && systemd.owner().await?.is_none() {
             return Err(SystemdError::Absent);
         }
         Ok(systemd)
     }
 
-    /// Subscribes, then delivers events until the returned receiver is dropped. Ask for [`Systemd::candidates`] only
-    /// after this: units loaded before nobody subscribed are never announced.
-    pub async fn events(&self) -> Result<Events, SystemdError> {
-        pump::start(self).await
-    }
-
     /// What systemd knows about a loaded unit; `None` when it is not loaded, masked, or nothing but a name.
     pub async fn unit(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
-        match within(name.as_str(), self.manager.get_unit(name.as_str())).await {
-            Ok(_) => self.describe_held(name).await,
+        match with_timeout(name.as_str(), self.manager.get_unit(name.as_str())).await {
+            Ok(_) => self.describe_with_ref(name).await,
             Err(error) if error.is_named(&[NO_SUCH_UNIT]) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// As [`Systemd::unit`], but loads the unit if need be: for units whose cgroup is yet to come.
+    /// As [`SystemdClient::unit`], but loads the unit if need be: for units whose cgroup is yet to come.
     pub async fn load(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
-        self.load_noise_from_now();
-        let info = self.describe_held(name).await;
-        self.load_noise_from_now();
+        self.ignore_load_signals();
+        let info = self.describe_with_ref(name).await;
+        self.ignore_load_signals();
         info
     }
 
     /// The directories in which systemd looks for unit files, in its order.
     pub async fn unit_path(&self) -> Vec<PathBuf> {
-        match within("its unit path", self.manager.unit_path()).await {
+        match with_timeout("its unit path", self.manager.unit_path()).await {
             Ok(path) if !path.is_empty() => path.into_iter().map(PathBuf::from).collect(),
             _ => UNIT_PATH.map(PathBuf::from).to_vec(),
         }
     }
 
     /// Every unit worth reading: those the discovery names, and loaded ones that match one of its patterns.
-    pub async fn candidates(&self, discovery: &Discovery) -> Result<BTreeSet<UnitName>, SystemdError> {
-        let loaded = within("the list of units", self.manager.list_units()).await?;
+    pub async fn candidates(&self, discovery: &PolicyUnits) -> Result<BTreeSet<UnitName>, SystemdError> {
+        let loaded = with_timeout("the list of units", self.manager.list_units()).await?;
         let mut units = discovery.units.clone();
         for row in loaded {
             if let Ok(unit) = UnitName::parse(&row.0)
-                && discovery.concerns(&unit)
+                && discovery.may_have_policy(&unit)
             {
                 units.insert(unit);
             }
@@ -103,15 +86,15 @@ impl Systemd {
     /// being restarted, `stop` while it is being stopped, `None` without a job.
     pub async fn own_job_type(&self, pid: u32) -> Option<String> {
         let what = "our own job";
-        let path = within(what, self.manager.get_unit_by_pid(pid)).await.ok()?;
-        let unit = within(what, self.unit_at(&path)).await.ok()?;
-        let (id, job) = within(what, unit.job()).await.ok()?;
+        let path = with_timeout(what, self.manager.get_unit_by_pid(pid)).await.ok()?;
+        let unit = with_timeout(what, self.unit_at(&path)).await.ok()?;
+        let (id, job) = with_timeout(what, unit.job()).await.ok()?;
         if id == 0 {
             return None;
         }
         let job = JobProxy::builder(&self.connection).path(job).cache_properties(CacheProperties::No).build();
-        let job = within(what, job).await.ok()?;
-        within(what, job.job_type()).await.ok()
+        let job = with_timeout(what, job).await.ok()?;
+        with_timeout(what, job.job_type()).await.ok()
     }
 
     /// Who owns systemd's name on the bus; `None` when nobody does.
@@ -119,7 +102,7 @@ impl Systemd {
         if !self.connection.is_bus() {
             return Ok(None);
         }
-        let owner = within("its bus name", async {
+        let owner = with_timeout("its bus name", async {
             let bus = fdo::DBusProxy::new(&self.connection).await?;
             match bus.get_name_owner(BusName::try_from(SYSTEMD)?).await {
                 Ok(owner) => Ok(Some(owner)),
@@ -131,12 +114,16 @@ impl Systemd {
     }
 
     /// True while units may be loaded and unloaded only because we asked. Starts and stops show as jobs all the same.
-    pub(super) fn is_load_noise(&self, now: Instant) -> bool {
-        self.noise_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    pub(super) fn is_ignoring_load_signals(&self, now: Instant) -> bool {
+        self.ignore_load_signals_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| now < until)
     }
 
-    fn load_noise_from_now(&self) {
-        *self.noise_until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(NOISE);
+    fn ignore_load_signals(&self) {
+        *self.ignore_load_signals_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            Instant::now().checked_add(LOAD_SIGNAL_WINDOW);
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -144,7 +131,7 @@ impl Systemd {
     }
 
     pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
-        match within("its signals", self.manager.subscribe()).await {
+        match with_timeout("its signals", self.manager.subscribe()).await {
             // Our connection may have been subscribed before PID 1 re-executed itself.
             Err(error) if error.is_named(&["org.freedesktop.systemd1.AlreadySubscribed"]) => Ok(()),
             other => other,
@@ -161,18 +148,18 @@ impl Systemd {
 
     /// Describes a unit while holding a reference: without one systemd unloads an idle unit at once, and loads it
     /// again for each question.
-    async fn describe_held(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
+    async fn describe_with_ref(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
         let what = name.as_str();
-        match within(what, self.manager.ref_unit(name.as_str())).await {
+        match with_timeout(what, self.manager.ref_unit(name.as_str())).await {
             Ok(()) => {}
             Err(error) if error.is_named(&NOT_LOADABLE) => return Ok(None),
             Err(error) => return Err(error),
         }
-        let info = match within(what, self.manager.get_unit(name.as_str())).await {
+        let info = match with_timeout(what, self.manager.get_unit(name.as_str())).await {
             Ok(path) => self.describe(name, &path).await,
             Err(error) => Err(error),
         };
-        match within(what, self.manager.unref_unit(name.as_str())).await {
+        match with_timeout(what, self.manager.unref_unit(name.as_str())).await {
             Ok(()) => info,
             // A daemon-reload in between drops references.
             Err(error) if error.is_named(&NOT_REFERENCED) => info,
@@ -188,8 +175,8 @@ impl Systemd {
     ) -> Result<Option<UnitInfo>, SystemdError> {
         let what = asked.as_str();
         let interface = interface_of(asked.kind());
-        let governed = within(what, async {
-            GovernedProxy::builder(&self.connection)
+        let properties = with_timeout(what, async {
+            CgroupPropertiesProxy::builder(&self.connection)
                 .path(path.clone())
                 .interface(InterfaceName::try_from(interface)?)
                 .cache_properties(CacheProperties::No)
@@ -197,23 +184,24 @@ impl Systemd {
                 .await
         })
         .await?;
-        let unit = within(what, self.unit_at(path)).await?;
-        let (id, load_state, active, fragment, drop_ins, transient, stale) = within(what, async {
-            tokio::try_join!(
-                unit.id(),
-                unit.load_state(),
-                unit.active_state(),
-                unit.fragment_path(),
-                unit.drop_in_paths(),
-                unit.transient(),
-                unit.need_daemon_reload(),
-            )
-        })
-        .await?;
-        let (slice, control_group, control_group_id) = within(what, async {
+        let unit = with_timeout(what, self.unit_at(path)).await?;
+        let (id, load_state, active, fragment, drop_ins, transient, needs_daemon_reload) =
+            with_timeout(what, async {
+                tokio::try_join!(
+                    unit.id(),
+                    unit.load_state(),
+                    unit.active_state(),
+                    unit.fragment_path(),
+                    unit.drop_in_paths(),
+                    unit.transient(),
+                    unit.need_daemon_reload(),
+                )
+            })
+            .await?;
+        let (slice, control_group, control_group_id) = with_timeout(what, async {
             // Absent before systemd 253; and no other error here should cost the whole unit either.
-            let id = async { Ok::<_, zbus::Error>(governed.control_group_id().await.unwrap_or(0)) };
-            tokio::try_join!(governed.slice(), governed.control_group(), id)
+            let id = async { Ok::<_, zbus::Error>(properties.control_group_id().await.unwrap_or(0)) };
+            tokio::try_join!(properties.slice(), properties.control_group(), id)
         })
         .await?;
         let active = ActiveState::parse(&active);
@@ -230,7 +218,7 @@ impl Systemd {
             control_group: CgroupPath::parse(&control_group).ok(),
             control_group_id: (control_group_id != 0).then_some(control_group_id),
             transient,
-            stale,
+            needs_daemon_reload,
         }))
     }
 }
@@ -244,5 +232,5 @@ fn interface_of(kind: UnitKind) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
+#[path = "client_tests.rs"]
 pub(super) mod tests;

@@ -18,13 +18,13 @@ pub(in crate::systemd) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     root
 }
 
-fn found(files: &[(&str, &str)]) -> Discovery {
-    let Found { discovery, warnings, .. } = discover(tree(files).path(), &UNIT_PATH);
+fn found(files: &[(&str, &str)]) -> PolicyUnits {
+    let SearchResult { discovery, warnings, .. } = discover(tree(files).path(), &UNIT_PATH);
     assert_eq!(warnings, Vec::<String>::new());
     discovery
 }
 
-fn units(discovery: &Discovery) -> Vec<&str> {
+fn units(discovery: &PolicyUnits) -> Vec<&str> {
     discovery.units.iter().map(UnitName::as_str).collect()
 }
 
@@ -60,11 +60,11 @@ fn a_drop_in_names_its_unit_even_where_no_unit_file_exists() {
         ("etc/systemd/system/d.timer.d/50-mem.conf", POLICY),
     ]);
     assert_eq!(units(&discovery), ["a.service", "x@one.service"]);
-    assert!(discovery.concerns(&name("a.service")) && !discovery.concerns(&name("c.service")));
+    assert!(discovery.may_have_policy(&name("a.service")) && !discovery.may_have_policy(&name("c.service")));
 }
 
 #[test]
-fn patterns_recognise_units_that_nobody_can_name_yet() {
+fn patterns_match_units_with_unknown_names() {
     let discovery = found(&[
         ("etc/systemd/system/libpod-.scope.d/50-mem.conf", "[Scope]\nX-MemoryBPFPolicy=observe\n"),
         (
@@ -75,7 +75,7 @@ fn patterns_recognise_units_that_nobody_can_name_yet() {
         ("etc/systemd/system/y@.service.d/50-mem.conf", POLICY),
     ]);
     assert_eq!(units(&discovery), Vec::<&str>::new());
-    let concerned = |unit: &str| discovery.concerns(&name(unit));
+    let concerned = |unit: &str| discovery.may_have_policy(&name(unit));
     assert!(concerned("libpod-1f2e.scope"));
     assert!(concerned("kubepods-burstable-pod1.slice"));
     assert!(concerned("x@one.service"));
@@ -117,7 +117,10 @@ fn a_drop_in_for_a_whole_type_concerns_every_unit_of_it() {
         ("usr/lib/systemd/system/b.slice", "[Slice]\n"),
     ]);
     assert_eq!(units(&discovery), ["a.service"]);
-    assert!(discovery.concerns(&name("anything.service")) && !discovery.concerns(&name("anything.scope")));
+    assert!(
+        discovery.may_have_policy(&name("anything.service"))
+            && !discovery.may_have_policy(&name("anything.scope"))
+    );
 }
 
 #[test]
@@ -142,12 +145,12 @@ fn pipes_directories_and_endless_files_do_not_stop_the_search() {
     ]);
     let pipe = root.path().join("etc/systemd/system/pipe.service");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let Found { discovery, warnings, .. } = discover(root.path(), &UNIT_PATH);
+    let SearchResult { discovery, warnings, .. } = discover(root.path(), &UNIT_PATH);
     assert_eq!((units(&discovery), warnings), (vec!["a.service"], Vec::new()));
 }
 
 #[test]
-fn files_of_a_unit_are_read_in_order_and_vanished_ones_are_passed_over() {
+fn files_of_a_unit_are_read_in_order_and_removed_ones_skipped() {
     use crate::systemd::{ActiveState, UnitInfo, read_unit_files};
     let root = tree(&[("a.service", "one"), ("10.conf", "two\u{0}"), ("long.conf", &"y".repeat(2 << 20))]);
     let unit = UnitInfo {
@@ -159,7 +162,7 @@ fn files_of_a_unit_are_read_in_order_and_vanished_ones_are_passed_over() {
         control_group: None,
         control_group_id: None,
         transient: false,
-        stale: false,
+        needs_daemon_reload: false,
     };
     let (texts, warnings) = read_unit_files(&unit);
     let lengths: Vec<usize> = texts.iter().map(|(_, text)| text.len()).collect();
@@ -186,9 +189,9 @@ fn new_cgroups_need_watching_only_for_units_that_cannot_be_loaded_ahead() {
         ("usr/lib/systemd/system/x@.service", "[Service]\n"),
         ("etc/systemd/system/x@one.service.d/50-mem.conf", POLICY),
     ]);
-    assert!(!discovery.wants_announcements());
+    assert!(!discovery.needs_all_cgroup_events());
     let discovery = found(&[("etc/systemd/system/made-by-hand.service.d/50-mem.conf", POLICY)]);
-    assert_eq!(discovery.fileless, [name("made-by-hand.service")].into());
-    assert!(discovery.wants_announcements());
-    assert!(found(&[("etc/systemd/system/libpod-.scope.d/50-mem.conf", POLICY)]).wants_announcements());
+    assert_eq!(discovery.without_file, [name("made-by-hand.service")].into());
+    assert!(discovery.needs_all_cgroup_events());
+    assert!(found(&[("etc/systemd/system/libpod-.scope.d/50-mem.conf", POLICY)]).needs_all_cgroup_events());
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use zbus::object_server::SignalEmitter;
 use zbus::{DBusError, Guid, ObjectPath, connection, interface};
 
-use super::super::Event;
+use super::super::{Event, subscribe};
 use super::*;
 
 const A: &str = "/org/freedesktop/systemd1/unit/a_2eservice";
@@ -155,12 +155,15 @@ impl FakeJob {
     }
 }
 
-async fn pair(masked: bool) -> (Connection, Systemd) {
+async fn pair(masked: bool) -> (Connection, SystemdClient) {
     pair_with(masked, Arc::default()).await
 }
 
 /// Questions about units whose name begins with "slow" are answered when `patience` is notified.
-pub(in crate::systemd) async fn pair_with(masked: bool, patience: Arc<Notify>) -> (Connection, Systemd) {
+pub(in crate::systemd) async fn pair_with(
+    masked: bool,
+    patience: Arc<Notify>,
+) -> (Connection, SystemdClient) {
     let (here, there) = UnixStream::pair().unwrap();
     here.set_nonblocking(true).unwrap();
     there.set_nonblocking(true).unwrap();
@@ -174,7 +177,7 @@ pub(in crate::systemd) async fn pair_with(masked: bool, patience: Arc<Notify>) -
         .build();
     let client = connection::Builder::unix_stream(there).p2p().build();
     let (server, client) = tokio::try_join!(server, client).unwrap();
-    let systemd = Systemd::connect(&client).await.unwrap();
+    let systemd = SystemdClient::connect(&client).await.unwrap();
     (server, systemd)
 }
 
@@ -191,7 +194,7 @@ async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
     assert_eq!(systemd.unit(&a).await.unwrap(), None);
     assert_eq!(info.name, a);
     assert_eq!(info.fragment.as_deref(), Some(Path::new("/etc/systemd/system/a.service")));
-    assert_eq!((info.drop_ins.len(), info.stale), (2, true));
+    assert_eq!((info.drop_ins.len(), info.needs_daemon_reload), (2, true));
     assert_eq!(info.active, ActiveState::Inactive);
     assert_eq!((&info.control_group, info.control_group_id), (&None, None));
     assert_eq!(info.expected_cgroup().unwrap().as_str(), "/system.slice/a.service");
@@ -200,7 +203,7 @@ async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
 #[tokio::test]
 async fn what_our_own_questions_load_is_no_news_but_jobs_are() {
     let (server, systemd) = pair(false).await;
-    let mut events = systemd.events().await.unwrap();
+    let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
     systemd.load(&unit("a.service")).await.unwrap();
     let path = || ObjectPath::try_from(A).unwrap();
@@ -226,17 +229,17 @@ async fn templates_and_masked_units_are_no_units() {
 async fn candidates_are_the_discovered_units_and_the_loaded_ones_that_match() {
     use crate::systemd::Pattern;
     let (_server, systemd) = pair(false).await;
-    let discovery = Discovery {
+    let discovery = PolicyUnits {
         units: [unit("c.service")].into(),
         patterns: [Pattern::DropInDir("libpod-.scope.d".to_owned())].into(),
-        ..Discovery::default()
+        ..PolicyUnits::default()
     };
     let candidates = systemd.candidates(&discovery).await.unwrap();
     assert_eq!(candidates, [unit("c.service"), unit("libpod-1.scope")].into());
 }
 
 #[tokio::test]
-async fn our_own_job_tells_restart_from_stop() {
+async fn own_job_type_distinguishes_restart_from_stop() {
     let (_server, systemd) = pair(false).await;
     assert_eq!(systemd.own_job_type(42).await.as_deref(), Some("restart"));
     assert_eq!(systemd.own_job_type(43).await, None);
@@ -245,7 +248,7 @@ async fn our_own_job_tells_restart_from_stop() {
 #[tokio::test]
 async fn signals_become_events_and_other_kinds_of_units_none() {
     let (server, systemd) = pair(false).await;
-    let mut events = systemd.events().await.unwrap();
+    let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
     let path = || ObjectPath::try_from(A).unwrap();
     FakeManager::unit_new(&emitter, "dev-sda.device", path()).await.unwrap();
@@ -256,7 +259,7 @@ async fn signals_become_events_and_other_kinds_of_units_none() {
     FakeManager::reloading(&emitter, true).await.unwrap();
     FakeManager::unit_new(&emitter, "a.service", path()).await.unwrap();
     FakeManager::reloading(&emitter, false).await.unwrap();
-    assert_eq!(events.next().await, Some(Event::Reloaded));
+    assert_eq!(events.next().await, Some(Event::RescanRequired));
     drop(emitter);
     server.close().await.unwrap();
     assert_eq!(events.next().await, Some(Event::ManagerLost));
@@ -266,7 +269,7 @@ async fn signals_become_events_and_other_kinds_of_units_none() {
 #[tokio::test]
 async fn a_daemon_that_falls_behind_gets_a_rescan_instead() {
     let (server, systemd) = pair(false).await;
-    let mut events = systemd.events().await.unwrap();
+    let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
     for n in 0..1000 {
         let path = ObjectPath::try_from(A).unwrap();
@@ -275,7 +278,7 @@ async fn a_daemon_that_falls_behind_gets_a_rescan_instead() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut rescans = 0;
     while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(300), events.next()).await {
-        rescans += usize::from(event == Event::Reloaded);
+        rescans += usize::from(event == Event::RescanRequired);
     }
     assert_eq!((rescans, events.dropped() > 0), (1, true));
 }

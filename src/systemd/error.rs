@@ -7,7 +7,7 @@ use thiserror::Error;
 use zbus::DBusError;
 
 /// How long one question to PID 1 may take; during daemon-reload it answers nobody for seconds.
-const ANSWER_MAX: Duration = Duration::from_secs(25);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 /// How systemd says that a unit is not loaded.
 pub(super) const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// How `UnrefUnit` says that a reload has dropped the reference.
@@ -51,11 +51,11 @@ impl SystemdError {
 }
 
 /// Waits for an answer about `what`, but not for ever.
-pub(super) async fn within<T>(
+pub(super) async fn with_timeout<T>(
     what: &str,
     answer: impl Future<Output = zbus::Result<T>>,
 ) -> Result<T, SystemdError> {
-    match tokio::time::timeout(ANSWER_MAX, answer).await {
+    match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(SystemdError::Call { what: what.to_owned(), source }),
         Err(_) => Err(SystemdError::Timeout { what: what.to_owned() }),

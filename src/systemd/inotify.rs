@@ -11,18 +11,18 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::sync::mpsc;
 
-use super::discover::has_unit_suffix;
+use super::search::has_unit_suffix;
 
 /// Changes within this time are one: an editor or a package makes several.
-const GATHER: Duration = Duration::from_millis(10);
+const MERGE_WINDOW: Duration = Duration::from_millis(10);
 /// Between two searches, when files change all the time; the first few changes wait for nothing.
-const REST: Duration = Duration::from_millis(100);
+const THROTTLE_DELAY: Duration = Duration::from_millis(100);
 /// Searches without a rest, until files have been left alone for a second.
-const FRESH: u32 = 10;
+const BURST: u32 = 10;
 /// A machine has some tens of directories; each watch is memory of the kernel's.
 const WATCHES_MAX: usize = 4096;
-/// Directories that systemd itself writes, at each reload or start of a transient unit. What it writes, it tells.
-const SYSTEMDS_OWN: [&str; 5] =
+/// Directories that systemd itself writes, at each reload or start of a transient unit. Its signals announce these changes.
+const MANAGED_BY_SYSTEMD: [&str; 5] =
     ["transient", "generator", "generator.early", "generator.late", "system.control"];
 
 /// A directory that is watched.
@@ -37,20 +37,21 @@ struct Watcher {
     inotify: Inotify,
     unit_path: Vec<PathBuf>,
     watched: BTreeMap<i32, Watched>,
-    complained: bool,
+    warned: bool,
 }
 
 /// Watches the directories of systemd's unit path and the drop-in directories in them, also those yet to come. The
 /// receiver gets one message for one or many changes.
 pub(super) fn watch(unit_path: &[PathBuf]) -> Result<mpsc::Receiver<()>, Errno> {
-    let own = |path: &Path| path.file_name().is_some_and(|name| SYSTEMDS_OWN.iter().any(|own| name == *own));
+    let own =
+        |path: &Path| path.file_name().is_some_and(|name| MANAGED_BY_SYSTEMD.iter().any(|own| name == *own));
     let mut watcher = Watcher {
         inotify: Inotify::init(InitFlags::IN_CLOEXEC)?,
         unit_path: unit_path.iter().filter(|path| !own(path)).cloned().collect(),
         watched: BTreeMap::new(),
-        complained: false,
+        warned: false,
     };
-    watcher.arm();
+    watcher.rebuild_watches();
     let (sender, receiver) = mpsc::channel(1);
     std::thread::Builder::new()
         .name("unit-files".to_owned())
@@ -79,7 +80,7 @@ impl Watcher {
                 searches = 0;
             }
             match events {
-                Ok(events) if !events.iter().any(|event| self.matters(event)) => continue,
+                Ok(events) if !events.iter().any(|event| self.is_relevant(event)) => continue,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => {
                     tracing::warn!(
@@ -88,21 +89,21 @@ impl Watcher {
                     return;
                 }
             }
-            std::thread::sleep(GATHER);
+            std::thread::sleep(MERGE_WINDOW);
             // Before the search: what is written into a new directory from here on is another change.
-            self.arm();
+            self.rebuild_watches();
             match sender.try_send(()) {
                 Ok(()) | Err(mpsc::error::TrySendError::Full(())) => {}
                 Err(mpsc::error::TrySendError::Closed(())) => return,
             }
             searches = searches.saturating_add(1);
-            if searches > FRESH {
-                std::thread::sleep(REST);
+            if searches > BURST {
+                std::thread::sleep(THROTTLE_DELAY);
             }
         }
     }
 
-    fn matters(&self, event: &InotifyEvent) -> bool {
+    fn is_relevant(&self, event: &InotifyEvent) -> bool {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
         }
@@ -121,7 +122,7 @@ impl Watcher {
     }
 
     /// Sets a watch on everything there is now; those that are set stay.
-    fn arm(&mut self) {
+    fn rebuild_watches(&mut self) {
         self.watched.clear();
         for directory in self.unit_path.clone() {
             if !self.add(&directory, None) {
@@ -155,7 +156,7 @@ impl Watcher {
 
     fn add(&mut self, path: &Path, name: Option<OsString>) -> bool {
         if self.watched.len() >= WATCHES_MAX {
-            if !std::mem::replace(&mut self.complained, true) {
+            if !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!(
                     "more than {WATCHES_MAX} directories with unit files; in the others changes count from daemon-reload on only"
                 );
