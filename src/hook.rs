@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::journal::{Entry, Journal, Priority, SOCKET};
+use crate::log::journal::{Entry, Journal, Priority, SOCKET};
 use crate::names::CgroupPath;
 use crate::source::oci_state::{ContainerRequest, ContainerState, STATE_MAX, Status};
 use crate::source::shown;
@@ -238,7 +238,7 @@ fn tell(outcome: &Outcome) {
             entry.field("MESSAGE", note);
             // As podman and docker call it themselves.
             outcome.container.iter().for_each(|id| entry.field("CONTAINER_ID_FULL", id));
-            journal.send(&entry);
+            journal.try_send(&entry);
         }
     }
     if !outcome.notes.is_empty() {

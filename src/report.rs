@@ -1,6 +1,8 @@
 //! What the daemon tells about the world: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
 //! The fields are a stable interface; new ones may be added.
 
+pub mod explain;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

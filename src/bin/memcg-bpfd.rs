@@ -5,8 +5,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         None => memcg_bpf::daemon::run(),
-        Some("--cleanup") => memcg_bpf::daemon::forget(),
-        Some("--stop-post") => memcg_bpf::daemon::ended(),
+        Some("--cleanup") => memcg_bpf::daemon::cleanup(),
+        Some("--stop-post") => memcg_bpf::daemon::stop_post(),
         Some("--version") => {
             println!("memcg-bpfd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -8,147 +8,153 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use super::requests::BINDINGS_PER_USER;
+use super::eligibility::BINDINGS_PER_USER;
 use crate::cgroup::{delegation, tree, xattr};
 use crate::names::CgroupPath;
 
 /// A hook waits 2 s for us, then records its request on the cgroup: by this time it has.
-const SOON: Duration = Duration::from_secs(5);
+const SCAN_DELAY: Duration = Duration::from_secs(5);
 /// On a machine that is short of everything it takes longer: whoever asked so short before a walk gets the next one, too.
-const WRITTEN: Duration = Duration::from_secs(10);
+const RESCAN_WINDOW: Duration = Duration::from_secs(10);
 /// Between walks that were asked for: each reads two attributes of every cgroup, and asking costs nothing.
-const APART: Duration = Duration::from_secs(30);
+const MIN_INTERVAL: Duration = Duration::from_secs(30);
 /// Cgroups that the thread is ahead of the loop: a walk fills no memory, however much there is to find.
-const AHEAD: usize = 64;
+const CHANNEL_SIZE: usize = 64;
 
 /// A cgroup that something is noted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct RecordFound {
     pub path: CgroupPath,
     /// The user below whose manager it lies, if there is a wish on it.
-    pub wish_of: Option<u32>,
+    pub owner: Option<u32>,
 }
 
 /// When walks are due. Knows times only.
 #[derive(Debug, Default)]
-struct Plan {
+struct Schedule {
     /// Since then a walk is wanted.
     wanted: Option<Instant>,
     /// When one was asked for last that no walk has answered.
-    asked: Option<Instant>,
+    requested: Option<Instant>,
     /// When the last one began that was asked for.
     begun: Option<Instant>,
 }
 
-impl Plan {
+impl Schedule {
     /// A daemon's start: hooks may have given up on us while we came. Nobody asked, so nobody waits for it later.
     fn at_start(now: Instant) -> Self {
-        Plan { wanted: Some(now), ..Plan::default() }
+        Schedule { wanted: Some(now), ..Schedule::default() }
     }
 
-    fn ask(&mut self, now: Instant) {
+    fn request(&mut self, now: Instant) {
         self.wanted.get_or_insert(now);
-        self.asked = Some(now);
+        self.requested = Some(now);
     }
 
     fn due(&self) -> Option<Instant> {
-        let soon = self.wanted?.checked_add(SOON)?;
-        let apart = self.begun.and_then(|begun| begun.checked_add(APART));
+        let soon = self.wanted?.checked_add(SCAN_DELAY)?;
+        let apart = self.begun.and_then(|begun| begun.checked_add(MIN_INTERVAL));
         Some(apart.map_or(soon, |apart| apart.max(soon)))
     }
 
     fn begin(&mut self, now: Instant) {
-        if self.asked.is_some() {
+        if self.requested.is_some() {
             self.begun = Some(now);
         }
-        self.asked = self.asked.filter(|asked| now.saturating_duration_since(*asked) < WRITTEN);
-        self.wanted = self.asked;
+        self.requested =
+            self.requested.filter(|requested| now.saturating_duration_since(*requested) < RESCAN_WINDOW);
+        self.wanted = self.requested;
     }
 }
 
 /// The walk under way, and those to come.
-pub struct Walks {
-    missed: Arc<Notify>,
-    plan: Plan,
-    look: fn(&mpsc::Sender<Found>),
-    under_way: Option<mpsc::Receiver<Found>>,
+pub struct RecordScanner {
+    rescan_requested: Arc<Notify>,
+    schedule: Schedule,
+    scan: fn(&mpsc::Sender<RecordFound>),
+    running: Option<mpsc::Receiver<RecordFound>>,
 }
 
-impl Walks {
+impl RecordScanner {
     /// Begins with a walk. `missed` says that a hook may leave a record.
-    pub fn new(missed: Arc<Notify>) -> Self {
-        Walks::with(missed, look)
+    pub fn new(rescan_requested: Arc<Notify>) -> Self {
+        RecordScanner::with(rescan_requested, scan)
     }
 
-    fn with(missed: Arc<Notify>, look: fn(&mpsc::Sender<Found>)) -> Self {
-        let mut walks = Walks { missed, plan: Plan::at_start(Instant::now()), look, under_way: None };
-        walks.set_out();
-        walks
+    fn with(rescan_requested: Arc<Notify>, scan: fn(&mpsc::Sender<RecordFound>)) -> Self {
+        let mut scanner = RecordScanner {
+            rescan_requested,
+            schedule: Schedule::at_start(Instant::now()),
+            scan,
+            running: None,
+        };
+        scanner.start();
+        scanner
     }
 
     /// What the walk under way still finds; `None` at its end.
-    pub async fn rest(&mut self) -> Option<Found> {
-        let found = self.under_way.as_mut()?.recv().await;
+    pub async fn drain(&mut self) -> Option<RecordFound> {
+        let found = self.running.as_mut()?.recv().await;
         if found.is_none() {
-            self.under_way = None;
+            self.running = None;
         }
         found
     }
 
     /// What is found next, by this walk or one to come. Cancel safe.
-    pub async fn next(&mut self) -> Found {
+    pub async fn next(&mut self) -> RecordFound {
         loop {
-            let Walks { missed, plan, under_way, .. } = self;
-            let due = plan.due().filter(|_| under_way.is_none());
+            let RecordScanner { rescan_requested, schedule, running, .. } = self;
+            let due = schedule.due().filter(|_| running.is_none());
             tokio::select! {
-                () = missed.notified() => plan.ask(Instant::now()),
-                found = next_of(under_way) => match found {
+                () = rescan_requested.notified() => schedule.request(Instant::now()),
+                found = next_of(running) => match found {
                     Some(found) => return found,
-                    None => self.under_way = None,
+                    None => self.running = None,
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    plan.begin(Instant::now());
-                    self.set_out();
+                    schedule.begin(Instant::now());
+                    self.start();
                 }
             }
         }
     }
 
-    fn set_out(&mut self) {
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        self.under_way = Some(receiver);
-        let look = self.look;
+    fn start(&mut self) {
+        let (sender, receiver) = mpsc::channel(CHANNEL_SIZE);
+        self.running = Some(receiver);
+        let scan = self.scan;
         // Not waited for: it ends when nobody listens any more.
-        drop(tokio::task::spawn_blocking(move || look(&sender)));
+        drop(tokio::task::spawn_blocking(move || scan(&sender)));
     }
 }
 
-async fn next_of(under_way: &mut Option<mpsc::Receiver<Found>>) -> Option<Found> {
-    match under_way {
+async fn next_of(running: &mut Option<mpsc::Receiver<RecordFound>>) -> Option<RecordFound> {
+    match running {
         Some(found) => found.recv().await,
         None => std::future::pending().await,
     }
 }
 
 /// Looks at every cgroup, and hands over those that something is noted on.
-fn look(sender: &mpsc::Sender<Found>) {
-    let mut wishes = Wishes::default();
+fn scan(sender: &mpsc::Sender<RecordFound>) {
+    let mut quota = OwnerQuota::default();
     tree::walk(&CgroupPath::root(), |path| {
         let recorded = xattr::read_record(path).is_ok_and(|record| record.is_some());
-        let wished = |uid: &u32| matches!(xattr::read_owner_policy(path), Ok(Some(_))) && wishes.follow(*uid);
-        let wish_of = delegation::delegated_uid(path).filter(wished);
-        let noted = recorded || wish_of.is_some();
-        !noted || sender.blocking_send(Found { path: path.clone(), wish_of }).is_ok()
+        let admitted = |uid: &u32| matches!(xattr::read_owner_policy(path), Ok(Some(_))) && quota.admit(*uid);
+        let owner = delegation::delegated_uid(path).filter(admitted);
+        let noted = recorded || owner.is_some();
+        !noted || sender.blocking_send(RecordFound { path: path.clone(), owner }).is_ok()
     });
 }
 
 /// Wishes found of each user: one can write more of them than may be followed.
 #[derive(Default)]
-struct Wishes(BTreeMap<u32, usize>);
+struct OwnerQuota(BTreeMap<u32, usize>);
 
-impl Wishes {
+impl OwnerQuota {
     /// Is one more of this user's followed?
-    fn follow(&mut self, uid: u32) -> bool {
+    fn admit(&mut self, uid: u32) -> bool {
         let found = self.0.entry(uid).or_default();
         if *found == BINDINGS_PER_USER {
             tracing::warn!(
@@ -161,5 +167,5 @@ impl Wishes {
 }
 
 #[cfg(test)]
-#[path = "walks_tests.rs"]
+#[path = "record_scan_tests.rs"]
 mod tests;

@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::told;
 use crate::bpf::objects::ObjectFile;
 use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy};
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect};
+use crate::log::audit;
 use crate::names::{CgroupId, CgroupPath};
 use crate::report::BindingReport;
 
 /// Something to tell the world on D-Bus.
 #[derive(Debug, Clone)]
-pub enum News {
+pub enum StateChange {
     /// Policies are in force.
     Attached(CgroupPath, CgroupId, Vec<String>),
     /// None is any more.
@@ -24,149 +24,149 @@ pub enum News {
 
 /// What came of a list of effects.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct ApplyResult {
     /// Signals to send.
-    pub news: Vec<News>,
+    pub changes: Vec<StateChange>,
     /// What failed, one sentence each.
     pub failures: Vec<String>,
     /// Cgroups that went away while we bound them.
-    pub vanished: Vec<CgroupId>,
+    pub removed: Vec<CgroupId>,
 }
 
 /// The hands and the little they must remember.
-pub struct Hands {
-    kernel: BpfRuntime,
+pub struct EffectApplier {
+    bpf: BpfRuntime,
     machine: u64,
-    announcing: bool,
+    reporting_all: bool,
     /// Failures by cgroup, shown until the cgroup's binding changes.
-    troubles: BTreeMap<CgroupPath, String>,
+    errors_by_cgroup: BTreeMap<CgroupPath, String>,
     /// Slots that could not be filled: whoever is bound to one has no policy in force.
-    unfilled: BTreeMap<u32, String>,
+    slots_unwritten: BTreeMap<u32, String>,
     /// The policies in each slot.
-    holds: BTreeMap<u32, Vec<String>>,
+    slot_policies: BTreeMap<u32, Vec<String>>,
     /// Policies that could not be attached, and why; "" stands for what all need.
     unattached: BTreeMap<String, String>,
     /// Complaints already made, so that a unit that starts and stops all day does not fill the journal.
-    complained: BTreeSet<(CgroupPath, String)>,
+    warned: BTreeSet<(CgroupPath, String)>,
 }
 
 /// More complaints than that are forgotten, and then made again.
-const COMPLAINTS_MAX: usize = 1000;
+const WARNINGS_MAX: usize = 1000;
 
-impl Hands {
+impl EffectApplier {
     /// `machine`: its memory in bytes.
-    pub fn new(kernel: BpfRuntime, machine: u64) -> Self {
-        Hands {
-            kernel,
+    pub fn new(bpf: BpfRuntime, machine: u64) -> Self {
+        EffectApplier {
+            bpf,
             machine,
-            announcing: false,
-            troubles: BTreeMap::new(),
-            unfilled: BTreeMap::new(),
-            holds: BTreeMap::new(),
+            reporting_all: false,
+            errors_by_cgroup: BTreeMap::new(),
+            slots_unwritten: BTreeMap::new(),
+            slot_policies: BTreeMap::new(),
             unattached: BTreeMap::new(),
-            complained: BTreeSet::new(),
+            warned: BTreeSet::new(),
         }
     }
 
     /// Carries out everything, in order. One failure does not keep the rest from being done.
-    pub fn perform(&mut self, effects: Vec<Effect>) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub fn apply_all(&mut self, effects: Vec<Effect>) -> ApplyResult {
+        let mut result = ApplyResult::default();
         for effect in effects {
             let path = path_of(&effect).cloned();
             if let Some(path) = &path {
-                self.troubles.remove(path);
+                self.errors_by_cgroup.remove(path);
             }
-            if let Err(sentence) = self.one(effect, &mut outcome) {
+            if let Err(sentence) = self.apply(effect, &mut result) {
                 tracing::error!("{sentence}");
                 if let Some(path) = path {
-                    self.troubles.insert(path, sentence.clone());
+                    self.errors_by_cgroup.insert(path, sentence.clone());
                 }
-                outcome.failures.push(sentence);
+                result.failures.push(sentence);
             }
         }
-        outcome
+        result
     }
 
     /// Is a policy in force on the cgroup? Counters are kept for none but the bound.
-    pub fn governs(&self, cgroup: CgroupId) -> bool {
-        !self.kernel.counters(cgroup).is_empty()
+    pub fn has_binding(&self, cgroup: CgroupId) -> bool {
+        !self.bpf.counters(cgroup).is_empty()
     }
 
-    fn one(&mut self, effect: Effect, outcome: &mut Outcome) -> Result<(), String> {
+    fn apply(&mut self, effect: Effect, result: &mut ApplyResult) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {
             Effect::WriteParams { slot, policies } => {
-                self.holds.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
+                self.slot_policies.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
                 self.fill(slot, &policies)
             }
             Effect::RewriteParams { slot, policies } => self.fill(slot, &policies),
             Effect::ClearSlot { slot } => {
-                self.unfilled.remove(&slot);
-                self.holds.remove(&slot);
-                self.kernel.clear(slot).map_err(|e| text(&e))
+                self.slots_unwritten.remove(&slot);
+                self.slot_policies.remove(&slot);
+                self.bpf.clear(slot).map_err(|e| text(&e))
             }
             Effect::Bind { cgroup, path, slot, count } => {
                 let bound = self
-                    .usable(slot)
-                    .and_then(|()| self.kernel.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
+                    .check_slot(slot)
+                    .and_then(|()| self.bpf.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
                 if bound.is_err() {
                     // Never leave it on the old slot, which somebody else may get.
-                    self.kernel.unbind(cgroup);
-                    outcome.news.push(News::Unbound(path, cgroup));
+                    self.bpf.unbind(cgroup);
+                    result.changes.push(StateChange::Unbound(path, cgroup));
                     return bound;
                 }
                 // It may have been removed, and even made anew, between the request and now.
                 if mount::cgroup_id(&path).ok() != Some(cgroup) {
-                    outcome.vanished.push(cgroup);
+                    result.removed.push(cgroup);
                 }
                 Ok(())
             }
             Effect::Unbind { cgroup } => {
-                self.kernel.unbind(cgroup);
+                self.bpf.unbind(cgroup);
                 Ok(())
             }
             Effect::Register { path, slot, count } => {
                 let registered = self
-                    .usable(slot)
-                    .and_then(|()| self.kernel.register(&path, slot, count).map_err(|e| text(&e)));
+                    .check_slot(slot)
+                    .and_then(|()| self.bpf.register(&path, slot, count).map_err(|e| text(&e)));
                 if registered.is_err() {
-                    self.kernel.unregister(&path);
+                    self.bpf.unregister(&path);
                 }
                 registered
             }
             Effect::Unregister { path } => {
-                self.kernel.unregister(&path);
+                self.bpf.unregister(&path);
                 Ok(())
             }
-            Effect::SetAttachments(need) => self.need(&need),
+            Effect::SetAttachments(set) => self.set_attachments(&set),
             Effect::WriteRecord { path, requests } => {
                 xattr::update_record(&path, |record| record.requests = requests)
             }
             // What is still to be put back stays on record until it is.
             Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
             // Bound to nothing: said already.
-            Effect::Attached { path, .. } if self.troubles.contains_key(&path) => Ok(()),
+            Effect::Attached { path, .. } if self.errors_by_cgroup.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
-                told::attached(&path, &policies.join(", "));
-                outcome.news.push(News::Attached(path, cgroup, policies));
+                audit::attached(&path, &policies.join(", "));
+                result.changes.push(StateChange::Attached(path, cgroup, policies));
                 Ok(())
             }
             Effect::Detached { cgroup, path, reason } => {
-                told::detached(&path, reason);
-                outcome.news.push(News::Detached(path, cgroup, reason));
+                audit::detached(&path, reason);
+                result.changes.push(StateChange::Detached(path, cgroup, reason));
                 Ok(())
             }
             Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
             Effect::Warn { path, sentence, .. }
-                if self.complained.contains(&(path.clone(), sentence.clone())) =>
+                if self.warned.contains(&(path.clone(), sentence.clone())) =>
             {
                 Ok(())
             }
             Effect::Warn { path, unit, sentence } => {
-                if self.complained.len() >= COMPLAINTS_MAX {
-                    self.complained.clear();
+                if self.warned.len() >= WARNINGS_MAX {
+                    self.warned.clear();
                 }
-                self.complained.insert((path.clone(), sentence.clone()));
+                self.warned.insert((path.clone(), sentence.clone()));
                 // journald shows this line with the unit (journalctl -u UNIT), for we are root.
                 let unit = unit.unwrap_or_default();
                 tracing::warn!(OBJECT_SYSTEMD_UNIT = unit.as_str(), "{path}: {sentence}");
@@ -176,35 +176,35 @@ impl Hands {
     }
 
     fn fill(&mut self, slot: u32, policies: &[(String, Vec<u8>)]) -> Result<(), String> {
-        let put = policies.iter().try_for_each(|(name, params)| self.kernel.put(name, slot, params));
+        let put = policies.iter().try_for_each(|(name, params)| self.bpf.put(name, slot, params));
         put.map_err(|error| {
-            self.unfilled.insert(slot, error.to_string());
+            self.slots_unwritten.insert(slot, error.to_string());
             error.to_string()
         })
     }
 
     /// Is what the slot holds in the kernel and attached?
-    fn usable(&self, slot: u32) -> Result<(), String> {
+    fn check_slot(&self, slot: u32) -> Result<(), String> {
         let of_policy = |name: &String| self.unattached.get(name);
-        let lacking = self.unfilled.get(&slot).or_else(|| of_policy(&String::new()));
-        let lacking = lacking.or_else(|| self.holds.get(&slot)?.iter().find_map(of_policy));
+        let lacking = self.slots_unwritten.get(&slot).or_else(|| of_policy(&String::new()));
+        let lacking = lacking.or_else(|| self.slot_policies.get(&slot)?.iter().find_map(of_policy));
         match lacking {
             Some(sentence) => Err(sentence.clone()),
             None => Ok(()),
         }
     }
 
-    fn need(&mut self, need: &AttachSet) -> Result<(), String> {
-        let failed = self.kernel.set_attachments(
-            &need.policies,
-            &need.counting,
-            need.cgroup_events,
+    fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
+        let failed = self.bpf.set_attachments(
+            &set.policies,
+            &set.counting,
+            set.cgroup_events,
             memory::commit_limit_pages(),
         );
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
-        if need.report_all_cgroups != self.announcing {
-            self.kernel.report_all_cgroups(need.report_all_cgroups).map_err(|e| e.to_string())?;
-            self.announcing = need.report_all_cgroups;
+        if set.report_all_cgroups != self.reporting_all {
+            self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;
+            self.reporting_all = set.report_all_cgroups;
         }
         // Not an error of this effect: those who are bound to such a policy hear of it, the others are well.
         self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));
@@ -212,8 +212,8 @@ impl Hands {
     }
 
     /// All that is to be in force is: from here on it stays so without us, and what an earlier daemon left in force ends.
-    pub fn settle(&mut self) {
-        match self.kernel.take_over() {
+    pub fn take_over(&mut self) {
+        match self.bpf.take_over() {
             Ok(0) => {}
             Ok(_) => tracing::info!("took over from the memcg-bpfd before; its programs are detached"),
             Err(error) => tracing::warn!("{error}"),
@@ -222,17 +222,17 @@ impl Hands {
 
     /// What loads this policy beside the loop; `None` when it is loaded.
     pub fn loading(&self, policy: &str) -> Option<LoadTask> {
-        self.kernel.loading(policy)
+        self.bpf.loading(policy)
     }
 
     /// Takes what was loaded beside the loop.
     pub fn loaded(&mut self, policy: PreparedPolicy) {
-        self.kernel.loaded(policy);
+        self.bpf.loaded(policy);
     }
 
     /// What loads policies beside the loop, for [`Hands::replace`].
     pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
-        self.kernel.loader()
+        self.bpf.loader()
     }
 
     /// Policies are these files' objects from here on; what they replace stays in force until [`Hands::retire`].
@@ -241,28 +241,28 @@ impl Hands {
         files: BTreeMap<String, ObjectFile>,
         loaded: Vec<PreparedPolicy>,
     ) -> Result<(), BpfError> {
-        self.kernel.replace(files, loaded)
+        self.bpf.replace(files, loaded)
     }
 
     /// Ends what was replaced.
-    pub fn retire(&mut self) {
-        self.kernel.drop_replaced(memory::commit_limit_pages());
+    pub fn drop_replaced(&mut self) {
+        self.bpf.drop_replaced(memory::commit_limit_pages());
     }
 
     /// How many events of the kernel were lost so far.
-    pub fn dropped(&self) -> u64 {
-        self.kernel.events_dropped()
+    pub fn events_dropped(&self) -> u64 {
+        self.bpf.events_dropped()
     }
 
     /// How many actions of policies were lost so far.
     pub fn actions_dropped(&self) -> u64 {
-        self.kernel.actions_dropped()
+        self.bpf.actions_dropped()
     }
 
     /// Adds what only the kernel and the cgroup's files know.
-    pub fn complete(&self, report: &mut BindingReport) {
+    pub fn fill_report(&self, report: &mut BindingReport) {
         let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
-        if let Some(sentence) = self.troubles.get(&path) {
+        if let Some(sentence) = self.errors_by_cgroup.get(&path) {
             report.errors.push(sentence.clone());
             report.state = "failed".to_owned();
         }
@@ -271,7 +271,7 @@ impl Hands {
         }
         report.usage = memory::usage(&path).ok();
         report.effective_max = Some(memory::effective_max(&path, self.machine));
-        report.counters = self.kernel.counters(CgroupId(report.cgroup_id));
+        report.counters = self.bpf.counters(CgroupId(report.cgroup_id));
         report.events = memory::events(&path);
     }
 }

@@ -5,16 +5,16 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// When walks begin, in seconds, if this is when they are asked for.
-fn walks(mut plan: Plan, start: Instant, asked: impl Fn(u32) -> bool) -> Vec<u32> {
+fn walks(mut schedule: Schedule, start: Instant, asked: impl Fn(u32) -> bool) -> Vec<u32> {
     (0..400)
         .filter(|second| {
             let now = start + SECOND * *second;
-            let due = plan.due().is_some_and(|due| due <= now);
+            let due = schedule.due().is_some_and(|due| due <= now);
             if due {
-                plan.begin(now);
+                schedule.begin(now);
             }
             if asked(*second) {
-                plan.ask(now);
+                schedule.request(now);
             }
             due
         })
@@ -24,7 +24,7 @@ fn walks(mut plan: Plan, start: Instant, asked: impl Fn(u32) -> bool) -> Vec<u32
 #[test]
 fn whoever_asks_soon_after_a_walk_gets_one_later_and_one_only() {
     let start = Instant::now();
-    let walks = |asked: &[u32]| walks(Plan::default(), start, |second| asked.contains(&second));
+    let walks = |asked: &[u32]| walks(Schedule::default(), start, |second| asked.contains(&second));
     assert!(walks(&[]).is_empty());
     // It is early, so that the second makes sure.
     assert_eq!(walks(&[100]), [105, 135]);
@@ -37,14 +37,15 @@ fn whoever_asks_soon_after_a_walk_gets_one_later_and_one_only() {
 #[test]
 fn who_asks_all_the_time_gets_two_walks_a_minute_and_puts_none_off() {
     let all: Vec<u32> = (5..400).step_by(30).collect();
-    assert_eq!(walks(Plan::default(), Instant::now(), |_| true), all);
+    assert_eq!(walks(Schedule::default(), Instant::now(), |_| true), all);
 }
 
 #[test]
 fn every_request_is_followed_by_a_walk_that_finds_its_record() {
     for asked in 0..200 {
         for other in (0..200).step_by(7) {
-            let begun = walks(Plan::default(), Instant::now(), |second| second == asked || second == other);
+            let begun =
+                walks(Schedule::default(), Instant::now(), |second| second == asked || second == other);
             assert!(begun.iter().any(|walk| *walk >= asked + 10), "{asked} {other}: {begun:?}");
         }
     }
@@ -53,49 +54,49 @@ fn every_request_is_followed_by_a_walk_that_finds_its_record() {
 #[test]
 fn a_daemon_looks_once_more_after_its_start_and_that_keeps_nobody_waiting() {
     let start = Instant::now();
-    assert_eq!(walks(Plan::at_start(start), start, |_| false), [5]);
-    assert_eq!(walks(Plan::at_start(start), start, |second| second == 7), [5, 12, 42]);
+    assert_eq!(walks(Schedule::at_start(start), start, |_| false), [5]);
+    assert_eq!(walks(Schedule::at_start(start), start, |second| second == 7), [5, 12, 42]);
 }
 
 #[test]
 fn wishes_of_each_user_are_followed_up_to_the_limit() {
-    let mut wishes = Wishes::default();
-    let followed = (0..2 * BINDINGS_PER_USER).filter(|_| wishes.follow(1000)).count();
+    let mut quota = OwnerQuota::default();
+    let followed = (0..2 * BINDINGS_PER_USER).filter(|_| quota.admit(1000)).count();
     assert_eq!(followed, BINDINGS_PER_USER);
-    assert!(wishes.follow(1001));
+    assert!(quota.admit(1001));
 }
 
 #[tokio::test]
 async fn a_walk_is_beside_the_loop_and_far_ahead_of_it_never() {
-    fn endless(sender: &mpsc::Sender<Found>) {
-        let found = Found { path: CgroupPath::root(), wish_of: None };
+    fn endless(sender: &mpsc::Sender<RecordFound>) {
+        let found = RecordFound { path: CgroupPath::root(), owner: None };
         while sender.blocking_send(found.clone()).is_ok() {}
         WALKED.notify_one();
     }
     static WALKED: Notify = Notify::const_new();
-    let mut walks = Walks::with(Arc::new(Notify::new()), endless);
+    let mut scanner = RecordScanner::with(Arc::new(Notify::new()), endless);
     for _ in 0..3 {
-        assert_eq!(walks.next().await.path, CgroupPath::root());
+        assert_eq!(scanner.next().await.path, CgroupPath::root());
     }
-    assert!(walks.under_way.as_ref().is_some_and(|found| found.max_capacity() == AHEAD));
+    assert!(scanner.running.as_ref().is_some_and(|found| found.max_capacity() == CHANNEL_SIZE));
     // It ends with its listener.
-    drop(walks);
+    drop(scanner);
     WALKED.notified().await;
 }
 
 #[tokio::test]
 async fn what_is_missed_while_nobody_listens_or_a_walk_is_under_way_is_not_lost() {
-    let missed = Arc::new(Notify::new());
-    missed.notify_one();
-    let mut walks = Walks::with(Arc::clone(&missed), |_| {});
-    assert_eq!(walks.rest().await, None);
-    assert!(walks.under_way.is_none() && walks.plan.asked.is_none());
+    let rescan_requested = Arc::new(Notify::new());
+    rescan_requested.notify_one();
+    let mut scanner = RecordScanner::with(Arc::clone(&rescan_requested), |_| {});
+    assert_eq!(scanner.drain().await, None);
+    assert!(scanner.running.is_none() && scanner.schedule.requested.is_none());
     let a_while = Duration::from_millis(50);
-    assert!(tokio::time::timeout(a_while, walks.next()).await.is_err());
-    let first = walks.plan.asked;
+    assert!(tokio::time::timeout(a_while, scanner.next()).await.is_err());
+    let first = scanner.schedule.requested;
     assert!(first.is_some());
-    missed.notify_one();
-    assert!(tokio::time::timeout(a_while, walks.next()).await.is_err());
-    assert!(walks.plan.asked > first);
-    assert!(walks.plan.due() <= first.and_then(|first| first.checked_add(SOON)));
+    rescan_requested.notify_one();
+    assert!(tokio::time::timeout(a_while, scanner.next()).await.is_err());
+    assert!(scanner.schedule.requested > first);
+    assert!(scanner.schedule.due() <= first.and_then(|first| first.checked_add(SCAN_DELAY)));
 }

@@ -1,18 +1,18 @@
 //! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
 
-use super::authority::Caller;
-use super::requests::forbidden;
+use super::eligibility::not_allowed;
+use super::record_scan::RecordFound;
 use super::state::Daemon;
-use super::walks::Found;
 use crate::cgroup::{mount, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
+use crate::service::authorize::Caller;
 use crate::source::xattr::{CgroupRecord, RecordError, owner_request};
 
 impl Daemon {
     /// Takes up what a walk found. Reads it again: since then it may have been taken back.
-    pub async fn adopt(&mut self, found: Found) {
-        let Found { path, wish_of } = found;
+    pub async fn adopt(&mut self, found: RecordFound) {
+        let RecordFound { path, owner } = found;
         match xattr::read_record(&path) {
             Ok(Some(bytes)) => self.adopt_one(&path, &bytes).await,
             Ok(None) => {}
@@ -20,17 +20,17 @@ impl Daemon {
             Err(error) => tracing::debug!(%error, %path, "reading the record"),
         }
         // Last: it may be newer than what was recorded of it.
-        let Some(uid) = wish_of else { return };
-        if let Ok(Some(wish)) = xattr::read_owner_policy(&path) {
-            self.adopt_wish(&path, uid, &wish).await;
+        let Some(uid) = owner else { return };
+        if let Ok(Some(policy)) = xattr::read_owner_policy(&path) {
+            self.adopt_owner_policy(&path, uid, &policy).await;
         }
     }
 
     /// What the owner of a delegated cgroup wrote there. Nobody else's `user.` attribute counts: whoever may write a
     /// service's cgroup could overrule the drop-ins of that service.
-    async fn adopt_wish(&mut self, path: &CgroupPath, uid: u32, bytes: &[u8]) {
-        let wish = owner_request(bytes).map_err(|error| error.to_string());
-        let asked = match (wish, self.target(path, Caller::Owner(uid))) {
+    async fn adopt_owner_policy(&mut self, path: &CgroupPath, uid: u32, bytes: &[u8]) {
+        let policy = owner_request(bytes).map_err(|error| error.to_string());
+        let asked = match (policy, self.authorized_cgroup(path, Caller::Owner(uid))) {
             (Ok(request), Ok(cgroup)) => Ok((cgroup, request)),
             (Err(why), _) => Err(why),
             (_, Err(refusal)) => Err(refusal.to_string()),
@@ -64,12 +64,12 @@ impl Daemon {
         };
         if path.is_root() {
             // Of the root cgroup only a pause is recorded.
-            if record.paused_until.is_some() && self.acting.paused_for().is_none() {
-                self.acting.paused(record.paused_until);
+            if record.paused_until.is_some() && self.actuator.pause_remaining().is_none() {
+                self.actuator.set_pause(record.paused_until);
             }
             return;
         }
-        if let Some(sentence) = forbidden(path) {
+        if let Some(sentence) = not_allowed(path) {
             tracing::warn!("{sentence}");
             return;
         }
@@ -80,8 +80,8 @@ impl Daemon {
             }
             // After the policies, whose wants these are.
             if !record.knobs.is_empty() {
-                self.acting.adopt(cgroup, path.clone(), record.knobs);
-                self.tell_acted().await;
+                self.actuator.adopt(cgroup, path.clone(), record.knobs);
+                self.publish_actions().await;
             }
         }
     }

@@ -1,34 +1,35 @@
 //! What came of jobs and of refusals: back into the ledger, and one account of each.
 
-use super::acting::{Acting, now};
-use super::jobs::Done;
-use super::told::{Acted, Outcome};
+use super::Actuator;
+use super::clock::now;
+use super::workers::Done;
 use crate::cgroup::knob::WriteResult;
 use crate::ledger::{Input, Write, WriteOutcome};
+use crate::log::audit::{ActionOutcome, ActionRecord};
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, ActionKind};
 use crate::text::human_bytes;
 
 /// Said of what came too late.
-const GONE: &str = "the cgroup went away before it was done";
+const REMOVED_MSG: &str = "the cgroup went away before it was done";
 
-impl Acting {
+impl Actuator {
     /// A job is done.
-    pub fn done(&mut self, done: Done) {
+    pub fn job_finished(&mut self, done: Done) {
         let cgroup = match &done {
             Done::Wrote(write, _) => write.cgroup,
             Done::Reclaimed(action, ..) => action.cgroup,
-            Done::Killed(killing, _) => killing.action.cgroup,
+            Done::Killed(kill, _) => kill.action.cgroup,
         };
-        self.account(done);
-        self.forget_the_ungoverned(cgroup);
+        self.record_result(done);
+        self.drop_if_unused(cgroup);
     }
 
-    fn account(&mut self, done: Done) {
+    fn record_result(&mut self, done: Done) {
         match done {
-            Done::Wrote(write, wrote) => self.wrote(write, wrote),
+            Done::Wrote(write, wrote) => self.knob_written(write, wrote),
             Done::Reclaimed(action, path, came) => {
-                if let Some(end) = self.reclaimed.get_mut(&action.cgroup) {
+                if let Some(end) = self.last_reclaim.get_mut(&action.cgroup) {
                     *end = now();
                 }
                 match came {
@@ -36,39 +37,54 @@ impl Acting {
                         let took = human_bytes(r.before.saturating_sub(r.after));
                         let short = if r.short { ", less than asked for" } else { "" };
                         let detail = format!("took {took}{short}");
-                        self.tell(Outcome::Done, &action, &path, (r.before, r.after), detail);
+                        self.log_action(ActionOutcome::Done, &action, &path, (r.before, r.after), detail);
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        self.tell(Outcome::Gone, &action, &path, (0, 0), GONE.to_owned());
+                        self.log_action(
+                            ActionOutcome::Removed,
+                            &action,
+                            &path,
+                            (0, 0),
+                            REMOVED_MSG.to_owned(),
+                        );
                     }
                     Err(error) => {
-                        self.tell(Outcome::Failed, &action, &path, (0, 0), error.to_string());
+                        self.log_action(ActionOutcome::Failed, &action, &path, (0, 0), error.to_string());
                     }
                 }
             }
-            Done::Killed(killing, came) => {
-                let (action, path) = (&killing.action, &killing.path);
-                self.guards.kill_finished(now(), action.cgroup, action.dry_run);
+            Done::Killed(kill, came) => {
+                let (action, path) = (&kill.action, &kill.path);
+                self.admission.kill_finished(now(), action.cgroup, action.dry_run);
                 match came {
-                    Ok(Some(story)) => {
-                        let outcome = if action.dry_run { Outcome::DryRun } else { Outcome::Done };
-                        self.tell(outcome, action, path, (story.before, story.after), story.sentence);
+                    Ok(Some(report)) => {
+                        let outcome =
+                            if action.dry_run { ActionOutcome::DryRun } else { ActionOutcome::Done };
+                        self.log_action(
+                            outcome,
+                            action,
+                            path,
+                            (report.before, report.after),
+                            report.sentence,
+                        );
                     }
-                    Ok(None) => self.tell(Outcome::Gone, action, path, (0, 0), GONE.to_owned()),
-                    Err(why) => self.tell(Outcome::Failed, action, path, (0, 0), why),
+                    Ok(None) => {
+                        self.log_action(ActionOutcome::Removed, action, path, (0, 0), REMOVED_MSG.to_owned())
+                    }
+                    Err(why) => self.log_action(ActionOutcome::Failed, action, path, (0, 0), why),
                 }
             }
         }
     }
 
-    pub(super) fn wrote(&mut self, write: Write, wrote: WriteResult) {
+    pub(super) fn knob_written(&mut self, write: Write, wrote: WriteResult) {
         let Write { cgroup, ref path, knob, value, .. } = write;
         let outcome = match wrote {
             // Somebody else had written just that.
             WriteResult::Written(before) if before == value => WriteOutcome::Written,
             WriteResult::Written(before) => {
                 let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
-                self.note(Outcome::Done, &write, before, detail);
+                self.log_write(ActionOutcome::Done, &write, before, detail);
                 WriteOutcome::Written
             }
             WriteResult::Conflict(current) => {
@@ -76,39 +92,39 @@ impl Acting {
                 WriteOutcome::Conflict(current)
             }
             WriteResult::Removed => {
-                self.note(Outcome::Gone, &write, value, GONE.to_owned());
+                self.log_write(ActionOutcome::Removed, &write, value, REMOVED_MSG.to_owned());
                 WriteOutcome::Removed
             }
             WriteResult::Failed(error) => {
-                self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
+                self.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
                 WriteOutcome::Failed
             }
         };
         self.step(Input::WriteDone { cgroup, knob, outcome });
     }
 
-    pub(super) fn refuse(&mut self, action: &Action, path: &CgroupPath, why: String) {
+    pub(super) fn block(&mut self, action: &Action, path: &CgroupPath, why: String) {
         let to = match action.kind {
             ActionKind::SetKnob(_, value) => value.unwrap_or(0),
             ActionKind::Reclaim { bytes, .. } => bytes,
             ActionKind::Kill { .. } => 0,
         };
-        self.tell(Outcome::Refused, action, path, (0, to), why);
+        self.log_action(ActionOutcome::Blocked, action, path, (0, to), why);
     }
 
-    pub(super) fn tell(
+    pub(super) fn log_action(
         &mut self,
-        outcome: Outcome,
+        outcome: ActionOutcome,
         action: &Action,
         path: &CgroupPath,
         values: (u64, u64),
         detail: String,
     ) {
-        self.acted.extend(self.tallies.tell(Acted {
+        self.records.extend(self.stats.record(ActionRecord {
             cgroup: action.cgroup,
             path: path.clone(),
             policy: action.policy.clone(),
-            verb: action.kind.name(),
+            action: action.kind.name(),
             outcome,
             from: values.0,
             to: values.1,
@@ -119,12 +135,12 @@ impl Acting {
         }));
     }
 
-    pub(super) fn note(&mut self, outcome: Outcome, write: &Write, before: u64, detail: String) {
-        self.acted.extend(self.tallies.tell(Acted {
+    pub(super) fn log_write(&mut self, outcome: ActionOutcome, write: &Write, before: u64, detail: String) {
+        self.records.extend(self.stats.record(ActionRecord {
             cgroup: write.cgroup,
             path: write.path.clone(),
             policy: write.cause.policy.clone(),
-            verb: write.knob.file(),
+            action: write.knob.file(),
             outcome,
             from: before,
             to: write.value,
@@ -149,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_comes_of_a_cgroup_that_is_gone_is_counted_and_nothing_of_it_is_kept() {
-        let mut acting = Acting::new(Limits::default(), 1 << 30, None);
+        let mut actuator = Actuator::new(Limits::default(), 1 << 30, None);
         let write = Write {
             cgroup: CgroupId(7),
             path: CgroupPath::parse("/gone").unwrap(),
@@ -158,12 +174,12 @@ mod tests {
             value: 2,
             cause: Cause::internal("a test"),
         };
-        acting.done(Done::Wrote(write, WriteResult::Removed));
-        assert_eq!(acting.tallies.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
-        let acted = acting.take();
-        assert_eq!((acted.len(), acted[0].detail.as_str()), (1, GONE));
+        actuator.job_finished(Done::Wrote(write, WriteResult::Removed));
+        assert_eq!(actuator.stats.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
+        let records = actuator.take();
+        assert_eq!((records.len(), records[0].detail.as_str()), (1, REMOVED_MSG));
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
-        acting.tallies.complete(&mut report);
+        actuator.stats.fill_report(&mut report);
         assert_eq!((report.actions, report.last_action), (BTreeMap::new(), None));
     }
 }

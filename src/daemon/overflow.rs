@@ -1,17 +1,17 @@
 //! What found a ring buffer full: counted by the kernel, told in the journal. Knows numbers only.
 
 /// What was lost is told at most once in this time.
-const TOLD_AGAIN_NS: u64 = 60_000_000_000;
+const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 
 /// What was lost since the daemon's start, as far as we know of it.
 #[derive(Debug, Default)]
-pub struct Lost {
+pub struct OverflowStats {
     events: u64,
     actions: u64,
-    told: Option<u64>,
+    logged: Option<u64>,
 }
 
-impl Lost {
+impl OverflowStats {
     /// How many events were lost since the last look.
     pub fn events(&mut self, all: u64) -> u64 {
         all.saturating_sub(std::mem::replace(&mut self.events, all))
@@ -20,10 +20,10 @@ impl Lost {
     /// How many actions are to be told of: those lost since this was told last.
     pub fn actions(&mut self, all: u64, now: u64) -> Option<u64> {
         let more = all.checked_sub(self.actions).filter(|more| *more > 0)?;
-        if self.told.is_some_and(|told| now.saturating_sub(told) < TOLD_AGAIN_NS) {
+        if self.logged.is_some_and(|logged| now.saturating_sub(logged) < LOG_INTERVAL_NS) {
             return None;
         }
-        (self.actions, self.told) = (all, Some(now));
+        (self.actions, self.logged) = (all, Some(now));
         Some(more)
     }
 }
@@ -34,19 +34,19 @@ mod tests {
 
     #[test]
     fn lost_events_are_new_once() {
-        let mut lost = Lost::default();
-        assert_eq!([0, 3, 3, 10].map(|all| lost.events(all)), [0, 3, 0, 7]);
+        let mut stats = OverflowStats::default();
+        assert_eq!([0, 3, 3, 10].map(|all| stats.events(all)), [0, 3, 0, 7]);
     }
 
     #[test]
     fn lost_actions_are_told_once_a_minute_and_none_is_left_out() {
-        let mut lost = Lost::default();
+        let mut stats = OverflowStats::default();
         let second = 1_000_000_000;
-        assert_eq!(lost.actions(0, second), None);
-        assert_eq!(lost.actions(5, 2 * second), Some(5));
-        assert_eq!(lost.actions(5, 3 * second), None);
-        assert_eq!(lost.actions(9, 4 * second), None, "so soon");
-        assert_eq!(lost.actions(9, 62 * second), Some(4));
-        assert_eq!(lost.actions(9, 200 * second), None);
+        assert_eq!(stats.actions(0, second), None);
+        assert_eq!(stats.actions(5, 2 * second), Some(5));
+        assert_eq!(stats.actions(5, 3 * second), None);
+        assert_eq!(stats.actions(9, 4 * second), None, "so soon");
+        assert_eq!(stats.actions(9, 62 * second), Some(4));
+        assert_eq!(stats.actions(9, 200 * second), None);
     }
 }

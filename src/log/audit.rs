@@ -6,61 +6,71 @@ use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
 /// What a policy asks for over and over without getting it is said once in this time; it is counted every time.
-const REPEAT_NS: u64 = 60_000_000_000;
+const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 /// More of these are forgotten, and then said again.
-const SAID_MAX: usize = 10_000;
+const LOGGED_MAX: usize = 10_000;
 
 /// What became of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum ActionOutcome {
     /// It was done.
     Done,
     /// It would have been done.
     DryRun,
     /// A guard stood before it.
-    Refused,
+    Blocked,
     /// The kernel did not go along.
     Failed,
     /// Its cgroup went away first.
-    Gone,
+    Removed,
 }
 
-impl Outcome {
+impl ActionOutcome {
     /// Its word in reports, signals and the journal.
     pub fn word(self) -> &'static str {
         match self {
-            Outcome::Done => "done",
-            Outcome::DryRun => "dry-run",
-            Outcome::Refused => "blocked",
-            Outcome::Failed => "failed",
-            Outcome::Gone => "removed",
+            ActionOutcome::Done => "done",
+            ActionOutcome::DryRun => "dry-run",
+            ActionOutcome::Blocked => "blocked",
+            ActionOutcome::Failed => "failed",
+            ActionOutcome::Removed => "removed",
         }
     }
 }
 
 /// One action and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acted {
+pub struct ActionRecord {
+    /// The cgroup's id.
     pub cgroup: CgroupId,
+    /// The cgroup's path.
     pub path: CgroupPath,
     /// Empty when it is our own doing.
     pub policy: String,
-    pub verb: &'static str,
-    pub outcome: Outcome,
+    /// The knob, `reclaim` or `kill`.
+    pub action: &'static str,
+    /// The result.
+    pub outcome: ActionOutcome,
+    /// The value before, in bytes.
     pub from: u64,
+    /// The value after, in bytes.
     pub to: u64,
+    /// The reason that the policy gave.
     pub reason: String,
+    /// The numbers of the reason.
     pub numbers: [u64; 4],
+    /// What was done, or why not.
     pub detail: String,
+    /// When, on CLOCK_MONOTONIC.
     pub time: u64,
 }
 
-impl Acted {
+impl ActionRecord {
     /// As it is reported.
     pub fn report(&self) -> ActionReport {
         ActionReport {
             policy: self.policy.clone(),
-            action: self.verb.to_owned(),
+            action: self.action.to_owned(),
             outcome: self.outcome.word().to_owned(),
             from: self.from,
             to: self.to,
@@ -73,56 +83,58 @@ impl Acted {
 }
 
 #[derive(Debug, Default)]
-struct Tally {
-    counts: BTreeMap<Outcome, u64>,
+struct CgroupStats {
+    counts: BTreeMap<ActionOutcome, u64>,
     last: Option<ActionReport>,
 }
 
 /// What was said when: cgroup, policy, verb, what became of it.
-type Subject = (CgroupId, String, &'static str, Outcome);
+type LogKey = (CgroupId, String, &'static str, ActionOutcome);
 
 /// All counts since the start.
 #[derive(Debug, Default)]
-pub struct Tallies {
-    all: BTreeMap<Outcome, u64>,
+pub struct ActionStats {
+    all: BTreeMap<ActionOutcome, u64>,
     stale: u64,
-    of: BTreeMap<CgroupId, Tally>,
-    said: BTreeMap<Subject, (u64, u64)>,
+    of: BTreeMap<CgroupId, CgroupStats>,
+    logged: BTreeMap<LogKey, (u64, u64)>,
 }
 
-impl Tallies {
+impl ActionStats {
     /// Counts it and writes its journal line; `None` when that was said just now.
-    pub fn tell(&mut self, acted: Acted) -> Option<Acted> {
-        let tally = self.of.entry(acted.cgroup).or_default();
-        for counts in [&mut self.all, &mut tally.counts] {
-            let count = counts.entry(acted.outcome).or_default();
+    pub fn record(&mut self, record: ActionRecord) -> Option<ActionRecord> {
+        let cgroup = self.of.entry(record.cgroup).or_default();
+        for counts in [&mut self.all, &mut cgroup.counts] {
+            let count = counts.entry(record.outcome).or_default();
             *count = count.saturating_add(1);
         }
-        tally.last = Some(acted.report());
-        if self.is_repeated(&acted) {
+        cgroup.last = Some(record.report());
+        if self.is_suppressed(&record) {
             return None;
         }
-        journal(&acted);
-        Some(acted)
+        journal(&record);
+        Some(record)
     }
 
     /// What was done is always said; what was not, when it is new or was not said for a while.
-    fn is_repeated(&mut self, acted: &Acted) -> bool {
+    fn is_suppressed(&mut self, record: &ActionRecord) -> bool {
         // A kill that would have been done is told as one that is done.
-        if acted.outcome == Outcome::Done || (acted.outcome == Outcome::DryRun && acted.verb == "kill") {
+        if record.outcome == ActionOutcome::Done
+            || (record.outcome == ActionOutcome::DryRun && record.action == "kill")
+        {
             return false;
         }
-        if self.said.len() >= SAID_MAX {
-            self.said.clear();
+        if self.logged.len() >= LOGGED_MAX {
+            self.logged.clear();
         }
-        let subject = (acted.cgroup, acted.policy.clone(), acted.verb, acted.outcome);
+        let key = (record.cgroup, record.policy.clone(), record.action, record.outcome);
         // A want that would have changed is news; every refusal has another number.
-        let value = if acted.outcome == Outcome::DryRun { acted.to } else { 0 };
-        let before = self.said.get(&subject).copied();
-        let again =
-            before.is_some_and(|(then, what)| what == value && acted.time.saturating_sub(then) < REPEAT_NS);
+        let value = if record.outcome == ActionOutcome::DryRun { record.to } else { 0 };
+        let before = self.logged.get(&key).copied();
+        let again = before
+            .is_some_and(|(then, what)| what == value && record.time.saturating_sub(then) < LOG_INTERVAL_NS);
         if !again {
-            self.said.insert(subject, (acted.time, value));
+            self.logged.insert(key, (record.time, value));
         }
         again
     }
@@ -135,20 +147,20 @@ impl Tallies {
     /// A cgroup is gone.
     pub fn forget(&mut self, cgroup: CgroupId) {
         self.of.remove(&cgroup);
-        self.said.retain(|(of, ..), _| *of != cgroup);
+        self.logged.retain(|(of, ..), _| *of != cgroup);
     }
 
     /// Adds what is known of a cgroup.
-    pub fn complete(&self, report: &mut BindingReport) {
-        if let Some(tally) = self.of.get(&CgroupId(report.cgroup_id)) {
-            report.actions = words(&tally.counts);
-            report.last_action.clone_from(&tally.last);
+    pub fn fill_report(&self, report: &mut BindingReport) {
+        if let Some(cgroup) = self.of.get(&CgroupId(report.cgroup_id)) {
+            report.actions = by_word(&cgroup.counts);
+            report.last_action.clone_from(&cgroup.last);
         }
     }
 
     /// All counts, by word.
     pub fn counts(&self, lost: u64) -> BTreeMap<String, u64> {
-        let mut counts = words(&self.all);
+        let mut counts = by_word(&self.all);
         for (word, count) in [("stale", self.stale), ("lost", lost)] {
             if count > 0 {
                 counts.insert(word.to_owned(), count);
@@ -158,7 +170,7 @@ impl Tallies {
     }
 }
 
-fn words(counts: &BTreeMap<Outcome, u64>) -> BTreeMap<String, u64> {
+fn by_word(counts: &BTreeMap<ActionOutcome, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(outcome, count)| (outcome.word().to_owned(), *count)).collect()
 }
 
@@ -192,23 +204,23 @@ fn unit_of(path: &CgroupPath) -> &str {
 }
 
 /// journald shows the line with the unit as well (`journalctl -u UNIT`), for we are root.
-fn journal(acted: &Acted) {
-    let unit = unit_of(&acted.path);
-    let who = if acted.policy.is_empty() { "memcg-bpfd" } else { &acted.policy };
-    let sentence = match acted.outcome {
-        Outcome::Done => format!("{}: {who}: {}: {}", acted.path, acted.detail, acted.reason),
+fn journal(record: &ActionRecord) {
+    let unit = unit_of(&record.path);
+    let who = if record.policy.is_empty() { "memcg-bpfd" } else { &record.policy };
+    let sentence = match record.outcome {
+        ActionOutcome::Done => format!("{}: {who}: {}: {}", record.path, record.detail, record.reason),
         outcome => format!(
             "{}: {who}: {} {}: {}: {}",
-            acted.path,
-            acted.verb,
+            record.path,
+            record.action,
             outcome.word(),
-            acted.detail,
-            acted.reason
+            record.detail,
+            record.reason
         ),
     };
     let sentence = crate::names::shown(&sentence, 2000);
-    let (path, outcome, reason) = (acted.path.as_str(), acted.outcome.word(), acted.reason.as_str());
-    let (policy, detail) = (acted.policy.as_str(), acted.detail.as_str());
+    let (path, outcome, reason) = (record.path.as_str(), record.outcome.word(), record.reason.as_str());
+    let (policy, detail) = (record.policy.as_str(), record.detail.as_str());
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -217,20 +229,20 @@ fn journal(acted: &Acted) {
                 OBJECT_SYSTEMD_UNIT = unit,
                 MEMCG_BPF_CGROUP = path,
                 MEMCG_BPF_POLICY = policy,
-                MEMCG_BPF_ACTION = acted.verb,
+                MEMCG_BPF_ACTION = record.action,
                 MEMCG_BPF_OUTCOME = outcome,
-                MEMCG_BPF_FROM = acted.from,
-                MEMCG_BPF_TO = acted.to,
+                MEMCG_BPF_FROM = record.from,
+                MEMCG_BPF_TO = record.to,
                 MEMCG_BPF_REASON = reason,
                 MEMCG_BPF_DETAIL = detail,
                 "{sentence}"
             )
         };
     }
-    match acted.outcome {
-        Outcome::Done if acted.verb == "kill" => line!(warn),
-        Outcome::Done | Outcome::DryRun | Outcome::Gone => line!(info),
-        Outcome::Refused | Outcome::Failed => line!(warn),
+    match record.outcome {
+        ActionOutcome::Done if record.action == "kill" => line!(warn),
+        ActionOutcome::Done | ActionOutcome::DryRun | ActionOutcome::Removed => line!(info),
+        ActionOutcome::Blocked | ActionOutcome::Failed => line!(warn),
     }
 }
 
@@ -241,7 +253,7 @@ mod tests {
     #[test]
     fn every_line_is_explained_in_the_catalog_by_fields_that_it_has() {
         let catalog = include_str!("../../systemd/memcg-bpf.catalog");
-        let source = include_str!("told.rs");
+        let source = include_str!("audit.rs");
         let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION]);
         let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
@@ -251,12 +263,12 @@ mod tests {
         }
     }
 
-    fn acted(outcome: Outcome, to: u64, time: u64) -> Acted {
-        Acted {
+    fn record(outcome: ActionOutcome, to: u64, time: u64) -> ActionRecord {
+        ActionRecord {
             cgroup: CgroupId(7),
             path: CgroupPath::parse("/a").unwrap(),
             policy: "p".to_owned(),
-            verb: "memory.high",
+            action: "memory.high",
             outcome,
             from: 0,
             to,
@@ -269,22 +281,26 @@ mod tests {
 
     #[test]
     fn what_is_done_is_always_said_and_what_is_not_done_once_a_minute() {
-        let mut tallies = Tallies::default();
-        let mut said = |outcome, to, time: u64| tallies.tell(acted(outcome, to, time)).is_some();
-        assert!(said(Outcome::Done, 1, 1) && said(Outcome::Done, 1, 2));
-        assert!(said(Outcome::Refused, 1, 1) && !said(Outcome::Refused, 2, 2));
-        assert!(said(Outcome::Refused, 1, REPEAT_NS + 1));
-        assert!(said(Outcome::DryRun, 1, 1) && !said(Outcome::DryRun, 1, 2) && said(Outcome::DryRun, 2, 3));
-        tallies.count_stale();
-        let counts = tallies.counts(3);
+        let mut stats = ActionStats::default();
+        let mut said = |outcome, to, time: u64| stats.record(record(outcome, to, time)).is_some();
+        assert!(said(ActionOutcome::Done, 1, 1) && said(ActionOutcome::Done, 1, 2));
+        assert!(said(ActionOutcome::Blocked, 1, 1) && !said(ActionOutcome::Blocked, 2, 2));
+        assert!(said(ActionOutcome::Blocked, 1, LOG_INTERVAL_NS + 1));
+        assert!(
+            said(ActionOutcome::DryRun, 1, 1)
+                && !said(ActionOutcome::DryRun, 1, 2)
+                && said(ActionOutcome::DryRun, 2, 3)
+        );
+        stats.count_stale();
+        let counts = stats.counts(3);
         let words: Vec<String> = counts.iter().map(|(word, count)| format!("{word}={count}")).collect();
         assert_eq!(words.join(" "), "blocked=3 done=2 dry-run=3 lost=3 stale=1");
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
-        tallies.complete(&mut report);
+        stats.fill_report(&mut report);
         assert_eq!((report.actions["done"], report.last_action.unwrap().to), (2, 2));
-        tallies.forget(CgroupId(7));
+        stats.forget(CgroupId(7));
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
-        tallies.complete(&mut report);
+        stats.fill_report(&mut report);
         assert!(report.actions.is_empty());
     }
 }

@@ -1,88 +1,91 @@
 //! From what policies ask for to what is done: guards, ledger, jobs, and one account of each action.
 
+pub mod clock;
+pub mod kill;
+pub mod restore;
+mod results;
+pub mod workers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::jobs::{Job, Jobs};
-use super::killing::Killing;
-use super::told::{Acted, Outcome, Tallies};
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::{memory, mount, xattr};
 use crate::ledger::admission::{Admission, Decision, Facts, Limits};
 use crate::ledger::{Cause, Effect, Input, Ledger};
+use crate::log::audit::{ActionOutcome, ActionRecord, ActionStats};
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::{Action, ActionKind, Knob, MAX};
 use crate::source::xattr::KnobRecord;
+use clock::now;
+use kill::KillJob;
+use workers::{Job, Jobs};
 
 /// The acting side of the daemon.
-pub struct Acting {
-    pub(super) ledger: Ledger,
-    pub(super) guards: Admission,
+pub struct Actuator {
+    ledger: Ledger,
+    admission: Admission,
+    /// Writes, reclaim and kills in progress.
     pub jobs: Jobs,
-    pub tallies: Tallies,
+    /// Counts of actions, and the log of them.
+    pub stats: ActionStats,
     machine: u64,
     page: u64,
-    own: Option<CgroupPath>,
+    daemon_cgroup: Option<CgroupPath>,
     /// When taking memory from a cgroup ended; [`MAX`] while it goes on.
-    pub(super) reclaimed: BTreeMap<CgroupId, u64>,
+    last_reclaim: BTreeMap<CgroupId, u64>,
     /// While paused: until when; [`MAX`]: until it is resumed.
-    pub(super) paused_until: Option<u64>,
+    paused_until: Option<u64>,
     /// The same for kills on their way.
-    pub(super) paused_now: Arc<AtomicBool>,
+    pause_flag: Arc<AtomicBool>,
     /// What was done since the last look.
-    pub(super) acted: Vec<Acted>,
+    records: Vec<ActionRecord>,
 }
 
-/// `bpf_ktime_get_ns()`, as we read it.
-pub fn now() -> u64 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from);
-    time.ok().and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0)
-}
-
-impl Acting {
+impl Actuator {
     /// `machine`: its memory in bytes; `own`: our cgroup.
-    pub fn new(limits: Limits, machine: u64, own: Option<CgroupPath>) -> Self {
-        Acting {
+    pub fn new(limits: Limits, machine: u64, daemon_cgroup: Option<CgroupPath>) -> Self {
+        Actuator {
             ledger: Ledger::default(),
-            guards: Admission::new(limits),
+            admission: Admission::new(limits),
             jobs: Jobs::default(),
-            tallies: Tallies::default(),
+            stats: ActionStats::default(),
             machine,
             page: memory::page_size(),
-            own,
-            reclaimed: BTreeMap::new(),
+            daemon_cgroup,
+            last_reclaim: BTreeMap::new(),
             paused_until: None,
-            paused_now: Arc::default(),
-            acted: Vec::new(),
+            pause_flag: Arc::default(),
+            records: Vec::new(),
         }
     }
 
     /// So much may be done from now on.
-    pub fn limit(&mut self, limits: Limits) {
-        self.guards.set_limits(limits);
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.admission.set_limits(limits);
     }
 
     /// These policies are in force on a cgroup from now on, and no others.
-    pub fn bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
+    pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
         self.step(Input::PoliciesBound { cgroup, path, policies });
-        self.forget_the_ungoverned(cgroup);
+        self.drop_if_unused(cgroup);
     }
 
     /// A cgroup is gone.
-    pub fn gone(&mut self, cgroup: CgroupId) {
+    pub fn cgroup_removed(&mut self, cgroup: CgroupId) {
         self.step(Input::CgroupRemoved(cgroup));
-        self.guards.forget(cgroup);
-        self.tallies.forget(cgroup);
-        self.reclaimed.remove(&cgroup);
+        self.admission.forget(cgroup);
+        self.stats.forget(cgroup);
+        self.last_reclaim.remove(&cgroup);
     }
 
     /// Nobody tells of the end of a cgroup that has no policy and nothing to be put back.
-    pub(super) fn forget_the_ungoverned(&mut self, cgroup: CgroupId) {
+    fn drop_if_unused(&mut self, cgroup: CgroupId) {
         // What is being taken from it is told in the end.
-        if !self.ledger.contains(cgroup) && self.reclaimed.get(&cgroup) != Some(&MAX) {
-            self.gone(cgroup);
+        if !self.ledger.contains(cgroup) && self.last_reclaim.get(&cgroup) != Some(&MAX) {
+            self.cgroup_removed(cgroup);
         }
     }
 
@@ -94,9 +97,9 @@ impl Acting {
     }
 
     /// Something a policy asks for.
-    pub fn ask(&mut self, action: Action) {
+    pub fn handle(&mut self, action: Action) {
         let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
-            self.tallies.count_stale();
+            self.stats.count_stale();
             return;
         };
         if let ActionKind::SetKnob(knob, value) = action.kind
@@ -117,12 +120,12 @@ impl Acting {
             return;
         }
         let Some(facts) = self.facts(action.cgroup, &path) else {
-            self.tallies.count_stale();
+            self.stats.count_stale();
             return;
         };
-        match self.guards.admit(now(), &path, &action, &facts) {
-            Decision::Block(why) => self.refuse(&action, &path, why),
-            Decision::Allow(verb) => self.carry_out(verb, action, path, &facts),
+        match self.admission.admit(now(), &path, &action, &facts) {
+            Decision::Block(why) => self.block(&action, &path, why),
+            Decision::Allow(kind) => self.dispatch(kind, action, path, &facts),
         }
     }
 
@@ -132,7 +135,10 @@ impl Acting {
             return None;
         }
         Some(Facts {
-            contains_daemon: self.own.as_ref().is_some_and(|own| own.is_within(path)),
+            contains_daemon: self
+                .daemon_cgroup
+                .as_ref()
+                .is_some_and(|daemon_cgroup| daemon_cgroup.is_within(path)),
             usage: memory::usage(path).ok()?,
             min: knob::read_file(path, "memory.min").unwrap_or(0),
             effective_max: memory::effective_max(path, self.machine),
@@ -140,50 +146,50 @@ impl Acting {
         })
     }
 
-    fn carry_out(&mut self, verb: ActionKind, action: Action, path: CgroupPath, facts: &Facts) {
+    fn dispatch(&mut self, kind: ActionKind, action: Action, path: CgroupPath, facts: &Facts) {
         let cgroup = action.cgroup;
-        match verb {
-            ActionKind::SetKnob(knob, value) => self.want(knob, value, action, path),
+        match kind {
+            ActionKind::SetKnob(knob, value) => self.constrain(knob, value, action, path),
             _ if self.paused_until.is_some() => {
-                if matches!(verb, ActionKind::Kill { .. }) {
-                    self.guards.kill_cancelled(cgroup, action.dry_run);
+                if matches!(kind, ActionKind::Kill { .. }) {
+                    self.admission.kill_cancelled(cgroup, action.dry_run);
                 }
-                self.refuse(&action, &path, "actions are paused".to_owned());
+                self.block(&action, &path, "actions are paused".to_owned());
             }
             ActionKind::Reclaim { bytes, .. } if action.dry_run => {
                 let left = facts.usage.saturating_sub(bytes);
                 let detail = format!("would have taken {}", crate::text::human_bytes(bytes));
-                self.tell(Outcome::DryRun, &action, &path, (facts.usage, left), detail);
+                self.log_action(ActionOutcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
-            ActionKind::Reclaim { .. } if self.reclaimed.get(&cgroup) == Some(&MAX) => {
-                self.refuse(&action, &path, "memory is being taken from it already".to_owned());
+            ActionKind::Reclaim { .. } if self.last_reclaim.get(&cgroup) == Some(&MAX) => {
+                self.block(&action, &path, "memory is being taken from it already".to_owned());
             }
             // It was decided by what the cgroup had before the last helping: together they would be too much.
             ActionKind::Reclaim { .. }
-                if self.reclaimed.get(&cgroup).is_some_and(|end| action.time < *end) =>
+                if self.last_reclaim.get(&cgroup).is_some_and(|end| action.time < *end) =>
             {
-                self.tallies.count_stale();
+                self.stats.count_stale();
             }
             ActionKind::Reclaim { bytes, swappiness } => {
-                self.reclaimed.insert(cgroup, MAX);
+                self.last_reclaim.insert(cgroup, MAX);
                 self.jobs.start(Job::Reclaim { action, path, bytes, swappiness });
             }
-            ActionKind::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(Killing {
+            ActionKind::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(KillJob {
                 action,
                 path,
                 scope,
                 select,
                 grace: Duration::from_nanos(grace_ns),
-                own: self.own.clone(),
-                most: facts.effective_max,
-                paused: self.paused_now.clone(),
+                daemon_cgroup: self.daemon_cgroup.clone(),
+                memory_max: facts.effective_max,
+                paused: self.pause_flag.clone(),
             })),
         }
     }
 
-    fn want(&mut self, knob: Knob, value: Option<u64>, action: Action, path: CgroupPath) {
+    fn constrain(&mut self, knob: Knob, value: Option<u64>, action: Action, path: CgroupPath) {
         let Ok(current) = knob::read(&path, knob) else {
-            self.tallies.count_stale();
+            self.stats.count_stale();
             return;
         };
         let cgroup = action.cgroup;
@@ -205,11 +211,11 @@ impl Acting {
             Some(_) => format!("would have written {}", knob.format(to)),
             None => "would have put back what was found".to_owned(),
         };
-        self.tell(Outcome::DryRun, &action, &path, (current, to), detail);
+        self.log_action(ActionOutcome::DryRun, &action, &path, (current, to), detail);
     }
 
     /// Time has passed.
-    pub fn time(&mut self) {
+    pub fn tick(&mut self) {
         if self.paused_until.is_some_and(|until| until <= now()) {
             self.resume();
         }
@@ -229,11 +235,11 @@ impl Acting {
     }
 
     /// What was done since the last look, for the signals.
-    pub fn take(&mut self) -> Vec<Acted> {
-        std::mem::take(&mut self.acted)
+    pub fn take(&mut self) -> Vec<ActionRecord> {
+        std::mem::take(&mut self.records)
     }
 
-    pub(super) fn step(&mut self, input: Input) {
+    fn step(&mut self, input: Input) {
         let mut unrecorded = BTreeMap::new();
         for effect in self.ledger.step(now(), input) {
             match effect {
@@ -248,7 +254,7 @@ impl Acting {
                 Effect::Write(write) => match unrecorded.get(&write.cgroup) {
                     Some(why) => {
                         let error = std::io::Error::other(why.clone());
-                        self.wrote(write, WriteResult::Failed(error));
+                        self.knob_written(write, WriteResult::Failed(error));
                     }
                     None => self.jobs.start(Job::Write(write)),
                 },

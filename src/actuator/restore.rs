@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::acting::{Acting, now};
-use super::told::Outcome;
+use super::Actuator;
+use super::clock::now;
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::{mount, xattr};
 use crate::ledger::{Input, Write};
+use crate::log::audit::ActionOutcome;
 use crate::names::CgroupPath;
 use crate::policy::action::{Knob, MAX, human_duration};
 use crate::source::xattr::KnobRecord;
@@ -15,11 +16,11 @@ use crate::source::xattr::KnobRecord;
 /// How long a stop waits for writes that are on their way.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
-impl Acting {
+impl Actuator {
     /// Puts everything back and does nothing more, for so many nanoseconds; 0: until it is resumed.
     pub fn pause(&mut self, for_ns: u64) {
         let until = if for_ns == 0 { MAX } else { now().saturating_add(for_ns) };
-        self.paused(Some(until));
+        self.set_pause(Some(until));
         let long = if for_ns == 0 { String::new() } else { format!(" for {}", human_duration(for_ns)) };
         tracing::info!("actions are paused{long}; everything is put back as it was found");
     }
@@ -27,15 +28,15 @@ impl Acting {
     /// Acts again.
     pub fn resume(&mut self) {
         if self.paused_until.is_some() {
-            self.paused(None);
+            self.set_pause(None);
             tracing::info!("actions are resumed");
         }
     }
 
     /// As the record on the root cgroup says, which a restarted daemon finds there.
-    pub fn paused(&mut self, until: Option<u64>) {
+    pub fn set_pause(&mut self, until: Option<u64>) {
         self.paused_until = until;
-        self.paused_now.store(until.is_some(), Ordering::Relaxed);
+        self.pause_flag.store(until.is_some(), Ordering::Relaxed);
         let recorded = xattr::update_record(&CgroupPath::root(), |record| record.paused_until = until);
         if let Err(sentence) = recorded {
             tracing::warn!("{sentence}: after a restart of memcg-bpfd this is forgotten");
@@ -44,7 +45,7 @@ impl Acting {
     }
 
     /// How much longer the pause lasts; [`MAX`]: until it is resumed.
-    pub fn paused_for(&self) -> Option<u64> {
+    pub fn pause_remaining(&self) -> Option<u64> {
         self.paused_until.map(|until| if until == MAX { MAX } else { until.saturating_sub(now()) })
     }
 
@@ -58,25 +59,25 @@ impl Acting {
             let Write { cgroup, ref path, knob, value, ref expect, .. } = write;
             match knob::write(path, cgroup, knob, expect, value) {
                 WriteResult::Failed(error) => {
-                    self.note(Outcome::Failed, &write, value, format!("writing {knob}: {error}"));
+                    self.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
                     continue;
                 }
                 WriteResult::Written(before) if before != value => {
                     let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
-                    self.note(Outcome::Done, &write, before, detail);
+                    self.log_write(ActionOutcome::Done, &write, before, detail);
                 }
                 _ => {}
             }
-            forget_knob(path, knob);
+            remove_knob_record(path, knob);
         }
         if self.paused_until.is_some() {
-            self.paused(None);
+            self.set_pause(None);
         }
     }
 }
 
 /// Takes one knob off the record of a cgroup.
-fn forget_knob(path: &CgroupPath, knob: Knob) {
+fn remove_knob_record(path: &CgroupPath, knob: Knob) {
     let done = xattr::update_record(path, |record| record.knobs.retain(|kept| kept.knob != knob));
     if let Err(sentence) = done {
         tracing::warn!("{sentence}");
@@ -84,7 +85,7 @@ fn forget_knob(path: &CgroupPath, knob: Knob) {
 }
 
 /// Puts back what a record says, without a daemon. The sentences are of what failed.
-pub fn put_back(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
+pub fn restore_from_record(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
     let Ok(cgroup) = mount::cgroup_id(path) else { return Vec::new() };
     let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.written, kept.original) {
         WriteResult::Failed(error) => Some(format!("putting back {} of {path}: {error}", kept.knob)),

@@ -1,0 +1,72 @@
+//! Which cgroups can have a policy, and which a user may attach policies to.
+
+use super::host::daemon_cgroup;
+use crate::bpf::MAX_LEVEL;
+use crate::cgroup::{delegation, memory, mount};
+use crate::names::{CgroupId, CgroupPath};
+use crate::service::error::Error;
+
+/// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
+const INIT_SCOPE: &str = "/init.scope";
+
+/// The most cgroups of one user without privilege that have a policy line, be it `none`: places for parameters are 4,096,
+/// and everybody's, and each cgroup with a line is looked at with every call.
+pub const BINDINGS_PER_USER: usize = 256;
+
+/// The guards that hold whoever asks: D-Bus, unit files and records alike.
+pub fn not_allowed(path: &CgroupPath) -> Option<String> {
+    if path.is_root() {
+        return Some("the root cgroup cannot be governed: name one below it".into());
+    }
+    let init = CgroupPath::parse(INIT_SCOPE).ok()?;
+    if init.is_within(path) {
+        return Some(format!("{path} is PID 1's own cgroup and is never governed"));
+    }
+    // Slices above us may be governed: core exempts our process.
+    if daemon_cgroup().is_some_and(|own| own == *path) {
+        return Some(format!("{path} is memcg-bpfd's own cgroup and is never governed"));
+    }
+    if path.level() > MAX_LEVEL {
+        return Some(format!(
+            "{path} is {} levels deep; cgroups down to level {MAX_LEVEL} can be governed, and policies on them hold \
+             for everything below",
+            path.level()
+        ));
+    }
+    None
+}
+
+/// What a cgroup that exists must have besides.
+pub fn no_memory_controller(path: &CgroupPath) -> Option<String> {
+    memory::lacks_memory_controller(path).then(|| {
+        format!(
+            "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or set \
+             MemoryAccounting=yes on the unit"
+        )
+    })
+}
+
+/// The cgroup at a path, if a policy can be attached to it.
+pub fn check(path: &CgroupPath) -> Result<CgroupId, Error> {
+    if let Some(sentence) = not_allowed(path) {
+        return Err(Error::InvalidArgument(sentence));
+    }
+    let cgroup = mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
+    match no_memory_controller(path) {
+        Some(sentence) => Err(Error::InvalidArgument(sentence)),
+        None => Ok(cgroup),
+    }
+}
+
+/// The cgroup at a path, if it is delegated to this user.
+pub fn delegated(path: &CgroupPath, uid: u32) -> Result<CgroupId, Error> {
+    delegation::delegated_cgroup(path, uid)
+        .map_err(|e| Error::AccessDenied(format!("uid {uid} may not do that: {e}")))
+}
+
+pub fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::NoSuchCgroup(format!("there is no cgroup {path}")),
+        _ => Error::NoSuchCgroup(format!("{path} cannot be examined: {error}")),
+    }
+}
