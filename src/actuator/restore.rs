@@ -1,78 +1,79 @@
-//! Putting everything back: for a pause, at the end, and without a daemon.
+//! Restores original values: at the end of the daemon and without a daemon. Keeps the pause, which outlives the daemon.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Actuator;
 use super::clock::now;
+use super::results::ActionLog;
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::{mount, xattr};
-use crate::ledger::{Input, Write};
+use crate::ledger::{Ledger, Write};
 use crate::log::audit::ActionOutcome;
 use crate::names::CgroupPath;
-use crate::policy::action::{Knob, MAX, human_duration};
+use crate::policy::action::{Knob, MAX};
 use crate::source::xattr::KnobRecord;
 
-/// How long a stop waits for writes that are on their way.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// The suspension of all actions, recorded on the root cgroup.
+#[derive(Debug, Default)]
+pub struct Pause {
+    /// [`MAX`]: until it is resumed.
+    until: Option<u64>,
+    flag: Arc<AtomicBool>,
+}
 
-impl Actuator {
-    /// Puts everything back and does nothing more, for so many nanoseconds; 0: until it is resumed.
-    pub fn pause(&mut self, for_ns: u64) {
-        let until = if for_ns == 0 { MAX } else { now().saturating_add(for_ns) };
-        self.set_pause(Some(until));
-        let long = if for_ns == 0 { String::new() } else { format!(" for {}", human_duration(for_ns)) };
-        tracing::info!("actions are paused{long}; everything is put back as it was found");
-    }
-
-    /// Acts again.
-    pub fn resume(&mut self) {
-        if self.paused_until.is_some() {
-            self.set_pause(None);
-            tracing::info!("actions are resumed");
-        }
-    }
-
-    /// As the record on the root cgroup says, which a restarted daemon finds there.
-    pub fn set_pause(&mut self, until: Option<u64>) {
-        self.paused_until = until;
-        self.pause_flag.store(until.is_some(), Ordering::Relaxed);
+impl Pause {
+    /// Begins or ends the pause, and records it for the next daemon.
+    pub fn set(&mut self, until: Option<u64>) {
+        self.until = until;
+        self.flag.store(until.is_some(), Ordering::Relaxed);
         let recorded = xattr::update_record(&CgroupPath::root(), |record| record.paused_until = until);
         if let Err(sentence) = recorded {
-            tracing::warn!("{sentence}: after a restart of memcg-bpfd this is forgotten");
+            tracing::warn!("{sentence}: the pause ends when memcg-bpfd is restarted");
         }
-        self.step(Input::Pause(until.is_some()));
+    }
+
+    /// Are actions suspended?
+    pub fn is_active(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Is the end of the pause reached?
+    pub fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= now())
+    }
+
+    /// When the pause ends by itself.
+    pub fn end(&self) -> Option<u64> {
+        self.until.filter(|until| *until != MAX)
     }
 
     /// How much longer the pause lasts; [`MAX`]: until it is resumed.
-    pub fn pause_remaining(&self) -> Option<u64> {
-        self.paused_until.map(|until| if until == MAX { MAX } else { until.saturating_sub(now()) })
+    pub fn remaining(&self) -> Option<u64> {
+        self.until.map(|until| if until == MAX { MAX } else { until.saturating_sub(now()) })
     }
 
-    /// Ends all that is on its way. With `restore`, every knob is as it was found afterwards.
-    pub async fn stop(&mut self, restore: bool) {
-        self.jobs.stop(STOP_PATIENCE).await;
-        if !restore {
-            return;
-        }
-        for write in self.ledger.restore_writes() {
-            let Write { cgroup, ref path, knob, value, ref expect, .. } = write;
-            match knob::write(path, cgroup, knob, expect, value) {
-                WriteResult::Failed(error) => {
-                    self.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
-                    continue;
-                }
-                WriteResult::Written(before) if before != value => {
-                    let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
-                    self.log_write(ActionOutcome::Done, &write, before, detail);
-                }
-                _ => {}
+    /// True while actions are paused, for kills in progress.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
+    }
+}
+
+/// Restores every knob, and removes the records of those that are restored.
+pub fn restore_all(ledger: &Ledger, log: &mut ActionLog) {
+    for write in ledger.restore_writes() {
+        let Write { cgroup, ref path, knob, value, ref expect, .. } = write;
+        match knob::write(path, cgroup, knob, expect, value) {
+            WriteResult::Failed(error) => {
+                log.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
+                continue;
             }
-            remove_knob_record(path, knob);
+            WriteResult::Written(before) if before != value => {
+                let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
+                log.log_write(ActionOutcome::Done, &write, before, detail);
+            }
+            _ => {}
         }
-        if self.paused_until.is_some() {
-            self.set_pause(None);
-        }
+        remove_knob_record(path, knob);
     }
 }
 

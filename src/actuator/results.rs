@@ -1,109 +1,58 @@
-//! What came of jobs and of refusals: back into the ledger, and one account of each.
+//! Results of actions and writes: each is counted, logged once, and kept for its signal.
 
-use super::Actuator;
 use super::clock::now;
-use super::workers::Done;
 use crate::cgroup::knob::WriteResult;
-use crate::ledger::{Input, Write, WriteOutcome};
-use crate::log::audit::{ActionOutcome, ActionRecord};
+use crate::ledger::{Write, WriteOutcome};
+use crate::log::audit::{ActionOutcome, ActionRecord, ActionStats};
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, ActionKind};
-use crate::text::human_bytes;
 
-/// Said of what came too late.
-const REMOVED_MSG: &str = "the cgroup went away before it was done";
+/// The detail of an action whose cgroup was removed first.
+pub const REMOVED_MSG: &str = "the cgroup was removed before the action was performed";
 
-impl Actuator {
-    /// A job is done.
-    pub fn job_finished(&mut self, done: Done) {
-        let cgroup = match &done {
-            Done::Wrote(write, _) => write.cgroup,
-            Done::Reclaimed(action, ..) => action.cgroup,
-            Done::Killed(kill, _) => kill.action.cgroup,
-        };
-        self.record_result(done);
-        self.drop_if_unused(cgroup);
+/// Counts and logs results.
+#[derive(Debug, Default)]
+pub struct ActionLog {
+    /// Counts of actions.
+    pub stats: ActionStats,
+    /// Actions without a signal yet.
+    records: Vec<ActionRecord>,
+}
+
+impl ActionLog {
+    /// Actions since the last call, for the signals.
+    pub fn take(&mut self) -> Vec<ActionRecord> {
+        std::mem::take(&mut self.records)
     }
 
-    fn record_result(&mut self, done: Done) {
-        match done {
-            Done::Wrote(write, wrote) => self.knob_written(write, wrote),
-            Done::Reclaimed(action, path, came) => {
-                if let Some(end) = self.last_reclaim.get_mut(&action.cgroup) {
-                    *end = now();
-                }
-                match came {
-                    Ok(r) => {
-                        let took = human_bytes(r.before.saturating_sub(r.after));
-                        let short = if r.short { ", less than asked for" } else { "" };
-                        let detail = format!("took {took}{short}");
-                        self.log_action(ActionOutcome::Done, &action, &path, (r.before, r.after), detail);
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        self.log_action(
-                            ActionOutcome::Removed,
-                            &action,
-                            &path,
-                            (0, 0),
-                            REMOVED_MSG.to_owned(),
-                        );
-                    }
-                    Err(error) => {
-                        self.log_action(ActionOutcome::Failed, &action, &path, (0, 0), error.to_string());
-                    }
-                }
+    /// Logs the result of a write to a knob. Returns the outcome for the ledger.
+    pub fn knob_written(&mut self, write: &Write, result: WriteResult) -> WriteOutcome {
+        let Write { path, knob, value, .. } = write;
+        match result {
+            // Another program had written the same value.
+            WriteResult::Written(before) if before == *value => WriteOutcome::Written,
+            WriteResult::Written(before) => {
+                let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(*value));
+                self.log_write(ActionOutcome::Done, write, before, detail);
+                WriteOutcome::Written
             }
-            Done::Killed(kill, came) => {
-                let (action, path) = (&kill.action, &kill.path);
-                self.admission.kill_finished(now(), action.cgroup, action.dry_run);
-                match came {
-                    Ok(Some(report)) => {
-                        let outcome =
-                            if action.dry_run { ActionOutcome::DryRun } else { ActionOutcome::Done };
-                        self.log_action(
-                            outcome,
-                            action,
-                            path,
-                            (report.before, report.after),
-                            report.sentence,
-                        );
-                    }
-                    Ok(None) => {
-                        self.log_action(ActionOutcome::Removed, action, path, (0, 0), REMOVED_MSG.to_owned())
-                    }
-                    Err(why) => self.log_action(ActionOutcome::Failed, action, path, (0, 0), why),
-                }
+            WriteResult::Conflict(current) => {
+                tracing::debug!("{path}: another program wrote {} to {knob}", knob.format(current));
+                WriteOutcome::Conflict(current)
+            }
+            WriteResult::Removed => {
+                self.log_write(ActionOutcome::Removed, write, *value, REMOVED_MSG.to_owned());
+                WriteOutcome::Removed
+            }
+            WriteResult::Failed(error) => {
+                self.log_write(ActionOutcome::Failed, write, *value, format!("writing {knob}: {error}"));
+                WriteOutcome::Failed
             }
         }
     }
 
-    pub(super) fn knob_written(&mut self, write: Write, wrote: WriteResult) {
-        let Write { cgroup, ref path, knob, value, .. } = write;
-        let outcome = match wrote {
-            // Somebody else had written just that.
-            WriteResult::Written(before) if before == value => WriteOutcome::Written,
-            WriteResult::Written(before) => {
-                let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
-                self.log_write(ActionOutcome::Done, &write, before, detail);
-                WriteOutcome::Written
-            }
-            WriteResult::Conflict(current) => {
-                tracing::debug!("{path}: somebody else wrote {} to {knob}", knob.format(current));
-                WriteOutcome::Conflict(current)
-            }
-            WriteResult::Removed => {
-                self.log_write(ActionOutcome::Removed, &write, value, REMOVED_MSG.to_owned());
-                WriteOutcome::Removed
-            }
-            WriteResult::Failed(error) => {
-                self.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
-                WriteOutcome::Failed
-            }
-        };
-        self.step(Input::WriteDone { cgroup, knob, outcome });
-    }
-
-    pub(super) fn block(&mut self, action: &Action, path: &CgroupPath, why: String) {
+    /// Logs an action that a guard blocked.
+    pub fn block(&mut self, action: &Action, path: &CgroupPath, why: String) {
         let to = match action.kind {
             ActionKind::SetKnob(_, value) => value.unwrap_or(0),
             ActionKind::Reclaim { bytes, .. } => bytes,
@@ -112,7 +61,8 @@ impl Actuator {
         self.log_action(ActionOutcome::Blocked, action, path, (0, to), why);
     }
 
-    pub(super) fn log_action(
+    /// Counts and logs the outcome of an action. `values`: before and after.
+    pub fn log_action(
         &mut self,
         outcome: ActionOutcome,
         action: &Action,
@@ -135,7 +85,8 @@ impl Actuator {
         }));
     }
 
-    pub(super) fn log_write(&mut self, outcome: ActionOutcome, write: &Write, before: u64, detail: String) {
+    /// Counts and logs the outcome of a write to a knob.
+    pub fn log_write(&mut self, outcome: ActionOutcome, write: &Write, before: u64, detail: String) {
         self.records.extend(self.stats.record(ActionRecord {
             cgroup: write.cgroup,
             path: write.path.clone(),
@@ -149,37 +100,5 @@ impl Actuator {
             detail,
             time: now(),
         }));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::ledger::Cause;
-    use crate::ledger::admission::Limits;
-    use crate::names::CgroupId;
-    use crate::policy::action::Knob;
-    use crate::report::BindingReport;
-
-    #[test]
-    fn what_comes_of_a_cgroup_that_is_gone_is_counted_and_nothing_of_it_is_kept() {
-        let mut actuator = Actuator::new(Limits::default(), 1 << 30, None);
-        let write = Write {
-            cgroup: CgroupId(7),
-            path: CgroupPath::parse("/gone").unwrap(),
-            knob: Knob::High,
-            expect: vec![1],
-            value: 2,
-            cause: Cause::internal("a test"),
-        };
-        actuator.job_finished(Done::Wrote(write, WriteResult::Removed));
-        assert_eq!(actuator.stats.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
-        let records = actuator.take();
-        assert_eq!((records.len(), records[0].detail.as_str()), (1, REMOVED_MSG));
-        let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
-        actuator.stats.fill_report(&mut report);
-        assert_eq!((report.actions, report.last_action), (BTreeMap::new(), None));
     }
 }

@@ -42,6 +42,7 @@ use reload::Reload;
 pub use shutdown::{cleanup, stop_post};
 use startup::{Startup, prepare};
 use state::Daemon;
+use unit_sync::UnitSync;
 use watchdog::Watchdog;
 
 /// Exit code for "this machine cannot": systemd does not restart us then (sysexits.h: EX_CONFIG).
@@ -125,11 +126,12 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
         Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
     let mut scanner = RecordScanner::new(rescan_requested);
     while let Some(found) = scanner.drain().await {
-        daemon.adopt(found).await;
+        recover::adopt(&mut daemon, found).await;
     }
     // All that systemd is asked is asked beside the loop: it may take its time, and calls are answered meanwhile.
     let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
-    let mut units: Option<Events> = None;
+    let mut systemd_events: Option<Events> = None;
+    let mut units = UnitSync::new(host::specifiers());
     let mut ready = false;
     let mut preloader = Preloader::new(daemon.objects.files.keys().cloned());
     let mut watchdog = Watchdog::new();
@@ -143,21 +145,21 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
                     reload.request(Some(call.reply), &daemon);
                     continue;
                 }
-                let answer = daemon.command(call.command).await;
+                let answer = methods::command(&mut daemon, call.command).await;
                 // The caller may have given up meanwhile.
                 drop(call.reply.send(answer));
             }
             ready = ring.readable() => {
                 ready?.clear_ready();
                 let news = events.drain();
-                daemon.kernel_events(news).await;
-                daemon.events_lost().await;
+                units.kernel_events(&mut daemon, news).await;
+                units.events_lost(&mut daemon).await;
             }
             ready = action_fd.readable() => {
                 ready?.clear_ready();
                 // A cgroup that appeared with its policy may ask at once: who is bound comes first.
                 let news = events.drain();
-                daemon.kernel_events(news).await;
+                units.kernel_events(&mut daemon, news).await;
                 daemon.handle_actions(actions.drain()).await;
             }
             done = daemon.actuator.jobs.next() => {
@@ -172,22 +174,22 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
                 connecting = None;
                 match connected? {
                     Ok((systemd, events)) => {
-                        units = Some(events);
-                        daemon.queries = Some(Inquiry::new(systemd));
-                        daemon.rescan().await;
+                        systemd_events = Some(events);
+                        units.queries = Some(Inquiry::new(systemd));
+                        units.rescan(&mut daemon).await;
                     }
                     Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
                     Err(error) => return Err(error.into()),
                 }
             }
-            answer = next_answer(&mut daemon.queries) => daemon.systemd_answer(answer).await,
-            event = next(&mut units) => match event {
-                Some(event) => daemon.systemd_event(event).await,
+            answer = next_answer(&mut units.queries) => units.systemd_answer(&mut daemon, answer).await,
+            event = next(&mut systemd_events) => match event {
+                Some(event) => units.systemd_event(&mut daemon, event).await,
                 // Without the bus nobody reaches us; the next daemon adopts what is recorded.
                 None => bail!("the connection to the system bus is lost"),
             },
             // A hook that gave up on us, while we started or later, has left a record.
-            found = scanner.next() => daemon.adopt(found).await,
+            found = scanner.next() => recover::adopt(&mut daemon, found).await,
             loaded = preloader.next(), if ready => {
                 loaded.into_iter().for_each(|policy| daemon.applier.loaded(policy));
                 preloader.start_next(|policy| daemon.applier.loading(policy));
@@ -198,14 +200,14 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
             _ = term.recv() => break,
             _ = int.recv() => break,
         }
-        if !ready && connecting.is_none() && daemon.queries.as_ref().is_none_or(Inquiry::has_surveyed) {
+        if !ready && connecting.is_none() && units.first_scan_done() {
             ready = true;
             daemon.applier.take_over();
             preloader.schedule();
             notify_ready(&daemon);
         }
     }
-    daemon.stop().await;
+    shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
         published.unpublish().await.context("leaving the bus")?;
     }

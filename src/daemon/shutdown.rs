@@ -11,36 +11,34 @@ use crate::cgroup::{tree, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
-use crate::systemd::Systemd;
+use crate::systemd::{Inquiry, Systemd};
 
 /// systemd answers in milliseconds, and kills us in 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
 
-impl Daemon {
-    /// Detaches everything, unless a successor follows: it finds programs in force and records on cgroups.
-    pub async fn stop(&mut self) {
-        let ends = match &self.queries {
-            Some(queries) => is_stop_job(queries.systemd()).await,
-            None => true,
-        };
-        self.actuator.stop(ends).await;
-        self.publish_actions().await;
-        if !ends {
-            tracing::info!("stopped; everything stays in force for the next start");
-            return;
-        }
-        let lost = self.engine.report_all().iter().filter(|b| b.container.is_some()).count();
-        if lost > 0 {
-            tracing::warn!(
-                "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
-            );
-        }
-        self.apply(Input::Shutdown).await;
-        if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
-            tracing::error!("removing {}: {error}", pins::PIN_ROOT);
-        }
-        tracing::info!("stopped; nothing is left");
+/// Detaches everything, unless a successor follows: it finds programs in force and records on cgroups.
+pub async fn stop(daemon: &mut Daemon, queries: Option<&Inquiry>) {
+    let ends = match queries {
+        Some(queries) => is_stop_job(queries.systemd()).await,
+        None => true,
+    };
+    daemon.actuator.stop(ends).await;
+    daemon.publish_actions().await;
+    if !ends {
+        tracing::info!("stopped; everything stays in force for the next start");
+        return;
     }
+    let lost = daemon.engine.report_all().iter().filter(|b| b.container.is_some()).count();
+    if lost > 0 {
+        tracing::warn!(
+            "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
+        );
+    }
+    daemon.apply(Input::Shutdown).await;
+    if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
+        tracing::error!("removing {}: {error}", pins::PIN_ROOT);
+    }
+    tracing::info!("stopped; nothing is left");
 }
 
 /// Does no successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop

@@ -1,20 +1,17 @@
 //! The daemon's state and the one road through it: input → effects → kernel, records and signals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::apply::{ApplyResult, EffectApplier, StateChange};
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
-use crate::bpf::Event;
 use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
 use crate::engine::{Engine, Input, REASON_REMOVED};
-use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::names::CgroupId;
 use crate::policy::action::{Action, MAX};
 use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::service::api::PublishedObject;
-use crate::source::specifier::Specifiers;
-use crate::systemd::{Discovery, Inquiry, UnitFiles};
 
 pub struct Daemon {
     pub engine: Engine,
@@ -24,20 +21,8 @@ pub struct Daemon {
     pub report: KernelReport,
     /// Our object, once it is on the bus.
     pub published: Option<PublishedObject>,
-    /// Questions to systemd, once it is found.
-    pub queries: Option<Inquiry>,
-    pub policy_units: Discovery,
-    /// Unit files as the last search found them; systemd may not have read them yet.
-    pub unit_index: UnitFiles,
-    /// Units with other files than before since the last daemon-reload: what systemd says of theirs may be older.
-    pub changed_since_reload: BTreeSet<UnitName>,
-    /// Units that ran when systemd last told of them, since the last daemon-reload.
-    pub running_at_reload: BTreeMap<UnitName, CgroupId>,
-    pub specifiers: Specifiers,
     /// Losses we know of.
     pub overflow: OverflowStats,
-    /// Paths of transient units with a policy.
-    pub transient: BTreeSet<CgroupPath>,
 }
 
 impl Daemon {
@@ -55,14 +40,7 @@ impl Daemon {
             objects,
             report,
             published: None,
-            queries: None,
-            policy_units: Discovery::default(),
-            unit_index: UnitFiles::default(),
-            changed_since_reload: BTreeSet::new(),
-            running_at_reload: BTreeMap::new(),
-            specifiers: super::host::specifiers(),
             overflow: OverflowStats::default(),
-            transient: BTreeSet::new(),
         }
     }
 
@@ -123,7 +101,7 @@ impl Daemon {
 
     /// A signal for each thing done; its journal line is written already.
     pub async fn publish_actions(&mut self) {
-        let records = self.actuator.take();
+        let records = self.actuator.log.take();
         let Some(object) = &self.published else { return };
         for one in records {
             if let Err(error) = object.emit_acted(&one).await {
@@ -134,11 +112,11 @@ impl Daemon {
 
     /// Acting as a whole.
     pub fn action_stats(&self) -> ActionStats {
-        let pause_remaining = self.actuator.pause_remaining();
+        let pause_remaining = self.actuator.pause.remaining();
         ActionStats {
             paused: pause_remaining.is_some(),
             paused_for: pause_remaining.filter(|left| *left != MAX),
-            counts: self.actuator.stats.counts(self.applier.actions_dropped()),
+            counts: self.actuator.log.stats.counts(self.applier.actions_dropped()),
             events_lost: self.applier.events_dropped(),
         }
     }
@@ -148,7 +126,7 @@ impl Daemon {
         self.applier.fill_report(report);
         if report.cgroup_id != 0 {
             report.knobs = self.actuator.knobs(CgroupId(report.cgroup_id));
-            self.actuator.stats.fill_report(report);
+            self.actuator.log.stats.fill_report(report);
         }
     }
 
@@ -159,40 +137,6 @@ impl Daemon {
                 self.apply(Input::CgroupRemoved(cgroup)).await;
             }
         }
-    }
-
-    /// What the kernel told since last time.
-    pub async fn kernel_events(&mut self, events: Vec<Event>) {
-        for event in events {
-            match event {
-                Event::Removed { cgroup } => self.cgroup_removed(cgroup).await,
-                Event::Created { cgroup, path, bound } => {
-                    let Ok(path) = CgroupPath::parse(&path) else { continue };
-                    self.apply(Input::CgroupCreated { cgroup, path: path.clone(), bound }).await;
-                    if !bound {
-                        self.cgroup_created(&path).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// When the ring buffer was full, what it would have told is looked up.
-    pub async fn events_lost(&mut self) {
-        let lost = self.overflow.events(self.applier.events_dropped());
-        if lost == 0 {
-            return;
-        }
-        tracing::warn!(
-            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
-        );
-        let all: Vec<_> = self.engine.cgroups().map(|(id, path)| (id, path.clone())).collect();
-        for (id, path) in all {
-            if mount::cgroup_id(&path).ok() != Some(id) {
-                self.cgroup_removed(id).await;
-            }
-        }
-        self.rescan().await;
     }
 
     /// One line for the journal at start.

@@ -1,15 +1,21 @@
 //! systemd's side: which units carry a policy, by their files; looked at again whenever systemd says that something
 //! may have changed. systemd's answer has the last word over what records say.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use zbus::Connection;
 
 use super::eligibility::{no_memory_controller, not_allowed};
 use super::state::Daemon;
+use crate::bpf::Event as KernelEvent;
 use crate::cgroup::mount;
 use crate::engine::Input;
 use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::source::specifier::Specifiers;
 use crate::source::unit_policy::{unit_policy, unit_slice};
-use crate::systemd::{Answer, Event, Events, Systemd, SystemdError, UnitFiles, UnitInfo, read_unit_files};
+use crate::systemd::{
+    Answer, Discovery, Event, Events, Inquiry, Systemd, SystemdError, UnitFiles, UnitInfo, read_unit_files,
+};
 
 /// Finds systemd and subscribes to what it tells.
 pub async fn connect(connection: Connection) -> Result<(Systemd, Events), SystemdError> {
@@ -18,36 +24,70 @@ pub async fn connect(connection: Connection) -> Result<(Systemd, Events), System
     Ok((systemd, events))
 }
 
-impl Daemon {
+/// The units that have a policy, by their files and by systemd's replies.
+pub struct UnitSync {
+    /// Queries to systemd, once it is connected.
+    pub queries: Option<Inquiry>,
+    policy_units: Discovery,
+    /// Unit files as the last search found them; systemd may not have read them yet.
+    unit_index: UnitFiles,
+    /// Units whose files have changed since the last daemon-reload: the file list of systemd may be outdated.
+    changed_since_reload: BTreeSet<UnitName>,
+    /// Units that ran when systemd last reported them, since the last daemon-reload.
+    running_at_reload: BTreeMap<UnitName, CgroupId>,
+    specifiers: Specifiers,
+    /// Paths of transient units with a policy.
+    transient: BTreeSet<CgroupPath>,
+}
+
+impl UnitSync {
+    /// Knows no unit yet.
+    pub fn new(specifiers: Specifiers) -> Self {
+        UnitSync {
+            queries: None,
+            policy_units: Discovery::default(),
+            unit_index: UnitFiles::default(),
+            changed_since_reload: BTreeSet::new(),
+            running_at_reload: BTreeMap::new(),
+            specifiers,
+            transient: BTreeSet::new(),
+        }
+    }
+
+    /// Is every unit that was found at the start handled?
+    pub fn first_scan_done(&self) -> bool {
+        self.queries.as_ref().is_none_or(Inquiry::has_surveyed)
+    }
+
     /// Looks at everything again: at start and after daemon-reload. The answers come one by one.
-    pub async fn rescan(&mut self) {
-        self.drop_removed().await;
+    pub async fn rescan(&mut self, daemon: &mut Daemon) {
+        daemon.drop_removed().await;
         if let Some(queries) = &mut self.queries {
             queries.survey();
         }
     }
 
     /// Something that systemd was asked for.
-    pub async fn systemd_answer(&mut self, answer: Answer) {
+    pub async fn systemd_answer(&mut self, daemon: &mut Daemon, answer: Answer) {
         match answer {
             Answer::Searched(found) => {
                 found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
-                self.apply(Input::ReportAllCgroups(found.discovery.wants_announcements())).await;
+                daemon.apply(Input::ReportAllCgroups(found.discovery.wants_announcements())).await;
                 self.policy_units = found.discovery;
                 let before = std::mem::replace(&mut self.unit_index, found.files);
-                self.register_from_files(&before).await;
+                self.register_from_files(daemon, &before).await;
                 // Units that had a policy and may have lost it.
-                let known = self.engine.units();
+                let known = daemon.engine.units();
                 if let Some(queries) = &mut self.queries {
                     queries.ask_for_all(&self.policy_units, known);
                 }
             }
-            Answer::Unit(info) => self.handle_unit_info(&info).await,
+            Answer::Unit(info) => self.handle_unit_info(daemon, &info).await,
             Answer::NoSuchUnit(unit) if self.changed_since_reload.contains(&unit) => {}
             Answer::NoSuchUnit(unit) => {
                 tracing::debug!("{unit}: systemd knows of none");
-                self.apply(Input::UnitUnloaded(unit)).await;
+                daemon.apply(Input::UnitUnloaded(unit)).await;
             }
             Answer::Failed(error) => tracing::warn!("{error}"),
             // The loop says READY.
@@ -57,8 +97,8 @@ impl Daemon {
 
     /// Registers for the next start of units what their files say now: systemd may read them, and start a unit, in one
     /// breath. What runs is left alone until systemd has read them.
-    async fn register_from_files(&mut self, before: &UnitFiles) {
-        let units: Vec<UnitName> = self.policy_units.units.union(&self.engine.units()).cloned().collect();
+    async fn register_from_files(&mut self, daemon: &mut Daemon, before: &UnitFiles) {
+        let units: Vec<UnitName> = self.policy_units.units.union(&daemon.engine.units()).cloned().collect();
         for unit in units {
             let forecast = self.unit_index.forecast(&unit);
             if !before.is_empty() && forecast != before.forecast(&unit) {
@@ -70,23 +110,23 @@ impl Daemon {
             let (request, _) = unit_policy(&unit, &files, &self.specifiers);
             let path = match unit_slice(&unit, &files, &self.specifiers) {
                 Some(slice) => Some(unit.cgroup_path_in(&slice)),
-                None => self.engine.registered(&unit).cloned().or_else(|| info.expected_cgroup()),
+                None => daemon.engine.registered(&unit).cloned().or_else(|| info.expected_cgroup()),
             };
             let Some(path) = path else { continue };
             let request = request.filter(|_| not_allowed(&path).is_none());
             tracing::debug!("{unit} by its files as they are now: a policy: {}", request.is_some());
-            self.apply(Input::Unit { unit, path, cgroup: None, request }).await;
+            daemon.apply(Input::Unit { unit, path, cgroup: None, request }).await;
         }
     }
 
     /// One of systemd's events.
-    pub async fn systemd_event(&mut self, event: Event) {
+    pub async fn systemd_event(&mut self, daemon: &mut Daemon, event: Event) {
         tracing::debug!("systemd: {event:?}");
-        self.drop_removed().await;
+        daemon.drop_removed().await;
         match event {
             Event::UnitChanged(unit) | Event::JobDone(unit) => {
                 // A busy machine starts units all the time, and each look is a dozen questions to PID 1.
-                if self.policy_units.concerns(&unit) || self.engine.units().contains(&unit) {
+                if self.policy_units.concerns(&unit) || daemon.engine.units().contains(&unit) {
                     self.query(&unit);
                 }
             }
@@ -94,21 +134,21 @@ impl Daemon {
             Event::UnitGone(unit) => {
                 self.running_at_reload.remove(&unit);
                 // Instances and transient units are found again when they come again.
-                if !self.policy_units.units.contains(&unit) && !self.is_running(&unit) {
-                    self.apply(Input::UnitUnloaded(unit)).await;
+                if !self.policy_units.units.contains(&unit) && !is_running(daemon, &unit) {
+                    daemon.apply(Input::UnitUnloaded(unit)).await;
                 }
             }
             Event::Reloaded => {
                 self.running_at_reload.clear();
                 self.changed_since_reload.clear();
-                self.rescan().await;
+                self.rescan(daemon).await;
             }
             Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
         }
     }
 
     /// A cgroup appeared that no registration named: does one of the patterns match its unit?
-    pub async fn cgroup_created(&mut self, path: &CgroupPath) {
+    pub fn cgroup_created(&mut self, path: &CgroupPath) {
         // System units live below slices only; anybody may make a cgroup called like a unit elsewhere.
         let below_slices = path.parent().is_some_and(|p| p.components().all(|c| c.ends_with(".slice")));
         if !below_slices {
@@ -132,7 +172,7 @@ impl Daemon {
 
     /// Reads the unit's files in systemd's order and tells the engine. Files that systemd has not read yet count for the
     /// unit's next start.
-    async fn handle_unit_info(&mut self, info: &UnitInfo) {
+    async fn handle_unit_info(&mut self, daemon: &mut Daemon, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
         // It says so of files that it knows; a drop-in directory that is new it may not have noticed.
         let stale = info.stale || self.changed_since_reload.contains(&info.name);
@@ -172,9 +212,9 @@ impl Daemon {
             self.transient.insert(path.clone());
         }
         let ahead = !info.transient && request.is_some();
-        let late = cgroup.filter(|id| ahead && !self.applier.has_binding(*id));
-        self.apply(Input::Unit { unit: info.name.clone(), path, cgroup, request }).await;
-        if late.is_some_and(|id| self.applier.has_binding(id)) {
+        let late = cgroup.filter(|id| ahead && !daemon.applier.has_binding(*id));
+        daemon.apply(Input::Unit { unit: info.name.clone(), path, cgroup, request }).await;
+        if late.is_some_and(|id| daemon.applier.has_binding(id)) {
             tracing::info!(
                 OBJECT_SYSTEMD_UNIT = info.name.as_str(),
                 "{} was running already when its policy came into force",
@@ -183,19 +223,53 @@ impl Daemon {
         }
     }
 
-    fn is_running(&self, unit: &UnitName) -> bool {
-        self.engine.report_all().iter().any(|r| r.cgroup_id != 0 && r.unit.as_deref() == Some(unit.as_str()))
-    }
-
     /// A governed cgroup is gone. A transient unit ends with it, and so does its registration.
-    pub async fn cgroup_removed(&mut self, cgroup: CgroupId) {
-        let path = self.engine.path_of(cgroup);
-        self.apply(Input::CgroupRemoved(cgroup)).await;
+    pub async fn cgroup_removed(&mut self, daemon: &mut Daemon, cgroup: CgroupId) {
+        let path = daemon.engine.path_of(cgroup);
+        daemon.apply(Input::CgroupRemoved(cgroup)).await;
         if let Some(path) = path
             && self.transient.remove(&path)
-            && let Some(unit) = self.engine.unit_at(&path)
+            && let Some(unit) = daemon.engine.unit_at(&path)
         {
-            self.apply(Input::UnitUnloaded(unit)).await;
+            daemon.apply(Input::UnitUnloaded(unit)).await;
         }
     }
+
+    /// What the kernel told since last time.
+    pub async fn kernel_events(&mut self, daemon: &mut Daemon, events: Vec<KernelEvent>) {
+        for event in events {
+            match event {
+                KernelEvent::Removed { cgroup } => self.cgroup_removed(daemon, cgroup).await,
+                KernelEvent::Created { cgroup, path, bound } => {
+                    let Ok(path) = CgroupPath::parse(&path) else { continue };
+                    daemon.apply(Input::CgroupCreated { cgroup, path: path.clone(), bound }).await;
+                    if !bound {
+                        self.cgroup_created(&path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When the ring buffer was full, what it would have told is looked up.
+    pub async fn events_lost(&mut self, daemon: &mut Daemon) {
+        let lost = daemon.overflow.events(daemon.applier.events_dropped());
+        if lost == 0 {
+            return;
+        }
+        tracing::warn!(
+            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
+        );
+        let all: Vec<_> = daemon.engine.cgroups().map(|(id, path)| (id, path.clone())).collect();
+        for (id, path) in all {
+            if mount::cgroup_id(&path).ok() != Some(id) {
+                self.cgroup_removed(daemon, id).await;
+            }
+        }
+        self.rescan(daemon).await;
+    }
+}
+
+fn is_running(daemon: &Daemon, unit: &UnitName) -> bool {
+    daemon.engine.report_all().iter().any(|r| r.cgroup_id != 0 && r.unit.as_deref() == Some(unit.as_str()))
 }
