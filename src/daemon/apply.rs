@@ -105,22 +105,7 @@ impl EffectApplier {
                 self.slot_policies.remove(&slot);
                 self.bpf.clear(slot).map_err(|e| text(&e))
             }
-            Effect::Bind { cgroup, path, slot, count } => {
-                let bound = self
-                    .check_slot(slot)
-                    .and_then(|()| self.bpf.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
-                if bound.is_err() {
-                    // Never leave it on the old slot, which somebody else may get.
-                    self.bpf.unbind(cgroup);
-                    result.changes.push(StateChange::Unbound(path, cgroup));
-                    return bound;
-                }
-                // It may have been removed, and even made anew, between the request and now.
-                if mount::cgroup_id(&path).ok() != Some(cgroup) {
-                    result.removed.push(cgroup);
-                }
-                Ok(())
-            }
+            Effect::Bind { cgroup, path, slot, count } => self.bind(cgroup, path, slot, count, result),
             Effect::Unbind { cgroup } => {
                 self.bpf.unbind(cgroup);
                 Ok(())
@@ -157,22 +142,49 @@ impl EffectApplier {
                 Ok(())
             }
             Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
-            Effect::Warn { path, sentence, .. }
-                if self.warned.contains(&(path.clone(), sentence.clone())) =>
-            {
-                Ok(())
-            }
             Effect::Warn { path, unit, sentence } => {
-                if self.warned.len() >= WARNINGS_MAX {
-                    self.warned.clear();
-                }
-                self.warned.insert((path.clone(), sentence.clone()));
-                // journald shows this line with the unit (journalctl -u UNIT), for we are root.
-                let unit = unit.unwrap_or_default();
-                tracing::warn!(OBJECT_SYSTEMD_UNIT = unit.as_str(), "{path}: {sentence}");
+                self.warn(path, &unit.unwrap_or_default(), sentence);
                 Ok(())
             }
         }
+    }
+
+    fn bind(
+        &mut self,
+        cgroup: CgroupId,
+        path: CgroupPath,
+        slot: u32,
+        count: bool,
+        result: &mut ApplyResult,
+    ) -> Result<(), String> {
+        let bound = self
+            .check_slot(slot)
+            .and_then(|()| self.bpf.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
+        if bound.is_err() {
+            // Never leave it bound to the old slot, which another cgroup may get.
+            self.bpf.unbind(cgroup);
+            result.changes.push(StateChange::Unbound(path, cgroup));
+            return bound;
+        }
+        // It may have been removed, and even created again, between the request and now.
+        if mount::cgroup_id(&path).ok() != Some(cgroup) {
+            result.removed.push(cgroup);
+        }
+        Ok(())
+    }
+
+    /// Logs a warning, unless it was logged before.
+    fn warn(&mut self, path: CgroupPath, unit: &str, sentence: String) {
+        let warning = (path, sentence);
+        if self.warned.contains(&warning) {
+            return;
+        }
+        // journald shows this line with the unit (journalctl -u UNIT), for we are root.
+        tracing::warn!(OBJECT_SYSTEMD_UNIT = unit, "{}: {}", warning.0, warning.1);
+        if self.warned.len() >= WARNINGS_MAX {
+            self.warned.clear();
+        }
+        self.warned.insert(warning);
     }
 
     fn fill(&mut self, slot: u32, policies: &[(String, Vec<u8>)]) -> Result<(), String> {

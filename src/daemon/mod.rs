@@ -28,12 +28,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::actuator::Actuator;
-use crate::bpf::BpfError;
+use crate::bpf::{Actions, BpfError, Events as KernelEvents};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
 use crate::service::api;
-use crate::service::call::Command;
+use crate::service::call::{Call, Command};
 use crate::systemd::{Answer, Events, Inquiry, SystemdError};
 use apply::EffectApplier;
 use preload::Preloader;
@@ -101,25 +101,17 @@ fn is_permanent(error: &anyhow::Error) -> bool {
 async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     let connection =
         zbus::Connection::system().await.context("connecting to the system bus (is dbus.socket running?)")?;
-    let events = startup.kernel.events()?;
-    let ring = events.async_fd().context("watching the kernel's events")?;
-    let actions = startup.kernel.actions()?;
-    let action_fd = actions.async_fd().context("watching what policies ask for")?;
-    let (sender, mut calls) = mpsc::channel(CALLS_MAX);
+    let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
+    let (sender, calls) = mpsc::channel(CALLS_MAX);
     let kernel_json = serde_json::to_string(&startup.report)?;
-    let engine = Engine::new(startup.engine_config);
     let mut daemon = Daemon::new(
-        engine,
+        Engine::new(startup.engine_config),
         EffectApplier::new(startup.kernel, startup.machine),
         Actuator::new(startup.config.limits, startup.machine, host::daemon_cgroup()),
         startup.objects,
         startup.report,
     );
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-
-    // On the bus before anything else: whoever calls while we look around waits in the queue, and is not lost.
+    // First of all: calls during the start wait in the queue and are not lost.
     let rescan_requested = Arc::new(Notify::new());
     let published = api::serve(&connection, sender, Arc::clone(&rescan_requested), kernel_json).await;
     daemon.published =
@@ -128,90 +120,110 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     while let Some(found) = scanner.drain().await {
         recover::adopt(&mut daemon, found).await;
     }
-    // All that systemd is asked is asked beside the loop: it may take its time, and calls are answered meanwhile.
-    let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
-    let mut systemd_events: Option<Events> = None;
+    let reload = Reload::new(level, startup.config, startup.known_warnings);
     let mut units = UnitSync::new(host::specifiers());
-    let mut ready = false;
-    let mut preloader = Preloader::new(daemon.objects.files.keys().cloned());
-    let mut watchdog = Watchdog::new();
-    let mut reload = Reload::new(level, startup.config, startup.known_warnings);
-
-    loop {
-        let due = daemon.actuator.due();
-        tokio::select! {
-            Some(call) = calls.recv() => {
-                if matches!(call.command, Command::Reload { .. }) {
-                    reload.request(Some(call.reply), &daemon);
-                    continue;
-                }
-                let answer = methods::command(&mut daemon, call.command).await;
-                // The caller may have given up meanwhile.
-                drop(call.reply.send(answer));
-            }
-            ready = ring.readable() => {
-                ready?.clear_ready();
-                let news = events.drain();
-                units.kernel_events(&mut daemon, news).await;
-                units.events_lost(&mut daemon).await;
-            }
-            ready = action_fd.readable() => {
-                ready?.clear_ready();
-                // A cgroup that appeared with its policy may ask at once: who is bound comes first.
-                let news = events.drain();
-                units.kernel_events(&mut daemon, news).await;
-                daemon.handle_actions(actions.drain()).await;
-            }
-            done = daemon.actuator.jobs.next() => {
-                daemon.actuator.job_finished(done);
-                daemon.publish_actions().await;
-            }
-            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
-                daemon.actuator.tick();
-                daemon.publish_actions().await;
-            }
-            connected = joined(&mut connecting) => {
-                connecting = None;
-                match connected? {
-                    Ok((systemd, events)) => {
-                        systemd_events = Some(events);
-                        units.queries = Some(Inquiry::new(systemd));
-                        units.rescan(&mut daemon).await;
-                    }
-                    Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            answer = next_answer(&mut units.queries) => units.systemd_answer(&mut daemon, answer).await,
-            event = next(&mut systemd_events) => match event {
-                Some(event) => units.systemd_event(&mut daemon, event).await,
-                // Without the bus nobody reaches us; the next daemon adopts what is recorded.
-                None => bail!("the connection to the system bus is lost"),
-            },
-            // A hook that gave up on us, while we started or later, has left a record.
-            found = scanner.next() => recover::adopt(&mut daemon, found).await,
-            loaded = preloader.next(), if ready => {
-                loaded.into_iter().for_each(|policy| daemon.applier.loaded(policy));
-                preloader.start_next(|policy| daemon.applier.loading(policy));
-            }
-            read = reload.read() => reload.apply(read, &mut daemon).await,
-            _ = hangup.recv() => reload.request(None, &daemon),
-            () = watchdog.tick() => watchdog.notify(),
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-        }
-        if !ready && connecting.is_none() && units.first_scan_done() {
-            ready = true;
-            daemon.applier.take_over();
-            preloader.schedule();
-            notify_ready(&daemon);
-        }
-    }
+    let sources = Sources { events, actions, calls, scanner, reload, connection };
+    sources.run(&mut daemon, &mut units).await?;
     shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
         published.unpublish().await.context("leaving the bus")?;
     }
     Ok(())
+}
+
+/// The inputs of the loop.
+struct Sources {
+    events: KernelEvents,
+    actions: Actions,
+    calls: mpsc::Receiver<Call>,
+    scanner: RecordScanner,
+    reload: Reload,
+    connection: zbus::Connection,
+}
+
+impl Sources {
+    /// Handles inputs until SIGTERM or SIGINT.
+    async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
+        let Sources { events, actions, mut calls, mut scanner, mut reload, connection } = self;
+        let ring = events.async_fd().context("watching the kernel's events")?;
+        let action_fd = actions.async_fd().context("watching what policies request")?;
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        // systemd is queried beside the loop: its replies may take long, and calls are answered meanwhile.
+        let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
+        let mut systemd_events: Option<Events> = None;
+        let mut ready = false;
+        let mut preloader = Preloader::new(daemon.objects.files.keys().cloned());
+        let mut watchdog = Watchdog::new();
+        loop {
+            let due = daemon.actuator.due();
+            tokio::select! {
+                Some(call) = calls.recv() => {
+                    if matches!(call.command, Command::Reload { .. }) {
+                        reload.request(Some(call.reply), daemon);
+                        continue;
+                    }
+                    let answer = methods::command(daemon, call.command).await;
+                    // The caller may have given up meanwhile.
+                    drop(call.reply.send(answer));
+                }
+                ready = ring.readable() => {
+                    ready?.clear_ready();
+                    units.kernel_events(daemon, events.drain()).await;
+                    units.events_lost(daemon).await;
+                }
+                ready = action_fd.readable() => {
+                    ready?.clear_ready();
+                    // A cgroup that appeared with its policy may ask at once: who is bound comes first.
+                    units.kernel_events(daemon, events.drain()).await;
+                    daemon.handle_actions(actions.drain()).await;
+                }
+                done = daemon.actuator.jobs.next() => {
+                    daemon.actuator.job_finished(done);
+                    daemon.publish_actions().await;
+                }
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
+                    daemon.actuator.tick();
+                    daemon.publish_actions().await;
+                }
+                connected = joined(&mut connecting) => {
+                    connecting = None;
+                    match connected? {
+                        Ok((systemd, events)) => {
+                            systemd_events = Some(events);
+                            units.connected(daemon, systemd).await;
+                        }
+                        Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                answer = next_answer(&mut units.queries) => units.systemd_answer(daemon, answer).await,
+                event = next(&mut systemd_events) => match event {
+                    Some(event) => units.systemd_event(daemon, event).await,
+                    // Without the bus nobody reaches us; the next daemon adopts what is recorded.
+                    None => bail!("the connection to the system bus is lost"),
+                },
+                // A hook that gave up on us, while we started or later, has left a record.
+                found = scanner.next() => recover::adopt(daemon, found).await,
+                loaded = preloader.next(), if ready => {
+                    loaded.into_iter().for_each(|policy| daemon.applier.loaded(policy));
+                    preloader.start_next(|policy| daemon.applier.loading(policy));
+                }
+                read = reload.read() => reload.apply(read, daemon).await,
+                _ = hangup.recv() => reload.request(None, daemon),
+                () = watchdog.tick() => watchdog.notify(),
+                _ = term.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+            }
+            if !ready && connecting.is_none() && units.first_scan_done() {
+                ready = true;
+                daemon.applier.take_over();
+                preloader.schedule();
+                notify_ready(daemon);
+            }
+        }
+    }
 }
 
 /// All that was there is looked at.

@@ -54,6 +54,12 @@ impl UnitSync {
         }
     }
 
+    /// systemd is connected: queries all units.
+    pub async fn connected(&mut self, daemon: &mut Daemon, systemd: Systemd) {
+        self.queries = Some(Inquiry::new(systemd));
+        self.rescan(daemon).await;
+    }
+
     /// Is every unit that was found at the start handled?
     pub fn first_scan_done(&self) -> bool {
         self.queries.as_ref().is_none_or(Inquiry::has_surveyed)

@@ -151,11 +151,10 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
 }
 
 #[tokio::test]
-async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
+async fn invalid_arguments_are_rejected_before_the_daemon() {
     let (_server, _published, client, mut calls) = pair().await;
-    let none = options(&[]);
     let long = "x".repeat(1 << 20);
-    let refused = [
+    let rejected = [
         (
             call(&client, "Attach", &("/", "observe")).await,
             "InvalidArgument: the root cgroup cannot be governed; name a cgroup below it",
@@ -191,6 +190,19 @@ async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
                 "x".repeat(80)
             ),
         ),
+    ];
+    for (got, wanted) in rejected {
+        assert_eq!(got.unwrap_err(), wanted);
+    }
+    assert!(calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn invalid_container_arguments_are_rejected_before_the_daemon() {
+    let (_server, _published, client, mut calls) = pair().await;
+    let none = options(&[]);
+    let long = "x".repeat(1 << 20);
+    let rejected = [
         (
             call(&client, "AttachContainer", &("1f2e", 0u32, "observe", &none)).await,
             "InvalidArgument: 0 is not the id of a process",
@@ -245,7 +257,7 @@ async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
             "InvalidArgument: option 'cgroups-path' has 1048576 bytes; at most 4095 are possible",
         ),
     ];
-    for (got, wanted) in refused {
+    for (got, wanted) in rejected {
         assert_eq!(got.unwrap_err(), wanted);
     }
     assert!(calls.try_recv().is_err());
