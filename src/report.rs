@@ -1,4 +1,4 @@
-//! What the daemon tells about the world: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
+//! The reports of the daemon: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
 //! The fields are a stable interface; new ones may be added.
 
 pub mod explain;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 /// MESSAGE_ID of the journal line for each action.
 pub const MSGID_ACTION: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
-/// MESSAGE_ID of the journal line for policies that come into force.
+/// MESSAGE_ID of the journal line for attached policies.
 pub const MSGID_ATTACHED: &str = "f05c8906e26f4043bfde054bed3d12c0";
 /// MESSAGE_ID of the journal line for a cgroup whose policies end.
 pub const MSGID_DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
 
-/// One governed cgroup, or one registered for a cgroup to come.
+/// A cgroup with a policy, or a registration for a cgroup that does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BindingReport {
     /// Path below the cgroup2 mount.
@@ -31,9 +31,9 @@ pub struct BindingReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// `active`, `registered` (the cgroup does not exist yet), `none` (the highest origin asked for none), `refused`
-    /// (what was asked for is not valid) or `failed` (the kernel did not go along): see `faults`.
+    /// (the request has errors) or `failed` (the kernel rejected it): see `errors`.
     pub state: String,
-    /// The policies in force.
+    /// The attached policies.
     pub policies: Vec<AttachedPolicy>,
     /// What was wrong with requests for this cgroup, one sentence each.
     pub errors: Vec<String>,
@@ -45,7 +45,7 @@ pub struct BindingReport {
     /// The smallest memory.max up the tree, else the machine's memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_max: Option<u64>,
-    /// The subtree's counters since it came under policy, by name (`growth_requests`, `growth_denied`, `reclaim_ns`, …).
+    /// The subtree's counters since a policy was attached, by name (`growth_requests`, `growth_denied`, `reclaim_ns`, …).
     pub counters: BTreeMap<String, u64>,
     /// memory.events of the cgroup.
     pub events: BTreeMap<String, u64>,
@@ -68,7 +68,7 @@ pub struct BindingReport {
 pub struct KnobReport {
     /// The file: `memory.high`.
     pub knob: String,
-    /// What somebody else wrote last; it is put back when no policy wants anything any more.
+    /// The value that another program wrote last. It is restored when the last constraint is released.
     pub original: String,
     /// What is in the file.
     pub current: String,
@@ -79,7 +79,7 @@ pub struct KnobReport {
 /// Something that a policy asked for, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActionReport {
-    /// Who asked; empty when memcg-bpfd put back on its own account what it had changed.
+    /// The policy; empty if memcg-bpfd restored a knob on its own.
     pub policy: String,
     /// `memory.high`, `memory.low`, `cgroup.freeze`, `memory.reclaim` or `kill`.
     pub action: String,
@@ -99,7 +99,7 @@ pub struct ActionReport {
     pub time: u64,
 }
 
-/// Acting as a whole.
+/// Action statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActionStats {
     /// Nothing is done, and every knob is as it was found.
@@ -107,8 +107,8 @@ pub struct ActionStats {
     /// For how much longer, in nanoseconds; absent: until it is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_for: Option<u64>,
-    /// Since the daemon's start: `done`, `dry-run`, `refused`, `failed`, `stale` (the policy was not in force any more),
-    /// `gone` (the cgroup went away first), `lost` (the ring buffer was full).
+    /// Since the daemon's start: `done`, `dry-run`, `blocked`, `failed`, `stale` (the policy was detached),
+    /// `removed` (the cgroup was removed first), `lost` (the ring buffer was full).
     pub counts: BTreeMap<String, u64>,
     /// How often the kernel could not tell of a cgroup since the daemon's start, because the ring buffer was full.
     #[serde(default)]
@@ -148,12 +148,12 @@ impl ReloadReport {
             some("took other profiles:", &self.profiles),
             configuration,
         ];
-        let told: Vec<String> = parts.into_iter().flatten().collect();
-        if told.is_empty() { "nothing has changed".to_owned() } else { told.join("; ") }
+        let changes: Vec<String> = parts.into_iter().flatten().collect();
+        if changes.is_empty() { "nothing has changed".to_owned() } else { changes.join("; ") }
     }
 }
 
-/// One policy in force on a cgroup.
+/// One policy that is attached to a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttachedPolicy {
     /// The policy's name.

@@ -1,4 +1,4 @@
-//! One kill: choosing, ending, and telling the story of it. Blocks; runs on a thread of its own.
+//! One kill: selects the victim, kills it and describes the result. Blocks; runs on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +12,17 @@ use crate::names::CgroupPath;
 use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
 use crate::text::human_bytes;
 
-/// Others that a story names.
+/// Other candidates that a report names.
 const MAX_LISTED: usize = 3;
-/// A victim that ends by itself before we get at it is no failure: the next one is tried, so often.
+/// If a victim ends by itself first, the next one is tried, up to this many times.
 const MAX_ATTEMPTS: usize = 5;
 
 /// What is to be killed.
 #[derive(Debug, Clone)]
 pub struct KillJob {
-    /// Who asked, and why.
+    /// The action, with its reason.
     pub action: Action,
-    /// The governed cgroup.
+    /// The cgroup with the policy.
     pub path: CgroupPath,
     /// How much.
     pub scope: KillScope,
@@ -30,22 +30,22 @@ pub struct KillJob {
     pub select: VictimOrder,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// Our own cgroup.
+    /// The cgroup of the daemon.
     pub daemon_cgroup: Option<CgroupPath>,
-    /// The governed cgroup's effective maximum.
+    /// The effective maximum of that cgroup.
     pub memory_max: u64,
     /// Actions are paused, or were until now.
     pub paused: Arc<AtomicBool>,
 }
 
-/// What happened.
+/// The result of a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KillReport {
     /// memory.current before.
     pub before: u64,
     /// memory.current after.
     pub after: u64,
-    /// Who it was, how it ended, and who else was considered.
+    /// The victim, the signal and the other candidates.
     pub sentence: String,
 }
 
@@ -59,7 +59,7 @@ struct Victim {
 }
 
 impl KillJob {
-    /// Does it; in a dry run, only says what it would have been. `None`: the cgroup is gone.
+    /// Performs the kill; in a dry run, only describes it. `None`: the cgroup is removed.
     pub fn run(&self) -> Result<Option<KillReport>, String> {
         if !self.is_there() {
             return Ok(None);
@@ -244,7 +244,7 @@ fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     around.into_iter().filter(|path| is_unit(path) && ends(path)).collect()
 }
 
-/// systemd looks when a unit's last process is gone: it must have been told before.
+/// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
 fn with_oomd_xattrs(
     units: &[CgroupPath],
     kill: impl FnOnce() -> std::io::Result<kill::Killed>,
@@ -264,7 +264,7 @@ mod tests {
     use crate::policy::action::ActionKind;
 
     #[test]
-    fn who_has_the_path_of_a_cgroup_that_is_gone_is_left_alone() {
+    fn recreated_cgroup_is_not_killed() {
         let (scope, select) = (KillScope::Group, VictimOrder::Largest);
         let action = Action {
             cgroup: CgroupId(0),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_story_names_the_victim_and_the_first_of_the_others() {
+    fn report_names_victim_and_first_candidates() {
         let process = |pid, name: &str, bytes| Candidate {
             pid: Some(pid),
             name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! From what policies ask for to what is done: guards, ledger, jobs, and one account of each action.
+//! Admits the actions that policies request, and performs them: guards, ledger, workers and results.
 
 pub mod clock;
 pub mod kill;
@@ -61,18 +61,18 @@ impl Actuator {
         }
     }
 
-    /// So much may be done from now on.
+    /// Sets the rate limits of actions.
     pub fn set_limits(&mut self, limits: Limits) {
         self.admission.set_limits(limits);
     }
 
-    /// These policies are in force on a cgroup from now on, and no others.
+    /// These policies are attached to a cgroup from now on, and no others.
     pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
         self.step(Input::PoliciesBound { cgroup, path, policies });
         self.drop_if_unused(cgroup);
     }
 
-    /// A cgroup is gone.
+    /// A cgroup is removed.
     pub fn cgroup_removed(&mut self, cgroup: CgroupId) {
         self.step(Input::CgroupRemoved(cgroup));
         self.admission.forget(cgroup);
@@ -80,9 +80,9 @@ impl Actuator {
         self.last_reclaim.remove(&cgroup);
     }
 
-    /// Nobody tells of the end of a cgroup that has no policy and nothing to be put back.
+    /// The removal of a cgroup without a policy and without a changed knob is not reported.
     fn drop_if_unused(&mut self, cgroup: CgroupId) {
-        // What is being taken from it is told in the end.
+        // Reclaim in progress is logged when it ends.
         if !self.ledger.contains(cgroup) && self.last_reclaim.get(&cgroup) != Some(&MAX) {
             self.cgroup_removed(cgroup);
         }
@@ -95,7 +95,7 @@ impl Actuator {
         self.step(Input::Adopt { cgroup, path, kept });
     }
 
-    /// Something a policy asks for.
+    /// Handles an action that a policy requests.
     pub fn handle(&mut self, action: Action) {
         let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
             self.log.stats.count_stale();
@@ -111,7 +111,7 @@ impl Actuator {
             }
             return;
         }
-        // There is nothing to take back.
+        // There is no constraint to release.
         if let ActionKind::SetKnob(knob, None) = action.kind
             && !action.dry_run
             && !self.ledger.is_constrained_by(action.cgroup, &action.policy, knob)
@@ -128,7 +128,7 @@ impl Actuator {
         }
     }
 
-    /// `None`: the cgroup is gone.
+    /// `None`: the cgroup is removed.
     fn facts(&self, cgroup: CgroupId, path: &CgroupPath) -> Option<Facts> {
         if mount::cgroup_id(path).ok()? != cgroup {
             return None;
@@ -202,13 +202,13 @@ impl Actuator {
             self.step(Input::Constrain { cgroup, policy, knob, value, requested: asked, current, cause });
             return;
         }
-        // What it wanted before it was told to run dry is taken back.
+        // A constraint from before mode=dry-run is released.
         self.step(Input::Constrain { cgroup, policy, knob, value: None, requested: 0, current, cause });
         let to = value.map_or(current, |value| knob.strictest(current, value));
         let detail = match value {
             Some(_) if to == current => "would have changed nothing".to_owned(),
             Some(_) => format!("would have written {}", knob.format(to)),
-            None => "would have put back what was found".to_owned(),
+            None => "would have restored the original value".to_owned(),
         };
         self.log.log_action(ActionOutcome::DryRun, &action, &path, (current, to), detail);
     }
@@ -227,7 +227,7 @@ impl Actuator {
         Some(Duration::from_nanos(at.saturating_sub(now())))
     }
 
-    /// The knobs of a cgroup that policies want something of.
+    /// The knobs of a cgroup with constraints.
     pub fn knobs(&self, cgroup: CgroupId) -> Vec<crate::report::KnobReport> {
         self.ledger.describe(cgroup)
     }
@@ -328,7 +328,7 @@ impl Actuator {
                         unrecorded.insert(cgroup, why);
                     }
                 }
-                // What is not on record is not done: after a crash nobody could put it back.
+                // A value without a record is not written: after a crash it could not be restored.
                 Effect::Write(write) => match unrecorded.get(&write.cgroup) {
                     Some(why) => {
                         let error = std::io::Error::other(why.clone());
@@ -353,7 +353,7 @@ mod tests {
     use crate::report::BindingReport;
 
     #[test]
-    fn what_comes_of_a_cgroup_that_is_gone_is_counted_and_nothing_of_it_is_kept() {
+    fn result_of_removed_cgroup_is_counted_and_not_kept() {
         let mut actuator = Actuator::new(Limits::default(), 1 << 30, None);
         let write = Write {
             cgroup: CgroupId(7),

@@ -85,11 +85,11 @@ fn remove_knob_record(path: &CgroupPath, knob: Knob) {
     }
 }
 
-/// Puts back what a record says, without a daemon. The sentences are of what failed.
+/// Restores the knobs of a record without a daemon. Returns one sentence for each failure.
 pub fn restore_from_record(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
     let Ok(cgroup) = mount::cgroup_id(path) else { return Vec::new() };
     let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.written, kept.original) {
-        WriteResult::Failed(error) => Some(format!("putting back {} of {path}: {error}", kept.knob)),
+        WriteResult::Failed(error) => Some(format!("restoring {} of {path}: {error}", kept.knob)),
         _ => None,
     };
     knobs.iter().filter_map(back).collect()

@@ -33,7 +33,7 @@ pub enum Job {
     Write(Write),
     /// Take memory.
     Reclaim {
-        /// Who asked, and why.
+        /// The action, with its reason.
         action: Action,
         /// The cgroup's path.
         path: CgroupPath,
@@ -46,7 +46,7 @@ pub enum Job {
     Kill(KillJob),
 }
 
-/// What came of it.
+/// The result of a job.
 #[derive(Debug)]
 pub enum Done {
     /// Of a write.
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn one_users_jobs_wait_for_one_another_and_keep_nobody_elses_waiting() {
+    fn jobs_of_one_user_do_not_delay_others() {
         let mut pool = Pool { kind: JobKind::Kills, max: 8, running: Vec::new(), waiting: VecDeque::new() };
         let of = |uid: u32, n: usize| write(&format!("/user.slice/user-{uid}.slice/user@{uid}.service/{n}"));
         pool.waiting.extend((0..20).map(|n| of(1000, n)));

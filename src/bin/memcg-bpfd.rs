@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Some(other) => {
             let help = "memcg-bpfd: the memcg-bpf daemon; started by systemd (memcg-bpfd.service).\n\
                         Configuration: /etc/memcg-bpf/memcg-bpf.conf. Log level: MEMCG_BPF_LOG=debug.\n\
-                        --cleanup ends the policies that a daemon which is gone left in force, and removes its records from cgroups.\n\
+                        --cleanup detaches the policies of a daemon that is no longer running, and removes its records from cgroups.\n\
                         --stop-post does so if systemd was asked to stop the daemon (for ExecStopPost=).";
             println!("{help}");
             if matches!(other, "--help" | "-h") { ExitCode::SUCCESS } else { ExitCode::from(2) }

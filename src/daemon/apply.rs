@@ -1,5 +1,5 @@
-//! Carries out the engine's effects: on the kernel's BPF and on the records of cgroups. What fails is said, and
-//! handed back so that whoever asked hears of it.
+//! Applies the effects of the engine to BPF and to the records of cgroups. Failures are logged and returned to the
+//! caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,46 +11,46 @@ use crate::log::audit;
 use crate::names::{CgroupId, CgroupPath};
 use crate::report::BindingReport;
 
-/// Something to tell the world on D-Bus.
+/// A change that D-Bus signals report.
 #[derive(Debug, Clone)]
 pub enum StateChange {
-    /// Policies are in force.
+    /// Policies are attached.
     Attached(CgroupPath, CgroupId, Vec<String>),
-    /// None is any more.
+    /// All policies are detached.
     Detached(CgroupPath, CgroupId, &'static str),
-    /// They could not be put into force; not told as a signal, for the failure is.
+    /// Policies could not be attached. Sends no signal: the failure is reported.
     Unbound(CgroupPath, CgroupId),
 }
 
-/// What came of a list of effects.
+/// The result of a list of effects.
 #[derive(Debug, Default)]
 pub struct ApplyResult {
     /// Signals to send.
     pub changes: Vec<StateChange>,
     /// What failed, one sentence each.
     pub failures: Vec<String>,
-    /// Cgroups that went away while we bound them.
+    /// Cgroups that were removed while they were bound.
     pub removed: Vec<CgroupId>,
 }
 
-/// The hands and the little they must remember.
+/// Applies effects.
 pub struct EffectApplier {
     bpf: BpfRuntime,
     machine: u64,
     reporting_all: bool,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
-    /// Slots that could not be filled: whoever is bound to one has no policy in force.
+    /// Slots that could not be written: cgroups that are bound to one have no active policy.
     slots_unwritten: BTreeMap<u32, String>,
     /// The policies in each slot.
     slot_policies: BTreeMap<u32, Vec<String>>,
-    /// Policies that could not be attached, and why; "" stands for what all need.
+    /// Policies that could not be attached, and why; "" stands for the core programs.
     unattached: BTreeMap<String, String>,
-    /// Complaints already made, so that a unit that starts and stops all day does not fill the journal.
+    /// Warnings already logged, so that a unit that starts and stops all day does not fill the journal.
     warned: BTreeSet<(CgroupPath, String)>,
 }
 
-/// More complaints than that are forgotten, and then made again.
+/// If there are more warnings, all are forgotten, and logged again.
 const WARNINGS_MAX: usize = 1000;
 
 impl EffectApplier {
@@ -68,7 +68,7 @@ impl EffectApplier {
         }
     }
 
-    /// Carries out everything, in order. One failure does not keep the rest from being done.
+    /// Applies all effects in order. A failure does not stop the others.
     pub fn apply_all(&mut self, effects: Vec<Effect>) -> ApplyResult {
         let mut result = ApplyResult::default();
         for effect in effects {
@@ -87,7 +87,7 @@ impl EffectApplier {
         result
     }
 
-    /// Is a policy in force on the cgroup? Counters are kept for none but the bound.
+    /// Is a policy attached to the cgroup? Only bound cgroups have counters.
     pub fn has_binding(&self, cgroup: CgroupId) -> bool {
         !self.bpf.counters(cgroup).is_empty()
     }
@@ -127,9 +127,9 @@ impl EffectApplier {
             Effect::WriteRecord { path, requests } => {
                 xattr::update_record(&path, |record| record.requests = requests)
             }
-            // What is still to be put back stays on record until it is.
+            // Changed knobs stay on record until they are restored.
             Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
-            // Bound to nothing: said already.
+            // Not bound: the error is already logged.
             Effect::Attached { path, .. } if self.errors_by_cgroup.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
                 audit::attached(&path, &policies.join(", "));
@@ -195,7 +195,7 @@ impl EffectApplier {
         })
     }
 
-    /// Is what the slot holds in the kernel and attached?
+    /// Are the policies of the slot loaded and attached?
     fn check_slot(&self, slot: u32) -> Result<(), String> {
         let of_policy = |name: &String| self.unattached.get(name);
         let lacking = self.slots_unwritten.get(&slot).or_else(|| of_policy(&String::new()));
@@ -218,16 +218,16 @@ impl EffectApplier {
             self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;
             self.reporting_all = set.report_all_cgroups;
         }
-        // Not an error of this effect: those who are bound to such a policy hear of it, the others are well.
+        // Not an error of this effect: only cgroups that are bound to such a policy are affected.
         self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));
         Ok(())
     }
 
-    /// All that is to be in force is: from here on it stays so without us, and what an earlier daemon left in force ends.
+    /// All policies are attached: pins them, and detaches the programs of the previous daemon.
     pub fn take_over(&mut self) {
         match self.bpf.take_over() {
             Ok(0) => {}
-            Ok(_) => tracing::info!("took over from the memcg-bpfd before; its programs are detached"),
+            Ok(_) => tracing::info!("took over from the previous memcg-bpfd; its programs are detached"),
             Err(error) => tracing::warn!("{error}"),
         }
     }
@@ -242,12 +242,12 @@ impl EffectApplier {
         self.bpf.loaded(policy);
     }
 
-    /// What loads policies beside the loop, for [`Hands::replace`].
+    /// What loads policies beside the loop, for [`EffectApplier::replace`].
     pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
         self.bpf.loader()
     }
 
-    /// Policies are these files' objects from here on; what they replace stays in force until [`Hands::retire`].
+    /// Replaces policy objects by these files; the replaced ones stay attached until [`EffectApplier::drop_replaced`].
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
@@ -256,17 +256,17 @@ impl EffectApplier {
         self.bpf.replace(files, loaded)
     }
 
-    /// Ends what was replaced.
+    /// Detaches the replaced objects.
     pub fn drop_replaced(&mut self) {
         self.bpf.drop_replaced(memory::commit_limit_pages());
     }
 
-    /// How many events of the kernel were lost so far.
+    /// Number of events lost since the start.
     pub fn events_dropped(&self) -> u64 {
         self.bpf.events_dropped()
     }
 
-    /// How many actions of policies were lost so far.
+    /// Number of actions lost since the start.
     pub fn actions_dropped(&self) -> u64 {
         self.bpf.actions_dropped()
     }

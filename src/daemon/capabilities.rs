@@ -15,7 +15,7 @@ pub const REQUIRED: [Capability; 5] = [
     Capability::CAP_KILL,
 ];
 
-/// Lays down everything else, for good, however we were started. Counts for this thread and those it will start:
+/// Drops all other capabilities for good. Applies to this thread and the threads that it starts:
 /// before there is any other.
 pub fn drop_unneeded() -> Result<(), CapsError> {
     let needed = CapsHashSet::from(REQUIRED);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_but_what_is_needed() {
+    fn only_required_capabilities_remain() {
         // Capabilities are a thread's own: the other tests keep theirs.
         let check = || {
             let before = caps::read(None, CapSet::Permitted).unwrap();
@@ -57,7 +57,10 @@ mod tests {
             assert!(caps::read(None, CapSet::Inheritable).unwrap().is_empty());
             if before.contains(&Capability::CAP_SETPCAP) {
                 assert!(caps::read(None, CapSet::Bounding).unwrap().is_subset(&needed));
-                assert!(caps::set(None, CapSet::Permitted, &before).is_err(), "what is laid down is gone");
+                assert!(
+                    caps::set(None, CapSet::Permitted, &before).is_err(),
+                    "dropped capabilities cannot be regained"
+                );
             }
             assert_eq!(missing().unwrap().len(), REQUIRED.len() - expected.len());
         };
@@ -65,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_grants_what_is_needed_and_no_more() {
+    fn unit_grants_exactly_required_capabilities() {
         let unit = include_str!("../../systemd/memcg-bpfd.service");
         let line = unit.lines().find_map(|l| l.strip_prefix("CapabilityBoundingSet=")).unwrap();
         let granted: BTreeSet<String> = line.split(' ').map(str::to_owned).collect();

@@ -6,37 +6,37 @@ use crate::cgroup::{delegation, memory, mount};
 use crate::names::{CgroupId, CgroupPath};
 use crate::service::error::Error;
 
-/// Never governed: PID 1's cgroup. Refusing it memory would take the machine down.
+/// The cgroup of PID 1, which cannot have a policy: denying it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
 
 /// The most cgroups of one user without privilege that have a policy line, be it `none`: places for parameters are 4,096,
 /// and everybody's, and each cgroup with a line is looked at with every call.
 pub const BINDINGS_PER_USER: usize = 256;
 
-/// The guards that hold whoever asks: D-Bus, unit files and records alike.
+/// Why a policy cannot be attached, whether D-Bus, a unit file or a record requests it.
 pub fn not_allowed(path: &CgroupPath) -> Option<String> {
     if path.is_root() {
-        return Some("the root cgroup cannot be governed: name one below it".into());
+        return Some("a policy cannot be attached to the root cgroup; name a cgroup below it".into());
     }
     let init = CgroupPath::parse(INIT_SCOPE).ok()?;
     if init.is_within(path) {
-        return Some(format!("{path} is PID 1's own cgroup and is never governed"));
+        return Some(format!("{path} is the cgroup of PID 1; a policy cannot be attached to it"));
     }
-    // Slices above us may be governed: core exempts our process.
+    // Slices above the daemon can have a policy: core exempts its process.
     if daemon_cgroup().is_some_and(|own| own == *path) {
-        return Some(format!("{path} is memcg-bpfd's own cgroup and is never governed"));
+        return Some(format!("{path} is the cgroup of memcg-bpfd; a policy cannot be attached to it"));
     }
     if path.level() > MAX_LEVEL {
         return Some(format!(
-            "{path} is {} levels deep; cgroups down to level {MAX_LEVEL} can be governed, and policies on them hold \
-             for everything below",
+            "{path} is {} levels deep; policies can be attached down to level {MAX_LEVEL}, and apply to all \
+             descendants",
             path.level()
         ));
     }
     None
 }
 
-/// What a cgroup that exists must have besides.
+/// Why a policy cannot be attached to an existing cgroup.
 pub fn no_memory_controller(path: &CgroupPath) -> Option<String> {
     memory::lacks_memory_controller(path).then(|| {
         format!(
@@ -64,6 +64,7 @@ pub fn delegated(path: &CgroupPath, uid: u32) -> Result<CgroupId, Error> {
         .map_err(|e| Error::AccessDenied(format!("uid {uid} may not do that: {e}")))
 }
 
+/// The error for a path without a cgroup.
 pub fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::NoSuchCgroup(format!("there is no cgroup {path}")),

@@ -6,7 +6,7 @@ use crate::cgroup::process;
 use crate::names::CgroupPath;
 use crate::source::specifier::Specifiers;
 
-/// Our own cgroup.
+/// The cgroup of the daemon.
 pub fn daemon_cgroup() -> Option<CgroupPath> {
     let text = process::cgroup_text(std::process::id()).ok()?;
     CgroupPath::parse(text.trim().strip_prefix("0::")?).ok()

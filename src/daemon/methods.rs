@@ -1,4 +1,4 @@
-//! What callers ask for on D-Bus. Nobody is believed: paths and pids are looked up in the kernel's own files.
+//! Performs the calls of the D-Bus service. Paths and PIDs of callers are verified in the files of the kernel.
 
 use super::eligibility::{self, BINDINGS_PER_USER, delegated, no_such_cgroup};
 use super::state::Daemon;
@@ -97,7 +97,7 @@ async fn attach_container(
     };
     let errors = daemon.engine.validate(&request);
     if !errors.is_empty() {
-        // Kept, so that `explain` can say why nothing governs the container.
+        // Kept, so that `explain` can show why the container has no policy.
         if !required {
             daemon.apply(Input::Request { cgroup, path, request }).await;
         }
@@ -112,7 +112,7 @@ async fn attach_container(
     Ok(answer)
 }
 
-/// The cgroup that has this path, if this caller may have it governed.
+/// The cgroup at this path, if this caller may attach a policy to it.
 pub fn authorized_cgroup(daemon: &Daemon, path: &CgroupPath, caller: Caller) -> Result<CgroupId, Error> {
     let cgroup = eligibility::check(path)?;
     let Caller::Owner(uid) = caller else { return Ok(cgroup) };
@@ -126,7 +126,7 @@ pub fn authorized_cgroup(daemon: &Daemon, path: &CgroupPath, caller: Caller) -> 
     Ok(owned)
 }
 
-/// Asks the engine, and takes the request back when the kernel did not go along.
+/// Submits a request to the engine, and withdraws it if the kernel rejects it.
 async fn submit(
     daemon: &mut Daemon,
     cgroup: CgroupId,
@@ -137,7 +137,7 @@ async fn submit(
     let before = daemon.engine.request_of(cgroup, origin);
     let failures = daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
     if !failures.is_empty() {
-        // What was in force before stays in force.
+        // The previous request stays attached.
         let back = match before {
             Some(request) => Input::Request { cgroup, path, request },
             None => Input::Withdraw { cgroup, origin },
@@ -164,11 +164,11 @@ async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result
             mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
             vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
         ),
-        // What an administrator asked for stays.
+        // The request of an administrator stays.
         Caller::Owner(uid) => (delegated(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
     };
     if daemon.engine.report_path(&path).is_none() {
-        return Err(Error::NotGoverned(format!("no policy was asked for on {path}")));
+        return Err(Error::NoPolicy(format!("no policy is requested for {path}")));
     }
     // Else it would be back when the daemon starts again.
     drop(xattr::remove_owner_policy(&path));
@@ -206,7 +206,7 @@ fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
         return json(&report);
     }
     mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
-    let mut explanation = vec![format!("Nobody asked for a policy on {path}.")];
+    let mut explanation = vec![format!("No policy is requested for {path}.")];
     explanation.extend(ancestor_policies(daemon, path));
     json(&BindingReport {
         cgroup: path.as_str().to_owned(),
@@ -216,10 +216,10 @@ fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
     })
 }
 
-/// Policies of cgroups above also speak for what is in this one.
+/// Policies of ancestors, which apply to this cgroup as well.
 fn ancestor_policies(daemon: &Daemon, path: &CgroupPath) -> Vec<String> {
     let said = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
-        format!("It is also governed by {} on {cgroup} above it.", names.join(", "))
+        format!("{} on {cgroup} also apply to this cgroup.", names.join(", "))
     };
     daemon.engine.bound_ancestors(path).into_iter().map(said).collect()
 }

@@ -1,5 +1,5 @@
-//! memcg-bpfd: connects systemd's and containers' wishes with the engine, and the engine with the kernel.
-//! One thread, one loop; every input goes through `World::step`, every effect through [`apply`].
+//! memcg-bpfd: passes requests of units, containers and callers to the engine, and the effects of the engine to the
+//! kernel. One thread, one loop; every input goes through `Engine::step`, every effect through [`apply`].
 
 mod apply;
 mod capabilities;
@@ -45,9 +45,9 @@ use state::Daemon;
 use unit_sync::UnitSync;
 use watchdog::Watchdog;
 
-/// Exit code for "this machine cannot": systemd does not restart us then (sysexits.h: EX_CONFIG).
+/// Exit code for an unsupported machine: systemd does not restart the daemon then (sysexits.h: EX_CONFIG).
 const EXIT_UNSUPPORTED: u8 = 78;
-/// D-Bus calls that wait for their turn; more are refused, so that a flood of callers cannot fill our memory.
+/// D-Bus calls in the queue; more are rejected, so that a flood of callers cannot fill the memory of the daemon.
 const CALLS_MAX: usize = 256;
 
 /// Runs until SIGTERM or SIGINT.
@@ -55,13 +55,13 @@ pub fn run() -> ExitCode {
     let level = subscriber::start();
     match capabilities::drop_unneeded().and_then(|()| capabilities::missing()) {
         Ok(missing) if missing.is_empty() => {}
-        // Not the end: some kernels ask for less.
+        // Not fatal: some kernels require less.
         Ok(missing) => {
             let names: Vec<String> = missing.into_iter().collect();
             tracing::warn!("memcg-bpfd runs without {}", names.join(", "));
         }
         Err(error) => {
-            tracing::error!("laying down capabilities: {error}");
+            tracing::error!("dropping capabilities: {error}");
             return ExitCode::FAILURE;
         }
     }
@@ -80,7 +80,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if is_permanent(&error) { EXIT_UNSUPPORTED } else { 1 });
         }
     };
-    // Reclaim that is still on its way ends with us.
+    // Reclaim in progress ends with the daemon.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Will the next try end the same way? Not so when memory was short or files were being replaced.
+/// Will the next start fail in the same way? Not if memory was short or files were being replaced.
 fn is_permanent(error: &anyhow::Error) -> bool {
     let cannot_load =
         |e: &BpfError| matches!(e, BpfError::NoBtf(_) | BpfError::Open { .. } | BpfError::Load { .. });
@@ -175,7 +175,7 @@ impl Sources {
                 }
                 ready = action_fd.readable() => {
                     ready?.clear_ready();
-                    // A cgroup that appeared with its policy may ask at once: who is bound comes first.
+                    // A new cgroup with a policy may request actions at once: bindings come first.
                     units.kernel_events(daemon, events.drain()).await;
                     daemon.handle_actions(actions.drain()).await;
                 }
@@ -201,10 +201,10 @@ impl Sources {
                 answer = next_answer(&mut units.queries) => units.systemd_answer(daemon, answer).await,
                 event = next(&mut systemd_events) => match event {
                     Some(event) => units.systemd_event(daemon, event).await,
-                    // Without the bus nobody reaches us; the next daemon adopts what is recorded.
+                    // Without the bus no caller reaches the daemon; the next one adopts the records.
                     None => bail!("the connection to the system bus is lost"),
                 },
-                // A hook that gave up on us, while we started or later, has left a record.
+                // A hook whose call timed out has left a record.
                 found = scanner.next() => recover::adopt(daemon, found).await,
                 loaded = preloader.next(), if ready => {
                     loaded.into_iter().for_each(|policy| daemon.applier.loaded(policy));
@@ -226,10 +226,10 @@ impl Sources {
     }
 }
 
-/// All that was there is looked at.
+/// Everything that existed at the start is handled.
 fn notify_ready(daemon: &Daemon) {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-        tracing::debug!(%error, "telling systemd that we are ready");
+        tracing::debug!(%error, "notifying systemd of readiness");
     }
     tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
 }

@@ -1,9 +1,9 @@
-//! What found a ring buffer full: counted by the kernel, told in the journal. Knows numbers only.
+//! Entries that were dropped because a ring buffer was full: counted by the kernel, logged here. Knows numbers only.
 
-/// What was lost is told at most once in this time.
+/// Losses are logged at most once in this time.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 
-/// What was lost since the daemon's start, as far as we know of it.
+/// Known losses since the start of the daemon.
 #[derive(Debug, Default)]
 pub struct OverflowStats {
     events: u64,
@@ -12,12 +12,12 @@ pub struct OverflowStats {
 }
 
 impl OverflowStats {
-    /// How many events were lost since the last look.
+    /// Number of events lost since the last call.
     pub fn events(&mut self, all: u64) -> u64 {
         all.saturating_sub(std::mem::replace(&mut self.events, all))
     }
 
-    /// How many actions are to be told of: those lost since this was told last.
+    /// Number of lost actions to log: those since the last log message.
     pub fn actions(&mut self, all: u64, now: u64) -> Option<u64> {
         let more = all.checked_sub(self.actions).filter(|more| *more > 0)?;
         if self.logged.is_some_and(|logged| now.saturating_sub(logged) < LOG_INTERVAL_NS) {
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_actions_are_told_once_a_minute_and_none_is_left_out() {
+    fn lost_actions_are_logged_once_a_minute_and_completely() {
         let mut stats = OverflowStats::default();
         let second = 1_000_000_000;
         assert_eq!(stats.actions(0, second), None);

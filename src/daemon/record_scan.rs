@@ -25,7 +25,7 @@ const CHANNEL_SIZE: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFound {
     pub path: CgroupPath,
-    /// The user below whose manager it lies, if there is a wish on it.
+    /// The owner of the delegated cgroup, if the owner requests a policy on it.
     pub owner: Option<u32>,
 }
 
@@ -148,17 +148,17 @@ fn scan(sender: &mpsc::Sender<RecordFound>) {
     });
 }
 
-/// Wishes found of each user: one can write more of them than may be followed.
+/// Requests found of each user, who can write more of them than are allowed.
 #[derive(Default)]
 struct OwnerQuota(BTreeMap<u32, usize>);
 
 impl OwnerQuota {
-    /// Is one more of this user's followed?
+    /// Is one more request of this user allowed?
     fn admit(&mut self, uid: u32) -> bool {
         let found = self.0.entry(uid).or_default();
         if *found == BINDINGS_PER_USER {
             tracing::warn!(
-                "uid {uid} has more than {BINDINGS_PER_USER} cgroups with wishes; the rest is not followed"
+                "uid {uid} has more than {BINDINGS_PER_USER} cgroups with requests; ignoring the others"
             );
         }
         *found = found.saturating_add(1);

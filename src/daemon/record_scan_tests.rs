@@ -22,7 +22,7 @@ fn walks(mut schedule: Schedule, start: Instant, asked: impl Fn(u32) -> bool) ->
 }
 
 #[test]
-fn whoever_asks_soon_after_a_walk_gets_one_later_and_one_only() {
+fn request_soon_after_scan_gets_exactly_one_more() {
     let start = Instant::now();
     let walks = |asked: &[u32]| walks(Schedule::default(), start, |second| asked.contains(&second));
     assert!(walks(&[]).is_empty());
@@ -35,7 +35,7 @@ fn whoever_asks_soon_after_a_walk_gets_one_later_and_one_only() {
 }
 
 #[test]
-fn who_asks_all_the_time_gets_two_walks_a_minute_and_puts_none_off() {
+fn constant_requests_get_two_scans_a_minute() {
     let all: Vec<u32> = (5..400).step_by(30).collect();
     assert_eq!(walks(Schedule::default(), Instant::now(), |_| true), all);
 }
@@ -52,14 +52,14 @@ fn every_request_is_followed_by_a_walk_that_finds_its_record() {
 }
 
 #[test]
-fn a_daemon_looks_once_more_after_its_start_and_that_keeps_nobody_waiting() {
+fn start_is_followed_by_one_scan_without_delay() {
     let start = Instant::now();
     assert_eq!(walks(Schedule::at_start(start), start, |_| false), [5]);
     assert_eq!(walks(Schedule::at_start(start), start, |second| second == 7), [5, 12, 42]);
 }
 
 #[test]
-fn wishes_of_each_user_are_followed_up_to_the_limit() {
+fn requests_of_each_user_are_limited() {
     let mut quota = OwnerQuota::default();
     let followed = (0..2 * BINDINGS_PER_USER).filter(|_| quota.admit(1000)).count();
     assert_eq!(followed, BINDINGS_PER_USER);
@@ -85,7 +85,7 @@ async fn a_walk_is_beside_the_loop_and_far_ahead_of_it_never() {
 }
 
 #[tokio::test]
-async fn what_is_missed_while_nobody_listens_or_a_walk_is_under_way_is_not_lost() {
+async fn request_during_a_scan_is_not_lost() {
     let rescan_requested = Arc::new(Notify::new());
     rescan_requested.notify_one();
     let mut scanner = RecordScanner::with(Arc::clone(&rescan_requested), |_| {});

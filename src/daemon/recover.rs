@@ -16,7 +16,7 @@ pub async fn adopt(daemon: &mut Daemon, found: RecordFound) {
     match xattr::read_record(&path) {
         Ok(Some(bytes)) => adopt_one(daemon, &path, &bytes).await,
         Ok(None) => {}
-        // Vanished meanwhile, most likely.
+        // Most likely removed meanwhile.
         Err(error) => tracing::debug!(%error, %path, "reading the record"),
     }
     // Last: it may be newer than what was recorded of it.
@@ -36,11 +36,11 @@ async fn adopt_owner_policy(daemon: &mut Daemon, path: &CgroupPath, uid: u32, by
         (_, Err(refusal)) => Err(refusal.to_string()),
     };
     match asked {
-        // Its mistakes are kept, and told with the cgroup.
+        // Its errors are kept, and reported with the cgroup.
         Ok((cgroup, request)) => {
             daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
         }
-        Err(why) => tracing::warn!("{path}: the wish of its owner is not followed: {why}"),
+        Err(why) => tracing::warn!("{path}: ignoring policy requested by cgroup owner: {why}"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Configuration, profiles and policy objects read again while everything stays in force. Read and loaded beside the
-//! loop; what has a new mistake in it changes nothing.
+//! Reloads configuration, profiles and policy objects while all policies stay attached. Reads and loads beside the
+//! loop; a new error in a file changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -50,7 +50,7 @@ struct NewConfig {
 pub struct ReadResult(Result<Result<NewConfig, Vec<String>>, JoinError>);
 
 impl Reload {
-    /// Nothing to be read yet. `config`, `told`: what is in force, and what was wrong with files.
+    /// No reload yet. `config`, `known_warnings`: of the start.
     pub fn new(level: LevelHandle, config: Config, known_warnings: Vec<String>) -> Self {
         Reload {
             level,
@@ -92,7 +92,7 @@ impl Reload {
         }
     }
 
-    /// Puts what was read into force, or says why not.
+    /// Applies what was read, or reports why not.
     pub async fn apply(&mut self, read: ReadResult, daemon: &mut Daemon) {
         let unchanged = |all: Vec<String>| Error::Failed(format!("nothing was changed: {}", all.join("\n")));
         let answer = match read.0.map_err(|error| vec![error.to_string()]) {
@@ -132,7 +132,7 @@ impl Reload {
         (self.config, self.known_warnings) = (config, known_warnings);
         (daemon.objects, daemon.report) = (objects, kernel);
         let before = errors_of(daemon);
-        // What fails is told in the journal and shown with its cgroup.
+        // Failures are logged and shown with their cgroups.
         let failures = daemon.apply(Input::Reload { config: engine_config, replaced }).await;
         daemon.applier.drop_replaced();
         let new = errors_of(daemon).difference(&before).cloned().chain(failures).collect();
@@ -166,7 +166,7 @@ impl Reload {
 }
 
 impl NewConfig {
-    /// Reads everything and loads what is new or different. `known`: the objects in use; `told`: mistakes that are none of
+    /// Reads everything and loads what is new or different. `known`: the objects in use; `known_warnings`: errors that are none of
     /// this reading.
     fn read(
         loader: &PolicyLoader,

@@ -1,4 +1,4 @@
-//! The end of the daemon: for a successor everything stays in force; without one nothing is left.
+//! The end of the daemon: if a successor follows, all policies stay attached; otherwise nothing is left.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use crate::systemd::{Inquiry, Systemd};
 /// systemd answers in milliseconds, and kills us in 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
 
-/// Detaches everything, unless a successor follows: it finds programs in force and records on cgroups.
+/// Detaches everything, unless a successor follows, which finds attached programs and records on cgroups.
 pub async fn stop(daemon: &mut Daemon, queries: Option<&Inquiry>) {
     let ends = match queries {
         Some(queries) => is_stop_job(queries.systemd()).await,
@@ -25,7 +25,7 @@ pub async fn stop(daemon: &mut Daemon, queries: Option<&Inquiry>) {
     daemon.actuator.stop(ends).await;
     daemon.publish_actions().await;
     if !ends {
-        tracing::info!("stopped; everything stays in force for the next start");
+        tracing::info!("stopped; all policies stay attached for the next start");
         return;
     }
     let lost = daemon.engine.report_all().iter().filter(|b| b.container.is_some()).count();
@@ -49,7 +49,7 @@ async fn is_stop_job(systemd: &Systemd) -> bool {
 }
 
 /// `memcg-bpfd --stop-post`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
-/// it stopped has left everything in force.
+/// it stopped has left all policies attached.
 pub fn stop_post() -> ExitCode {
     if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
@@ -66,7 +66,7 @@ pub fn stop_post() -> ExitCode {
     }
 }
 
-/// `memcg-bpfd --cleanup`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
+/// `memcg-bpfd --cleanup`: detaches the policies of a daemon that is no longer running, restores all knobs and removes
 /// all records, for the package's removal.
 pub fn cleanup() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);
@@ -83,7 +83,7 @@ pub fn cleanup() -> ExitCode {
             failed = failed.saturating_add(1);
             eprintln!("memcg-bpfd: {sentence}");
         }
-        // The record alone says what was found.
+        // Only the record has the original value.
         if !stuck.is_empty() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The daemon's state and the one road through it: input → effects → kernel, records and signals.
+//! The state of the daemon and the path of an input: input → effects → kernel, records and signals.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +56,7 @@ impl Daemon {
         for cgroup in removed {
             let effects = self.engine.step(Input::CgroupRemoved(cgroup));
             let outcome = self.applier.apply_all(effects);
-            failures.push(format!("cgroup {cgroup} went away before it could be bound"));
+            failures.push(format!("cgroup {cgroup} was removed before its policy was attached"));
             self.publish(outcome.changes).await;
         }
         failures
@@ -95,7 +95,7 @@ impl Daemon {
         }
         self.publish_actions().await;
         if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {
-            tracing::warn!("{lost} actions that policies asked for were lost, because too many came at once");
+            tracing::warn!("{lost} actions requested by policies were lost, because too many came at once");
         }
     }
 
@@ -110,7 +110,7 @@ impl Daemon {
         }
     }
 
-    /// Acting as a whole.
+    /// Action statistics.
     pub fn action_stats(&self) -> ActionStats {
         let pause_remaining = self.actuator.pause.remaining();
         ActionStats {
@@ -130,7 +130,7 @@ impl Daemon {
         }
     }
 
-    /// Forgets cgroups that went away with nothing in force on them, which nothing told us.
+    /// Drops cgroups that were removed without an attached policy, which no event reports.
     pub async fn drop_removed(&mut self) {
         for (cgroup, path) in self.engine.without_binding() {
             if mount::cgroup_id(&path).ok() != Some(cgroup) {
@@ -145,7 +145,7 @@ impl Daemon {
         let active = all.iter().filter(|b| b.state == "active").count();
         let registered = all.iter().filter(|b| b.state == "registered").count();
         format!(
-            "{} policies known, {active} cgroups governed, {registered} registered, Linux {}",
+            "{} policies known, {active} cgroups with a policy, {registered} registered, Linux {}",
             self.objects.schemas.len(),
             self.report.release
         )

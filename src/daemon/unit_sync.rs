@@ -17,7 +17,7 @@ use crate::systemd::{
     Answer, Discovery, Event, Events, Inquiry, Systemd, SystemdError, UnitFiles, UnitInfo, read_unit_files,
 };
 
-/// Finds systemd and subscribes to what it tells.
+/// Connects to systemd and subscribes to its signals.
 pub async fn connect(connection: Connection) -> Result<(Systemd, Events), SystemdError> {
     let systemd = Systemd::connect(&connection).await?;
     let events = systemd.events().await?;
@@ -78,7 +78,7 @@ impl UnitSync {
         match answer {
             Answer::Searched(found) => {
                 found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                // From here on new cgroups are told of: what comes into being while systemd lists is not missed.
+                // From here on new cgroups are reported: those created while systemd lists units are not missed.
                 daemon.apply(Input::ReportAllCgroups(found.discovery.wants_announcements())).await;
                 self.policy_units = found.discovery;
                 let before = std::mem::replace(&mut self.unit_index, found.files);
@@ -111,7 +111,7 @@ impl UnitSync {
                 self.changed_since_reload.insert(unit.clone());
             }
             let Some(info) = forecast else { continue };
-            // What is wrong in them is told when systemd has read them.
+            // Their errors are logged when systemd has read them.
             let (files, _) = read_unit_files(&info);
             let (request, _) = unit_policy(&unit, &files, &self.specifiers);
             let path = match unit_slice(&unit, &files, &self.specifiers) {
@@ -136,7 +136,7 @@ impl UnitSync {
                     self.query(&unit);
                 }
             }
-            // Not "stopped": the cgroup's own end tells that. Files on disk may still name the unit.
+            // Does not mean "stopped", which the removal of the cgroup reports. Files on disk may still name the unit.
             Event::UnitGone(unit) => {
                 self.running_at_reload.remove(&unit);
                 // Instances and transient units are found again when they come again.
@@ -176,7 +176,7 @@ impl UnitSync {
         }
     }
 
-    /// Reads the unit's files in systemd's order and tells the engine. Files that systemd has not read yet count for the
+    /// Reads the unit's files in systemd's order and passes the request to the engine. Files that systemd has not read yet count for the
     /// unit's next start.
     async fn handle_unit_info(&mut self, daemon: &mut Daemon, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
@@ -223,13 +223,13 @@ impl UnitSync {
         if late.is_some_and(|id| daemon.applier.has_binding(id)) {
             tracing::info!(
                 OBJECT_SYSTEMD_UNIT = info.name.as_str(),
-                "{} was running already when its policy came into force",
+                "{} was already running when its policy was attached",
                 info.name
             );
         }
     }
 
-    /// A governed cgroup is gone. A transient unit ends with it, and so does its registration.
+    /// A cgroup with a policy is removed. A transient unit ends with it, and so does its registration.
     pub async fn cgroup_removed(&mut self, daemon: &mut Daemon, cgroup: CgroupId) {
         let path = daemon.engine.path_of(cgroup);
         daemon.apply(Input::CgroupRemoved(cgroup)).await;
@@ -241,7 +241,7 @@ impl UnitSync {
         }
     }
 
-    /// What the kernel told since last time.
+    /// Handles the events of the kernel.
     pub async fn kernel_events(&mut self, daemon: &mut Daemon, events: Vec<KernelEvent>) {
         for event in events {
             match event {
@@ -257,7 +257,7 @@ impl UnitSync {
         }
     }
 
-    /// When the ring buffer was full, what it would have told is looked up.
+    /// If the ring buffer was full, scans for the lost events.
     pub async fn events_lost(&mut self, daemon: &mut Daemon) {
         let lost = daemon.overflow.events(daemon.applier.events_dropped());
         if lost == 0 {

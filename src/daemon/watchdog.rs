@@ -1,4 +1,4 @@
-//! Tells systemd's watchdog that the loop still turns.
+//! Notifies the watchdog of systemd while the loop runs.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Watchdog {
     /// The sign of life.
     pub fn notify(&self) {
         if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-            tracing::debug!(%error, "telling systemd that we are alive");
+            tracing::debug!(%error, "notifying the watchdog");
         }
     }
 }

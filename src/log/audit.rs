@@ -1,27 +1,27 @@
-//! What is told of actions: one journal line and one signal each, and the counts behind `status`.
+//! The log of actions: one journal line each, and the counts behind `status`.
 
 use std::collections::BTreeMap;
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
-/// What a policy asks for over and over without getting it is said once in this time; it is counted every time.
+/// A repeated action that is not performed is logged once in this time, and counted every time.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
-/// More of these are forgotten, and then said again.
+/// If there are more keys, all are forgotten, and logged again.
 const LOGGED_MAX: usize = 10_000;
 
-/// What became of an action.
+/// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ActionOutcome {
     /// It was done.
     Done,
     /// It would have been done.
     DryRun,
-    /// A guard stood before it.
+    /// A guard stopped it.
     Blocked,
-    /// The kernel did not go along.
+    /// The kernel rejected the action.
     Failed,
-    /// Its cgroup went away first.
+    /// Its cgroup was removed first.
     Removed,
 }
 
@@ -38,14 +38,14 @@ impl ActionOutcome {
     }
 }
 
-/// One action and what became of it.
+/// One action and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionRecord {
     /// The cgroup's id.
     pub cgroup: CgroupId,
     /// The cgroup's path.
     pub path: CgroupPath,
-    /// Empty when it is our own doing.
+    /// Empty for writes of the daemon itself.
     pub policy: String,
     /// The knob, `reclaim` or `kill`.
     pub action: &'static str,
@@ -88,7 +88,7 @@ struct CgroupStats {
     last: Option<ActionReport>,
 }
 
-/// What was said when: cgroup, policy, verb, what became of it.
+/// Cgroup, policy, action and outcome of a log message.
 type LogKey = (CgroupId, String, &'static str, ActionOutcome);
 
 /// All counts since the start.
@@ -118,7 +118,7 @@ impl ActionStats {
 
     /// What was done is always said; what was not, when it is new or was not said for a while.
     fn is_suppressed(&mut self, record: &ActionRecord) -> bool {
-        // A kill that would have been done is told as one that is done.
+        // A kill in a dry run is logged like a performed one.
         if record.outcome == ActionOutcome::Done
             || (record.outcome == ActionOutcome::DryRun && record.action == "kill")
         {
@@ -128,7 +128,7 @@ impl ActionStats {
             self.logged.clear();
         }
         let key = (record.cgroup, record.policy.clone(), record.action, record.outcome);
-        // A want that would have changed is news; every refusal has another number.
+        // A new value in a dry run is logged; a blocked action has a different value each time.
         let value = if record.outcome == ActionOutcome::DryRun { record.to } else { 0 };
         let before = self.logged.get(&key).copied();
         let again = before
@@ -139,12 +139,12 @@ impl ActionStats {
         again
     }
 
-    /// The policy was not in force any more when its wish arrived.
+    /// The policy was detached before its action was handled.
     pub fn count_stale(&mut self) {
         self.stale = self.stale.saturating_add(1);
     }
 
-    /// A cgroup is gone.
+    /// A cgroup is removed.
     pub fn forget(&mut self, cgroup: CgroupId) {
         self.of.remove(&cgroup);
         self.logged.retain(|(of, ..), _| *of != cgroup);
@@ -174,7 +174,7 @@ fn by_word(counts: &BTreeMap<ActionOutcome, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(outcome, count)| (outcome.word().to_owned(), *count)).collect()
 }
 
-/// The journal line for policies that are in force from now on.
+/// The journal line for attached policies.
 pub fn attached(path: &CgroupPath, policies: &str) {
     let cgroup = path.as_str();
     tracing::info!(
@@ -182,11 +182,11 @@ pub fn attached(path: &CgroupPath, policies: &str) {
         OBJECT_SYSTEMD_UNIT = unit_of(path),
         MEMCG_BPF_CGROUP = cgroup,
         MEMCG_BPF_POLICIES = policies,
-        "{path}: {policies} in force"
+        "{path}: attached: {policies}"
     );
 }
 
-/// The journal line for a cgroup that has no policy any more.
+/// The journal line for a cgroup whose policies are detached.
 pub fn detached(path: &CgroupPath, reason: &str) {
     let cgroup = path.as_str();
     tracing::info!(
@@ -194,7 +194,7 @@ pub fn detached(path: &CgroupPath, reason: &str) {
         OBJECT_SYSTEMD_UNIT = unit_of(path),
         MEMCG_BPF_CGROUP = cgroup,
         MEMCG_BPF_REASON = reason,
-        "{path}: no policy in force any more: {reason}"
+        "{path}: detached: {reason}"
     );
 }
 
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_explained_in_the_catalog_by_fields_that_it_has() {
+    fn catalog_explains_every_line_by_its_fields() {
         let catalog = include_str!("../../systemd/memcg-bpf.catalog");
         let source = include_str!("audit.rs");
         let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_is_always_said_and_what_is_not_done_once_a_minute() {
+    fn performed_actions_are_always_logged_others_once_a_minute() {
         let mut stats = ActionStats::default();
         let mut said = |outcome, to, time: u64| stats.record(record(outcome, to, time)).is_some();
         assert!(said(ActionOutcome::Done, 1, 1) && said(ActionOutcome::Done, 1, 2));

@@ -57,7 +57,7 @@ pub fn start() -> LevelHandle {
     LevelHandle(fixed.is_none().then_some(handle))
 }
 
-/// Every event as an entry. What the journal does not take at once is lost, counted, and told as soon as it takes
+/// Every event as an entry. What the journal does not take at once is lost, counted, and logged as soon as it takes
 /// something again: the daemon's loop does not wait for it.
 struct JournalLayer {
     journal: Journal,
@@ -80,9 +80,10 @@ impl JournalLayer {
     fn send(&self, entry: &Entry) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let mut told = Entry::new(Priority::Warning, IDENTIFIER);
-            told.field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
-            if !self.journal.try_send(&told) {
+            let mut entry_of_lost = Entry::new(Priority::Warning, IDENTIFIER);
+            entry_of_lost
+                .field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
+            if !self.journal.try_send(&entry_of_lost) {
                 self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
                 return;
             }
@@ -140,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_an_entry_with_its_fields_and_what_was_lost_is_told() {
+    fn event_becomes_entry_and_losses_are_logged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = Journal::new(&path).unwrap();
         let layer = JournalLayer { journal, lost: AtomicU64::new(0) };
         let _guard = tracing_subscriber::registry().with(layer).set_default();
-        tracing::warn!("nobody listens");
+        tracing::warn!("no reader");
         tracing::warn!("yet");
         let reader = UnixDatagram::bind(&path).unwrap();
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);

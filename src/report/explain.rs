@@ -1,11 +1,11 @@
-//! Sentences that say what each policy in force sees and how far off its limits are. Knows no policy: a parameter
-//! that is a size says by its type that usage is measured against it.
+//! Sentences about each attached policy: its limits and the distance of usage from them. Knows no policy: every
+//! parameter that is a size is compared with usage.
 
 use crate::policy::schema::{ParamKind, PolicySchema};
 use crate::report::{AttachedPolicy, BindingReport};
 use crate::text::{human_bytes, parse_bytes, parse_percent};
 
-/// What a report means, in words.
+/// The sentences of a report.
 pub fn explain(
     report: &BindingReport,
     schemas: &std::collections::BTreeMap<String, PolicySchema>,
@@ -13,17 +13,17 @@ pub fn explain(
     let mut lines = Vec::new();
     match report.state.as_str() {
         "registered" => lines.push(
-            "The cgroup does not exist yet; the policy comes into force with it, before its first process."
+            "The cgroup does not exist yet; the policy is attached when it is created, before its first process."
                 .to_owned(),
         ),
-        "invalid" => lines.push("No policy is in force, because what was asked for is not valid.".to_owned()),
-        "failed" => lines.push("No policy is in force, because the kernel did not go along.".to_owned()),
-        "none" => lines.push("No policy is in force: the highest origin asked for none.".to_owned()),
+        "invalid" => lines.push("No policy is attached, because the request is invalid.".to_owned()),
+        "failed" => lines.push("No policy is attached, because the kernel rejected it.".to_owned()),
+        "none" => lines.push("No policy is attached, because the highest origin requests none.".to_owned()),
         _ => {}
     }
     for policy in &report.policies {
         lines.push(format!(
-            "{} is in force, asked for by {} ({}).",
+            "{} is attached, requested by {} ({}).",
             policy.name, policy.origin, policy.location
         ));
         for hook in &policy.missing_hooks {
@@ -94,10 +94,10 @@ fn denial_summary(report: &BindingReport) -> Option<String> {
     let denied = report.counters.get("growth_denied").copied().unwrap_or(0);
     let dry = report.counters.get("growth_dry_run").copied().unwrap_or(0);
     match (report.state.as_str(), denied, dry) {
-        ("active", 0, 0) => Some("Nothing has been refused so far.".to_owned()),
-        ("active", denied, 0) => Some(format!("{denied} requests for memory have been refused so far.")),
+        ("active", 0, 0) => Some("No growth request has been denied.".to_owned()),
+        ("active", denied, 0) => Some(format!("{denied} growth requests have been denied.")),
         ("active", denied, dry) => Some(format!(
-            "{denied} requests have been refused so far, {dry} more would have been without dry-run."
+            "{denied} growth requests have been denied, and {dry} more would have been denied without dry-run."
         )),
         _ => None,
     }

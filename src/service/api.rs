@@ -19,10 +19,10 @@ pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
 use crate::names::{CgroupId, CgroupPath};
 
-/// How long a call waits for room in the daemon's queue before it is told to come back.
+/// How long a call waits for room in the queue before it fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
-/// Puts our object on the bus and takes our name, in this order, so that no call finds nobody. `kernel` is the JSON
+/// Puts our object on the bus and takes our name, in this order, so that every call is answered. `kernel` is the JSON
 /// text of a `KernelReport`; `missed` hears of containers whose hooks may leave a record instead. Fails with `NameTaken`
 /// when another daemon runs.
 pub async fn serve(
@@ -48,7 +48,7 @@ pub struct PublishedObject {
 }
 
 impl PublishedObject {
-    /// Tells listeners that `policies` are now in force on a cgroup.
+    /// Signals that `policies` are attached to a cgroup.
     pub async fn emit_attached(
         &self,
         cgroup: &CgroupPath,
@@ -59,13 +59,13 @@ impl PublishedObject {
             .await
     }
 
-    /// Tells listeners that nothing is in force on a cgroup any more, and why in one sentence.
+    /// Signals that all policies of a cgroup are detached, and the reason.
     pub async fn emit_detached(&self, cgroup: &CgroupPath, id: CgroupId, reason: &str) -> zbus::Result<()> {
         Object::detached(&SignalEmitter::new(&self.connection, OBJECT_PATH)?, cgroup.as_str(), id.0, reason)
             .await
     }
 
-    /// Tells listeners what became of an action.
+    /// Signals the outcome of an action.
     pub async fn emit_acted(&self, record: &ActionRecord) -> zbus::Result<()> {
         let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
         let (cgroup, id, outcome) = (record.path.as_str(), record.cgroup.0, record.outcome.word());
@@ -103,7 +103,7 @@ impl Object {
         answer.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
-    /// What a hook could not have from us it records on the container's cgroup: somebody has to look there.
+    /// A hook whose call failed records its request on the cgroup of the container: a scan has to find it.
     fn request_rescan(&self, error: &Error) {
         if matches!(error, Error::Busy(_)) || *error == unknown_caller() {
             self.rescan_requested.notify_one();
@@ -120,7 +120,7 @@ impl Object {
     }
 }
 
-/// A hook asks again, and then the next daemon; or it records its request for that one.
+/// A hook calls again, which reaches the next daemon, or records its request for it.
 fn shutting_down() -> Error {
     Error::Busy("memcg-bpfd is stopping; ask again when it runs".to_owned())
 }

@@ -88,7 +88,7 @@ fn options(given: &[(&str, Variant<'static>)]) -> BTreeMap<String, OwnedVariant>
 }
 
 #[test]
-fn the_shipped_xml_is_what_the_object_says_of_itself() {
+fn shipped_xml_matches_introspection() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
@@ -96,7 +96,7 @@ fn the_shipped_xml_is_what_the_object_says_of_itself() {
 }
 
 #[tokio::test]
-async fn each_method_becomes_its_command_and_its_answer_the_reply() {
+async fn method_becomes_command_and_answer_the_reply() {
     let (_server, _published, client, mut calls) = pair().await;
     let seen = tokio::spawn(async move {
         let mut seen = Vec::new();
@@ -157,7 +157,7 @@ async fn invalid_arguments_are_rejected_before_the_daemon() {
     let rejected = [
         (
             call(&client, "Attach", &("/", "observe")).await,
-            "InvalidArgument: the root cgroup cannot be governed; name a cgroup below it",
+            "InvalidArgument: a policy cannot be attached to the root cgroup; name a cgroup below it",
         ),
         (
             call(&client, "Attach", &("a.slice", "observe")).await,
@@ -264,14 +264,14 @@ async fn invalid_container_arguments_are_rejected_before_the_daemon() {
 }
 
 #[tokio::test]
-async fn a_refusal_arrives_under_its_own_error_name() {
+async fn error_has_its_own_name() {
     let (_server, _published, client, mut calls) = pair().await;
     let errors = [
         Error::InvalidPolicy("p".to_owned()),
         Error::AccessDenied("a".to_owned()),
         Error::NoSuchCgroup("c".to_owned()),
         Error::NoSuchContainer("k".to_owned()),
-        Error::NotGoverned("g".to_owned()),
+        Error::NoPolicy("g".to_owned()),
         Error::NotSupported("s".to_owned()),
         Error::Busy("b".to_owned()),
         Error::Failed("f".to_owned()),
@@ -296,7 +296,7 @@ async fn a_refusal_arrives_under_its_own_error_name() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_busy_and_does_not_block_the_caller_for_ever() {
+async fn full_queue_replies_busy() {
     let (_server, _published, client, _calls) = pair().await;
     let waiting = (0..8).map(|_| call(&client, "List", &()));
     let waiting = futures_util::future::join_all(waiting);
@@ -305,7 +305,7 @@ async fn a_full_queue_is_busy_and_does_not_block_the_caller_for_ever() {
         call(&client, "Policies", &()).await
     };
     tokio::select! {
-        _ = waiting => panic!("nobody answers"),
+        _ = waiting => panic!("there is no reply"),
         answer = late => assert_eq!(answer.unwrap_err(), "Busy: memcg-bpfd has too many requests waiting; ask again"),
     }
 }
@@ -316,7 +316,7 @@ async fn heard(rescan_requested: &Notify) -> bool {
 }
 
 #[tokio::test]
-async fn every_busy_that_a_hook_is_told_has_records_looked_for_and_nothing_else_does() {
+async fn busy_reply_to_a_hook_requests_a_scan() {
     let rescan_requested = Arc::new(Notify::new());
     let (_server, _published, client, mut calls) = pair_with(Arc::clone(&rescan_requested)).await;
     let container = || ("1f2e", 42u32, "none", options(&[]));
@@ -343,7 +343,7 @@ async fn every_busy_that_a_hook_is_told_has_records_looked_for_and_nothing_else_
         tokio::join!(call(&client, "AttachContainer", &first), call(&client, "AttachContainer", &second),)
     };
     tokio::select! {
-        _ = futures_util::future::join_all(waiting) => panic!("nobody answers"),
+        _ = futures_util::future::join_all(waiting) => panic!("there is no reply"),
         (first, second) = late => assert!(first.is_err() && second.is_err()),
     }
     assert_eq!(
@@ -368,7 +368,7 @@ async fn signals_carry_path_id_and_reason() {
         outcome: crate::log::audit::ActionOutcome::Done,
         from: u64::MAX,
         to: 64 << 20,
-        reason: "others suffer".to_owned(),
+        reason: "others are stalled".to_owned(),
         numbers: [1, 2, 3, 4],
         detail: "memory.high: max → 64M".to_owned(),
         time: 5,
@@ -382,10 +382,10 @@ async fn signals_carry_path_id_and_reason() {
     assert_eq!(detached.header().member().unwrap().as_str(), "Detached");
     let body: (String, u64, String) = detached.body().deserialize().unwrap();
     assert_eq!(body, ("/a.slice".to_owned(), 7, "the cgroup is gone".to_owned()));
-    let told = signals.next().await.unwrap().unwrap();
-    assert_eq!(told.header().member().unwrap().as_str(), "Acted");
+    let acted_signal = signals.next().await.unwrap().unwrap();
+    assert_eq!(acted_signal.header().member().unwrap().as_str(), "Acted");
     let (path, id, policy, verb, outcome, action): (String, u64, String, String, String, String) =
-        told.body().deserialize().unwrap();
+        acted_signal.body().deserialize().unwrap();
     assert_eq!((path.as_str(), id, policy.as_str()), ("/a.slice", 7, "throttle"));
     assert_eq!((verb.as_str(), outcome.as_str()), ("memory.high", "done"));
     assert_eq!(serde_json::from_str::<crate::report::ActionReport>(&action).unwrap(), acted.report());

@@ -21,11 +21,13 @@ pub fn cgroup_path(text: &str) -> Result<CgroupPath, Error> {
     CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-/// The path of a cgroup that a policy may be asked for.
+/// The path of a cgroup that can have a policy.
 pub fn non_root_cgroup(text: &str) -> Result<CgroupPath, Error> {
     let path = cgroup_path(text)?;
     if path.is_root() {
-        return Err(invalid("the root cgroup cannot be governed; name a cgroup below it".to_owned()));
+        return Err(invalid(
+            "a policy cannot be attached to the root cgroup; name a cgroup below it".to_owned(),
+        ));
     }
     Ok(path)
 }

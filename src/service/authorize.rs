@@ -22,9 +22,9 @@ const CALLS_OF_USERS: usize = 32;
 /// What is about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Change who is governed by what, and whether policies act.
+    /// Attach and detach policies, pause, resume and reload.
     Manage,
-    /// See who is governed by what.
+    /// Read which cgroups have which policies.
     Inspect,
 }
 
@@ -161,7 +161,7 @@ async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, Error>
             let sender = BusName::from(sender.clone());
             bus.get_connection_unix_user(sender).await.map_err(|_| unknown_caller())
         }
-        // Without a bus the kernel tells who is at the other end of the socket.
+        // Without a bus the kernel reports the peer of the socket.
         None => connection.peer_creds().await.ok().and_then(|c| c.unix_user_id()).ok_or_else(unknown_caller),
     }
 }
@@ -203,7 +203,7 @@ async fn polkit(
     }
 }
 
-/// What a caller is told that has left the bus, or is not known to it.
+/// The error for a caller that has left the bus, or is unknown to it.
 pub fn unknown_caller() -> Error {
     Error::Failed("the bus does not say who is calling; nothing was changed".to_owned())
 }
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_user_has_under_way_is_bounded_and_so_is_what_all_have() {
+    fn calls_are_limited_per_user_and_in_total() {
         let authorizer = Authorizer::default();
         let mut held: Vec<Authorization> =
             (0..CALLS_PER_USER).map(|_| authorizer.acquire(1000).unwrap()).collect();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_actions_are_those_that_polkit_is_told_of() {
+    fn actions_match_polkit_policy() {
         let shipped = include_str!("../../systemd/org.memcg.Bpf1.policy");
         for operation in [Operation::Manage, Operation::Inspect] {
             assert!(shipped.contains(&format!("<action id=\"{}\">", operation.action())), "{operation:?}");

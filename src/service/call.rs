@@ -1,4 +1,4 @@
-//! What callers want of the daemon, and how they are refused.
+//! The calls of the D-Bus service, as the daemon receives them.
 
 use tokio::sync::oneshot;
 
@@ -56,7 +56,7 @@ pub enum Command {
     },
     /// All policies that can be used.
     Policies,
-    /// Put everything back and do nothing more.
+    /// Restore all knobs and suspend actions.
     Pause {
         /// For so many nanoseconds; 0: until it is resumed.
         for_ns: u64,
@@ -73,7 +73,7 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
     },
-    /// Acting as a whole: paused or not, and the counts.
+    /// Action statistics: paused or not, and the counts.
     Stats,
 }
 

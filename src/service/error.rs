@@ -2,13 +2,13 @@
 
 use zbus::DBusError;
 
-/// Why a call was refused: the D-Bus error and one sentence for the caller.
+/// Why a call failed: the D-Bus error and one sentence for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, DBusError)]
 #[zbus(prefix = "org.memcg.Bpf1.Error", impl_display = false)]
 pub enum Error {
     /// An argument is not what it should be.
     InvalidArgument(String),
-    /// The policy line is wrong; the sentence lists all faults.
+    /// The policy line is invalid; the sentence lists all errors.
     InvalidPolicy(String),
     /// The caller may not ask for this.
     AccessDenied(String),
@@ -17,7 +17,7 @@ pub enum Error {
     /// The container does not exist, or its cgroup cannot be found.
     NoSuchContainer(String),
     /// The cgroup has no policy.
-    NotGoverned(String),
+    NoPolicy(String),
     /// This kernel or set-up cannot do it.
     NotSupported(String),
     /// Too much to do; ask again.
@@ -28,7 +28,7 @@ pub enum Error {
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.description().unwrap_or("refused"))
+        f.write_str(self.description().unwrap_or("failed"))
     }
 }
 
