@@ -147,8 +147,7 @@ impl Sources {
         let Sources { events, actions, mut calls, mut scanner, mut reload, connection } = self;
         let ring = events.async_fd().context("watching the kernel's events")?;
         let action_fd = actions.async_fd().context("watching what policies request")?;
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         // systemd is queried beside the loop: its replies may take long, and calls are answered meanwhile.
         let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
