@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::journal::{Entry, Journal, Priority, SOCKET};
+use crate::log::journal::{Entry, Journal, Priority, SOCKET};
 use crate::source::oci_state::{ContainerRequest, ContainerState, STATE_MAX, Status};
 use crate::text::printable::{QUOTE_MAX, quote};
 
@@ -207,7 +207,7 @@ fn report(result: &HookResult) {
             entry.field("MESSAGE", note);
             // As podman and docker call it themselves.
             result.container.iter().for_each(|id| entry.field("CONTAINER_ID_FULL", id));
-            journal.send(&entry);
+            journal.try_send(&entry);
         }
     }
     if !result.notes.is_empty() {

@@ -10,10 +10,12 @@
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
 //! | 3 | [`bus`] | the daemon's names on D-Bus, and what an error of a call means. No I/O |
 //! | 3 | [`engine`] [`ledger`] [`report`] | bindings as `step(input) → effects`; changed knobs and how they are restored; what is reported. No I/O, no clock |
-//! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`journal`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
-//! | 5 | [`daemon`] [`hook`] [`cli`] | loops and commands, our D-Bus object |
-//! | 6 | `bin/` | the three binaries |
+//! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`log`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
+//! | 5 | [`actuator`] [`service`] | requested actions → admission → writes; the D-Bus service: arguments, authorization, calls |
+//! | 6 | [`daemon`] [`hook`] [`cli`] | loops and commands |
+//! | 7 | `bin/` | the three binaries |
 
+pub mod actuator;
 pub mod bpf;
 pub mod bus;
 pub mod cgroup;
@@ -22,11 +24,12 @@ pub mod daemon;
 pub mod engine;
 pub mod files;
 pub mod hook;
-pub mod journal;
 pub mod ledger;
+pub mod log;
 pub mod names;
 pub mod policy;
 pub mod report;
+pub mod service;
 pub mod source;
 pub mod systemd;
 pub mod text;

@@ -1,5 +1,7 @@
-//! What the daemon reports: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
+//! The reports of the daemon: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
 //! The fields are a stable interface; new ones may be added.
+
+pub mod explain;
 
 use std::collections::BTreeMap;
 
@@ -7,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 /// MESSAGE_ID of the journal line for each action.
 pub const MSGID_ACTION: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
-/// MESSAGE_ID of the journal line for policies that are attached.
+/// MESSAGE_ID of the journal line for attached policies.
 pub const MSGID_ATTACHED: &str = "f05c8906e26f4043bfde054bed3d12c0";
 /// MESSAGE_ID of the journal line for a cgroup whose policies are detached.
 pub const MSGID_DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
 
-/// A cgroup with requests, or a registered unit.
+/// A cgroup with a policy, or a registration for a cgroup that does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BindingReport {
     /// Path below the cgroup2 mount.
@@ -66,7 +68,7 @@ pub struct BindingReport {
 pub struct KnobReport {
     /// The file: `memory.high`.
     pub knob: String,
-    /// The value that another program wrote last; it is restored when there are no constraints any more.
+    /// The value that another program wrote last. It is restored when the last constraint is released.
     pub original: String,
     /// What is in the file.
     pub current: String,
@@ -77,7 +79,7 @@ pub struct KnobReport {
 /// An action and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActionReport {
-    /// The policy; empty when memcg-bpfd restored a knob for a reason of its own.
+    /// The policy; empty if memcg-bpfd restored a knob on its own.
     pub policy: String,
     /// `memory.high`, `memory.low`, `cgroup.freeze`, `memory.reclaim` or `kill`.
     pub action: String,
@@ -97,7 +99,7 @@ pub struct ActionReport {
     pub time: u64,
 }
 
-/// The statistics of actions.
+/// Action statistics.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActionStats {
     /// True if no actions are performed and all knobs are restored.
@@ -105,8 +107,8 @@ pub struct ActionStats {
     /// For how much longer, in nanoseconds; absent: until it is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_for: Option<u64>,
-    /// Since the daemon's start: `done`, `dry-run`, `blocked`, `failed`, `stale` (the policy was detached before),
-    /// `removed` (the cgroup was removed before), `lost` (the ring buffer was full).
+    /// Since the daemon's start: `done`, `dry-run`, `blocked`, `failed`, `stale` (the policy was detached),
+    /// `removed` (the cgroup was removed first), `lost` (the ring buffer was full).
     pub counts: BTreeMap<String, u64>,
     /// Number of cgroup events dropped since the daemon's start, because the ring buffer was full.
     #[serde(default)]
@@ -151,7 +153,7 @@ impl ReloadReport {
     }
 }
 
-/// One policy attached to a cgroup.
+/// One policy that is attached to a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttachedPolicy {
     /// The policy's name.

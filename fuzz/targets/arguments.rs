@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use memcg_bpf::daemon::arguments::{Options, bounded, container, governable, path, process};
 use memcg_bpf::policy::line::LINE_BYTES_MAX;
+use memcg_bpf::service::args::{Options, cgroup_path, container_id, non_root_cgroup, pid, policy_line};
 use zbus::{OwnedVariant, Variant};
 
 use super::{part, parts, sentence};
@@ -11,20 +11,22 @@ use super::{part, parts, sentence};
 pub fn run(bytes: &[u8]) {
     let parts = parts(bytes);
     let text = part(&parts, 0);
-    match path(text) {
-        Ok(path) => assert!(path.as_str().starts_with('/') && governable(text).is_ok() != path.is_root()),
+    match cgroup_path(text) {
+        Ok(path) => {
+            assert!(path.as_str().starts_with('/') && non_root_cgroup(text).is_ok() != path.is_root())
+        }
         Err(refusal) => sentence(&refusal.to_string(), 1200),
     }
-    match container(text) {
+    match container_id(text) {
         Ok(id) => assert_eq!(id.as_str(), text),
         Err(refusal) => sentence(&refusal.to_string(), 1200),
     }
-    match bounded(text) {
+    match policy_line(text) {
         Ok(line) => assert!(line == text && line.len() <= LINE_BYTES_MAX),
         Err(refusal) => sentence(&refusal.to_string(), 1200),
     }
-    let pid = bytes.iter().take(4).fold(0, |pid: u32, byte| pid << 8 | u32::from(*byte));
-    match process(pid) {
+    let number = bytes.iter().take(4).fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
+    match pid(number) {
         Ok(pid) => assert!(i32::try_from(pid).is_ok_and(|pid| pid > 0)),
         Err(refusal) => sentence(&refusal.to_string(), 1200),
     }

@@ -26,5 +26,5 @@ pub use abi::{MAX_LEVEL, PATH_MAX};
 pub use actions::Actions;
 pub use core::BpfRuntime;
 pub use error::BpfError;
-pub use events::Event;
+pub use events::{Event, Events};
 pub use preload::{LoadTask, PolicyLoader, PreparedPolicy};

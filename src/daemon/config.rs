@@ -25,7 +25,7 @@ const WORD_MAX: usize = 64;
 const PLACE_MAX: usize = 320;
 /// Largest limit on actions: more could not be done anyway.
 const LIMIT_MAX: u32 = 1000;
-/// Warnings of one file that are told; a file of nothing but mistakes must not flood the journal.
+/// Warnings logged for one file; a file with many errors must not flood the journal.
 const WARNINGS_MAX: usize = 20;
 /// Policies that can be named in AllowPolicies=, far more than there are.
 const NAMES_MAX: usize = 256;
@@ -60,13 +60,13 @@ impl Config {
             let place = shown(&place.display().to_string(), PLACE_MAX);
             match read_text(&path, FILE_MAX) {
                 Ok(text) => {
-                    let mut told = Vec::new();
-                    config.apply(&place, &text, &mut told);
-                    if told.len() > WARNINGS_MAX {
-                        told.truncate(WARNINGS_MAX);
-                        told.push(format!("{place}: further warnings are left out"));
+                    let mut found = Vec::new();
+                    config.apply(&place, &text, &mut found);
+                    if found.len() > WARNINGS_MAX {
+                        found.truncate(WARNINGS_MAX);
+                        found.push(format!("{place}: further warnings are left out"));
                     }
-                    warnings.append(&mut told);
+                    warnings.append(&mut found);
                 }
                 // A link to /dev/null masks a file of a weaker directory.
                 Err(error) if error.is_absent_or_masked() => {}

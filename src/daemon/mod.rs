@@ -1,32 +1,22 @@
-//! memcg-bpfd: connects systemd's and containers' wishes with the engine, and the engine with the kernel.
-//! One thread, one loop; every input goes through `World::step`, every effect through [`hands`].
+//! memcg-bpfd: passes requests of units, containers and callers to the engine, and the effects of the engine to the
+//! kernel. One thread, one loop; every input goes through `Engine::step`, every effect through [`apply`].
 
-mod acting;
-mod adopt;
-mod ahead;
-mod alive;
-pub mod arguments;
-pub mod authority;
-pub mod command;
+mod apply;
+mod capabilities;
 pub mod config;
-mod explain;
-mod hands;
-mod jobs;
-mod killing;
-mod logging;
-mod lost;
-pub mod object;
-mod outcome;
-mod prepare;
-mod privilege;
+mod eligibility;
+mod host;
+mod methods;
+mod overflow;
+mod preload;
+mod record_scan;
+mod recover;
 mod reload;
-mod requests;
+mod shutdown;
+mod startup;
 mod state;
-mod stop;
-mod told;
-mod undo;
-mod units;
-mod walks;
+mod unit_sync;
+mod watchdog;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,38 +27,41 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::bpf::BpfError;
+use crate::actuator::Actuator;
+use crate::bpf::{Actions, BpfError, Events as KernelEvents};
 use crate::cgroup::mount;
 use crate::engine::Engine;
+use crate::log::subscriber::{self, LevelHandle};
+use crate::service::api;
+use crate::service::call::{Call, Command};
 use crate::systemd::{Events, Reply, SystemdError, UnitQueries};
-use acting::Acting;
-use ahead::Ahead;
-use alive::Alive;
-use command::Command;
-use logging::Level;
-use prepare::{Prepared, prepare};
+use apply::EffectApplier;
+use preload::Preloader;
+use record_scan::RecordScanner;
 use reload::Reload;
+pub use shutdown::{cleanup, stop_post};
+use startup::{Startup, prepare};
 use state::Daemon;
-pub use stop::{ended, forget};
-use walks::Walks;
+use unit_sync::UnitSync;
+use watchdog::Watchdog;
 
-/// Exit code for "this machine cannot": systemd does not restart us then (sysexits.h: EX_CONFIG).
-const EXIT_CANNOT: u8 = 78;
-/// D-Bus calls that wait for their turn; more are refused, so that a flood of callers cannot fill our memory.
+/// Exit code for an unsupported machine: systemd does not restart the daemon then (sysexits.h: EX_CONFIG).
+const EXIT_UNSUPPORTED: u8 = 78;
+/// D-Bus calls in the queue; more are rejected, so that a flood of callers cannot fill the memory of the daemon.
 const CALLS_MAX: usize = 256;
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
-    let level = logging::start();
-    match privilege::lay_down().and_then(|()| privilege::missing()) {
+    let level = subscriber::start();
+    match capabilities::drop_unneeded().and_then(|()| capabilities::missing()) {
         Ok(missing) if missing.is_empty() => {}
-        // Not the end: some kernels ask for less.
+        // Not fatal: some kernels require less.
         Ok(missing) => {
             let names: Vec<String> = missing.into_iter().collect();
             tracing::warn!("memcg-bpfd runs without {}", names.join(", "));
         }
         Err(error) => {
-            tracing::error!("laying down capabilities: {error}");
+            tracing::error!("dropping capabilities: {error}");
             return ExitCode::FAILURE;
         }
     }
@@ -81,13 +74,13 @@ pub fn run() -> ExitCode {
         }
     };
     let result = match prepare(&level) {
-        Ok(prepared) => runtime.block_on(serve(prepared, level)),
+        Ok(startup) => runtime.block_on(serve(startup, level)),
         Err(error) => {
             tracing::error!("{error:#}");
-            return ExitCode::from(if hopeless(&error) { EXIT_CANNOT } else { 1 });
+            return ExitCode::from(if is_permanent(&error) { EXIT_UNSUPPORTED } else { 1 });
         }
     };
-    // Reclaim that is still on its way ends with us.
+    // Reclaim in progress ends with the daemon.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,147 +91,159 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Will the next try end the same way? Not so when memory was short or files were being replaced.
-fn hopeless(error: &anyhow::Error) -> bool {
+/// Will the next start fail in the same way? Not if memory was short or files were being replaced.
+fn is_permanent(error: &anyhow::Error) -> bool {
     let cannot_load =
         |e: &BpfError| matches!(e, BpfError::NoBtf(_) | BpfError::Open { .. } | BpfError::Load { .. });
     error.downcast_ref::<mount::MountError>().is_some() || error.downcast_ref().is_some_and(cannot_load)
 }
 
-async fn serve(prepared: Prepared, level: Level) -> Result<()> {
+async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     let connection =
         zbus::Connection::system().await.context("connecting to the system bus (is dbus.socket running?)")?;
-    let events = prepared.kernel.events()?;
-    let ring = events.async_fd().context("watching the kernel's events")?;
-    let actions = prepared.kernel.actions()?;
-    let asked = actions.async_fd().context("watching what policies ask for")?;
-    let (sender, mut calls) = mpsc::channel(CALLS_MAX);
-    let kernel_json = serde_json::to_string(&prepared.report)?;
-    let world = Engine::new(prepared.means);
+    let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
+    let (sender, calls) = mpsc::channel(CALLS_MAX);
+    let kernel_json = serde_json::to_string(&startup.report)?;
     let mut daemon = Daemon::new(
-        world,
-        hands::Hands::new(prepared.kernel, prepared.machine),
-        Acting::new(prepared.config.limits, prepared.machine, requests::own()),
-        prepared.objects,
-        prepared.report,
+        Engine::new(startup.engine_config),
+        EffectApplier::new(startup.kernel, startup.machine),
+        Actuator::new(startup.config.limits, startup.machine, host::daemon_cgroup()),
+        startup.objects,
+        startup.report,
     );
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-
-    // On the bus before anything else: whoever calls while we look around waits in the queue, and is not lost.
-    let missed = Arc::new(Notify::new());
-    let published = object::serve(&connection, sender, Arc::clone(&missed), kernel_json).await;
+    // First of all: calls during the start wait in the queue and are not lost.
+    let rescan_requested = Arc::new(Notify::new());
+    let published = api::serve(&connection, sender, Arc::clone(&rescan_requested), kernel_json).await;
     daemon.published =
         Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
-    let mut walks = Walks::new(missed);
-    while let Some(found) = walks.rest().await {
-        daemon.adopt(found).await;
+    let mut scanner = RecordScanner::new(rescan_requested);
+    while let Some(found) = scanner.drain().await {
+        recover::adopt(&mut daemon, found).await;
     }
-    // All that systemd is asked is asked beside the loop: it may take its time, and calls are answered meanwhile.
-    let mut meeting = Some(tokio::spawn(units::meet(connection)));
-    let mut units: Option<Events> = None;
-    let mut ready = false;
-    let mut ahead = Ahead::new(daemon.objects.files.keys().cloned());
-    let mut alive = Alive::new();
-    let mut reload = Reload::new(level, prepared.config, prepared.told);
-
-    loop {
-        let due = daemon.acting.due();
-        tokio::select! {
-            Some(call) = calls.recv() => {
-                if matches!(call.command, Command::Reload { .. }) {
-                    reload.ask(Some(call.reply), &daemon);
-                    continue;
-                }
-                let answer = daemon.command(call.command).await;
-                // The caller may have given up meanwhile.
-                drop(call.reply.send(answer));
-            }
-            ready = ring.readable() => {
-                ready?.clear_ready();
-                let news = events.drain();
-                daemon.kernel_events(news).await;
-                daemon.events_lost().await;
-            }
-            ready = asked.readable() => {
-                ready?.clear_ready();
-                // A cgroup that appeared with its policy may ask at once: who is bound comes first.
-                let news = events.drain();
-                daemon.kernel_events(news).await;
-                daemon.asked(actions.drain()).await;
-            }
-            done = daemon.acting.jobs.next() => {
-                daemon.acting.done(done);
-                daemon.tell_acted().await;
-            }
-            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
-                daemon.acting.time();
-                daemon.tell_acted().await;
-            }
-            met = settled(&mut meeting) => {
-                meeting = None;
-                match met? {
-                    Ok((systemd, events)) => {
-                        units = Some(events);
-                        daemon.inquiry = Some(UnitQueries::new(systemd));
-                        daemon.rescan().await;
-                    }
-                    Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            answer = answered(&mut daemon.inquiry) => daemon.systemd_answer(answer).await,
-            event = next(&mut units) => match event {
-                Some(event) => daemon.systemd_event(event).await,
-                // Without the bus nobody reaches us; the next daemon adopts what is recorded.
-                None => bail!("the connection to the system bus is lost"),
-            },
-            // A hook that gave up on us, while we started or later, has left a record.
-            found = walks.next() => daemon.adopt(found).await,
-            loaded = ahead.turn(), if ready => {
-                loaded.into_iter().for_each(|policy| daemon.hands.loaded(policy));
-                ahead.go_on(|policy| daemon.hands.loading(policy));
-            }
-            read = reload.read() => reload.take(read, &mut daemon).await,
-            _ = hangup.recv() => reload.ask(None, &daemon),
-            () = alive.due() => alive.say(),
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-        }
-        if !ready && meeting.is_none() && daemon.inquiry.as_ref().is_none_or(UnitQueries::first_scan_done) {
-            ready = true;
-            daemon.hands.settle();
-            ahead.wait();
-            say_ready(&daemon);
-        }
-    }
-    daemon.stop().await;
+    let reload = Reload::new(level, startup.config, startup.known_warnings);
+    let mut units = UnitSync::new(host::specifiers());
+    let sources = Sources { events, actions, calls, scanner, reload, connection };
+    sources.run(&mut daemon, &mut units).await?;
+    shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
-        published.withdraw().await.context("leaving the bus")?;
+        published.unpublish().await.context("leaving the bus")?;
     }
     Ok(())
 }
 
-/// All that was there is looked at.
-fn say_ready(daemon: &Daemon) {
+/// The inputs of the loop.
+struct Sources {
+    events: KernelEvents,
+    actions: Actions,
+    calls: mpsc::Receiver<Call>,
+    scanner: RecordScanner,
+    reload: Reload,
+    connection: zbus::Connection,
+}
+
+impl Sources {
+    /// Handles inputs until SIGTERM or SIGINT.
+    async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
+        let Sources { events, actions, mut calls, mut scanner, mut reload, connection } = self;
+        let ring = events.async_fd().context("watching the kernel's events")?;
+        let action_fd = actions.async_fd().context("watching what policies request")?;
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        // systemd is queried beside the loop: its replies may take long, and calls are answered meanwhile.
+        let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
+        let mut systemd_events: Option<Events> = None;
+        let mut ready = false;
+        let mut preloader = Preloader::new(daemon.objects.files.keys().cloned());
+        let mut watchdog = Watchdog::new();
+        loop {
+            let due = daemon.actuator.due();
+            tokio::select! {
+                Some(call) = calls.recv() => {
+                    if matches!(call.command, Command::Reload { .. }) {
+                        reload.request(Some(call.reply), daemon);
+                        continue;
+                    }
+                    let answer = methods::command(daemon, call.command).await;
+                    // The caller may have given up meanwhile.
+                    drop(call.reply.send(answer));
+                }
+                ready = ring.readable() => {
+                    ready?.clear_ready();
+                    units.kernel_events(daemon, events.drain()).await;
+                    units.events_lost(daemon).await;
+                }
+                ready = action_fd.readable() => {
+                    ready?.clear_ready();
+                    // A new cgroup with a policy may request actions at once: bindings come first.
+                    units.kernel_events(daemon, events.drain()).await;
+                    daemon.handle_actions(actions.drain()).await;
+                }
+                done = daemon.actuator.jobs.next() => {
+                    daemon.actuator.job_finished(done);
+                    daemon.publish_actions().await;
+                }
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
+                    daemon.actuator.tick();
+                    daemon.publish_actions().await;
+                }
+                connected = joined(&mut connecting) => {
+                    connecting = None;
+                    match connected? {
+                        Ok((systemd, events)) => {
+                            systemd_events = Some(events);
+                            units.connected(daemon, systemd).await;
+                        }
+                        Err(error @ SystemdError::Absent) => tracing::warn!("{error}"),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                answer = next_answer(&mut units.queries) => units.systemd_answer(daemon, answer).await,
+                event = next(&mut systemd_events) => match event {
+                    Some(event) => units.systemd_event(daemon, event).await,
+                    // Without the bus no caller reaches the daemon; the next one adopts the records.
+                    None => bail!("the connection to the system bus is lost"),
+                },
+                // A hook whose call timed out has left a record.
+                found = scanner.next() => recover::adopt(daemon, found).await,
+                loaded = preloader.next(), if ready => {
+                    loaded.into_iter().for_each(|policy| daemon.applier.loaded(policy));
+                    preloader.start_next(|policy| daemon.applier.loading(policy));
+                }
+                read = reload.read() => reload.apply(read, daemon).await,
+                _ = hangup.recv() => reload.request(None, daemon),
+                () = watchdog.tick() => watchdog.notify(),
+                _ = term.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+            }
+            if !ready && connecting.is_none() && units.first_scan_done() {
+                ready = true;
+                daemon.applier.take_over();
+                preloader.schedule();
+                notify_ready(daemon);
+            }
+        }
+    }
+}
+
+/// Everything that existed at the start is handled.
+fn notify_ready(daemon: &Daemon) {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
-        tracing::debug!(%error, "telling systemd that we are ready");
+        tracing::debug!(%error, "notifying systemd of readiness");
     }
     tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
 }
 
 /// The end of a task, once; then never again.
-async fn settled<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
     }
 }
 
-async fn answered(inquiry: &mut Option<UnitQueries>) -> Reply {
-    match inquiry {
-        Some(inquiry) => inquiry.next().await,
+async fn next_answer(queries: &mut Option<UnitQueries>) -> Reply {
+    match queries {
+        Some(queries) => queries.next().await,
         None => std::future::pending().await,
     }
 }

@@ -1,108 +1,86 @@
-//! The daemon's state and the one road through it: input → effects → kernel, records and signals.
+//! The state of the daemon and the path of an input: input → effects → kernel, records and signals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::acting::{self, Acting};
-use super::hands::{Hands, News, Outcome};
-use super::lost::Lost;
-use super::object::Published;
-use crate::bpf::Event;
+use super::apply::{ApplyResult, EffectApplier, StateChange};
+use super::overflow::OverflowStats;
+use crate::actuator::{Actuator, clock};
 use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
 use crate::engine::{Engine, Input, REASON_REMOVED};
-use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::names::CgroupId;
 use crate::policy::action::{Action, MAX};
 use crate::report::{ActionStats, BindingReport, KernelReport};
-use crate::source::specifier::Specifiers;
-use crate::systemd::{PolicyUnits, UnitFileIndex, UnitQueries};
+use crate::service::api::PublishedObject;
 
 pub struct Daemon {
-    pub world: Engine,
-    pub hands: Hands,
-    pub acting: Acting,
+    pub engine: Engine,
+    pub applier: EffectApplier,
+    pub actuator: Actuator,
     pub objects: PolicyObjects,
     pub report: KernelReport,
     /// Our object, once it is on the bus.
-    pub published: Option<Published>,
-    /// Questions to systemd, once it is found.
-    pub inquiry: Option<UnitQueries>,
-    pub discovery: PolicyUnits,
-    /// Unit files as the last search found them; systemd may not have read them yet.
-    pub unit_files: UnitFileIndex,
-    /// Units with other files than before since the last daemon-reload: what systemd says of theirs may be older.
-    pub unread: BTreeSet<UnitName>,
-    /// Units that ran when systemd last told of them, since the last daemon-reload.
-    pub seen_running: BTreeMap<UnitName, CgroupId>,
-    pub specifiers: Specifiers,
+    pub published: Option<PublishedObject>,
     /// Losses we know of.
-    pub lost: Lost,
-    /// Paths of transient units with a policy.
-    pub transient: BTreeSet<CgroupPath>,
+    pub overflow: OverflowStats,
 }
 
 impl Daemon {
     pub fn new(
-        world: Engine,
-        hands: Hands,
-        acting: Acting,
+        engine: Engine,
+        applier: EffectApplier,
+        actuator: Actuator,
         objects: PolicyObjects,
         report: KernelReport,
     ) -> Self {
         Daemon {
-            world,
-            hands,
-            acting,
+            engine,
+            applier,
+            actuator,
             objects,
             report,
             published: None,
-            inquiry: None,
-            discovery: PolicyUnits::default(),
-            unit_files: UnitFileIndex::default(),
-            unread: BTreeSet::new(),
-            seen_running: BTreeMap::new(),
-            specifiers: super::units::specifiers(),
-            lost: Lost::default(),
-            transient: BTreeSet::new(),
+            overflow: OverflowStats::default(),
         }
     }
 
     /// Takes one input all the way. Returns what failed.
     pub async fn apply(&mut self, input: Input) -> Vec<String> {
         let gone = if let Input::CgroupRemoved(cgroup) = &input { Some(*cgroup) } else { None };
-        let effects = self.world.step(input);
-        let Outcome { news, mut failures, vanished } = self.hands.perform(effects);
-        self.tell(news).await;
+        let effects = self.engine.step(input);
+        let ApplyResult { changes, mut failures, removed } = self.applier.apply_all(effects);
+        self.publish(changes).await;
         if let Some(cgroup) = gone {
-            self.acting.gone(cgroup);
+            self.actuator.cgroup_removed(cgroup);
         }
-        for cgroup in vanished {
-            let effects = self.world.step(Input::CgroupRemoved(cgroup));
-            let outcome = self.hands.perform(effects);
-            failures.push(format!("cgroup {cgroup} went away before it could be bound"));
-            self.tell(outcome.news).await;
+        for cgroup in removed {
+            let effects = self.engine.step(Input::CgroupRemoved(cgroup));
+            let outcome = self.applier.apply_all(effects);
+            failures.push(format!("cgroup {cgroup} was removed before its policy was attached"));
+            self.publish(outcome.changes).await;
         }
         failures
     }
 
-    async fn tell(&mut self, news: Vec<News>) {
-        for one in &news {
+    async fn publish(&mut self, changes: Vec<StateChange>) {
+        for one in &changes {
             match one.clone() {
-                News::Attached(path, cgroup, policies) => {
-                    self.acting.bound(cgroup, path, policies.into_iter().collect());
+                StateChange::Attached(path, cgroup, policies) => {
+                    self.actuator.policies_bound(cgroup, path, policies.into_iter().collect());
                 }
-                News::Detached(_, cgroup, REASON_REMOVED) => self.acting.gone(cgroup),
-                News::Detached(path, cgroup, _) | News::Unbound(path, cgroup) => {
-                    self.acting.bound(cgroup, path, BTreeSet::new());
+                StateChange::Detached(_, cgroup, REASON_REMOVED) => self.actuator.cgroup_removed(cgroup),
+                StateChange::Detached(path, cgroup, _) | StateChange::Unbound(path, cgroup) => {
+                    self.actuator.policies_bound(cgroup, path, BTreeSet::new());
                 }
             }
         }
-        self.tell_acted().await;
+        self.publish_actions().await;
         let Some(object) = &self.published else { return };
-        for one in news {
+        for one in changes {
             let sent = match &one {
-                News::Attached(path, id, policies) => object.emit_attached(path, *id, policies).await,
-                News::Detached(path, id, reason) => object.emit_detached(path, *id, reason).await,
-                News::Unbound(..) => Ok(()),
+                StateChange::Attached(path, id, policies) => object.emit_attached(path, *id, policies).await,
+                StateChange::Detached(path, id, reason) => object.emit_detached(path, *id, reason).await,
+                StateChange::Unbound(..) => Ok(()),
             };
             if let Err(error) = sent {
                 tracing::debug!(%error, "sending a signal");
@@ -111,97 +89,63 @@ impl Daemon {
     }
 
     /// What policies ask for.
-    pub async fn asked(&mut self, actions: Vec<Action>) {
+    pub async fn handle_actions(&mut self, actions: Vec<Action>) {
         for action in actions {
-            self.acting.ask(action);
+            self.actuator.handle(action);
         }
-        self.tell_acted().await;
-        if let Some(lost) = self.lost.actions(self.hands.actions_dropped(), acting::now()) {
-            tracing::warn!("{lost} actions that policies asked for were lost, because too many came at once");
+        self.publish_actions().await;
+        if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {
+            tracing::warn!("{lost} actions requested by policies were lost, because too many came at once");
         }
     }
 
     /// A signal for each thing done; its journal line is written already.
-    pub async fn tell_acted(&mut self) {
-        let acted = self.acting.take();
+    pub async fn publish_actions(&mut self) {
+        let records = self.actuator.log.take();
         let Some(object) = &self.published else { return };
-        for one in acted {
+        for one in records {
             if let Err(error) = object.emit_acted(&one).await {
                 tracing::debug!(%error, "sending a signal");
             }
         }
     }
 
-    /// Acting as a whole.
-    pub fn actions_report(&self) -> ActionStats {
-        let paused_for = self.acting.paused_for();
+    /// Action statistics.
+    pub fn action_stats(&self) -> ActionStats {
+        let pause_remaining = self.actuator.pause.remaining();
         ActionStats {
-            paused: paused_for.is_some(),
-            paused_for: paused_for.filter(|left| *left != MAX),
-            counts: self.acting.tallies.counts(self.hands.actions_dropped()),
-            events_lost: self.hands.dropped(),
+            paused: pause_remaining.is_some(),
+            paused_for: pause_remaining.filter(|left| *left != MAX),
+            counts: self.actuator.log.stats.counts(self.applier.actions_dropped()),
+            events_lost: self.applier.events_dropped(),
         }
     }
 
     /// Adds to a report what only the kernel, the cgroup's files and the ledger know.
-    pub fn complete(&self, report: &mut BindingReport) {
-        self.hands.complete(report);
+    pub fn fill_report(&self, report: &mut BindingReport) {
+        self.applier.fill_report(report);
         if report.cgroup_id != 0 {
-            report.knobs = self.acting.knobs(CgroupId(report.cgroup_id));
-            self.acting.tallies.complete(report);
+            report.knobs = self.actuator.knobs(CgroupId(report.cgroup_id));
+            self.actuator.log.stats.fill_report(report);
         }
     }
 
-    /// Forgets cgroups that went away with nothing in force on them, which nothing told us.
-    pub async fn sweep(&mut self) {
-        for (cgroup, path) in self.world.without_binding() {
+    /// Drops cgroups that were removed without an attached policy, which no event reports.
+    pub async fn drop_removed(&mut self) {
+        for (cgroup, path) in self.engine.without_binding() {
             if mount::cgroup_id(&path).ok() != Some(cgroup) {
                 self.apply(Input::CgroupRemoved(cgroup)).await;
             }
         }
     }
 
-    /// What the kernel told since last time.
-    pub async fn kernel_events(&mut self, events: Vec<Event>) {
-        for event in events {
-            match event {
-                Event::Removed { cgroup } => self.cgroup_gone(cgroup).await,
-                Event::Created { cgroup, path, bound } => {
-                    let Ok(path) = CgroupPath::parse(&path) else { continue };
-                    self.apply(Input::CgroupCreated { cgroup, path: path.clone(), bound }).await;
-                    if !bound {
-                        self.cgroup_appeared(&path).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// When the ring buffer was full, what it would have told is looked up.
-    pub async fn events_lost(&mut self) {
-        let lost = self.lost.events(self.hands.dropped());
-        if lost == 0 {
-            return;
-        }
-        tracing::warn!(
-            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
-        );
-        let all: Vec<_> = self.world.cgroups().map(|(id, path)| (id, path.clone())).collect();
-        for (id, path) in all {
-            if mount::cgroup_id(&path).ok() != Some(id) {
-                self.cgroup_gone(id).await;
-            }
-        }
-        self.rescan().await;
-    }
-
     /// One line for the journal at start.
     pub fn summary(&self) -> String {
-        let all = self.world.report_all();
+        let all = self.engine.report_all();
         let active = all.iter().filter(|b| b.state == "active").count();
         let registered = all.iter().filter(|b| b.state == "registered").count();
         format!(
-            "{} policies known, {active} cgroups governed, {registered} registered, Linux {}",
+            "{} policies known, {active} cgroups with a policy, {registered} registered, Linux {}",
             self.objects.schemas.len(),
             self.report.release
         )

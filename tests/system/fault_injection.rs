@@ -56,7 +56,7 @@ fn actions_on_removed_cgroups_counted() {
     // Each action that was begun is logged with its reason.
     let removed = journal_of(&pid)
         .lines()
-        .filter(|line| line.starts_with("/mpvanish: ") && line.contains("the cgroup went away before"))
+        .filter(|line| line.starts_with("/mpvanish: ") && line.contains("the cgroup was removed before"))
         .count();
     assert_eq!(removed, usize::try_from(counts.get("removed").copied().unwrap_or(0)).unwrap(), "{counts:?}");
 
@@ -70,7 +70,7 @@ fn actions_on_removed_cgroups_counted() {
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn queued_kill_spares_recreated_cgroup() {
-    /// As many as are on their way at once (src/daemon/jobs.rs).
+    /// As many as are on their way at once (src/actuator/workers.rs).
     const KILLS: usize = 16;
     let mut env = TestEnv::new("turn");
     install_scripted_policy(&mut env);
@@ -116,7 +116,7 @@ fn queued_kill_spares_recreated_cgroup() {
     });
     assert_eq!(sh(&format!("wc -l < /sys/fs/cgroup/mpturn-{all}/cgroup.procs")), "1");
     assert!(journal_of(&main_pid()).contains(&format!(
-        "/mpturn-{all}: scripted: kill removed: the cgroup went away before it was done"
+        "/mpturn-{all}: scripted: kill removed: the cgroup was removed before the action was performed"
     )));
     env.end();
 }

@@ -68,7 +68,7 @@ fn action_ring_overflow_counted() {
     assert!(counts.values().sum::<u64>() <= u64::try_from(ASKED).unwrap(), "{counts:?}");
     let lost = counts.get("lost").copied().unwrap_or(0);
     assert!((1..=300).contains(&lost), "{counts:?}");
-    let sentence = format!("{lost} actions that policies asked for were lost, because too many came at once");
+    let sentence = format!("{lost} actions requested by policies were lost, because too many came at once");
     assert!(journal_of(&pid).contains(&sentence));
     assert!(sh("memcg-bpf status").contains(&sentence));
     assert!(try_sh("memcg-bpf doctor").out.contains(&format!("{lost} were lost since the daemon started")));

@@ -15,7 +15,7 @@ fn dbus_invalid_args_errors() {
     // Below a cgroup that hands no controllers down, and deeper than programs look.
     let deep = format!("/mpdeep{}", "/d".repeat(32));
     let deep_sentence = format!(
-        "{deep} is 33 levels deep; cgroups down to level 32 can be governed, and policies on them hold for everything below"
+        "{deep} is 33 levels deep; policies can be attached down to level 32, and apply to all descendants"
     );
     sh(&format!("mkdir -p /sys/fs/cgroup{deep}"));
     env.at_end("find /sys/fs/cgroup/mpdeep -depth -type d -exec rmdir {} \\;".to_owned());
@@ -28,11 +28,14 @@ fn dbus_invalid_args_errors() {
         ),
         ("Attach ss /a//b observe", "'/a//b' is not a cgroup path: it has an empty, '.' or '..' component"),
         ("Attach ss '' observe", "'' is not a cgroup path: it does not start with '/'"),
-        ("Attach ss / observe", "the root cgroup cannot be governed; name a cgroup below it"),
-        ("Attach ss /init.scope observe", "/init.scope is PID 1's own cgroup and is never governed"),
+        ("Attach ss / observe", "a policy cannot be attached to the root cgroup; name a cgroup below it"),
+        (
+            "Attach ss /init.scope observe",
+            "/init.scope is the cgroup of PID 1; a policy cannot be attached to it",
+        ),
         (
             "Attach ss /system.slice/memcg-bpfd.service observe",
-            "/system.slice/memcg-bpfd.service is memcg-bpfd's own cgroup and is never governed",
+            "/system.slice/memcg-bpfd.service is the cgroup of memcg-bpfd; a policy cannot be attached to it",
         ),
         ("Attach ss /no/such observe", "there is no cgroup /no/such"),
         (
@@ -50,9 +53,9 @@ fn dbus_invalid_args_errors() {
             "Attach ss /system.slice 'deny limt=64M'",
             "operator uid 0, column 6: unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?",
         ),
-        ("Detach s /", "the root cgroup cannot be governed; name a cgroup below it"),
+        ("Detach s /", "a policy cannot be attached to the root cgroup; name a cgroup below it"),
         ("Detach s /no/such", "there is no cgroup /no/such"),
-        ("Detach s /system.slice", "no policy was asked for on /system.slice"),
+        ("Detach s /system.slice", "no policy is requested for /system.slice"),
         ("Explain s no", "'no' is not a cgroup path: it does not start with '/'"),
         ("Explain s /no/such", "there is no cgroup /no/such"),
         ("DetachContainer s ''", "'' is not a container id: it is empty"),

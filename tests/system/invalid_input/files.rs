@@ -96,7 +96,11 @@ fn unit_file_error_in_unit_journal() {
         assert!(status().iter().all(|r| r.unit.as_deref() != Some(unit) || r.policies.is_empty()));
     }
     let init = wait_for("the journal of init.scope", || unit_messages("init.scope").pop());
-    sentences.compare("init.scope", &init, "/init.scope is PID 1's own cgroup and is never governed");
+    sentences.compare(
+        "init.scope",
+        &init,
+        "/init.scope is the cgroup of PID 1; a policy cannot be attached to it",
+    );
     sentences.end(18);
     env.end();
 }

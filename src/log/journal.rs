@@ -73,7 +73,7 @@ impl Journal {
     }
 
     /// What cannot be sent at once is lost: false.
-    pub fn send(&self, entry: &Entry) -> bool {
+    pub fn try_send(&self, entry: &Entry) -> bool {
         self.sender.send_to(&entry.0, &self.socket).is_ok()
     }
 }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_missing_journal_is_no_failure() {
         let journal = Journal::new(Path::new("/nonexistent/socket")).unwrap();
-        assert!(!journal.send(&Entry::new(Priority::Error, "x")));
+        assert!(!journal.try_send(&Entry::new(Priority::Error, "x")));
     }
 
     #[test]
@@ -107,12 +107,12 @@ mod tests {
         let journal = Journal::new(&path).unwrap();
         let mut entry = Entry::new(Priority::Debug, "x");
         entry.field("MESSAGE", &"ä".repeat(VALUE_MAX));
-        assert!(journal.send(&entry));
+        assert!(journal.try_send(&entry));
         let mut buffer = vec![0u8; 2 * VALUE_MAX];
         let size = reader.recv(&mut buffer).unwrap();
         assert!(buffer[..size].starts_with(b"PRIORITY=7\nSYSLOG_IDENTIFIER=x\nMESSAGE=\xc3\xa4"));
         assert!((VALUE_MAX..VALUE_MAX + 100).contains(&size), "{size}");
-        let sent = (0..100_000).take_while(|_| journal.send(&entry)).count();
+        let sent = (0..100_000).take_while(|_| journal.try_send(&entry)).count();
         assert!(sent < 100_000, "it would have waited");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zbus::{OwnedVariant, Variant};
 
-use super::command::Refusal;
+use super::error::Error;
 pub(super) use crate::bus::{OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_REQUIRED as REQUIRED};
 use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, shown};
 use crate::policy::line::LINE_BYTES_MAX;
@@ -12,31 +12,33 @@ use crate::policy::line::LINE_BYTES_MAX;
 /// Characters of an unknown option or type that an error quotes.
 const WORD_MAX: usize = 64;
 
-fn invalid(sentence: String) -> Refusal {
-    Refusal::InvalidArgument(sentence)
+fn invalid(sentence: String) -> Error {
+    Error::InvalidArgument(sentence)
 }
 
 /// A cgroup's path.
-pub fn path(text: &str) -> Result<CgroupPath, Refusal> {
+pub fn cgroup_path(text: &str) -> Result<CgroupPath, Error> {
     CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-/// The path of a cgroup that a policy may be asked for.
-pub fn governable(text: &str) -> Result<CgroupPath, Refusal> {
-    let path = path(text)?;
+/// The path of a cgroup that can have a policy.
+pub fn non_root_cgroup(text: &str) -> Result<CgroupPath, Error> {
+    let path = cgroup_path(text)?;
     if path.is_root() {
-        return Err(invalid("the root cgroup cannot be governed; name a cgroup below it".to_owned()));
+        return Err(invalid(
+            "a policy cannot be attached to the root cgroup; name a cgroup below it".to_owned(),
+        ));
     }
     Ok(path)
 }
 
 /// A container's id.
-pub fn container(text: &str) -> Result<ContainerId, Refusal> {
+pub fn container_id(text: &str) -> Result<ContainerId, Error> {
     ContainerId::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
 /// A process's id.
-pub fn process(pid: u32) -> Result<u32, Refusal> {
+pub fn pid(pid: u32) -> Result<u32, Error> {
     // 0 is "myself" in every call of the kernel, and what is negative there names a group.
     if pid == 0 || i32::try_from(pid).is_err() {
         return Err(invalid(format!("{pid} is not the id of a process")));
@@ -45,10 +47,10 @@ pub fn process(pid: u32) -> Result<u32, Refusal> {
 }
 
 /// A policy line, of which only the length is looked at.
-pub fn bounded(line: &str) -> Result<String, Refusal> {
+pub fn policy_line(line: &str) -> Result<String, Error> {
     if line.len() > LINE_BYTES_MAX {
         let length = line.len();
-        return Err(Refusal::InvalidPolicy(format!(
+        return Err(Error::InvalidPolicy(format!(
             "the policy line has {length} bytes; at most {LINE_BYTES_MAX} are allowed"
         )));
     }
@@ -66,7 +68,7 @@ pub struct Options {
 
 impl Options {
     /// What is unknown or of the wrong type is refused: a misspelt `required` would not hold.
-    pub fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Refusal> {
+    pub fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Error> {
         let mut options = Options::default();
         for (key, value) in given {
             match (key.as_str(), &**value) {
@@ -80,8 +82,8 @@ impl Options {
                     )));
                 }
                 (REQUIRED, Variant::Bool(required)) => options.required = *required,
-                (CGROUPS_PATH, other) => return Err(mistyped(CGROUPS_PATH, "a string (s)", other)),
-                (REQUIRED, other) => return Err(mistyped(REQUIRED, "a boolean (b)", other)),
+                (CGROUPS_PATH, other) => return Err(wrong_type(CGROUPS_PATH, "a string (s)", other)),
+                (REQUIRED, other) => return Err(wrong_type(REQUIRED, "a boolean (b)", other)),
                 (unknown, _) => {
                     let word = shown(unknown, WORD_MAX);
                     return Err(invalid(format!(
@@ -94,7 +96,7 @@ impl Options {
     }
 }
 
-fn mistyped(option: &str, wanted: &str, value: &Variant<'_>) -> Refusal {
+fn wrong_type(option: &str, expected: &str, value: &Variant<'_>) -> Error {
     let signature = shown(&value.value_signature().to_string(), WORD_MAX);
-    invalid(format!("option '{option}' must be {wanted}, not of type '{signature}'"))
+    invalid(format!("option '{option}' must be {expected}, not of type '{signature}'"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::killing::{self, Killing};
+use super::kill::{self, KillJob};
 use crate::cgroup::delegation;
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::reclaim::{self, Reclaimed};
@@ -24,7 +24,7 @@ const RECLAIMS: usize = 2;
 const KILLS: usize = 16;
 
 /// One user's cgroups get a share of the threads, and wait for one another beyond that.
-const USERS_SHARE: usize = 4;
+const USER_SHARE_DIVISOR: usize = 4;
 
 /// Something to do.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub enum Job {
     Write(Write),
     /// Take memory.
     Reclaim {
-        /// Who asked, and why.
+        /// The action, with its reason.
         action: Action,
         /// The cgroup's path.
         path: CgroupPath,
@@ -43,10 +43,10 @@ pub enum Job {
         swappiness: Option<u8>,
     },
     /// End something.
-    Kill(Killing),
+    Kill(KillJob),
 }
 
-/// What came of it.
+/// The result of a job.
 #[derive(Debug)]
 pub enum Done {
     /// Of a write.
@@ -54,15 +54,15 @@ pub enum Done {
     /// Of taking memory.
     Reclaimed(Action, CgroupPath, io::Result<Reclaimed>),
     /// Of a kill: the story, `None` when the cgroup was gone, or why it failed.
-    Killed(Killing, Result<Option<killing::Story>, String>),
+    Killed(KillJob, Result<Option<kill::KillReport>, String>),
 }
 
 impl Job {
-    fn class(&self) -> Class {
+    fn kind(&self) -> JobKind {
         match self {
-            Job::Write(_) => Class::Writes,
-            Job::Reclaim { .. } => Class::Reclaims,
-            Job::Kill(_) => Class::Kills,
+            Job::Write(_) => JobKind::Writes,
+            Job::Reclaim { .. } => JobKind::Reclaims,
+            Job::Kill(_) => JobKind::Kills,
         }
     }
 
@@ -71,34 +71,34 @@ impl Job {
         delegation::delegated_uid(match self {
             Job::Write(write) => &write.path,
             Job::Reclaim { path, .. } => path,
-            Job::Kill(killing) => &killing.path,
+            Job::Kill(job) => &job.path,
         })
     }
 
     fn run(self) -> Done {
         match self {
             Job::Write(write) => {
-                let wrote = knob::write(&write.path, write.cgroup, write.knob, &write.expect, write.value);
-                Done::Wrote(write, wrote)
+                let result = knob::write(&write.path, write.cgroup, write.knob, &write.expect, write.value);
+                Done::Wrote(write, result)
             }
             Job::Reclaim { action, path, bytes, swappiness } => {
-                let came = if admission::is_expired(super::acting::now(), action.time) {
+                let result = if admission::is_expired(super::clock::now(), action.time) {
                     Err(io::Error::other(admission::EXPIRED_MSG))
                 } else {
                     reclaim::reclaim(&path, action.cgroup, bytes, swappiness)
                 };
-                Done::Reclaimed(action, path, came)
+                Done::Reclaimed(action, path, result)
             }
-            Job::Kill(killing) => {
-                let story = killing.carry_out();
-                Done::Killed(killing, story)
+            Job::Kill(job) => {
+                let result = job.run();
+                Done::Killed(job, result)
             }
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+enum JobKind {
     Writes,
     Reclaims,
     Kills,
@@ -106,51 +106,54 @@ enum Class {
 
 /// Jobs of one kind.
 #[derive(Debug)]
-struct Line {
-    class: Class,
-    most: usize,
+struct Pool {
+    kind: JobKind,
+    max: usize,
     /// For whom each of those that are under way is done.
     running: Vec<Option<u32>>,
     waiting: VecDeque<Job>,
 }
 
 /// Of which kind it was, for whom, and what came of it.
-type Over = (Class, Option<u32>, Done);
+type Finished = (JobKind, Option<u32>, Done);
 
 /// All jobs. How many can wait is bounded by whoever starts them: one write a knob, one reclaim and one kill a cgroup.
 pub struct Jobs {
-    lines: Vec<Line>,
-    sender: mpsc::UnboundedSender<Over>,
-    receiver: mpsc::UnboundedReceiver<Over>,
+    pools: Vec<Pool>,
+    sender: mpsc::UnboundedSender<Finished>,
+    receiver: mpsc::UnboundedReceiver<Finished>,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let line = |class, most| Line { class, most, running: Vec::new(), waiting: VecDeque::new() };
-        let lines =
-            vec![line(Class::Writes, WRITES), line(Class::Reclaims, RECLAIMS), line(Class::Kills, KILLS)];
-        Jobs { lines, sender, receiver }
+        let pool = |kind, max| Pool { kind, max, running: Vec::new(), waiting: VecDeque::new() };
+        let pools = vec![
+            pool(JobKind::Writes, WRITES),
+            pool(JobKind::Reclaims, RECLAIMS),
+            pool(JobKind::Kills, KILLS),
+        ];
+        Jobs { pools, sender, receiver }
     }
 }
 
 impl Jobs {
     /// Starts a job, or lets it wait for its turn.
     pub fn start(&mut self, job: Job) {
-        let class = job.class();
-        if let Some(line) = self.lines.iter_mut().find(|line| line.class == class) {
-            line.waiting.push_back(job);
-            line.go(&self.sender);
+        let kind = job.kind();
+        if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
+            pool.waiting.push_back(job);
+            pool.start_next(&self.sender);
         }
     }
 
     /// The next job that is done.
     pub async fn next(&mut self) -> Done {
         match self.receiver.recv().await {
-            Some((class, user, done)) => {
-                if let Some(line) = self.lines.iter_mut().find(|line| line.class == class) {
-                    line.over(user);
-                    line.go(&self.sender);
+            Some((kind, user, done)) => {
+                if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
+                    pool.finished(user);
+                    pool.start_next(&self.sender);
                 }
                 done
             }
@@ -162,10 +165,10 @@ impl Jobs {
     /// Nothing more is begun, and writes on their way are waited for, but not for ever: one that blocks has set its
     /// value before.
     pub async fn stop(&mut self, patience: Duration) {
-        self.lines.iter_mut().for_each(|line| line.waiting.clear());
-        let over = |lines: &[Line]| lines.iter().all(|l| l.class != Class::Writes || l.running.is_empty());
+        self.pools.iter_mut().for_each(|pool| pool.waiting.clear());
+        let over = |pools: &[Pool]| pools.iter().all(|l| l.kind != JobKind::Writes || l.running.is_empty());
         let waited = tokio::time::timeout(patience, async {
-            while !over(&self.lines) {
+            while !over(&self.pools) {
                 self.next().await;
             }
         });
@@ -175,30 +178,30 @@ impl Jobs {
     }
 }
 
-impl Line {
+impl Pool {
     /// The first whose turn it is: who has a share of the threads already is passed over.
     fn next(&mut self) -> Option<(Option<u32>, Job)> {
-        if self.running.len() >= self.most {
+        if self.running.len() >= self.max {
             return None;
         }
-        let share = self.most.div_ceil(USERS_SHARE);
+        let share = self.max.div_ceil(USER_SHARE_DIVISOR);
         let may =
             |user: Option<u32>| user.is_none() || self.running.iter().filter(|u| **u == user).count() < share;
         let turn = self.waiting.iter().position(|job| may(job.user()))?;
         self.waiting.remove(turn).map(|job| (job.user(), job))
     }
 
-    fn over(&mut self, user: Option<u32>) {
+    fn finished(&mut self, user: Option<u32>) {
         if let Some(at) = self.running.iter().position(|running| *running == user) {
             self.running.swap_remove(at);
         }
     }
 
-    fn go(&mut self, sender: &mpsc::UnboundedSender<Over>) {
+    fn start_next(&mut self, sender: &mpsc::UnboundedSender<Finished>) {
         while let Some((user, job)) = self.next() {
             self.running.push(user);
-            let (class, sender) = (self.class, sender.clone());
-            tokio::task::spawn_blocking(move || drop(sender.send((class, user, job.run()))));
+            let (kind, sender) = (self.kind, sender.clone());
+            tokio::task::spawn_blocking(move || drop(sender.send((kind, user, job.run()))));
         }
     }
 }
@@ -216,25 +219,25 @@ mod tests {
         Job::Write(Write { cgroup: CgroupId(1), path, knob: Knob::High, expect: Vec::new(), value: 1, cause })
     }
 
-    fn turns(line: &mut Line) -> Vec<Option<u32>> {
+    fn turns(pool: &mut Pool) -> Vec<Option<u32>> {
         let mut turns = Vec::new();
-        while let Some((user, _)) = line.next() {
-            line.running.push(user);
+        while let Some((user, _)) = pool.next() {
+            pool.running.push(user);
             turns.push(user);
         }
         turns
     }
 
     #[test]
-    fn one_users_jobs_wait_for_one_another_and_keep_nobody_elses_waiting() {
-        let mut line = Line { class: Class::Kills, most: 8, running: Vec::new(), waiting: VecDeque::new() };
+    fn jobs_of_one_user_do_not_delay_others() {
+        let mut pool = Pool { kind: JobKind::Kills, max: 8, running: Vec::new(), waiting: VecDeque::new() };
         let of = |uid: u32, n: usize| write(&format!("/user.slice/user-{uid}.slice/user@{uid}.service/{n}"));
-        line.waiting.extend((0..20).map(|n| of(1000, n)));
-        line.waiting.extend([of(1001, 0), write("/system.slice/a.service")]);
-        assert_eq!(turns(&mut line), [Some(1000), Some(1000), Some(1001), None]);
-        line.over(Some(1000));
-        assert_eq!(turns(&mut line), [Some(1000)]);
-        line.waiting.extend((0..9).map(|_| write("/system.slice/a.service")));
-        assert_eq!(turns(&mut line).len(), 4, "eight at once");
+        pool.waiting.extend((0..20).map(|n| of(1000, n)));
+        pool.waiting.extend([of(1001, 0), write("/system.slice/a.service")]);
+        assert_eq!(turns(&mut pool), [Some(1000), Some(1000), Some(1001), None]);
+        pool.finished(Some(1000));
+        assert_eq!(turns(&mut pool), [Some(1000)]);
+        pool.waiting.extend((0..9).map(|_| write("/system.slice/a.service")));
+        assert_eq!(turns(&mut pool).len(), 4, "eight at once");
     }
 }

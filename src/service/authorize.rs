@@ -10,7 +10,7 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-use super::command::Refusal;
+use super::error::Error;
 use crate::cgroup::delegation;
 use crate::names::CgroupPath;
 
@@ -21,26 +21,26 @@ const CALLS_OF_USERS: usize = 32;
 
 /// What is about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// Change who is governed by what, and whether policies act.
+pub enum Operation {
+    /// Attach and detach policies, pause, resume and reload.
     Manage,
-    /// See who is governed by what.
-    Look,
+    /// Read which cgroups have which policies.
+    Inspect,
 }
 
-impl Deed {
+impl Operation {
     /// The name of polkit's action, in systemd/org.memcg.Bpf1.policy.
     const fn action(self) -> &'static str {
         match self {
-            Deed::Manage => "org.memcg.Bpf1.manage",
-            Deed::Look => "org.memcg.Bpf1.inspect",
+            Operation::Manage => "org.memcg.Bpf1.manage",
+            Operation::Inspect => "org.memcg.Bpf1.inspect",
         }
     }
 
-    const fn words(self) -> &'static str {
+    const fn description(self) -> &'static str {
         match self {
-            Deed::Manage => "change memory policies",
-            Deed::Look => "see memory policies",
+            Operation::Manage => "change memory policies",
+            Operation::Inspect => "see memory policies",
         }
     }
 }
@@ -65,106 +65,116 @@ impl Caller {
 
 /// Decides; counts what is under way for whom.
 #[derive(Debug, Clone, Default)]
-pub struct Authority {
-    under_way: Arc<Mutex<BTreeMap<u32, usize>>>,
+pub struct Authorizer {
+    in_progress: Arc<Mutex<BTreeMap<u32, usize>>>,
 }
 
 /// Leave to go on. Counts against the caller until it is dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub struct Authorization {
     /// Who was let in.
     pub caller: Caller,
-    counted: Option<Authority>,
+    counted: Option<Authorizer>,
 }
 
-impl Drop for Permit {
+impl Drop for Authorization {
     fn drop(&mut self) {
-        if let Some(authority) = self.counted.take() {
-            authority.leave(self.caller.uid());
+        if let Some(authorizer) = self.counted.take() {
+            authorizer.release(self.caller.uid());
         }
     }
 }
 
-impl Authority {
+impl Authorizer {
     /// Lets root in, owners of `cgroup` where one is named, and whom polkit lets in.
-    pub async fn permit(
+    pub async fn authorize(
         &self,
-        deed: Deed,
+        operation: Operation,
         cgroup: Option<&CgroupPath>,
         connection: &Connection,
         header: &Header<'_>,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Authorization, Error> {
         let uid = uid(connection, header).await?;
-        if privileged(uid) {
-            return Ok(Permit { caller: Caller::Administrator(uid), counted: None });
+        if is_privileged(uid) {
+            return Ok(Authorization { caller: Caller::Administrator(uid), counted: None });
         }
-        let mut permit = self.enter(uid)?;
+        let mut authorization = self.acquire(uid)?;
         if cgroup.is_some_and(|path| delegation::delegated_cgroup(path, uid).is_ok()) {
-            return Ok(permit);
+            return Ok(authorization);
         }
-        polkit(deed, uid, connection, header).await?;
-        permit.caller = Caller::Administrator(uid);
-        Ok(permit)
+        polkit(operation, uid, connection, header).await?;
+        authorization.caller = Caller::Administrator(uid);
+        Ok(authorization)
     }
 
     /// Lets in whoever starts containers: root, and users for their own cgroups. Does not ask polkit: nobody types a
     /// password while a container starts.
-    pub async fn engine(&self, connection: &Connection, header: &Header<'_>) -> Result<Permit, Refusal> {
+    pub async fn authorize_engine(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+    ) -> Result<Authorization, Error> {
         let uid = uid(connection, header).await?;
-        if privileged(uid) {
-            return Ok(Permit { caller: Caller::Administrator(uid), counted: None });
+        if is_privileged(uid) {
+            return Ok(Authorization { caller: Caller::Administrator(uid), counted: None });
         }
-        self.enter(uid)
+        self.acquire(uid)
     }
 
-    fn enter(&self, uid: u32) -> Result<Permit, Refusal> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = under_way.values().sum();
-        let own = under_way.get(&uid).copied().unwrap_or_default();
+    fn acquire(&self, uid: u32) -> Result<Authorization, Error> {
+        let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = in_progress.values().sum();
+        let own = in_progress.get(&uid).copied().unwrap_or_default();
         if own >= CALLS_PER_USER {
-            return Err(Refusal::Busy(format!("uid {uid} has too many requests under way; ask again")));
+            return Err(Error::Busy(format!("uid {uid} has too many requests under way; ask again")));
         }
         if all >= CALLS_OF_USERS {
             // Whoever comes now need not have any.
-            return Err(Refusal::Busy(format!(
+            return Err(Error::Busy(format!(
                 "users without privilege have {CALLS_OF_USERS} requests under way, as many as all may have together; ask again"
             )));
         }
-        under_way.insert(uid, own.saturating_add(1));
-        Ok(Permit { caller: Caller::Owner(uid), counted: Some(self.clone()) })
+        in_progress.insert(uid, own.saturating_add(1));
+        Ok(Authorization { caller: Caller::Owner(uid), counted: Some(self.clone()) })
     }
 
-    fn leave(&self, uid: u32) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = under_way.get_mut(&uid) {
+    fn release(&self, uid: u32) {
+        let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = in_progress.get_mut(&uid) {
             *own = own.saturating_sub(1);
             if *own == 0 {
-                under_way.remove(&uid);
+                in_progress.remove(&uid);
             }
         }
     }
 }
 
-fn privileged(uid: u32) -> bool {
+fn is_privileged(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
 /// The caller's uid, by the bus driver's word, not the caller's.
-async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, Refusal> {
+async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, Error> {
     match header.sender() {
         Some(sender) => {
             let bus = DBusProxy::new(connection).await.map_err(|_| unknown_caller())?;
             let sender = BusName::from(sender.clone());
             bus.get_connection_unix_user(sender).await.map_err(|_| unknown_caller())
         }
-        // Without a bus the kernel tells who is at the other end of the socket.
+        // Without a bus the kernel reports the peer of the socket.
         None => connection.peer_creds().await.ok().and_then(|c| c.unix_user_id()).ok_or_else(unknown_caller),
     }
 }
 
-async fn polkit(deed: Deed, uid: u32, connection: &Connection, header: &Header<'_>) -> Result<(), Refusal> {
-    let denied =
-        |why: &str| Refusal::AccessDenied(format!("uid {uid} may not {}{why}; use sudo", deed.words()));
+async fn polkit(
+    operation: Operation,
+    uid: u32,
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<(), Error> {
+    let denied = |why: &str| {
+        Error::AccessDenied(format!("uid {uid} may not {}{why}; use sudo", operation.description()))
+    };
     let Ok(subject) = Subject::new_for_message_header(header) else { return Err(denied("")) };
     // Only where the caller said that a person is there to be asked.
     let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
@@ -178,14 +188,14 @@ async fn polkit(deed: Deed, uid: u32, connection: &Connection, header: &Header<'
             .cache_properties(zbus::proxy::CacheProperties::No)
             .build()
             .await?;
-        polkit.check_authorization(&subject, deed.action(), &HashMap::new(), flags, "").await
+        polkit.check_authorization(&subject, operation.action(), &HashMap::new(), flags, "").await
     };
     match answer.await {
         Ok(result) if result.is_authorized => Ok(()),
         Ok(result) if result.is_challenge => {
-            Err(denied(&format!(" without a password (polkit action {})", deed.action())))
+            Err(denied(&format!(" without a password (polkit action {})", operation.action())))
         }
-        Ok(_) => Err(denied(&format!(" (polkit action {})", deed.action()))),
+        Ok(_) => Err(denied(&format!(" (polkit action {})", operation.action()))),
         Err(error) => {
             tracing::debug!("polkit: {error}");
             Err(denied(", and polkit, which could let it, cannot be asked"))
@@ -193,9 +203,9 @@ async fn polkit(deed: Deed, uid: u32, connection: &Connection, header: &Header<'
     }
 }
 
-/// What a caller is told that has left the bus, or is not known to it.
-pub fn unknown_caller() -> Refusal {
-    Refusal::Failed("the bus does not say who is calling; nothing was changed".to_owned())
+/// The error for a caller that has left the bus, or is unknown to it.
+pub fn unknown_caller() -> Error {
+    Error::Failed("the bus does not say who is calling; nothing was changed".to_owned())
 }
 
 #[cfg(test)]
@@ -203,16 +213,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_user_has_under_way_is_bounded_and_so_is_what_all_have() {
-        let authority = Authority::default();
-        let mut held: Vec<Permit> = (0..CALLS_PER_USER).map(|_| authority.enter(1000).unwrap()).collect();
-        let refusal = authority.enter(1000).unwrap_err();
-        assert_eq!(refusal, Refusal::Busy("uid 1000 has too many requests under way; ask again".to_owned()));
+    fn calls_are_limited_per_user_and_in_total() {
+        let authorizer = Authorizer::default();
+        let mut held: Vec<Authorization> =
+            (0..CALLS_PER_USER).map(|_| authorizer.acquire(1000).unwrap()).collect();
+        let error = authorizer.acquire(1000).unwrap_err();
+        assert_eq!(error, Error::Busy("uid 1000 has too many requests under way; ask again".to_owned()));
         for uid in 1001.. {
-            match authority.enter(uid) {
-                Ok(permit) => held.push(permit),
-                Err(refusal) => {
-                    let sentence = refusal.to_string();
+            match authorizer.acquire(uid) {
+                Ok(authorization) => held.push(authorization),
+                Err(error) => {
+                    let sentence = error.to_string();
                     assert!(
                         sentence.starts_with("users without privilege have 32 requests under way"),
                         "{sentence}"
@@ -223,15 +234,15 @@ mod tests {
         }
         assert_eq!(held.len(), CALLS_OF_USERS);
         held.clear();
-        assert!(authority.under_way.lock().unwrap().is_empty());
-        drop(authority.enter(1000).unwrap());
+        assert!(authorizer.in_progress.lock().unwrap().is_empty());
+        drop(authorizer.acquire(1000).unwrap());
     }
 
     #[test]
-    fn the_actions_are_those_that_polkit_is_told_of() {
+    fn actions_match_polkit_policy() {
         let shipped = include_str!("../../systemd/org.memcg.Bpf1.policy");
-        for deed in [Deed::Manage, Deed::Look] {
-            assert!(shipped.contains(&format!("<action id=\"{}\">", deed.action())), "{deed:?}");
+        for operation in [Operation::Manage, Operation::Inspect] {
+            assert!(shipped.contains(&format!("<action id=\"{}\">", operation.action())), "{operation:?}");
         }
         assert_eq!(shipped.matches("<action id=").count(), 2);
     }

@@ -1,76 +1,74 @@
-//! The end of the daemon: for a successor everything stays in force; without one nothing is left.
+//! The end of the daemon: if a successor follows, all policies stay attached; otherwise nothing is left.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::state::Daemon;
-use super::undo::put_back;
+use crate::actuator::restore::restore_from_record;
 use crate::bpf::pins;
 use crate::cgroup::{tree, xattr};
 use crate::engine::Input;
 use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
-use crate::systemd::SystemdClient;
+use crate::systemd::{SystemdClient, UnitQueries};
 
 /// systemd answers in milliseconds, and kills us in 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
 
-impl Daemon {
-    /// Detaches everything, unless a successor follows: it finds programs in force and records on cgroups.
-    pub async fn stop(&mut self) {
-        let ends = match &self.inquiry {
-            Some(inquiry) => asked_to_stop(inquiry.systemd()).await,
-            None => true,
-        };
-        self.acting.stop(ends).await;
-        self.tell_acted().await;
-        if !ends {
-            tracing::info!("stopped; everything stays in force for the next start");
-            return;
-        }
-        let lost = self.world.report_all().iter().filter(|b| b.container.is_some()).count();
-        if lost > 0 {
-            tracing::warn!(
-                "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
-            );
-        }
-        self.apply(Input::Shutdown).await;
-        if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
-            tracing::error!("removing {}: {error}", pins::PIN_ROOT);
-        }
-        tracing::info!("stopped; nothing is left");
+/// Detaches everything, unless a successor follows, which finds attached programs and records on cgroups.
+pub async fn stop(daemon: &mut Daemon, queries: Option<&UnitQueries>) {
+    let ends = match queries {
+        Some(queries) => is_stop_job(queries.systemd()).await,
+        None => true,
+    };
+    daemon.actuator.stop(ends).await;
+    daemon.publish_actions().await;
+    if !ends {
+        tracing::info!("stopped; all policies stay attached for the next start");
+        return;
     }
+    let lost = daemon.engine.report_all().iter().filter(|b| b.container.is_some()).count();
+    if lost > 0 {
+        tracing::warn!(
+            "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
+        );
+    }
+    daemon.apply(Input::Shutdown).await;
+    if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
+        tracing::error!("removing {}: {error}", pins::PIN_ROOT);
+    }
+    tracing::info!("stopped; nothing is left");
 }
 
 /// Does no successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
 /// us, everything stays.
-async fn asked_to_stop(systemd: &SystemdClient) -> bool {
+async fn is_stop_job(systemd: &SystemdClient) -> bool {
     let asked = systemd.own_job_type(std::process::id());
     matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
 }
 
 /// `memcg-bpfd --stop-post`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
-/// it stopped has left everything in force.
-pub fn ended() -> ExitCode {
+/// it stopped has left all policies attached.
+pub fn stop_post() -> ExitCode {
     if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
     }
     let asked = async {
         let connection = zbus::Connection::system().await.ok()?;
         let systemd = SystemdClient::connect(&connection).await.ok()?;
-        Some(asked_to_stop(&systemd).await)
+        Some(is_stop_job(&systemd).await)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.map(|runtime| runtime.block_on(asked)) {
-        Ok(Some(true)) => forget(),
+        Ok(Some(true)) => cleanup(),
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// `memcg-bpfd --cleanup`: ends what an earlier daemon left in force, puts back what is changed on cgroups and removes
+/// `memcg-bpfd --cleanup`: detaches the policies of a daemon that is no longer running, restores all knobs and removes
 /// all records, for the package's removal.
-pub fn forget() -> ExitCode {
+pub fn cleanup() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);
     let unpinned = pins::remove_all(Path::new(pins::PIN_ROOT)).unwrap_or_else(|error| {
         failed = failed.saturating_add(1);
@@ -80,12 +78,12 @@ pub fn forget() -> ExitCode {
     for path in tree::descendants(&CgroupPath::root()) {
         let Ok(Some(bytes)) = xattr::read_record(&path) else { continue };
         let knobs = CgroupRecord::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
-        let stuck = put_back(&path, &knobs);
+        let stuck = restore_from_record(&path, &knobs);
         for sentence in &stuck {
             failed = failed.saturating_add(1);
             eprintln!("memcg-bpfd: {sentence}");
         }
-        // The record alone says what was found.
+        // Only the record has the original value.
         if !stuck.is_empty() {
             continue;
         }

@@ -7,9 +7,9 @@ use zbus::object_server::Interface;
 use zbus::{DBusError, Guid, Variant, connection};
 
 use super::*;
-use crate::daemon::arguments::{CGROUPS_PATH, REQUIRED};
-use crate::daemon::authority::Caller;
 use crate::names::ContainerId;
+use crate::service::args::{CGROUPS_PATH, REQUIRED};
+use crate::service::authorize::Caller;
 
 const SHIPPED: &str = include_str!("../../systemd/org.memcg.Bpf1.xml");
 const MANAGER: &str = "org.memcg.Bpf1.Manager";
@@ -43,18 +43,18 @@ fn outline(xml: &str) -> Vec<String> {
 
 fn object() -> (Object, mpsc::Receiver<Call>) {
     let (calls, receiver) = mpsc::channel(8);
-    let missed = Arc::new(Notify::new());
-    (Object { calls, missed, kernel: "{}".to_owned(), authority: Authority::default() }, receiver)
+    let rescan_requested = Arc::new(Notify::new());
+    (Object { calls, rescan_requested, kernel: "{}".to_owned(), authorizer: Authorizer::default() }, receiver)
 }
 
 /// Our object at one end of a socket, a caller at the other.
-async fn pair() -> (connection::Connection, Published, Connection, mpsc::Receiver<Call>) {
+async fn pair() -> (connection::Connection, PublishedObject, Connection, mpsc::Receiver<Call>) {
     pair_with(Arc::new(Notify::new())).await
 }
 
 async fn pair_with(
-    missed: Arc<Notify>,
-) -> (connection::Connection, Published, Connection, mpsc::Receiver<Call>) {
+    rescan_requested: Arc<Notify>,
+) -> (connection::Connection, PublishedObject, Connection, mpsc::Receiver<Call>) {
     let (here, there) = UnixStream::pair().unwrap();
     here.set_nonblocking(true).unwrap();
     there.set_nonblocking(true).unwrap();
@@ -62,7 +62,8 @@ async fn pair_with(
     let client = connection::Builder::unix_stream(there).p2p().build();
     let (server, client) = tokio::try_join!(server, client).unwrap();
     let (calls, receiver) = mpsc::channel(8);
-    let published = serve(&server, calls, missed, "{\"release\":\"7.3\"}".to_owned()).await.unwrap();
+    let published =
+        serve(&server, calls, rescan_requested, "{\"release\":\"7.3\"}".to_owned()).await.unwrap();
     (server, published, client, receiver)
 }
 
@@ -87,7 +88,7 @@ fn options(given: &[(&str, Variant<'static>)]) -> BTreeMap<String, OwnedVariant>
 }
 
 #[test]
-fn the_shipped_xml_is_what_the_object_says_of_itself() {
+fn shipped_xml_matches_introspection() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
@@ -95,7 +96,7 @@ fn the_shipped_xml_is_what_the_object_says_of_itself() {
 }
 
 #[tokio::test]
-async fn each_method_becomes_its_command_and_its_answer_the_reply() {
+async fn method_becomes_command_and_answer_the_reply() {
     let (_server, _published, client, mut calls) = pair().await;
     let seen = tokio::spawn(async move {
         let mut seen = Vec::new();
@@ -150,14 +151,13 @@ async fn each_method_becomes_its_command_and_its_answer_the_reply() {
 }
 
 #[tokio::test]
-async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
+async fn invalid_arguments_are_rejected_before_the_daemon() {
     let (_server, _published, client, mut calls) = pair().await;
-    let none = options(&[]);
     let long = "x".repeat(1 << 20);
-    let refused = [
+    let rejected = [
         (
             call(&client, "Attach", &("/", "observe")).await,
-            "InvalidArgument: the root cgroup cannot be governed; name a cgroup below it",
+            "InvalidArgument: a policy cannot be attached to the root cgroup; name a cgroup below it",
         ),
         (
             call(&client, "Attach", &("a.slice", "observe")).await,
@@ -190,6 +190,19 @@ async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
                 "x".repeat(64)
             ),
         ),
+    ];
+    for (got, wanted) in rejected {
+        assert_eq!(got.unwrap_err(), wanted);
+    }
+    assert!(calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn invalid_container_arguments_are_rejected_before_the_daemon() {
+    let (_server, _published, client, mut calls) = pair().await;
+    let none = options(&[]);
+    let long = "x".repeat(1 << 20);
+    let rejected = [
         (
             call(&client, "AttachContainer", &("1f2e", 0u32, "observe", &none)).await,
             "InvalidArgument: 0 is not the id of a process",
@@ -244,32 +257,32 @@ async fn wrong_arguments_get_a_sentence_and_never_reach_the_daemon() {
             "InvalidArgument: option 'cgroups-path' has 1048576 bytes; at most 4095 are possible",
         ),
     ];
-    for (got, wanted) in refused {
+    for (got, wanted) in rejected {
         assert_eq!(got.unwrap_err(), wanted);
     }
     assert!(calls.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn a_refusal_arrives_under_its_own_error_name() {
+async fn error_has_its_own_name() {
     let (_server, _published, client, mut calls) = pair().await;
-    let refusals = [
-        Refusal::InvalidPolicy("p".to_owned()),
-        Refusal::AccessDenied("a".to_owned()),
-        Refusal::NoSuchCgroup("c".to_owned()),
-        Refusal::NoSuchContainer("k".to_owned()),
-        Refusal::NotGoverned("g".to_owned()),
-        Refusal::NotSupported("s".to_owned()),
-        Refusal::Busy("b".to_owned()),
-        Refusal::Failed("f".to_owned()),
+    let errors = [
+        Error::InvalidPolicy("p".to_owned()),
+        Error::AccessDenied("a".to_owned()),
+        Error::NoSuchCgroup("c".to_owned()),
+        Error::NoSuchContainer("k".to_owned()),
+        Error::NoPolicy("g".to_owned()),
+        Error::NotSupported("s".to_owned()),
+        Error::Busy("b".to_owned()),
+        Error::Failed("f".to_owned()),
     ];
-    let names: Vec<String> = refusals
+    let names: Vec<String> = errors
         .iter()
         .map(|r| format!("{}: {r}", r.name().trim_start_matches("org.memcg.Bpf1.Error.")))
         .collect();
     tokio::spawn(async move {
-        for refusal in refusals {
-            calls.recv().await.unwrap().reply.send(Err(refusal)).unwrap();
+        for error in errors {
+            calls.recv().await.unwrap().reply.send(Err(error)).unwrap();
         }
     });
     for name in &names {
@@ -283,7 +296,7 @@ async fn a_refusal_arrives_under_its_own_error_name() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_busy_and_does_not_block_the_caller_for_ever() {
+async fn full_queue_replies_busy() {
     let (_server, _published, client, _calls) = pair().await;
     let waiting = (0..8).map(|_| call(&client, "List", &()));
     let waiting = futures_util::future::join_all(waiting);
@@ -292,36 +305,36 @@ async fn a_full_queue_is_busy_and_does_not_block_the_caller_for_ever() {
         call(&client, "Policies", &()).await
     };
     tokio::select! {
-        _ = waiting => panic!("nobody answers"),
+        _ = waiting => panic!("there is no reply"),
         answer = late => assert_eq!(answer.unwrap_err(), "Busy: memcg-bpfd has too many requests waiting; ask again"),
     }
 }
 
 /// Was it said, since this was asked last, that records are to be looked for?
-async fn heard(missed: &Notify) -> bool {
-    tokio::time::timeout(Duration::ZERO, missed.notified()).await.is_ok()
+async fn heard(rescan_requested: &Notify) -> bool {
+    tokio::time::timeout(Duration::ZERO, rescan_requested.notified()).await.is_ok()
 }
 
 #[tokio::test]
-async fn every_busy_that_a_hook_is_told_has_records_looked_for_and_nothing_else_does() {
-    let missed = Arc::new(Notify::new());
-    let (_server, _published, client, mut calls) = pair_with(Arc::clone(&missed)).await;
+async fn busy_reply_to_a_hook_requests_a_scan() {
+    let rescan_requested = Arc::new(Notify::new());
+    let (_server, _published, client, mut calls) = pair_with(Arc::clone(&rescan_requested)).await;
     let container = || ("1f2e", 42u32, "none", options(&[]));
-    let busy = || Refusal::Busy("b".to_owned());
-    for (refusal, wanted) in
-        [(busy(), true), (Refusal::NotSupported("s".to_owned()), false), (unknown_caller(), true)]
+    let busy = || Error::Busy("b".to_owned());
+    for (error, wanted) in
+        [(busy(), true), (Error::NotSupported("s".to_owned()), false), (unknown_caller(), true)]
     {
         let asked = container();
         let (answer, ()) = tokio::join!(call(&client, "AttachContainer", &asked), async {
-            calls.recv().await.unwrap().reply.send(Err(refusal)).unwrap();
+            calls.recv().await.unwrap().reply.send(Err(error)).unwrap();
         });
-        assert_eq!(heard(&missed).await, wanted, "{answer:?}");
+        assert_eq!(heard(&rescan_requested).await, wanted, "{answer:?}");
     }
     // Who asks for anything else records nothing.
     let (answer, ()) = tokio::join!(call(&client, "List", &()), async {
         calls.recv().await.unwrap().reply.send(Err(busy())).unwrap();
     });
-    assert_eq!((answer.unwrap_err().as_str(), heard(&missed).await), ("Busy: b", false));
+    assert_eq!((answer.unwrap_err().as_str(), heard(&rescan_requested).await), ("Busy: b", false));
     // A full queue cannot take a word of it.
     let waiting = (0..8).map(|_| call(&client, "List", &()));
     let late = async {
@@ -330,10 +343,14 @@ async fn every_busy_that_a_hook_is_told_has_records_looked_for_and_nothing_else_
         tokio::join!(call(&client, "AttachContainer", &first), call(&client, "AttachContainer", &second),)
     };
     tokio::select! {
-        _ = futures_util::future::join_all(waiting) => panic!("nobody answers"),
+        _ = futures_util::future::join_all(waiting) => panic!("there is no reply"),
         (first, second) = late => assert!(first.is_err() && second.is_err()),
     }
-    assert_eq!([heard(&missed).await, heard(&missed).await], [true, false], "said once for both");
+    assert_eq!(
+        [heard(&rescan_requested).await, heard(&rescan_requested).await],
+        [true, false],
+        "said once for both"
+    );
 }
 
 #[tokio::test]
@@ -343,15 +360,15 @@ async fn signals_carry_path_id_and_reason() {
     let cgroup = CgroupPath::parse("/a.slice").unwrap();
     published.emit_attached(&cgroup, CgroupId(7), &["deny".to_owned()]).await.unwrap();
     published.emit_detached(&cgroup, CgroupId(7), "the cgroup is gone").await.unwrap();
-    let acted = Acted {
+    let acted = ActionRecord {
         cgroup: CgroupId(7),
         path: cgroup.clone(),
         policy: "throttle".to_owned(),
-        verb: "memory.high",
-        outcome: crate::daemon::told::Outcome::Done,
+        action: "memory.high",
+        outcome: crate::log::audit::ActionOutcome::Done,
         from: u64::MAX,
         to: 64 << 20,
-        reason: "others suffer".to_owned(),
+        reason: "others are stalled".to_owned(),
         numbers: [1, 2, 3, 4],
         detail: "memory.high: max → 64M".to_owned(),
         time: 5,
@@ -365,10 +382,10 @@ async fn signals_carry_path_id_and_reason() {
     assert_eq!(detached.header().member().unwrap().as_str(), "Detached");
     let body: (String, u64, String) = detached.body().deserialize().unwrap();
     assert_eq!(body, ("/a.slice".to_owned(), 7, "the cgroup is gone".to_owned()));
-    let told = signals.next().await.unwrap().unwrap();
-    assert_eq!(told.header().member().unwrap().as_str(), "Acted");
+    let acted_signal = signals.next().await.unwrap().unwrap();
+    assert_eq!(acted_signal.header().member().unwrap().as_str(), "Acted");
     let (path, id, policy, verb, outcome, action): (String, u64, String, String, String, String) =
-        told.body().deserialize().unwrap();
+        acted_signal.body().deserialize().unwrap();
     assert_eq!((path.as_str(), id, policy.as_str()), ("/a.slice", 7, "throttle"));
     assert_eq!((verb.as_str(), outcome.as_str()), ("memory.high", "done"));
     assert_eq!(serde_json::from_str::<crate::report::ActionReport>(&action).unwrap(), acted.report());

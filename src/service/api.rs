@@ -11,43 +11,44 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
-use super::arguments::{Options, bounded, container, governable, path, process};
-use super::authority::{Authority, Deed, Permit, unknown_caller};
-use super::command::{Call, Command, Refusal};
-use super::told::Acted;
+use super::args::{Options, cgroup_path, container_id, non_root_cgroup, pid as parse_pid, policy_line};
+use super::authorize::{Authorization, Authorizer, Operation, unknown_caller};
+use super::call::{Call, Command};
+use super::error::Error;
 pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
+use crate::log::audit::ActionRecord;
 use crate::names::{CgroupId, CgroupPath};
 
-/// How long a call waits for room in the daemon's queue before it is told to come back.
+/// How long a call waits for room in the queue before it fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
-/// Puts our object on the bus and takes our name, in this order, so that no call finds nobody. `kernel` is the JSON
+/// Puts our object on the bus and takes our name, in this order, so that every call is answered. `kernel` is the JSON
 /// text of a `KernelReport`; `missed` hears of containers whose hooks may leave a record instead. Fails with `NameTaken`
 /// when another daemon runs.
 pub async fn serve(
     connection: &Connection,
     calls: mpsc::Sender<Call>,
-    missed: Arc<Notify>,
+    rescan_requested: Arc<Notify>,
     kernel: String,
-) -> zbus::Result<Published> {
-    let object = Object { calls, missed, kernel, authority: Authority::default() };
+) -> zbus::Result<PublishedObject> {
+    let object = Object { calls, rescan_requested, kernel, authorizer: Authorizer::default() };
     connection.object_server().at(OBJECT_PATH, object).await?;
     let flags = RequestNameFlags::DO_NOT_QUEUE;
     if let Err(error) = connection.request_name_with_flags(BUS_NAME, flags).await {
         connection.object_server().remove::<Object, _>(OBJECT_PATH).await?;
         return Err(error);
     }
-    Ok(Published { connection: connection.clone() })
+    Ok(PublishedObject { connection: connection.clone() })
 }
 
 /// Our object while it is on the bus.
 #[derive(Debug, Clone)]
-pub struct Published {
+pub struct PublishedObject {
     connection: Connection,
 }
 
-impl Published {
-    /// Tells listeners that `policies` are now in force on a cgroup.
+impl PublishedObject {
+    /// Signals that `policies` are attached to a cgroup.
     pub async fn emit_attached(
         &self,
         cgroup: &CgroupPath,
@@ -58,23 +59,23 @@ impl Published {
             .await
     }
 
-    /// Tells listeners that nothing is in force on a cgroup any more, and why in one sentence.
+    /// Signals that all policies of a cgroup are detached, and the reason.
     pub async fn emit_detached(&self, cgroup: &CgroupPath, id: CgroupId, reason: &str) -> zbus::Result<()> {
         Object::detached(&SignalEmitter::new(&self.connection, OBJECT_PATH)?, cgroup.as_str(), id.0, reason)
             .await
     }
 
-    /// Tells listeners what became of an action.
-    pub async fn emit_acted(&self, acted: &Acted) -> zbus::Result<()> {
+    /// Signals the outcome of an action.
+    pub async fn emit_acted(&self, record: &ActionRecord) -> zbus::Result<()> {
         let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
-        let (cgroup, id, outcome) = (acted.path.as_str(), acted.cgroup.0, acted.outcome.word());
+        let (cgroup, id, outcome) = (record.path.as_str(), record.cgroup.0, record.outcome.word());
         let report =
-            serde_json::to_string(&acted.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
-        Object::acted(&emitter, cgroup, id, &acted.policy, acted.verb, outcome, &report).await
+            serde_json::to_string(&record.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
+        Object::acted(&emitter, cgroup, id, &record.policy, record.action, outcome, &report).await
     }
 
     /// Leaves the bus; calls from now on start the daemon anew.
-    pub async fn withdraw(self) -> zbus::Result<()> {
+    pub async fn unpublish(self) -> zbus::Result<()> {
         self.connection.release_name(BUS_NAME).await?;
         self.connection.object_server().remove::<Object, _>(OBJECT_PATH).await?;
         Ok(())
@@ -84,44 +85,44 @@ impl Published {
 struct Object {
     calls: mpsc::Sender<Call>,
     /// A flag and no call: where the queue is full, a call would be lost too.
-    missed: Arc<Notify>,
+    rescan_requested: Arc<Notify>,
     kernel: String,
-    authority: Authority,
+    authorizer: Authorizer,
 }
 
 impl Object {
-    async fn ask(&self, command: Command) -> Result<String, Refusal> {
+    async fn call(&self, command: Command) -> Result<String, Error> {
         let (reply, answer) = oneshot::channel();
         match self.calls.send_timeout(Call { command, reply }, QUEUE_WAIT).await {
             Ok(()) => {}
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                return Err(Refusal::Busy("memcg-bpfd has too many requests waiting; ask again".to_owned()));
+                return Err(Error::Busy("memcg-bpfd has too many requests waiting; ask again".to_owned()));
             }
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(stopping()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(shutting_down()),
         }
-        answer.await.unwrap_or_else(|_| Err(stopping()))
+        answer.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
-    /// What a hook could not have from us it records on the container's cgroup: somebody has to look there.
-    fn missed(&self, refusal: &Refusal) {
-        if matches!(refusal, Refusal::Busy(_)) || *refusal == unknown_caller() {
-            self.missed.notify_one();
+    /// A hook whose call failed records its request on the cgroup of the container: a scan has to find it.
+    fn request_rescan(&self, error: &Error) {
+        if matches!(error, Error::Busy(_)) || *error == unknown_caller() {
+            self.rescan_requested.notify_one();
         }
     }
 
-    async fn look(
+    async fn authorize_inspect(
         &self,
         cgroup: Option<&CgroupPath>,
         connection: &Connection,
         header: &Header<'_>,
-    ) -> Result<Permit, Refusal> {
-        self.authority.permit(Deed::Look, cgroup, connection, header).await
+    ) -> Result<Authorization, Error> {
+        self.authorizer.authorize(Operation::Inspect, cgroup, connection, header).await
     }
 }
 
-/// A hook asks again, and then the next daemon; or it records its request for that one.
-fn stopping() -> Refusal {
-    Refusal::Busy("memcg-bpfd is stopping; ask again when it runs".to_owned())
+/// A hook calls again, which reaches the next daemon, or records its request for it.
+fn shutting_down() -> Error {
+    Error::Busy("memcg-bpfd is stopping; ask again when it runs".to_owned())
 }
 
 #[interface(name = "org.memcg.Bpf1.Manager", introspection_docs = false)]
@@ -133,10 +134,11 @@ impl Object {
         line: &str,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let (cgroup, line) = (governable(cgroup)?, bounded(line)?);
-        let permit = self.authority.permit(Deed::Manage, Some(&cgroup), connection, &header).await?;
-        self.ask(Command::Attach { cgroup, line, caller: permit.caller }).await
+    ) -> Result<String, Error> {
+        let (cgroup, line) = (non_root_cgroup(cgroup)?, policy_line(line)?);
+        let authorization =
+            self.authorizer.authorize(Operation::Manage, Some(&cgroup), connection, &header).await?;
+        self.call(Command::Attach { cgroup, line, caller: authorization.caller }).await
     }
 
     #[zbus(out_args("binding"))]
@@ -148,17 +150,17 @@ impl Object {
         options: BTreeMap<String, OwnedVariant>,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let permit = self.authority.engine(connection, &header).await;
-        let permit = permit.inspect_err(|refusal| self.missed(refusal))?;
-        let id = container(id)?;
-        let pid = process(pid)?;
-        let line = bounded(line)?;
+    ) -> Result<String, Error> {
+        let authorization = self.authorizer.authorize_engine(connection, &header).await;
+        let authorization = authorization.inspect_err(|error| self.request_rescan(error))?;
+        let id = container_id(id)?;
+        let pid = parse_pid(pid)?;
+        let line = policy_line(line)?;
         let Options { cgroups_path, required } = Options::parse(&options)?;
-        let caller = permit.caller;
+        let caller = authorization.caller;
         let answer =
-            self.ask(Command::AttachContainer { id, pid, line, cgroups_path, required, caller }).await;
-        answer.inspect_err(|refusal| self.missed(refusal))
+            self.call(Command::AttachContainer { id, pid, line, cgroups_path, required, caller }).await;
+        answer.inspect_err(|error| self.request_rescan(error))
     }
 
     #[zbus(out_args("remaining"))]
@@ -167,10 +169,11 @@ impl Object {
         cgroup: &str,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let cgroup = governable(cgroup)?;
-        let permit = self.authority.permit(Deed::Manage, Some(&cgroup), connection, &header).await?;
-        self.ask(Command::Detach { cgroup, caller: permit.caller }).await
+    ) -> Result<String, Error> {
+        let cgroup = non_root_cgroup(cgroup)?;
+        let authorization =
+            self.authorizer.authorize(Operation::Manage, Some(&cgroup), connection, &header).await?;
+        self.call(Command::Detach { cgroup, caller: authorization.caller }).await
     }
 
     async fn detach_container(
@@ -178,9 +181,11 @@ impl Object {
         id: &str,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<(), Refusal> {
-        let permit = self.authority.engine(connection, &header).await?;
-        self.ask(Command::DetachContainer { id: container(id)?, caller: permit.caller }).await.map(drop)
+    ) -> Result<(), Error> {
+        let authorization = self.authorizer.authorize_engine(connection, &header).await?;
+        self.call(Command::DetachContainer { id: container_id(id)?, caller: authorization.caller })
+            .await
+            .map(drop)
     }
 
     #[zbus(out_args("bindings"))]
@@ -188,9 +193,9 @@ impl Object {
         &self,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let _permit = self.look(None, connection, &header).await?;
-        self.ask(Command::List).await
+    ) -> Result<String, Error> {
+        let _authorization = self.authorize_inspect(None, connection, &header).await?;
+        self.call(Command::List).await
     }
 
     #[zbus(out_args("binding"))]
@@ -199,10 +204,10 @@ impl Object {
         cgroup: &str,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let cgroup = path(cgroup)?;
-        let _permit = self.look(Some(&cgroup), connection, &header).await?;
-        self.ask(Command::Explain { cgroup }).await
+    ) -> Result<String, Error> {
+        let cgroup = cgroup_path(cgroup)?;
+        let _authorization = self.authorize_inspect(Some(&cgroup), connection, &header).await?;
+        self.call(Command::Explain { cgroup }).await
     }
 
     #[zbus(out_args("policies"))]
@@ -210,9 +215,9 @@ impl Object {
         &self,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let _permit = self.look(None, connection, &header).await?;
-        self.ask(Command::Policies).await
+    ) -> Result<String, Error> {
+        let _authorization = self.authorize_inspect(None, connection, &header).await?;
+        self.call(Command::Policies).await
     }
 
     #[zbus(out_args("actions"))]
@@ -221,9 +226,9 @@ impl Object {
         nanoseconds: u64,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let permit = self.authority.permit(Deed::Manage, None, connection, &header).await?;
-        self.ask(Command::Pause { for_ns: nanoseconds, caller: permit.caller }).await
+    ) -> Result<String, Error> {
+        let authorization = self.authorizer.authorize(Operation::Manage, None, connection, &header).await?;
+        self.call(Command::Pause { for_ns: nanoseconds, caller: authorization.caller }).await
     }
 
     #[zbus(out_args("actions"))]
@@ -231,9 +236,9 @@ impl Object {
         &self,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let permit = self.authority.permit(Deed::Manage, None, connection, &header).await?;
-        self.ask(Command::Resume { caller: permit.caller }).await
+    ) -> Result<String, Error> {
+        let authorization = self.authorizer.authorize(Operation::Manage, None, connection, &header).await?;
+        self.call(Command::Resume { caller: authorization.caller }).await
     }
 
     #[zbus(out_args("changes"))]
@@ -241,9 +246,9 @@ impl Object {
         &self,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let permit = self.authority.permit(Deed::Manage, None, connection, &header).await?;
-        self.ask(Command::Reload { caller: permit.caller }).await
+    ) -> Result<String, Error> {
+        let authorization = self.authorizer.authorize(Operation::Manage, None, connection, &header).await?;
+        self.call(Command::Reload { caller: authorization.caller }).await
     }
 
     #[zbus(out_args("stats"))]
@@ -251,9 +256,9 @@ impl Object {
         &self,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<String, Refusal> {
-        let _permit = self.look(None, connection, &header).await?;
-        self.ask(Command::Stats).await
+    ) -> Result<String, Error> {
+        let _authorization = self.authorize_inspect(None, connection, &header).await?;
+        self.call(Command::Stats).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -295,5 +300,5 @@ impl Object {
 }
 
 #[cfg(test)]
-#[path = "object_tests.rs"]
+#[path = "api_tests.rs"]
 mod tests;

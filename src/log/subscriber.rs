@@ -10,14 +10,14 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::journal::{Entry, Journal, Priority, SOCKET};
+use crate::log::journal::{Entry, Journal, Priority, SOCKET};
 
 const IDENTIFIER: &str = "memcg-bpfd";
 
 /// The log level, which is known only after the first messages.
-pub struct Level(Option<tracing_subscriber::reload::Handle<LevelFilter, tracing_subscriber::Registry>>);
+pub struct LevelHandle(Option<tracing_subscriber::reload::Handle<LevelFilter, tracing_subscriber::Registry>>);
 
-impl Level {
+impl LevelHandle {
     /// From now on.
     pub fn set(&self, level: LevelFilter) {
         if let Some(handle) = &self.0
@@ -36,14 +36,14 @@ fn stderr_is_the_journal() -> bool {
 
 /// To the journal when systemd started us, with fields as they are; else to stderr. MEMCG_BPF_LOG=debug wins over
 /// the configuration.
-pub fn start() -> Level {
+pub fn start() -> LevelHandle {
     use tracing_subscriber::prelude::*;
     let fixed = std::env::var("MEMCG_BPF_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
     let (filter, handle) = tracing_subscriber::reload::Layer::new(fixed.unwrap_or(LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(filter);
     match Journal::new(Path::new(SOCKET)) {
         Ok(journal) if stderr_is_the_journal() => {
-            registry.with(ToJournal { journal, lost: AtomicU64::new(0) }).init()
+            registry.with(JournalLayer { journal, lost: AtomicU64::new(0) }).init()
         }
         _ => registry
             .with(
@@ -54,20 +54,20 @@ pub fn start() -> Level {
             )
             .init(),
     }
-    Level(fixed.is_none().then_some(handle))
+    LevelHandle(fixed.is_none().then_some(handle))
 }
 
-/// Every event as an entry. What the journal does not take at once is lost, counted, and told as soon as it takes
+/// Every event as an entry. What the journal does not take at once is lost, counted, and logged as soon as it takes
 /// something again: the daemon's loop does not wait for it.
-struct ToJournal {
+struct JournalLayer {
     journal: Journal,
     lost: AtomicU64,
 }
 
-impl<S: Subscriber> Layer<S> for ToJournal {
+impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut entry = Entry::new(priority(*event.metadata().level()), IDENTIFIER);
-        event.record(&mut Fields(&mut entry));
+        event.record(&mut FieldVisitor(&mut entry));
         if let (Some(file), Some(line)) = (event.metadata().file(), event.metadata().line()) {
             entry.field("CODE_FILE", file);
             entry.field("CODE_LINE", &line.to_string());
@@ -76,18 +76,19 @@ impl<S: Subscriber> Layer<S> for ToJournal {
     }
 }
 
-impl ToJournal {
+impl JournalLayer {
     fn send(&self, entry: &Entry) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let mut told = Entry::new(Priority::Warning, IDENTIFIER);
-            told.field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
-            if !self.journal.send(&told) {
+            let mut entry_of_lost = Entry::new(Priority::Warning, IDENTIFIER);
+            entry_of_lost
+                .field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
+            if !self.journal.try_send(&entry_of_lost) {
                 self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
                 return;
             }
         }
-        if !self.journal.send(entry) {
+        if !self.journal.try_send(entry) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -104,9 +105,9 @@ fn priority(level: tracing::Level) -> Priority {
 }
 
 /// An event's fields under the names that journald allows.
-struct Fields<'a>(&'a mut Entry);
+struct FieldVisitor<'a>(&'a mut Entry);
 
-impl Visit for Fields<'_> {
+impl Visit for FieldVisitor<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
         let name: String = field.name().chars().filter(allowed).collect();
@@ -140,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_an_entry_with_its_fields_and_what_was_lost_is_told() {
+    fn event_becomes_entry_and_losses_are_logged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = Journal::new(&path).unwrap();
-        let layer = ToJournal { journal, lost: AtomicU64::new(0) };
+        let layer = JournalLayer { journal, lost: AtomicU64::new(0) };
         let _guard = tracing_subscriber::registry().with(layer).set_default();
-        tracing::warn!("nobody listens");
+        tracing::warn!("no reader");
         tracing::warn!("yet");
         let reader = UnixDatagram::bind(&path).unwrap();
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);

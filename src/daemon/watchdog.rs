@@ -1,15 +1,15 @@
-//! Tells systemd's watchdog that the loop still turns.
+//! Notifies the watchdog of systemd while the loop runs.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 /// When the next sign of life is due; never without `WatchdogSec=`.
-pub(super) struct Alive {
+pub(super) struct Watchdog {
     ticks: Option<tokio::time::Interval>,
 }
 
-impl Alive {
+impl Watchdog {
     /// Twice as often as systemd wants it (sd_watchdog_enabled(3)).
     pub fn new() -> Self {
         let every = sd_notify::watchdog_enabled().and_then(|limit| limit.checked_div(2));
@@ -19,11 +19,11 @@ impl Alive {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             ticks
         });
-        Alive { ticks }
+        Watchdog { ticks }
     }
 
     /// Returns when a sign of life is due.
-    pub async fn due(&mut self) {
+    pub async fn tick(&mut self) {
         match &mut self.ticks {
             Some(ticks) => drop(ticks.tick().await),
             None => std::future::pending().await,
@@ -31,9 +31,9 @@ impl Alive {
     }
 
     /// The sign of life.
-    pub fn say(&self) {
+    pub fn notify(&self) {
         if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-            tracing::debug!(%error, "telling systemd that we are alive");
+            tracing::debug!(%error, "notifying the watchdog");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! One kill: choosing, ending, and telling the story of it. Blocks; runs on a thread of its own.
+//! One kill: selects the victim, kills it and describes the result. Blocks; runs on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::acting::now;
+use super::clock::now;
 use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::admission;
@@ -12,17 +12,17 @@ use crate::names::CgroupPath;
 use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
 use crate::text::human_bytes;
 
-/// Others that a story names.
-const OTHERS: usize = 3;
-/// A victim that ends by itself before we get at it is no failure: the next one is tried, so often.
-const TRIES: usize = 5;
+/// Other candidates that a report names.
+const MAX_LISTED: usize = 3;
+/// If a victim ends by itself first, the next one is tried, up to this many times.
+const MAX_ATTEMPTS: usize = 5;
 
 /// What is to be killed.
 #[derive(Debug, Clone)]
-pub struct Killing {
-    /// Who asked, and why.
+pub struct KillJob {
+    /// The action, with its reason.
     pub action: Action,
-    /// The governed cgroup.
+    /// The cgroup with the policy.
     pub path: CgroupPath,
     /// How much.
     pub scope: KillScope,
@@ -30,22 +30,22 @@ pub struct Killing {
     pub select: VictimOrder,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// Our own cgroup.
-    pub own: Option<CgroupPath>,
-    /// The governed cgroup's effective maximum.
-    pub most: u64,
+    /// The cgroup of the daemon.
+    pub daemon_cgroup: Option<CgroupPath>,
+    /// The effective maximum of that cgroup.
+    pub memory_max: u64,
     /// Actions are paused, or were until now.
     pub paused: Arc<AtomicBool>,
 }
 
-/// What happened.
+/// The result of a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Story {
+pub struct KillReport {
     /// memory.current before.
     pub before: u64,
     /// memory.current after.
     pub after: u64,
-    /// Who it was, how it ended, and who else was considered.
+    /// The victim, the signal and the other candidates.
     pub sentence: String,
 }
 
@@ -58,9 +58,9 @@ struct Victim {
     others: Vec<Candidate>,
 }
 
-impl Killing {
-    /// Does it; in a dry run, only says what it would have been. `None`: the cgroup is gone.
-    pub fn carry_out(&self) -> Result<Option<Story>, String> {
+impl KillJob {
+    /// Performs the kill; in a dry run, only describes it. `None`: the cgroup is removed.
+    pub fn run(&self) -> Result<Option<KillReport>, String> {
         if !self.is_there() {
             return Ok(None);
         }
@@ -70,9 +70,9 @@ impl Killing {
         if self.is_paused() {
             return Err("actions are paused".to_owned());
         }
-        match self.attempt() {
+        match self.try_kill() {
             Err(_) if !self.is_there() => Ok(None),
-            came => came.map(Some),
+            result => result.map(Some),
         }
     }
 
@@ -85,28 +85,38 @@ impl Killing {
         !self.action.dry_run && self.paused.load(Ordering::Relaxed)
     }
 
-    fn attempt(&self) -> Result<Story, String> {
+    fn try_kill(&self) -> Result<KillReport, String> {
         let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(victim) = self.choose() else {
                 return Err("there is nothing in it that may be killed".to_owned());
             };
             if self.action.dry_run {
-                let sentence = format!("would have killed {}{}", self.who(&victim), others(&victim.others));
-                return Ok(Story { before, after: before, sentence });
+                let sentence = format!(
+                    "would have killed {}{}",
+                    self.describe_victim(&victim),
+                    describe_rest(&victim.others)
+                );
+                return Ok(KillReport { before, after: before, sentence });
             }
-            if let Some(killed) = self.end(&victim).map_err(|e| format!("{}: {e}", self.who(&victim)))? {
-                let sentence =
-                    format!("killed {} {}{}", self.who(&victim), self.how(&killed), others(&victim.others));
+            if let Some(killed) =
+                self.kill_victim(&victim).map_err(|e| format!("{}: {e}", self.describe_victim(&victim)))?
+            {
+                let sentence = format!(
+                    "killed {} {}{}",
+                    self.describe_victim(&victim),
+                    self.describe_signal(&killed),
+                    describe_rest(&victim.others)
+                );
                 let after = memory::usage(&self.path).unwrap_or(0);
-                return Ok(Story { before, after, sentence });
+                return Ok(KillReport { before, after, sentence });
             }
         }
-        Err(format!("{TRIES} processes ended by themselves before they could be killed"))
+        Err(format!("{MAX_ATTEMPTS} processes ended by themselves before they could be killed"))
     }
 
     fn choose(&self) -> Option<Victim> {
-        let whole = |cgroup: CgroupPath| Candidate {
+        let as_candidate = |cgroup: CgroupPath| Candidate {
             name: cgroup.file_name().to_owned(),
             bytes: memory::usage(&cgroup).unwrap_or(0),
             path: Some(cgroup),
@@ -118,20 +128,22 @@ impl Killing {
                     .iter()
                     .flat_map(victim::pids)
                     .any(|pid| !victim::is_unkillable(pid));
-                let (cgroup, candidate) = (Some(self.path.clone()), whole(self.path.clone()));
+                let (cgroup, candidate) = (Some(self.path.clone()), as_candidate(self.path.clone()));
                 alive.then_some(Victim { candidate, cgroup, why_cgroup: "", others: Vec::new() })
             }
             KillScope::Leaf => {
-                let all = victim::populated_cgroups(&self.path, self.own.as_ref());
+                let all = victim::populated_cgroups(&self.path, self.daemon_cgroup.as_ref());
                 let (candidate, others) = victim::select(all, self.select)?;
                 let cgroup = candidate.path.clone();
                 Some(Victim { candidate, cgroup, why_cgroup: "", others })
             }
             KillScope::Process => {
-                let all = victim::processes(&self.path, self.most);
+                let all = victim::processes(&self.path, self.memory_max);
                 let (candidate, others) = victim::select(all, self.select)?;
                 let group = candidate.path.as_ref().and_then(|path| victim::oom_group(path, &self.path));
-                let group = group.filter(|group| !self.own.as_ref().is_some_and(|own| own.is_within(group)));
+                let group = group.filter(|group| {
+                    !self.daemon_cgroup.as_ref().is_some_and(|daemon_cgroup| daemon_cgroup.is_within(group))
+                });
                 let why_cgroup = if group.is_some() { " and all in" } else { "" };
                 Some(Victim { candidate, cgroup: group, why_cgroup, others })
             }
@@ -139,29 +151,31 @@ impl Killing {
     }
 
     /// `None`: it had ended by itself.
-    fn end(&self, victim: &Victim) -> std::io::Result<Option<kill::Killed>> {
+    fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Killed>> {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
         // Once the victim is held, so that it is one of this cgroup's.
-        let ours =
+        let verify_cgroup =
             || if self.is_there() { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::NotFound)) };
-        let came = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
+        let result = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
             (Some(cgroup), ..) => mount::cgroup_id(cgroup).and_then(|id| {
-                ours()?;
+                verify_cgroup()?;
                 let victims: Vec<u32> = tree::descendants(cgroup).iter().flat_map(victim::pids).collect();
-                told(&emptied(cgroup, &victims), || {
+                with_oomd_xattrs(&units_emptied_by(cgroup, &victims), || {
                     kill::cgroup(cgroup, id, self.grace, || !self.is_paused())
                 })
             }),
-            (None, Some(pid), Some(path)) => {
-                kill::PidFd::open(pid, path).and_then(|target| ours().map(|()| target)).and_then(|target| {
-                    told(&emptied(path, &[pid]), || kill::process(&target, self.grace, || !self.is_paused()))
-                })
-            }
+            (None, Some(pid), Some(path)) => kill::PidFd::open(pid, path)
+                .and_then(|target| verify_cgroup().map(|()| target))
+                .and_then(|target| {
+                    with_oomd_xattrs(&units_emptied_by(path, &[pid]), || {
+                        kill::process(&target, self.grace, || !self.is_paused())
+                    })
+                }),
             _ => return Ok(None),
         };
-        match came {
+        match result {
             Ok(killed) if killed.processes == 0 => Ok(None),
             Ok(killed) => Ok(Some(killed)),
             Err(error) if gone(&error) => Ok(None),
@@ -169,8 +183,8 @@ impl Killing {
         }
     }
 
-    fn who(&self, victim: &Victim) -> String {
-        let who = one(&victim.candidate);
+    fn describe_victim(&self, victim: &Victim) -> String {
+        let who = describe_candidate(&victim.candidate);
         match (&victim.cgroup, victim.candidate.pid) {
             // The victim's cgroup said that its processes end together.
             (Some(cgroup), Some(_)) => format!("{who}{} {cgroup} (memory.oom.group)", victim.why_cgroup),
@@ -178,7 +192,7 @@ impl Killing {
         }
     }
 
-    fn how(&self, killed: &kill::Killed) -> String {
+    fn describe_signal(&self, killed: &kill::Killed) -> String {
         let grace = human_duration(u64::try_from(self.grace.as_nanos()).unwrap_or(u64::MAX));
         let signal = match (killed.forced, self.grace.is_zero()) {
             (false, _) => "with SIGTERM".to_owned(),
@@ -190,7 +204,7 @@ impl Killing {
 }
 
 /// "process 4711 (eat, 210M, in /a/b)" or "all in /a/b (210M)".
-fn one(candidate: &Candidate) -> String {
+fn describe_candidate(candidate: &Candidate) -> String {
     let path = candidate.path.as_ref().map(ToString::to_string).unwrap_or_default();
     let bytes = human_bytes(candidate.bytes);
     match candidate.pid {
@@ -201,18 +215,18 @@ fn one(candidate: &Candidate) -> String {
     }
 }
 
-fn others(all: &[Candidate]) -> String {
+fn describe_rest(all: &[Candidate]) -> String {
     if all.is_empty() {
         return "; nothing else was considered".to_owned();
     }
-    let named: Vec<String> = all.iter().take(OTHERS).map(one).collect();
-    let more = all.len().saturating_sub(OTHERS);
+    let named: Vec<String> = all.iter().take(MAX_LISTED).map(describe_candidate).collect();
+    let more = all.len().saturating_sub(MAX_LISTED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("; considered as well: {}{rest}", named.join(", "))
 }
 
 /// Units of systemd's, at, above and below a cgroup, in which nothing is left when these processes are gone.
-fn emptied(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
+fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     let is_unit =
         |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
     let mut around = tree::descendants(cgroup);
@@ -230,8 +244,8 @@ fn emptied(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     around.into_iter().filter(|path| is_unit(path) && ends(path)).collect()
 }
 
-/// systemd looks when a unit's last process is gone: it must have been told before.
-fn told(
+/// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
+fn with_oomd_xattrs(
     units: &[CgroupPath],
     kill: impl FnOnce() -> std::io::Result<kill::Killed>,
 ) -> std::io::Result<kill::Killed> {
@@ -250,7 +264,7 @@ mod tests {
     use crate::policy::action::ActionKind;
 
     #[test]
-    fn who_has_the_path_of_a_cgroup_that_is_gone_is_left_alone() {
+    fn recreated_cgroup_is_not_killed() {
         let (scope, select) = (KillScope::Group, VictimOrder::Largest);
         let action = Action {
             cgroup: CgroupId(0),
@@ -265,13 +279,14 @@ mod tests {
         for path in ["/no/such", "/init.scope"] {
             let path = CgroupPath::parse(path).unwrap();
             let (action, paused) = (action.clone(), paused.clone());
-            let killing = Killing { action, path, scope, select, grace, own: None, most: 0, paused };
-            assert_eq!(killing.carry_out(), Ok(None));
+            let job =
+                KillJob { action, path, scope, select, grace, daemon_cgroup: None, memory_max: 0, paused };
+            assert_eq!(job.run(), Ok(None));
         }
     }
 
     #[test]
-    fn a_story_names_the_victim_and_the_first_of_the_others() {
+    fn report_names_victim_and_first_candidates() {
         let process = |pid, name: &str, bytes| Candidate {
             pid: Some(pid),
             name: name.to_owned(),
@@ -279,13 +294,16 @@ mod tests {
             bytes,
             ..Candidate::default()
         };
-        assert_eq!(one(&process(7, "e\u{1b}t", 210 << 20)), "process 7 (e\\u{1b}t, 210M, in /a/b)");
+        assert_eq!(
+            describe_candidate(&process(7, "e\u{1b}t", 210 << 20)),
+            "process 7 (e\\u{1b}t, 210M, in /a/b)"
+        );
         let all: Vec<Candidate> = (1..6).map(|pid| process(pid, "x", 4096)).collect();
         assert_eq!(
-            others(&all),
+            describe_rest(&all),
             "; considered as well: process 1 (x, 4K, in /a/b), process 2 (x, 4K, in /a/b), process 3 (x, 4K, in /a/b) \
              and 2 more"
         );
-        assert_eq!(others(&[]), "; nothing else was considered");
+        assert_eq!(describe_rest(&[]), "; nothing else was considered");
     }
 }

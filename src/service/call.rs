@@ -1,9 +1,9 @@
-//! What callers want of the daemon, and how they are refused.
+//! The calls of the D-Bus service, as the daemon receives them.
 
 use tokio::sync::oneshot;
-use zbus::DBusError;
 
-use super::authority::Caller;
+use super::authorize::Caller;
+use super::error::Error;
 use crate::names::{CgroupPath, ContainerId};
 
 /// What a caller wants, its arguments checked. Uids are the bus driver's word, not the caller's.
@@ -56,7 +56,7 @@ pub enum Command {
     },
     /// All policies that can be used.
     Policies,
-    /// Put everything back and do nothing more.
+    /// Restore all knobs and suspend actions.
     Pause {
         /// For so many nanoseconds; 0: until it is resumed.
         for_ns: u64,
@@ -73,7 +73,7 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
     },
-    /// Acting as a whole: paused or not, and the counts.
+    /// Action statistics: paused or not, and the counts.
     Stats,
 }
 
@@ -83,52 +83,10 @@ pub struct Call {
     /// What is wanted.
     pub command: Command,
     /// Takes the answer: a JSON document (empty for `DetachContainer`), or why not.
-    pub reply: oneshot::Sender<Result<String, Refusal>>,
+    pub reply: oneshot::Sender<Result<String, Error>>,
 }
 
-/// Why a call was refused: the D-Bus error and one sentence for the caller.
-#[derive(Debug, Clone, PartialEq, Eq, DBusError)]
-#[zbus(prefix = "org.memcg.Bpf1.Error", impl_display = false)]
-pub enum Refusal {
-    /// An argument is not what it should be.
-    InvalidArgument(String),
-    /// The policy line is wrong; the sentence lists all faults.
-    InvalidPolicy(String),
-    /// The caller may not ask for this.
-    AccessDenied(String),
-    /// The cgroup does not exist.
-    NoSuchCgroup(String),
-    /// The container does not exist, or its cgroup cannot be found.
-    NoSuchContainer(String),
-    /// The cgroup has no policy.
-    NotGoverned(String),
-    /// This kernel or set-up cannot do it.
-    NotSupported(String),
-    /// Too much to do; ask again.
-    Busy(String),
-    /// Anything else.
-    Failed(String),
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.description().unwrap_or("refused"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bus::{ERROR_ACCESS_DENIED, ERROR_BUSY, ERROR_PREFIX};
-
-    /// Macros take no constants.
-    #[test]
-    fn error_names_are_those_of_the_bus_room() {
-        for (error, name) in [
-            (Refusal::Busy(String::new()), ERROR_BUSY),
-            (Refusal::AccessDenied(String::new()), ERROR_ACCESS_DENIED),
-        ] {
-            assert_eq!(error.name().as_str(), format!("{ERROR_PREFIX}{name}"));
-        }
-    }
+/// The JSON text of a reply.
+pub fn json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|e| Error::Failed(e.to_string()))
 }

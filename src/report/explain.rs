@@ -1,54 +1,54 @@
-//! Sentences that say what each policy in force sees and how far off its limits are. Knows no policy: a parameter
-//! that is a size says by its type that usage is measured against it.
+//! Sentences about each attached policy: its limits and the distance of usage from them. Knows no policy: every
+//! parameter that is a size is compared with usage.
 
 use crate::policy::schema::{ParamKind, PolicySchema};
 use crate::report::{AttachedPolicy, BindingReport};
 use crate::text::{human_bytes, parse_bytes, parse_percent};
 
-/// What a report means, in words.
+/// The sentences of a report.
 pub fn explain(
     report: &BindingReport,
     schemas: &std::collections::BTreeMap<String, PolicySchema>,
 ) -> Vec<String> {
-    let mut said = Vec::new();
+    let mut lines = Vec::new();
     match report.state.as_str() {
-        "registered" => said.push(
-            "The cgroup does not exist yet; the policy comes into force with it, before its first process."
+        "registered" => lines.push(
+            "The cgroup does not exist yet; the policy is attached when it is created, before its first process."
                 .to_owned(),
         ),
-        "invalid" => said.push("No policy is in force, because what was asked for is not valid.".to_owned()),
-        "failed" => said.push("No policy is in force, because the kernel did not go along.".to_owned()),
-        "none" => said.push("No policy is in force: the highest origin asked for none.".to_owned()),
+        "invalid" => lines.push("No policy is attached, because the request is invalid.".to_owned()),
+        "failed" => lines.push("No policy is attached, because the kernel rejected it.".to_owned()),
+        "none" => lines.push("No policy is attached, because the highest origin requests none.".to_owned()),
         _ => {}
     }
     for policy in &report.policies {
-        said.push(format!(
-            "{} is in force, asked for by {} ({}).",
+        lines.push(format!(
+            "{} is attached, requested by {} ({}).",
             policy.name, policy.origin, policy.location
         ));
         for hook in &policy.missing_hooks {
-            said.push(format!("{} wants the hook '{hook}', which this kernel lacks.", policy.name));
+            lines.push(format!("{} wants the hook '{hook}', which this kernel lacks.", policy.name));
         }
         if policy.parameters.get("mode").is_some_and(|mode| mode == "dry-run") {
-            said.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
+            lines.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
         }
         if let Some(schema) = schemas.get(&policy.name) {
-            said.extend(
+            lines.extend(
                 schema
                     .params
                     .iter()
                     .filter(|p| p.kind == ParamKind::Size)
-                    .filter_map(|param| distance(report, policy, &param.name)),
+                    .filter_map(|param| limit_distance(report, policy, &param.name)),
             );
         }
     }
-    said.extend(overridden(report));
-    said.extend(counted(report));
-    said
+    lines.extend(overridden_requests(report));
+    lines.extend(denial_summary(report));
+    lines
 }
 
 /// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."
-fn distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<String> {
+fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<String> {
     let text = policy.parameters.get(param)?;
     let usage = report.usage?;
     let now = match parse_percent(text) {
@@ -79,8 +79,8 @@ fn distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Opt
 }
 
 /// Requests that lost against a higher origin.
-fn overridden(report: &BindingReport) -> Vec<String> {
-    let wins = |place: &str| report.policies.iter().any(|p| p.location == place);
+fn overridden_requests(report: &BindingReport) -> Vec<String> {
+    let wins = |location: &str| report.policies.iter().any(|p| p.location == location);
     let lost = report
         .requests
         .iter()
@@ -90,14 +90,14 @@ fn overridden(report: &BindingReport) -> Vec<String> {
         .collect()
 }
 
-fn counted(report: &BindingReport) -> Option<String> {
+fn denial_summary(report: &BindingReport) -> Option<String> {
     let denied = report.counters.get("growth_denied").copied().unwrap_or(0);
     let dry = report.counters.get("growth_dry_run").copied().unwrap_or(0);
     match (report.state.as_str(), denied, dry) {
-        ("active", 0, 0) => Some("Nothing has been refused so far.".to_owned()),
-        ("active", denied, 0) => Some(format!("{denied} requests for memory have been refused so far.")),
+        ("active", 0, 0) => Some("No growth request has been denied.".to_owned()),
+        ("active", denied, 0) => Some(format!("{denied} growth requests have been denied.")),
         ("active", denied, dry) => Some(format!(
-            "{denied} requests have been refused so far, {dry} more would have been without dry-run."
+            "{denied} growth requests have been denied, and {dry} more would have been denied without dry-run."
         )),
         _ => None,
     }

@@ -7,7 +7,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 /// All that is needed, at the start and later: a policy is attached when the first cgroup asks for it. The unit's
 /// `CapabilityBoundingSet=` has the same; a test compares both.
-pub const NEEDED: [Capability; 5] = [
+pub const REQUIRED: [Capability; 5] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
     Capability::CAP_SYS_ADMIN,
@@ -15,10 +15,10 @@ pub const NEEDED: [Capability; 5] = [
     Capability::CAP_KILL,
 ];
 
-/// Lays down everything else, for good, however we were started. Counts for this thread and those it will start:
+/// Drops all other capabilities for good. Applies to this thread and the threads that it starts:
 /// before there is any other.
-pub fn lay_down() -> Result<(), CapsError> {
-    let needed = CapsHashSet::from(NEEDED);
+pub fn drop_unneeded() -> Result<(), CapsError> {
+    let needed = CapsHashSet::from(REQUIRED);
     // First: taking from the bounding set wants CAP_SETPCAP. Without it nothing was given beyond the unit's.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, CapSet::Bounding)?.difference(&needed) {
@@ -37,7 +37,7 @@ pub fn lay_down() -> Result<(), CapsError> {
 /// What is missing of what is needed, by name.
 pub fn missing() -> Result<BTreeSet<String>, CapsError> {
     let had = caps::read(None, CapSet::Effective)?;
-    Ok(NEEDED.iter().filter(|capability| !had.contains(capability)).map(ToString::to_string).collect())
+    Ok(REQUIRED.iter().filter(|capability| !had.contains(capability)).map(ToString::to_string).collect())
 }
 
 #[cfg(test)]
@@ -45,30 +45,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_but_what_is_needed() {
+    fn only_required_capabilities_remain() {
         // Capabilities are a thread's own: the other tests keep theirs.
         let check = || {
             let before = caps::read(None, CapSet::Permitted).unwrap();
-            lay_down().unwrap();
-            let needed = CapsHashSet::from(NEEDED);
+            drop_unneeded().unwrap();
+            let needed = CapsHashSet::from(REQUIRED);
             let expected: CapsHashSet = before.intersection(&needed).copied().collect();
             assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), expected);
             assert_eq!(caps::read(None, CapSet::Effective).unwrap(), expected);
             assert!(caps::read(None, CapSet::Inheritable).unwrap().is_empty());
             if before.contains(&Capability::CAP_SETPCAP) {
                 assert!(caps::read(None, CapSet::Bounding).unwrap().is_subset(&needed));
-                assert!(caps::set(None, CapSet::Permitted, &before).is_err(), "what is laid down is gone");
+                assert!(
+                    caps::set(None, CapSet::Permitted, &before).is_err(),
+                    "dropped capabilities cannot be regained"
+                );
             }
-            assert_eq!(missing().unwrap().len(), NEEDED.len() - expected.len());
+            assert_eq!(missing().unwrap().len(), REQUIRED.len() - expected.len());
         };
         std::thread::spawn(check).join().unwrap();
     }
 
     #[test]
-    fn the_unit_grants_what_is_needed_and_no_more() {
+    fn unit_grants_exactly_required_capabilities() {
         let unit = include_str!("../../systemd/memcg-bpfd.service");
         let line = unit.lines().find_map(|l| l.strip_prefix("CapabilityBoundingSet=")).unwrap();
         let granted: BTreeSet<String> = line.split(' ').map(str::to_owned).collect();
-        assert_eq!(granted, NEEDED.iter().map(ToString::to_string).collect());
+        assert_eq!(granted, REQUIRED.iter().map(ToString::to_string).collect());
     }
 }

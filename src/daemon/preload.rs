@@ -11,25 +11,25 @@ use crate::bpf::{BpfError, LoadTask, PreparedPolicy};
 /// A start of the machine has better things to do at first.
 const AFTER: Duration = Duration::from_secs(10);
 
-pub struct Ahead {
+pub struct Preloader {
     /// Still to be loaded, the next one last.
     policies: Vec<String>,
     due: Instant,
     work: Option<JoinHandle<Result<PreparedPolicy, BpfError>>>,
 }
 
-impl Ahead {
+impl Preloader {
     pub fn new(policies: impl DoubleEndedIterator<Item = String>) -> Self {
-        Ahead { policies: policies.rev().collect(), due: Instant::now(), work: None }
+        Preloader { policies: policies.rev().collect(), due: Instant::now(), work: None }
     }
 
     /// Begins some time from now.
-    pub fn wait(&mut self) {
+    pub fn schedule(&mut self) {
         self.due = Instant::now().checked_add(AFTER).unwrap_or(self.due);
     }
 
     /// Comes back when there is something to go on with: what was loaded, if anything. Never, when all are.
-    pub async fn turn(&mut self) -> Option<PreparedPolicy> {
+    pub async fn next(&mut self) -> Option<PreparedPolicy> {
         let Some(work) = &mut self.work else {
             if self.policies.is_empty() {
                 std::future::pending::<()>().await;
@@ -54,7 +54,7 @@ impl Ahead {
     }
 
     /// Begins with the next one. `loading`: how, or `None` when it is loaded.
-    pub fn go_on(&mut self, loading: impl Fn(&str) -> Option<LoadTask>) {
+    pub fn start_next(&mut self, loading: impl Fn(&str) -> Option<LoadTask>) {
         while let Some(policy) = self.policies.pop() {
             if let Some(loading) = loading(&policy) {
                 self.work = Some(tokio::task::spawn_blocking(|| loading.load()));

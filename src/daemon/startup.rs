@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::config::Config;
-use super::logging::Level;
-use super::requests;
+use super::host;
 use crate::bpf::objects::PolicyObjects;
 use crate::bpf::{BpfRuntime, objects, probe, profiles};
 use crate::cgroup::{memory, mount};
 use crate::engine::EngineConfig;
+use crate::log::subscriber::LevelHandle;
 use crate::policy::catalog::Catalog;
 use crate::policy::precedence::AllowList;
 use crate::report::KernelReport;
@@ -20,24 +20,24 @@ use crate::report::KernelReport;
 const GROWTH: &str = "growth";
 
 /// What is found out and loaded before anybody can ask for anything.
-pub struct Prepared {
+pub struct Startup {
     pub objects: PolicyObjects,
     pub report: KernelReport,
     pub kernel: BpfRuntime,
-    pub means: EngineConfig,
+    pub engine_config: EngineConfig,
     pub machine: u64,
     pub config: Config,
     /// What was wrong with files, and is known.
-    pub told: Vec<String>,
+    pub known_warnings: Vec<String>,
 }
 
 /// In the order in which it is needed; an error says that this machine or its set-up cannot.
-pub fn prepare(level: &Level) -> Result<Prepared> {
+pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     mount::require_unified()?;
     let (config, warnings) = Config::load(Path::new("/"));
     level.set(config.log_level);
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let objects = installed();
+    let objects = installed_objects();
     let report = probe::probe_hooks(&objects)?;
     let machine = memory::total_ram().context("reading the machine's memory")?;
     let mut kernel = BpfRuntime::open(
@@ -46,7 +46,7 @@ pub fn prepare(level: &Level) -> Result<Prepared> {
         machine,
         memory::page_size(),
     )?;
-    if let Some(own) = requests::own()
+    if let Some(own) = host::daemon_cgroup()
         && let Ok(id) = mount::cgroup_id(&own)
     {
         kernel.exempt_daemon(id, &own)?;
@@ -61,20 +61,24 @@ pub fn prepare(level: &Level) -> Result<Prepared> {
     }
     // Only now: where core itself cannot be had, that is the one thing to say.
     objects.errors.iter().for_each(|error| tracing::error!("{error}"));
-    let (means, faults) = means(&objects, &report, &config);
-    faults.iter().for_each(|fault| tracing::warn!("{fault}"));
-    let told = [warnings, objects.errors.clone(), faults].concat();
-    Ok(Prepared { objects, report, kernel, means, machine, config, told })
+    let (engine_config, errors) = engine_config(&objects, &report, &config);
+    errors.iter().for_each(|error| tracing::warn!("{error}"));
+    let known_warnings = [warnings, objects.errors.clone(), errors].concat();
+    Ok(Startup { objects, report, kernel, engine_config, machine, config, known_warnings })
 }
 
 /// All policy objects there are.
-pub fn installed() -> PolicyObjects {
+pub fn installed_objects() -> PolicyObjects {
     let dirs: Vec<PathBuf> = objects::POLICY_DIRS.iter().map(PathBuf::from).collect();
     objects::load(Path::new(objects::CORE_OBJECT), &dirs)
 }
 
 /// Policies, and which of the hooks they want this kernel offers; and what is wrong with profiles.
-pub fn means(objects: &PolicyObjects, report: &KernelReport, config: &Config) -> (EngineConfig, Vec<String>) {
+pub fn engine_config(
+    objects: &PolicyObjects,
+    report: &KernelReport,
+    config: &Config,
+) -> (EngineConfig, Vec<String>) {
     let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for policy in objects.hooks.keys() {
@@ -83,13 +87,13 @@ pub fn means(objects: &PolicyObjects, report: &KernelReport, config: &Config) ->
             list.entry(policy.clone()).or_default().push(hook);
         }
     }
-    let (profiles, faults) = profiles::load(Path::new("/"));
-    let means = EngineConfig {
+    let (profiles, errors) = profiles::load(Path::new("/"));
+    let engine_config = EngineConfig {
         catalog: Catalog { policies: objects.schemas.clone(), profiles },
         allow: AllowList { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
         counting: objects.counting(),
         offered,
         missing,
     };
-    (means, faults.iter().map(ToString::to_string).collect())
+    (engine_config, errors.iter().map(ToString::to_string).collect())
 }

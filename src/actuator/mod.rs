@@ -1,0 +1,374 @@
+//! Admits the actions that policies request, and performs them: guards, ledger, workers and results.
+
+pub mod clock;
+pub mod kill;
+pub mod restore;
+pub mod results;
+pub mod workers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::cgroup::knob::{self, WriteResult};
+use crate::cgroup::reclaim::Reclaimed;
+use crate::cgroup::{memory, mount, xattr};
+use crate::ledger::admission::{Admission, Decision, Facts, Limits};
+use crate::ledger::{Cause, Effect, Input, Ledger, Write};
+use crate::log::audit::ActionOutcome;
+use crate::names::{CgroupId, CgroupPath};
+use crate::policy::action::{Action, ActionKind, Knob, MAX, human_duration};
+use crate::source::xattr::KnobRecord;
+use crate::text::human_bytes;
+use clock::now;
+use kill::{KillJob, KillReport};
+use restore::{Pause, restore_all};
+use results::{ActionLog, REMOVED_MSG};
+use workers::{Done, Job, Jobs};
+
+/// How long a stop waits for writes in progress.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Admits the actions that policies request, and performs them.
+pub struct Actuator {
+    ledger: Ledger,
+    admission: Admission,
+    /// Writes, reclaim and kills in progress.
+    pub jobs: Jobs,
+    /// Results of actions.
+    pub log: ActionLog,
+    machine: u64,
+    page: u64,
+    daemon_cgroup: Option<CgroupPath>,
+    /// When taking memory from a cgroup ended; [`MAX`] while it goes on.
+    last_reclaim: BTreeMap<CgroupId, u64>,
+    /// The suspension of all actions.
+    pub pause: Pause,
+}
+
+impl Actuator {
+    /// `machine`: its memory in bytes; `own`: our cgroup.
+    pub fn new(limits: Limits, machine: u64, daemon_cgroup: Option<CgroupPath>) -> Self {
+        Actuator {
+            ledger: Ledger::default(),
+            admission: Admission::new(limits),
+            jobs: Jobs::default(),
+            log: ActionLog::default(),
+            machine,
+            page: memory::page_size(),
+            daemon_cgroup,
+            last_reclaim: BTreeMap::new(),
+            pause: Pause::default(),
+        }
+    }
+
+    /// Sets the rate limits of actions.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.admission.set_limits(limits);
+    }
+
+    /// These policies are attached to a cgroup from now on, and no others.
+    pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
+        self.step(Input::PoliciesBound { cgroup, path, policies });
+        self.drop_if_unused(cgroup);
+    }
+
+    /// A cgroup is removed.
+    pub fn cgroup_removed(&mut self, cgroup: CgroupId) {
+        self.step(Input::CgroupRemoved(cgroup));
+        self.admission.forget(cgroup);
+        self.log.stats.forget(cgroup);
+        self.last_reclaim.remove(&cgroup);
+    }
+
+    /// The removal of a cgroup without a policy and without a changed knob is not reported.
+    fn drop_if_unused(&mut self, cgroup: CgroupId) {
+        // Reclaim in progress is logged when it ends.
+        if !self.ledger.contains(cgroup) && self.last_reclaim.get(&cgroup) != Some(&MAX) {
+            self.cgroup_removed(cgroup);
+        }
+    }
+
+    /// What an earlier daemon recorded on a cgroup.
+    pub fn adopt(&mut self, cgroup: CgroupId, path: CgroupPath, knobs: Vec<KnobRecord>) {
+        let look = |record: KnobRecord| knob::read(&path, record.knob).ok().map(|now| (record, now));
+        let kept = knobs.into_iter().filter_map(look).collect();
+        self.step(Input::Adopt { cgroup, path, kept });
+    }
+
+    /// Handles an action that a policy requests.
+    pub fn handle(&mut self, action: Action) {
+        let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
+            self.log.stats.count_stale();
+            return;
+        };
+        if let ActionKind::SetKnob(knob, value) = action.kind
+            && !action.dry_run
+            && value.is_some()
+            && value == self.ledger.requested(action.cgroup, &action.policy, knob)
+        {
+            if let Ok(current) = knob::read(&path, knob) {
+                self.step(Input::Renew { cgroup: action.cgroup, policy: action.policy, knob, current });
+            }
+            return;
+        }
+        // There is no constraint to release.
+        if let ActionKind::SetKnob(knob, None) = action.kind
+            && !action.dry_run
+            && !self.ledger.is_constrained_by(action.cgroup, &action.policy, knob)
+        {
+            return;
+        }
+        let Some(facts) = self.facts(action.cgroup, &path) else {
+            self.log.stats.count_stale();
+            return;
+        };
+        match self.admission.admit(now(), &path, &action, &facts) {
+            Decision::Block(why) => self.log.block(&action, &path, why),
+            Decision::Allow(kind) => self.dispatch(kind, action, path, &facts),
+        }
+    }
+
+    /// `None`: the cgroup is removed.
+    fn facts(&self, cgroup: CgroupId, path: &CgroupPath) -> Option<Facts> {
+        if mount::cgroup_id(path).ok()? != cgroup {
+            return None;
+        }
+        Some(Facts {
+            contains_daemon: self
+                .daemon_cgroup
+                .as_ref()
+                .is_some_and(|daemon_cgroup| daemon_cgroup.is_within(path)),
+            usage: memory::usage(path).ok()?,
+            min: knob::read_file(path, "memory.min").unwrap_or(0),
+            effective_max: memory::effective_max(path, self.machine),
+            page: self.page,
+        })
+    }
+
+    fn dispatch(&mut self, kind: ActionKind, action: Action, path: CgroupPath, facts: &Facts) {
+        let cgroup = action.cgroup;
+        match kind {
+            ActionKind::SetKnob(knob, value) => self.constrain(knob, value, action, path),
+            _ if self.pause.is_active() => {
+                if matches!(kind, ActionKind::Kill { .. }) {
+                    self.admission.kill_cancelled(cgroup, action.dry_run);
+                }
+                self.log.block(&action, &path, "actions are paused".to_owned());
+            }
+            ActionKind::Reclaim { bytes, .. } if action.dry_run => {
+                let left = facts.usage.saturating_sub(bytes);
+                let detail = format!("would have taken {}", human_bytes(bytes));
+                self.log.log_action(ActionOutcome::DryRun, &action, &path, (facts.usage, left), detail);
+            }
+            ActionKind::Reclaim { .. } if self.last_reclaim.get(&cgroup) == Some(&MAX) => {
+                self.log.block(&action, &path, "memory is being taken from it already".to_owned());
+            }
+            // It was decided by what the cgroup had before the last helping: together they would be too much.
+            ActionKind::Reclaim { .. }
+                if self.last_reclaim.get(&cgroup).is_some_and(|end| action.time < *end) =>
+            {
+                self.log.stats.count_stale();
+            }
+            ActionKind::Reclaim { bytes, swappiness } => {
+                self.last_reclaim.insert(cgroup, MAX);
+                self.jobs.start(Job::Reclaim { action, path, bytes, swappiness });
+            }
+            ActionKind::Kill { grace_ns, scope, select } => self.jobs.start(Job::Kill(KillJob {
+                action,
+                path,
+                scope,
+                select,
+                grace: Duration::from_nanos(grace_ns),
+                daemon_cgroup: self.daemon_cgroup.clone(),
+                memory_max: facts.effective_max,
+                paused: self.pause.flag(),
+            })),
+        }
+    }
+
+    fn constrain(&mut self, knob: Knob, value: Option<u64>, action: Action, path: CgroupPath) {
+        let Ok(current) = knob::read(&path, knob) else {
+            self.log.stats.count_stale();
+            return;
+        };
+        let cgroup = action.cgroup;
+        let asked = match action.kind {
+            ActionKind::SetKnob(_, asked) => asked.unwrap_or(0),
+            _ => 0,
+        };
+        let cause = Cause { policy: action.policy.clone(), reason: action.reason(), numbers: action.numbers };
+        let policy = action.policy.clone();
+        if !action.dry_run {
+            self.step(Input::Constrain { cgroup, policy, knob, value, requested: asked, current, cause });
+            return;
+        }
+        // A constraint from before mode=dry-run is released.
+        self.step(Input::Constrain { cgroup, policy, knob, value: None, requested: 0, current, cause });
+        let to = value.map_or(current, |value| knob.strictest(current, value));
+        let detail = match value {
+            Some(_) if to == current => "would have changed nothing".to_owned(),
+            Some(_) => format!("would have written {}", knob.format(to)),
+            None => "would have restored the original value".to_owned(),
+        };
+        self.log.log_action(ActionOutcome::DryRun, &action, &path, (current, to), detail);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self) {
+        if self.pause.is_over() {
+            self.resume();
+        }
+        self.step(Input::Tick);
+    }
+
+    /// How long until [`Acting::time`] is due; `None` while there is nothing to wait for.
+    pub fn due(&self) -> Option<Duration> {
+        let at = self.ledger.due().into_iter().chain(self.pause.end()).min()?;
+        Some(Duration::from_nanos(at.saturating_sub(now())))
+    }
+
+    /// The knobs of a cgroup with constraints.
+    pub fn knobs(&self, cgroup: CgroupId) -> Vec<crate::report::KnobReport> {
+        self.ledger.describe(cgroup)
+    }
+
+    /// A write, reclaim or kill has finished.
+    pub fn job_finished(&mut self, done: Done) {
+        let cgroup = match &done {
+            Done::Wrote(write, _) => write.cgroup,
+            Done::Reclaimed(action, ..) => action.cgroup,
+            Done::Killed(job, _) => job.action.cgroup,
+        };
+        match done {
+            Done::Wrote(write, result) => self.write_done(&write, result),
+            Done::Reclaimed(action, path, result) => self.reclaim_done(&action, &path, result),
+            Done::Killed(job, result) => self.kill_done(&job, result),
+        }
+        self.drop_if_unused(cgroup);
+    }
+
+    fn write_done(&mut self, write: &Write, result: WriteResult) {
+        let outcome = self.log.knob_written(write, result);
+        self.step(Input::WriteDone { cgroup: write.cgroup, knob: write.knob, outcome });
+    }
+
+    fn reclaim_done(&mut self, action: &Action, path: &CgroupPath, result: std::io::Result<Reclaimed>) {
+        if let Some(end) = self.last_reclaim.get_mut(&action.cgroup) {
+            *end = now();
+        }
+        let (outcome, values, detail) = match result {
+            Ok(r) => {
+                let short = if r.short { ", less than requested" } else { "" };
+                let detail = format!("took {}{short}", human_bytes(r.before.saturating_sub(r.after)));
+                (ActionOutcome::Done, (r.before, r.after), detail)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (ActionOutcome::Removed, (0, 0), REMOVED_MSG.to_owned())
+            }
+            Err(error) => (ActionOutcome::Failed, (0, 0), error.to_string()),
+        };
+        self.log.log_action(outcome, action, path, values, detail);
+    }
+
+    fn kill_done(&mut self, job: &KillJob, result: Result<Option<KillReport>, String>) {
+        let action = &job.action;
+        self.admission.kill_finished(now(), action.cgroup, action.dry_run);
+        let (outcome, values, detail) = match result {
+            Ok(Some(report)) => {
+                let outcome = if action.dry_run { ActionOutcome::DryRun } else { ActionOutcome::Done };
+                (outcome, (report.before, report.after), report.sentence)
+            }
+            Ok(None) => (ActionOutcome::Removed, (0, 0), REMOVED_MSG.to_owned()),
+            Err(why) => (ActionOutcome::Failed, (0, 0), why),
+        };
+        self.log.log_action(outcome, action, &job.path, values, detail);
+    }
+
+    /// Restores all knobs and suspends actions for so many nanoseconds; 0: until they are resumed.
+    pub fn pause(&mut self, for_ns: u64) {
+        self.set_pause(Some(if for_ns == 0 { MAX } else { now().saturating_add(for_ns) }));
+        let long = if for_ns == 0 { String::new() } else { format!(" for {}", human_duration(for_ns)) };
+        tracing::info!("actions are paused{long}; all knobs are restored");
+    }
+
+    /// Performs actions again.
+    pub fn resume(&mut self) {
+        if self.pause.is_active() {
+            self.set_pause(None);
+            tracing::info!("actions are resumed");
+        }
+    }
+
+    /// As the record on the root cgroup says, which a restarted daemon finds there.
+    pub fn set_pause(&mut self, until: Option<u64>) {
+        self.pause.set(until);
+        self.step(Input::Pause(until.is_some()));
+    }
+
+    /// Ends everything in progress. With `restore`, every knob has its original value afterwards.
+    pub async fn stop(&mut self, restore: bool) {
+        self.jobs.stop(STOP_TIMEOUT).await;
+        if !restore {
+            return;
+        }
+        restore_all(&self.ledger, &mut self.log);
+        if self.pause.is_active() {
+            self.set_pause(None);
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut unrecorded = BTreeMap::new();
+        for effect in self.ledger.step(now(), input) {
+            match effect {
+                Effect::Record { cgroup, path, knobs } => {
+                    if mount::cgroup_id(&path).ok() == Some(cgroup)
+                        && let Err(why) = xattr::update_record(&path, |record| record.knobs = knobs)
+                    {
+                        unrecorded.insert(cgroup, why);
+                    }
+                }
+                // A value without a record is not written: after a crash it could not be restored.
+                Effect::Write(write) => match unrecorded.get(&write.cgroup) {
+                    Some(why) => {
+                        let error = std::io::Error::other(why.clone());
+                        self.write_done(&write, WriteResult::Failed(error));
+                    }
+                    None => self.jobs.start(Job::Write(write)),
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ledger::Cause;
+    use crate::ledger::admission::Limits;
+    use crate::names::CgroupId;
+    use crate::policy::action::Knob;
+    use crate::report::BindingReport;
+
+    #[test]
+    fn result_of_removed_cgroup_is_counted_and_not_kept() {
+        let mut actuator = Actuator::new(Limits::default(), 1 << 30, None);
+        let write = Write {
+            cgroup: CgroupId(7),
+            path: CgroupPath::parse("/gone").unwrap(),
+            knob: Knob::High,
+            expect: vec![1],
+            value: 2,
+            cause: Cause::internal("a test"),
+        };
+        actuator.job_finished(Done::Wrote(write, WriteResult::Removed));
+        assert_eq!(actuator.log.stats.counts(0), BTreeMap::from([("removed".to_owned(), 1)]));
+        let records = actuator.log.take();
+        assert_eq!((records.len(), records[0].detail.as_str()), (1, REMOVED_MSG));
+        let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
+        actuator.log.stats.fill_report(&mut report);
+        assert_eq!((report.actions, report.last_action), (BTreeMap::new(), None));
+    }
+}

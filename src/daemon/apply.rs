@@ -1,0 +1,296 @@
+//! Applies the effects of the engine to BPF and to the records of cgroups. Failures are logged and returned to the
+//! caller.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bpf::objects::ObjectFile;
+use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy};
+use crate::cgroup::{memory, mount, xattr};
+use crate::engine::{AttachSet, Effect};
+use crate::log::audit;
+use crate::names::{CgroupId, CgroupPath};
+use crate::report::BindingReport;
+
+/// A change that D-Bus signals report.
+#[derive(Debug, Clone)]
+pub enum StateChange {
+    /// Policies are attached.
+    Attached(CgroupPath, CgroupId, Vec<String>),
+    /// All policies are detached.
+    Detached(CgroupPath, CgroupId, &'static str),
+    /// Policies could not be attached. Sends no signal: the failure is reported.
+    Unbound(CgroupPath, CgroupId),
+}
+
+/// The result of a list of effects.
+#[derive(Debug, Default)]
+pub struct ApplyResult {
+    /// Signals to send.
+    pub changes: Vec<StateChange>,
+    /// What failed, one sentence each.
+    pub failures: Vec<String>,
+    /// Cgroups that were removed while they were bound.
+    pub removed: Vec<CgroupId>,
+}
+
+/// Applies effects.
+pub struct EffectApplier {
+    bpf: BpfRuntime,
+    machine: u64,
+    reporting_all: bool,
+    /// Failures by cgroup, shown until the cgroup's binding changes.
+    errors_by_cgroup: BTreeMap<CgroupPath, String>,
+    /// Slots that could not be written: cgroups that are bound to one have no active policy.
+    slots_unwritten: BTreeMap<u32, String>,
+    /// The policies in each slot.
+    slot_policies: BTreeMap<u32, Vec<String>>,
+    /// Policies that could not be attached, and why; "" stands for the core programs.
+    unattached: BTreeMap<String, String>,
+    /// Warnings already logged, so that a unit that starts and stops all day does not fill the journal.
+    warned: BTreeSet<(CgroupPath, String)>,
+}
+
+/// If there are more warnings, all are forgotten, and logged again.
+const WARNINGS_MAX: usize = 1000;
+
+impl EffectApplier {
+    /// `machine`: its memory in bytes.
+    pub fn new(bpf: BpfRuntime, machine: u64) -> Self {
+        EffectApplier {
+            bpf,
+            machine,
+            reporting_all: false,
+            errors_by_cgroup: BTreeMap::new(),
+            slots_unwritten: BTreeMap::new(),
+            slot_policies: BTreeMap::new(),
+            unattached: BTreeMap::new(),
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// Applies all effects in order. A failure does not stop the others.
+    pub fn apply_all(&mut self, effects: Vec<Effect>) -> ApplyResult {
+        let mut result = ApplyResult::default();
+        for effect in effects {
+            let path = path_of(&effect).cloned();
+            if let Some(path) = &path {
+                self.errors_by_cgroup.remove(path);
+            }
+            if let Err(sentence) = self.apply(effect, &mut result) {
+                tracing::error!("{sentence}");
+                if let Some(path) = path {
+                    self.errors_by_cgroup.insert(path, sentence.clone());
+                }
+                result.failures.push(sentence);
+            }
+        }
+        result
+    }
+
+    /// Is a policy attached to the cgroup? Only bound cgroups have counters.
+    pub fn has_binding(&self, cgroup: CgroupId) -> bool {
+        !self.bpf.counters(cgroup).is_empty()
+    }
+
+    fn apply(&mut self, effect: Effect, result: &mut ApplyResult) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        match effect {
+            Effect::WriteParams { slot, policies } => {
+                self.slot_policies.insert(slot, policies.iter().map(|(name, _)| name.clone()).collect());
+                self.fill(slot, &policies)
+            }
+            Effect::RewriteParams { slot, policies } => self.fill(slot, &policies),
+            Effect::ClearSlot { slot } => {
+                self.slots_unwritten.remove(&slot);
+                self.slot_policies.remove(&slot);
+                self.bpf.clear(slot).map_err(|e| text(&e))
+            }
+            Effect::Bind { cgroup, path, slot, count } => self.bind(cgroup, path, slot, count, result),
+            Effect::Unbind { cgroup } => {
+                self.bpf.unbind(cgroup);
+                Ok(())
+            }
+            Effect::Register { path, slot, count } => {
+                let registered = self
+                    .check_slot(slot)
+                    .and_then(|()| self.bpf.register(&path, slot, count).map_err(|e| text(&e)));
+                if registered.is_err() {
+                    self.bpf.unregister(&path);
+                }
+                registered
+            }
+            Effect::Unregister { path } => {
+                self.bpf.unregister(&path);
+                Ok(())
+            }
+            Effect::SetAttachments(set) => self.set_attachments(&set),
+            Effect::WriteRecord { path, requests } => {
+                xattr::update_record(&path, |record| record.requests = requests)
+            }
+            // Changed knobs stay on record until they are restored.
+            Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
+            // Not bound: the error is already logged.
+            Effect::Attached { path, .. } if self.errors_by_cgroup.contains_key(&path) => Ok(()),
+            Effect::Attached { cgroup, path, policies } => {
+                audit::attached(&path, &policies.join(", "));
+                result.changes.push(StateChange::Attached(path, cgroup, policies));
+                Ok(())
+            }
+            Effect::Detached { cgroup, path, reason } => {
+                audit::detached(&path, reason);
+                result.changes.push(StateChange::Detached(path, cgroup, reason));
+                Ok(())
+            }
+            Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
+            Effect::Warn { path, unit, sentence } => {
+                self.warn(path, &unit.unwrap_or_default(), sentence);
+                Ok(())
+            }
+        }
+    }
+
+    fn bind(
+        &mut self,
+        cgroup: CgroupId,
+        path: CgroupPath,
+        slot: u32,
+        count: bool,
+        result: &mut ApplyResult,
+    ) -> Result<(), String> {
+        let bound = self
+            .check_slot(slot)
+            .and_then(|()| self.bpf.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
+        if bound.is_err() {
+            // Never leave it bound to the old slot, which another cgroup may get.
+            self.bpf.unbind(cgroup);
+            result.changes.push(StateChange::Unbound(path, cgroup));
+            return bound;
+        }
+        // It may have been removed, and even created again, between the request and now.
+        if mount::cgroup_id(&path).ok() != Some(cgroup) {
+            result.removed.push(cgroup);
+        }
+        Ok(())
+    }
+
+    /// Logs a warning, unless it was logged before.
+    fn warn(&mut self, path: CgroupPath, unit: &str, sentence: String) {
+        let warning = (path, sentence);
+        if self.warned.contains(&warning) {
+            return;
+        }
+        // journald shows this line with the unit (journalctl -u UNIT), for we are root.
+        tracing::warn!(OBJECT_SYSTEMD_UNIT = unit, "{}: {}", warning.0, warning.1);
+        if self.warned.len() >= WARNINGS_MAX {
+            self.warned.clear();
+        }
+        self.warned.insert(warning);
+    }
+
+    fn fill(&mut self, slot: u32, policies: &[(String, Vec<u8>)]) -> Result<(), String> {
+        let put = policies.iter().try_for_each(|(name, params)| self.bpf.put(name, slot, params));
+        put.map_err(|error| {
+            self.slots_unwritten.insert(slot, error.to_string());
+            error.to_string()
+        })
+    }
+
+    /// Are the policies of the slot loaded and attached?
+    fn check_slot(&self, slot: u32) -> Result<(), String> {
+        let of_policy = |name: &String| self.unattached.get(name);
+        let lacking = self.slots_unwritten.get(&slot).or_else(|| of_policy(&String::new()));
+        let lacking = lacking.or_else(|| self.slot_policies.get(&slot)?.iter().find_map(of_policy));
+        match lacking {
+            Some(sentence) => Err(sentence.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
+        let failed = self.bpf.set_attachments(
+            &set.policies,
+            &set.counting,
+            set.cgroup_events,
+            memory::commit_limit_pages(),
+        );
+        self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+        if set.report_all_cgroups != self.reporting_all {
+            self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;
+            self.reporting_all = set.report_all_cgroups;
+        }
+        // Not an error of this effect: only cgroups that are bound to such a policy are affected.
+        self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));
+        Ok(())
+    }
+
+    /// All policies are attached: pins them, and detaches the programs of the previous daemon.
+    pub fn take_over(&mut self) {
+        match self.bpf.take_over() {
+            Ok(0) => {}
+            Ok(_) => tracing::info!("took over from the previous memcg-bpfd; its programs are detached"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// What loads this policy beside the loop; `None` when it is loaded.
+    pub fn loading(&self, policy: &str) -> Option<LoadTask> {
+        self.bpf.loading(policy)
+    }
+
+    /// Takes what was loaded beside the loop.
+    pub fn loaded(&mut self, policy: PreparedPolicy) {
+        self.bpf.loaded(policy);
+    }
+
+    /// What loads policies beside the loop, for [`EffectApplier::replace`].
+    pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
+        self.bpf.loader()
+    }
+
+    /// Replaces policy objects by these files; the replaced ones stay attached until [`EffectApplier::drop_replaced`].
+    pub fn replace(
+        &mut self,
+        files: BTreeMap<String, ObjectFile>,
+        loaded: Vec<PreparedPolicy>,
+    ) -> Result<(), BpfError> {
+        self.bpf.replace(files, loaded)
+    }
+
+    /// Detaches the replaced objects.
+    pub fn drop_replaced(&mut self) {
+        self.bpf.drop_replaced(memory::commit_limit_pages());
+    }
+
+    /// Number of events lost since the start.
+    pub fn events_dropped(&self) -> u64 {
+        self.bpf.events_dropped()
+    }
+
+    /// Number of actions lost since the start.
+    pub fn actions_dropped(&self) -> u64 {
+        self.bpf.actions_dropped()
+    }
+
+    /// Adds what only the kernel and the cgroup's files know.
+    pub fn fill_report(&self, report: &mut BindingReport) {
+        let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
+        if let Some(sentence) = self.errors_by_cgroup.get(&path) {
+            report.errors.push(sentence.clone());
+            report.state = "failed".to_owned();
+        }
+        if report.cgroup_id == 0 {
+            return;
+        }
+        report.usage = memory::usage(&path).ok();
+        report.effective_max = Some(memory::effective_max(&path, self.machine));
+        report.counters = self.bpf.counters(CgroupId(report.cgroup_id));
+        report.events = memory::events(&path);
+    }
+}
+
+fn path_of(effect: &Effect) -> Option<&CgroupPath> {
+    match effect {
+        Effect::Bind { path, .. } | Effect::Register { path, .. } => Some(path),
+        _ => None,
+    }
+}

@@ -1,0 +1,73 @@
+//! Which cgroups can have a policy, and which a user may attach policies to.
+
+use super::host::daemon_cgroup;
+use crate::bpf::MAX_LEVEL;
+use crate::cgroup::{delegation, memory, mount};
+use crate::names::{CgroupId, CgroupPath};
+use crate::service::error::Error;
+
+/// The cgroup of PID 1, which cannot have a policy: denying it memory would take the machine down.
+const INIT_SCOPE: &str = "/init.scope";
+
+/// The most cgroups of one user without privilege that have a policy line, be it `none`: places for parameters are 4,096,
+/// and everybody's, and each cgroup with a line is looked at with every call.
+pub const BINDINGS_PER_USER: usize = 256;
+
+/// Why a policy cannot be attached, whether D-Bus, a unit file or a record requests it.
+pub fn not_allowed(path: &CgroupPath) -> Option<String> {
+    if path.is_root() {
+        return Some("a policy cannot be attached to the root cgroup; name a cgroup below it".into());
+    }
+    let init = CgroupPath::parse(INIT_SCOPE).ok()?;
+    if init.is_within(path) {
+        return Some(format!("{path} is the cgroup of PID 1; a policy cannot be attached to it"));
+    }
+    // Slices above the daemon can have a policy: core exempts its process.
+    if daemon_cgroup().is_some_and(|own| own == *path) {
+        return Some(format!("{path} is the cgroup of memcg-bpfd; a policy cannot be attached to it"));
+    }
+    if path.level() > MAX_LEVEL {
+        return Some(format!(
+            "{path} is {} levels deep; policies can be attached down to level {MAX_LEVEL}, and apply to all \
+             descendants",
+            path.level()
+        ));
+    }
+    None
+}
+
+/// Why a policy cannot be attached to an existing cgroup.
+pub fn no_memory_controller(path: &CgroupPath) -> Option<String> {
+    memory::lacks_memory_controller(path).then(|| {
+        format!(
+            "{path} has no memory controller: enable it in its parent (echo +memory > cgroup.subtree_control), or set \
+             MemoryAccounting=yes on the unit"
+        )
+    })
+}
+
+/// The cgroup at a path, if a policy can be attached to it.
+pub fn check(path: &CgroupPath) -> Result<CgroupId, Error> {
+    if let Some(sentence) = not_allowed(path) {
+        return Err(Error::InvalidArgument(sentence));
+    }
+    let cgroup = mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
+    match no_memory_controller(path) {
+        Some(sentence) => Err(Error::InvalidArgument(sentence)),
+        None => Ok(cgroup),
+    }
+}
+
+/// The cgroup at a path, if it is delegated to this user.
+pub fn delegated(path: &CgroupPath, uid: u32) -> Result<CgroupId, Error> {
+    delegation::delegated_cgroup(path, uid)
+        .map_err(|e| Error::AccessDenied(format!("uid {uid} may not do that: {e}")))
+}
+
+/// The error for a path without a cgroup.
+pub fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::NoSuchCgroup(format!("there is no cgroup {path}")),
+        _ => Error::NoSuchCgroup(format!("{path} cannot be examined: {error}")),
+    }
+}

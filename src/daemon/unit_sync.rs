@@ -1,0 +1,282 @@
+//! systemd's side: which units carry a policy, by their files; looked at again whenever systemd says that something
+//! may have changed. systemd's answer has the last word over what records say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zbus::Connection;
+
+use super::eligibility::{no_memory_controller, not_allowed};
+use super::state::Daemon;
+use crate::bpf::Event as KernelEvent;
+use crate::cgroup::mount;
+use crate::engine::Input;
+use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::source::specifier::Specifiers;
+use crate::source::unit_policy::{unit_policy, unit_slice};
+use crate::systemd::{
+    Event, Events, PolicyUnits, Reply, SystemdClient, SystemdError, UnitFileIndex, UnitInfo, UnitQueries,
+    read_unit_files, subscribe,
+};
+
+/// Connects to systemd and subscribes to its signals.
+pub async fn connect(connection: Connection) -> Result<(SystemdClient, Events), SystemdError> {
+    let systemd = SystemdClient::connect(&connection).await?;
+    let events = subscribe(&systemd).await?;
+    Ok((systemd, events))
+}
+
+/// The units that have a policy, by their files and by systemd's replies.
+pub struct UnitSync {
+    /// Queries to systemd, once it is connected.
+    pub queries: Option<UnitQueries>,
+    policy_units: PolicyUnits,
+    /// Unit files as the last search found them; systemd may not have read them yet.
+    unit_index: UnitFileIndex,
+    /// Units whose files have changed since the last daemon-reload: the file list of systemd may be outdated.
+    changed_since_reload: BTreeSet<UnitName>,
+    /// Units that ran when systemd last reported them, since the last daemon-reload.
+    running_at_reload: BTreeMap<UnitName, CgroupId>,
+    specifiers: Specifiers,
+    /// Paths of transient units with a policy.
+    transient: BTreeSet<CgroupPath>,
+}
+
+impl UnitSync {
+    /// Knows no unit yet.
+    pub fn new(specifiers: Specifiers) -> Self {
+        UnitSync {
+            queries: None,
+            policy_units: PolicyUnits::default(),
+            unit_index: UnitFileIndex::default(),
+            changed_since_reload: BTreeSet::new(),
+            running_at_reload: BTreeMap::new(),
+            specifiers,
+            transient: BTreeSet::new(),
+        }
+    }
+
+    /// systemd is connected: queries all units.
+    pub async fn connected(&mut self, daemon: &mut Daemon, systemd: SystemdClient) {
+        self.queries = Some(UnitQueries::new(systemd));
+        self.rescan(daemon).await;
+    }
+
+    /// Is every unit that was found at the start handled?
+    pub fn first_scan_done(&self) -> bool {
+        self.queries.as_ref().is_none_or(UnitQueries::first_scan_done)
+    }
+
+    /// Looks at everything again: at start and after daemon-reload. The answers come one by one.
+    pub async fn rescan(&mut self, daemon: &mut Daemon) {
+        daemon.drop_removed().await;
+        if let Some(queries) = &mut self.queries {
+            queries.full_scan();
+        }
+    }
+
+    /// Something that systemd was asked for.
+    pub async fn systemd_answer(&mut self, daemon: &mut Daemon, answer: Reply) {
+        match answer {
+            Reply::FilesScanned(found) => {
+                found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                // From here on new cgroups are reported: those created while systemd lists units are not missed.
+                daemon.apply(Input::ReportAllCgroups(found.discovery.needs_all_cgroup_events())).await;
+                self.policy_units = found.discovery;
+                let before = std::mem::replace(&mut self.unit_index, found.files);
+                self.register_from_files(daemon, &before).await;
+                // Units that had a policy and may have lost it.
+                let known = daemon.engine.units();
+                if let Some(queries) = &mut self.queries {
+                    queries.query_all(&self.policy_units, known);
+                }
+            }
+            Reply::Unit(info) => self.handle_unit_info(daemon, &info).await,
+            Reply::NoSuchUnit(unit) if self.changed_since_reload.contains(&unit) => {}
+            Reply::NoSuchUnit(unit) => {
+                tracing::debug!("{unit}: systemd knows of none");
+                daemon.apply(Input::UnitUnloaded(unit)).await;
+            }
+            Reply::Failed(error) => tracing::warn!("{error}"),
+            // The loop says READY.
+            Reply::ScanComplete => {}
+        }
+    }
+
+    /// Registers for the next start of units what their files say now: systemd may read them, and start a unit, in one
+    /// breath. What runs is left alone until systemd has read them.
+    async fn register_from_files(&mut self, daemon: &mut Daemon, before: &UnitFileIndex) {
+        let units: Vec<UnitName> = self.policy_units.units.union(&daemon.engine.units()).cloned().collect();
+        for unit in units {
+            let forecast = self.unit_index.resolve(&unit);
+            if !before.is_empty() && forecast != before.resolve(&unit) {
+                self.changed_since_reload.insert(unit.clone());
+            }
+            let Some(info) = forecast else { continue };
+            // Their errors are logged when systemd has read them.
+            let (files, _) = read_unit_files(&info);
+            let (request, _) = unit_policy(&unit, &files, &self.specifiers);
+            let path = match unit_slice(&unit, &files, &self.specifiers) {
+                Some(slice) => Some(unit.cgroup_path_in(&slice)),
+                None => daemon.engine.registered(&unit).cloned().or_else(|| info.expected_cgroup()),
+            };
+            let Some(path) = path else { continue };
+            let request = request.filter(|_| not_allowed(&path).is_none());
+            tracing::debug!("{unit} by its files as they are now: a policy: {}", request.is_some());
+            daemon.apply(Input::Unit { unit, path, cgroup: None, request }).await;
+        }
+    }
+
+    /// One of systemd's events.
+    pub async fn systemd_event(&mut self, daemon: &mut Daemon, event: Event) {
+        tracing::debug!("systemd: {event:?}");
+        daemon.drop_removed().await;
+        match event {
+            Event::UnitChanged(unit) | Event::JobDone(unit) => {
+                // A busy machine starts units all the time, and each look is a dozen questions to PID 1.
+                if self.policy_units.may_have_policy(&unit) || daemon.engine.units().contains(&unit) {
+                    self.query(&unit);
+                }
+            }
+            // Does not mean "stopped", which the removal of the cgroup reports. Files on disk may still name the unit.
+            Event::UnitRemoved(unit) => {
+                self.running_at_reload.remove(&unit);
+                // Instances and transient units are found again when they come again.
+                if !self.policy_units.units.contains(&unit) && !is_running(daemon, &unit) {
+                    daemon.apply(Input::UnitUnloaded(unit)).await;
+                }
+            }
+            Event::RescanRequired => {
+                self.running_at_reload.clear();
+                self.changed_since_reload.clear();
+                self.rescan(daemon).await;
+            }
+            Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
+        }
+    }
+
+    /// A cgroup appeared that no registration named: does one of the patterns match its unit?
+    pub fn cgroup_created(&mut self, path: &CgroupPath) {
+        // System units live below slices only; anybody may make a cgroup called like a unit elsewhere.
+        let below_slices = path.parent().is_some_and(|p| p.components().all(|c| c.ends_with(".slice")));
+        if !below_slices {
+            return;
+        }
+        // systemd puts a '_' before names that would clash with a cgroup's files.
+        let name = path.file_name();
+        if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
+            && self.policy_units.may_have_policy(&unit)
+        {
+            self.query(&unit);
+        }
+    }
+
+    /// Looks at a unit again, if systemd has it loaded. What was registered for one that is not stands.
+    fn query(&mut self, unit: &UnitName) {
+        if let Some(queries) = &mut self.queries {
+            queries.query(unit);
+        }
+    }
+
+    /// Reads the unit's files in systemd's order and passes the request to the engine. Files that systemd has not read yet count for the
+    /// unit's next start.
+    async fn handle_unit_info(&mut self, daemon: &mut Daemon, info: &UnitInfo) {
+        let Some(path) = info.expected_cgroup() else { return };
+        // It says so of files that it knows; a drop-in directory that is new it may not have noticed.
+        let stale = info.needs_daemon_reload || self.changed_since_reload.contains(&info.name);
+        let forecast = if stale { self.unit_index.resolve(&info.name) } else { None };
+        let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
+        let (request, said) = unit_policy(&info.name, &files, &self.specifiers);
+        warnings.extend(said);
+        for warning in warnings {
+            tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{warning}");
+        }
+        let cgroup = info
+            .control_group_id
+            .filter(|id| *id != 0)
+            .map(CgroupId)
+            .or_else(|| mount::cgroup_id(&path).ok());
+        // systemd may answer with a cgroup that is gone by now.
+        let cgroup = cgroup.filter(|id| mount::cgroup_id(&path).ok() == Some(*id));
+        tracing::debug!(
+            "{} by systemd: {:?}, cgroup {cgroup:?}, a policy: {}, files not read yet: {stale}",
+            info.name,
+            info.active,
+            request.is_some()
+        );
+        let request = request.filter(|_| {
+            let why = not_allowed(&path).or_else(|| cgroup.and_then(|_| no_memory_controller(&path)));
+            if let Some(sentence) = &why {
+                tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{sentence}");
+            }
+            why.is_none()
+        });
+        let before = match cgroup {
+            Some(id) => self.running_at_reload.insert(info.name.clone(), id),
+            None => self.running_at_reload.remove(&info.name),
+        };
+        let cgroup = cgroup.filter(|id| !stale || before != Some(*id));
+        if info.transient && request.is_some() {
+            self.transient.insert(path.clone());
+        }
+        let ahead = !info.transient && request.is_some();
+        let late = cgroup.filter(|id| ahead && !daemon.applier.has_binding(*id));
+        daemon.apply(Input::Unit { unit: info.name.clone(), path, cgroup, request }).await;
+        if late.is_some_and(|id| daemon.applier.has_binding(id)) {
+            tracing::info!(
+                OBJECT_SYSTEMD_UNIT = info.name.as_str(),
+                "{} was already running when its policy was attached",
+                info.name
+            );
+        }
+    }
+
+    /// A cgroup with a policy is removed. A transient unit ends with it, and so does its registration.
+    pub async fn cgroup_removed(&mut self, daemon: &mut Daemon, cgroup: CgroupId) {
+        let path = daemon.engine.path_of(cgroup);
+        daemon.apply(Input::CgroupRemoved(cgroup)).await;
+        if let Some(path) = path
+            && self.transient.remove(&path)
+            && let Some(unit) = daemon.engine.unit_at(&path)
+        {
+            daemon.apply(Input::UnitUnloaded(unit)).await;
+        }
+    }
+
+    /// Handles the events of the kernel.
+    pub async fn kernel_events(&mut self, daemon: &mut Daemon, events: Vec<KernelEvent>) {
+        for event in events {
+            match event {
+                KernelEvent::Removed { cgroup } => self.cgroup_removed(daemon, cgroup).await,
+                KernelEvent::Created { cgroup, path, bound } => {
+                    let Ok(path) = CgroupPath::parse(&path) else { continue };
+                    daemon.apply(Input::CgroupCreated { cgroup, path: path.clone(), bound }).await;
+                    if !bound {
+                        self.cgroup_created(&path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// If the ring buffer was full, scans for the lost events.
+    pub async fn events_lost(&mut self, daemon: &mut Daemon) {
+        let lost = daemon.overflow.events(daemon.applier.events_dropped());
+        if lost == 0 {
+            return;
+        }
+        tracing::warn!(
+            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
+        );
+        let all: Vec<_> = daemon.engine.cgroups().map(|(id, path)| (id, path.clone())).collect();
+        for (id, path) in all {
+            if mount::cgroup_id(&path).ok() != Some(id) {
+                self.cgroup_removed(daemon, id).await;
+            }
+        }
+        self.rescan(daemon).await;
+    }
+}
+
+fn is_running(daemon: &Daemon, unit: &UnitName) -> bool {
+    daemon.engine.report_all().iter().any(|r| r.cgroup_id != 0 && r.unit.as_deref() == Some(unit.as_str()))
+}

@@ -1,0 +1,306 @@
+//! The log of actions: one journal line each, and the counts behind `status`.
+
+use std::collections::BTreeMap;
+
+use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
+
+/// A repeated action that is not performed is logged once in this time, and counted every time.
+const LOG_INTERVAL_NS: u64 = 60_000_000_000;
+/// If there are more keys, all are forgotten, and logged again.
+const LOGGED_MAX: usize = 10_000;
+
+/// The outcome of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ActionOutcome {
+    /// It was done.
+    Done,
+    /// It would have been done.
+    DryRun,
+    /// A guard stopped it.
+    Blocked,
+    /// The kernel rejected the action.
+    Failed,
+    /// Its cgroup was removed first.
+    Removed,
+}
+
+impl ActionOutcome {
+    /// Its word in reports, signals and the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            ActionOutcome::Done => "done",
+            ActionOutcome::DryRun => "dry-run",
+            ActionOutcome::Blocked => "blocked",
+            ActionOutcome::Failed => "failed",
+            ActionOutcome::Removed => "removed",
+        }
+    }
+}
+
+/// One action and its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionRecord {
+    /// The cgroup's id.
+    pub cgroup: CgroupId,
+    /// The cgroup's path.
+    pub path: CgroupPath,
+    /// Empty for writes of the daemon itself.
+    pub policy: String,
+    /// The knob, `reclaim` or `kill`.
+    pub action: &'static str,
+    /// The result.
+    pub outcome: ActionOutcome,
+    /// The value before, in bytes.
+    pub from: u64,
+    /// The value after, in bytes.
+    pub to: u64,
+    /// The reason that the policy gave.
+    pub reason: String,
+    /// The numbers of the reason.
+    pub numbers: [u64; 4],
+    /// What was done, or why not.
+    pub detail: String,
+    /// When, on CLOCK_MONOTONIC.
+    pub time: u64,
+}
+
+impl ActionRecord {
+    /// As it is reported.
+    pub fn report(&self) -> ActionReport {
+        ActionReport {
+            policy: self.policy.clone(),
+            action: self.action.to_owned(),
+            outcome: self.outcome.word().to_owned(),
+            from: self.from,
+            to: self.to,
+            reason: self.reason.clone(),
+            numbers: self.numbers.to_vec(),
+            detail: self.detail.clone(),
+            time: self.time,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct CgroupStats {
+    counts: BTreeMap<ActionOutcome, u64>,
+    last: Option<ActionReport>,
+}
+
+/// Cgroup, policy, action and outcome of a log message.
+type LogKey = (CgroupId, String, &'static str, ActionOutcome);
+
+/// All counts since the start.
+#[derive(Debug, Default)]
+pub struct ActionStats {
+    all: BTreeMap<ActionOutcome, u64>,
+    stale: u64,
+    of: BTreeMap<CgroupId, CgroupStats>,
+    logged: BTreeMap<LogKey, (u64, u64)>,
+}
+
+impl ActionStats {
+    /// Counts it and writes its journal line; `None` when that was said just now.
+    pub fn record(&mut self, record: ActionRecord) -> Option<ActionRecord> {
+        let cgroup = self.of.entry(record.cgroup).or_default();
+        for counts in [&mut self.all, &mut cgroup.counts] {
+            let count = counts.entry(record.outcome).or_default();
+            *count = count.saturating_add(1);
+        }
+        cgroup.last = Some(record.report());
+        if self.is_suppressed(&record) {
+            return None;
+        }
+        journal(&record);
+        Some(record)
+    }
+
+    /// What was done is always said; what was not, when it is new or was not said for a while.
+    fn is_suppressed(&mut self, record: &ActionRecord) -> bool {
+        // A kill in a dry run is logged like a performed one.
+        if record.outcome == ActionOutcome::Done
+            || (record.outcome == ActionOutcome::DryRun && record.action == "kill")
+        {
+            return false;
+        }
+        if self.logged.len() >= LOGGED_MAX {
+            self.logged.clear();
+        }
+        let key = (record.cgroup, record.policy.clone(), record.action, record.outcome);
+        // A new value in a dry run is logged; a blocked action has a different value each time.
+        let value = if record.outcome == ActionOutcome::DryRun { record.to } else { 0 };
+        let before = self.logged.get(&key).copied();
+        let again = before
+            .is_some_and(|(then, what)| what == value && record.time.saturating_sub(then) < LOG_INTERVAL_NS);
+        if !again {
+            self.logged.insert(key, (record.time, value));
+        }
+        again
+    }
+
+    /// The policy was detached before its action was handled.
+    pub fn count_stale(&mut self) {
+        self.stale = self.stale.saturating_add(1);
+    }
+
+    /// A cgroup is removed.
+    pub fn forget(&mut self, cgroup: CgroupId) {
+        self.of.remove(&cgroup);
+        self.logged.retain(|(of, ..), _| *of != cgroup);
+    }
+
+    /// Adds what is known of a cgroup.
+    pub fn fill_report(&self, report: &mut BindingReport) {
+        if let Some(cgroup) = self.of.get(&CgroupId(report.cgroup_id)) {
+            report.actions = by_word(&cgroup.counts);
+            report.last_action.clone_from(&cgroup.last);
+        }
+    }
+
+    /// All counts, by word.
+    pub fn counts(&self, lost: u64) -> BTreeMap<String, u64> {
+        let mut counts = by_word(&self.all);
+        for (word, count) in [("stale", self.stale), ("lost", lost)] {
+            if count > 0 {
+                counts.insert(word.to_owned(), count);
+            }
+        }
+        counts
+    }
+}
+
+fn by_word(counts: &BTreeMap<ActionOutcome, u64>) -> BTreeMap<String, u64> {
+    counts.iter().map(|(outcome, count)| (outcome.word().to_owned(), *count)).collect()
+}
+
+/// The journal line for attached policies.
+pub fn attached(path: &CgroupPath, policies: &str) {
+    let cgroup = path.as_str();
+    tracing::info!(
+        MESSAGE_ID = MSGID_ATTACHED,
+        OBJECT_SYSTEMD_UNIT = unit_of(path),
+        MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_POLICIES = policies,
+        "{path}: attached: {policies}"
+    );
+}
+
+/// The journal line for a cgroup whose policies are detached.
+pub fn detached(path: &CgroupPath, reason: &str) {
+    let cgroup = path.as_str();
+    tracing::info!(
+        MESSAGE_ID = MSGID_DETACHED,
+        OBJECT_SYSTEMD_UNIT = unit_of(path),
+        MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_REASON = reason,
+        "{path}: detached: {reason}"
+    );
+}
+
+/// The innermost part of the path that is called like a unit; empty when none is.
+fn unit_of(path: &CgroupPath) -> &str {
+    path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
+}
+
+/// journald shows the line with the unit as well (`journalctl -u UNIT`), for we are root.
+fn journal(record: &ActionRecord) {
+    let unit = unit_of(&record.path);
+    let who = if record.policy.is_empty() { "memcg-bpfd" } else { &record.policy };
+    let sentence = match record.outcome {
+        ActionOutcome::Done => format!("{}: {who}: {}: {}", record.path, record.detail, record.reason),
+        outcome => format!(
+            "{}: {who}: {} {}: {}: {}",
+            record.path,
+            record.action,
+            outcome.word(),
+            record.detail,
+            record.reason
+        ),
+    };
+    let sentence = crate::names::shown(&sentence, 2000);
+    let (path, outcome, reason) = (record.path.as_str(), record.outcome.word(), record.reason.as_str());
+    let (policy, detail) = (record.policy.as_str(), record.detail.as_str());
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                // Finds all of these lines: journalctl MESSAGE_ID=…
+                MESSAGE_ID = MSGID_ACTION,
+                OBJECT_SYSTEMD_UNIT = unit,
+                MEMCG_BPF_CGROUP = path,
+                MEMCG_BPF_POLICY = policy,
+                MEMCG_BPF_ACTION = record.action,
+                MEMCG_BPF_OUTCOME = outcome,
+                MEMCG_BPF_FROM = record.from,
+                MEMCG_BPF_TO = record.to,
+                MEMCG_BPF_REASON = reason,
+                MEMCG_BPF_DETAIL = detail,
+                "{sentence}"
+            )
+        };
+    }
+    match record.outcome {
+        ActionOutcome::Done if record.action == "kill" => line!(warn),
+        ActionOutcome::Done | ActionOutcome::DryRun | ActionOutcome::Removed => line!(info),
+        ActionOutcome::Blocked | ActionOutcome::Failed => line!(warn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn catalog_explains_every_line_by_its_fields() {
+        let catalog = include_str!("../../systemd/memcg-bpf.catalog");
+        let source = include_str!("audit.rs");
+        let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION]);
+        let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
+        assert!(fields.len() > ids.len());
+        for field in fields {
+            assert!(source.contains(&format!("{field} = ")), "no line has the field {field}");
+        }
+    }
+
+    fn record(outcome: ActionOutcome, to: u64, time: u64) -> ActionRecord {
+        ActionRecord {
+            cgroup: CgroupId(7),
+            path: CgroupPath::parse("/a").unwrap(),
+            policy: "p".to_owned(),
+            action: "memory.high",
+            outcome,
+            from: 0,
+            to,
+            reason: "so".to_owned(),
+            numbers: [0; 4],
+            detail: String::new(),
+            time,
+        }
+    }
+
+    #[test]
+    fn performed_actions_are_always_logged_others_once_a_minute() {
+        let mut stats = ActionStats::default();
+        let mut said = |outcome, to, time: u64| stats.record(record(outcome, to, time)).is_some();
+        assert!(said(ActionOutcome::Done, 1, 1) && said(ActionOutcome::Done, 1, 2));
+        assert!(said(ActionOutcome::Blocked, 1, 1) && !said(ActionOutcome::Blocked, 2, 2));
+        assert!(said(ActionOutcome::Blocked, 1, LOG_INTERVAL_NS + 1));
+        assert!(
+            said(ActionOutcome::DryRun, 1, 1)
+                && !said(ActionOutcome::DryRun, 1, 2)
+                && said(ActionOutcome::DryRun, 2, 3)
+        );
+        stats.count_stale();
+        let counts = stats.counts(3);
+        let words: Vec<String> = counts.iter().map(|(word, count)| format!("{word}={count}")).collect();
+        assert_eq!(words.join(" "), "blocked=3 done=2 dry-run=3 lost=3 stale=1");
+        let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
+        stats.fill_report(&mut report);
+        assert_eq!((report.actions["done"], report.last_action.unwrap().to), (2, 2));
+        stats.forget(CgroupId(7));
+        let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
+        stats.fill_report(&mut report);
+        assert!(report.actions.is_empty());
+    }
+}
