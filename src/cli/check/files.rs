@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Finding, in_line};
-use crate::cli::screen::one_line;
+use super::finding::{Finding, findings_in_line};
+use crate::cli::term::escape_line;
 use crate::files;
 use crate::names::{UnitKind, UnitName};
 use crate::policy::catalog::Catalog;
@@ -15,8 +15,8 @@ use crate::systemd::UNIT_FILE_MAX;
 const QUADLET: [&str; 5] = ["container", "pod", "kube", "volume", "network"];
 
 /// All mistakes in a unit file or drop-in.
-pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
-    let shown = one_line(&path.to_string_lossy());
+pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
+    let shown = escape_line(&path.to_string_lossy());
     let Some((kind, unit)) = unit_of(path) else {
         return vec![Finding::sentence(
             true,
@@ -31,20 +31,22 @@ pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
     };
     let reading = unit_file::read(kind, &shown, &text);
     let mut found: Vec<Finding> =
-        reading.warnings.iter().map(|warning| Finding::sentence(true, one_line(warning))).collect();
+        reading.warnings.iter().map(|warning| Finding::sentence(true, escape_line(warning))).collect();
     for directive in &reading.directives {
-        let place = format!("{shown}:{}", directive.line);
+        let location = format!("{shown}:{}", directive.line);
         if directive.spelling == Spelling::Bare {
             found.push(Finding::sentence(
                 false,
-                format!("{place}: systemd warns about this key at every load; X-MemoryBPFPolicy= is the same and silent"),
+                format!("{location}: systemd warns about this key at every load; X-MemoryBPFPolicy= is the same and silent"),
             ));
         }
         let (line, unexpanded) = Specifiers::default().expand(&unit, &directive.value);
         found.extend(
-            unexpanded.iter().map(|what| Finding::sentence(true, format!("{place}: {}", one_line(what)))),
+            unexpanded
+                .iter()
+                .map(|what| Finding::sentence(true, format!("{location}: {}", escape_line(what)))),
         );
-        found.extend(in_line(&line, catalog, Some(&place)));
+        found.extend(findings_in_line(&line, catalog, Some(&location)));
     }
     if found.is_empty() && reading.directives.is_empty() {
         found.push(Finding::sentence(false, format!("{shown}: says nothing about a memory policy")));
@@ -83,7 +85,7 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         let prefix = format!("{}/", dir.path().display());
-        in_unit(&path, &Catalog::default())
+        findings_in_unit(&path, &Catalog::default())
             .into_iter()
             .map(|finding| (finding.wrong, finding.sentence.replace(&prefix, "")))
             .collect()
@@ -107,9 +109,9 @@ mod tests {
     fn files_that_are_no_units_are_refused() {
         assert!(sentences("notes.txt", "")[0].1.contains("not a unit file"));
         assert!(sentences("x.conf", "")[0].1.contains("not a unit file"));
-        let device = in_unit(Path::new("/dev/zero"), &Catalog::default());
+        let device = findings_in_unit(Path::new("/dev/zero"), &Catalog::default());
         assert!(device[0].wrong);
-        let missing = in_unit(Path::new("/nonexistent/x.service"), &Catalog::default());
+        let missing = findings_in_unit(Path::new("/nonexistent/x.service"), &Catalog::default());
         assert!(missing[0].sentence.contains("No such file"), "{}", missing[0].sentence);
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Finding, shown};
+use super::finding::{Finding, shown};
 
 /// The only directory that podman reads by itself; CRI-O reads it too.
 const HOOKS_DIR: &str = "usr/share/containers/oci/hooks.d";
@@ -49,19 +49,19 @@ fn ours(root: &Path) -> Finding {
     let json = match parse(root, HOOK_JSON) {
         Ok(json) => json,
         Err(why) => {
-            let says = format!("{}: {why}; podman refuses to start any container", shown(HOOK_JSON));
-            return Finding::fail("OCI hook", says, again);
+            let message = format!("{}: {why}; podman refuses to start any container", shown(HOOK_JSON));
+            return Finding::fail("OCI hook", message, again);
         }
     };
     let Some(program) =
         json.pointer("/hook/path").and_then(Value::as_str).filter(|path| path.starts_with('/'))
     else {
-        let says = format!("{} names no program with an absolute path", shown(HOOK_JSON));
-        return Finding::fail("OCI hook", says, again);
+        let message = format!("{} names no program with an absolute path", shown(HOOK_JSON));
+        return Finding::fail("OCI hook", message, again);
     };
     if json.pointer("/hook/timeout").and_then(Value::as_u64).is_none() {
-        let says = format!("{} has no timeout: a hanging hook would hang the container", shown(HOOK_JSON));
-        return Finding::warn("OCI hook", says, again);
+        let message = format!("{} has no timeout: a hanging hook would hang the container", shown(HOOK_JSON));
+        return Finding::warn("OCI hook", message, again);
     }
     match std::fs::metadata(root.join(program.trim_start_matches('/'))) {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => {

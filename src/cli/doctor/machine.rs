@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::bpf::objects::PolicyObjects;
 use crate::bpf::probe;
 
@@ -20,8 +20,8 @@ pub(super) fn cgroups(root: &Path) -> Vec<Finding> {
     let mount = root.join("sys/fs/cgroup");
     let unified = "boot it with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
     if mount.join("unified").is_dir() {
-        let says = "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1";
-        return vec![Finding::fail("cgroups", says, unified)];
+        let message = "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1";
+        return vec![Finding::fail("cgroups", message, unified)];
     }
     let Ok(controllers) = std::fs::read_to_string(mount.join("cgroup.controllers")) else {
         return vec![if mount.join("memory").is_dir() {
@@ -76,7 +76,7 @@ pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
     found
 }
 
-/// Which of the places where policies are asked this kernel has.
+/// CgroupArg of the places where policies are asked this kernel has.
 pub(super) fn hooks(objects: &PolicyObjects) -> Vec<Finding> {
     let report = match probe::probe_hooks(objects) {
         Ok(report) => report,

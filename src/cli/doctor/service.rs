@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Finding, shown};
+use super::finding::{Finding, shown};
 use crate::cli::client::{Client, ClientError};
 use crate::report::ActionStats;
 
@@ -73,12 +73,12 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
         ("bus activation", &["usr/share/dbus-1/system-services/org.memcg.Bpf1.service"]),
     ];
     let mut found = Vec::new();
-    for (check, places) in files {
-        found.push(match places.iter().find(|place| root.join(place).exists()) {
-            Some(place) => Finding::ok(check, shown(place)),
+    for (check, paths) in files {
+        found.push(match paths.iter().find(|path| root.join(path).exists()) {
+            Some(path) => Finding::ok(check, shown(path)),
             None => Finding::fail(
                 check,
-                format!("{} is missing", shown(places.first().unwrap_or(&""))),
+                format!("{} is missing", shown(paths.first().unwrap_or(&""))),
                 "install the package memcg-bpf, or run make install",
             ),
         });
@@ -89,7 +89,7 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
 /// Does the daemon answer, and do policies act?
 pub(super) fn daemon() -> Vec<Finding> {
     let client = Client::connect();
-    let mut found = vec![judge(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
+    let mut found = vec![check_version(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
     if let Ok(client) = client
         && let Ok(report) = client.stats()
     {
@@ -118,7 +118,7 @@ fn actions(report: &ActionStats) -> Finding {
     }
 }
 
-fn judge(answer: Result<String, ClientError>) -> Finding {
+fn check_version(answer: Result<String, ClientError>) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     match answer {
         Ok(version) if version == own => Finding::ok("daemon", format!("memcg-bpfd {version} answers")),
@@ -138,7 +138,7 @@ fn judge(answer: Result<String, ClientError>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CheckResult;
+    use super::super::finding::CheckResult;
     use super::*;
 
     #[test]
@@ -156,11 +156,14 @@ mod tests {
 
     #[test]
     fn a_daemon_of_another_version_wants_a_restart() {
-        let finding = judge(Ok("0.0.1".to_owned()));
+        let finding = check_version(Ok("0.0.1".to_owned()));
         assert_eq!(finding.verdict, CheckResult::Warn);
         assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));
-        assert_eq!(judge(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, CheckResult::Ok);
-        assert_eq!(judge(Err(ClientError::Denied)).verdict, CheckResult::Warn);
-        assert_eq!(judge(Err(ClientError::Late(std::time::Duration::ZERO))).verdict, CheckResult::Fail);
+        assert_eq!(check_version(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, CheckResult::Ok);
+        assert_eq!(check_version(Err(ClientError::Denied)).verdict, CheckResult::Warn);
+        assert_eq!(
+            check_version(Err(ClientError::Timeout(std::time::Duration::ZERO))).verdict,
+            CheckResult::Fail
+        );
     }
 }

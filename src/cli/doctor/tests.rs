@@ -136,15 +136,15 @@ fn the_version_of_systemd_is_read_from_its_library() {
 
 #[test]
 fn the_last_line_sums_up() {
-    let screen = Screen::default();
+    let terminal = Terminal::default();
     assert_eq!(
-        in_words(&[Finding::ok("user", "you are root")], &screen),
+        render(&[Finding::ok("user", "you are root")], &terminal),
         "ok   user  you are root\n\nAll is in order.\n"
     );
-    let warned = in_words(&[Finding::warn("user", "not root", "use sudo")], &screen);
+    let warned = render(&[Finding::warn("user", "not root", "use sudo")], &terminal);
     assert_eq!(warned, "warn user  not root\n           → use sudo\n\nIt works; 1 thing to look at.\n");
     assert!(
-        in_words(&[Finding::fail("x", "y", "z")], &screen)
+        render(&[Finding::fail("x", "y", "z")], &terminal)
             .contains("It cannot work yet: see the 1 marked FAIL.")
     );
 }

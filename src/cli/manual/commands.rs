@@ -1,17 +1,14 @@
 //! The pages of the command and its subcommands, from their definition.
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-
-use super::super::Cli;
 
 /// What the pages of section 1 have at their foot.
 const MANUAL: &str = "memcg-bpf";
 
 /// File names and texts.
-pub(super) fn pages(date: &str) -> anyhow::Result<Vec<(String, String)>> {
-    let mut cli = Cli::command();
+pub(super) fn pages(mut cli: Command, date: &str) -> anyhow::Result<Vec<(String, String)>> {
     cli.build();
     let mut pages = vec![page(&cli, date)?];
     for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
@@ -85,11 +82,14 @@ fn see_also(roff: &mut Roff, top: bool) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_command_has_a_page_with_its_options_and_examples() {
-        let pages = pages("2026-01-01").unwrap();
+        let pages = pages(Cli::command(), "2026-01-01").unwrap();
         let text = |name: &str| &pages.iter().find(|(file, _)| file == name).unwrap().1;
         assert!(text("memcg-bpf.1").contains(r"memcg\-bpf\-status(1)"), "{}", text("memcg-bpf.1"));
         assert!(text("memcg-bpf-check.1").contains(r"\fB\-\-unit\fR"), "{}", text("memcg-bpf-check.1"));
