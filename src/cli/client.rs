@@ -1,4 +1,4 @@
-//! The daemon, as seen from a command: one call, one answer, or one sentence why not.
+//! D-Bus client of the daemon.
 
 use std::future::Future;
 use std::io::{IsTerminal, Write};
@@ -12,17 +12,17 @@ use zbus::proxy;
 use super::term::escape_line;
 use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
 
-/// What D-Bus itself waits for an answer, so that nobody is surprised.
+/// The default timeout of D-Bus.
 const DEADLINE: Duration = Duration::from_secs(25);
-/// The same where polkit may first ask for a password.
+/// The timeout if polkit may prompt for a password.
 const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
-/// The same where policies are loaded first: what systemd gives a unit to be reloaded.
+/// The timeout of a reload, as of systemd for units.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
-/// After this long a person wants to know that something is going on.
+/// A note is displayed after this time.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Tells the bus how to start the daemon; without it the package is not installed.
+/// The D-Bus activation file. Without it, the package is not installed.
 const ACTIVATION: &str = "usr/share/dbus-1/system-services/org.memcg.Bpf1.service";
-/// Longest sentence of a refusal that is shown, in characters: 16 policies can be wrong in many ways.
+/// Longest error message that is shown, in characters.
 const REASON_MAX: usize = 20_000;
 
 #[proxy(
@@ -52,10 +52,10 @@ trait Daemon {
     fn version(&self) -> zbus::Result<String>;
 }
 
-/// Why there is no answer.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(in crate::cli) enum ClientError {
-    #[error("the system bus cannot be reached ({0}); start it with: systemctl start dbus.socket")]
+    #[error("cannot connect to the system bus ({0}); start it with: systemctl start dbus.socket")]
     NoBus(String),
     #[error("memcg-bpfd is not running ({0}); start it with: systemctl start memcg-bpfd")]
     NotRunning(String),
@@ -63,16 +63,16 @@ pub(in crate::cli) enum ClientError {
         "memcg-bpfd is not installed: /{ACTIVATION} is missing; install the package memcg-bpf, then: systemctl start memcg-bpfd"
     )]
     NotInstalled,
-    #[error("this user may not ask memcg-bpfd: use sudo")]
+    #[error("permission denied: use sudo")]
     Denied,
-    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", .0.as_secs())]
+    #[error("memcg-bpfd did not reply within {} seconds; see: journalctl -u memcg-bpfd", .0.as_secs())]
     Timeout(Duration),
     #[error("{0}")]
     NotAllowed(String),
     #[error("{0}")]
     Rejected(String),
     #[error(
-        "memcg-bpfd answered what this memcg-bpf does not understand ({0}); restart the daemon: systemctl restart memcg-bpfd"
+        "memcg-bpfd sent an invalid reply ({0}); its version may differ, restart it: systemctl restart memcg-bpfd"
     )]
     ProtocolMismatch(String),
 }
@@ -81,7 +81,7 @@ pub(in crate::cli) enum ClientError {
 pub(in crate::cli) struct Client {
     runtime: tokio::runtime::Runtime,
     proxy: DaemonProxy<'static>,
-    /// May a slow answer be told on the terminal?
+    /// May a note be displayed during a slow call?
     show_progress: bool,
 }
 
@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    /// Never writes to the terminal, which is somebody else's to draw on.
+    /// Never writes to the terminal.
     pub fn silent(self) -> Self {
         Client { show_progress: false, ..self }
     }
@@ -124,7 +124,7 @@ impl Client {
         parse(self.wait(self.proxy.attach(cgroup, line)))
     }
 
-    /// Detach: what remains in force.
+    /// Detach: the remaining policies.
     pub fn detach<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.detach(cgroup)))
     }
@@ -134,8 +134,7 @@ impl Client {
         parse(self.wait(self.proxy.list()))
     }
 
-    /// List, where it serves to find what a name means: `None` for who may not see it, and nobody is asked for a
-    /// password. Owners of a cgroup may name it by its path.
+    /// List without a password prompt, to look up names. `None` if the user is not allowed to list.
     pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
         match parse(self.wait(self.proxy.list_unasked())) {
             Ok(list) => Ok(Some(list)),
@@ -149,22 +148,22 @@ impl Client {
         parse(self.wait(self.proxy.explain(cgroup)))
     }
 
-    /// Pause: acting as a whole; 0 stands for no end.
+    /// Pause: action statistics. 0 means no end.
     pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.pause(nanoseconds)))
     }
 
-    /// Resume: acting as a whole.
+    /// Resume: action statistics.
     pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.resume()))
     }
 
-    /// Reload: what has changed. Objects may have to be loaded for it.
+    /// Reload: the changes.
     pub fn reload<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         parse(run_with_timeout(&self.runtime, self.show_progress, RELOAD_TIMEOUT, self.proxy.reload()))
     }
 
-    /// Actions: acting as a whole.
+    /// Stats: action statistics.
     pub fn stats<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.stats()))
     }
@@ -183,7 +182,7 @@ fn deadline() -> Duration {
     if nix::unistd::geteuid().is_root() { DEADLINE } else { DEADLINE_WITH_PASSWORD }
 }
 
-/// Runs one call to its end or the deadline, with a note on the terminal when it takes long.
+/// Runs one call until its end or the timeout. Displays a note if it takes long.
 fn run_with_timeout<T>(
     runtime: &tokio::runtime::Runtime,
     show_progress: bool,
@@ -228,7 +227,7 @@ fn client_error(error: &zbus::Error, root: &Path) -> ClientError {
     }
 }
 
-/// The daemon's words, of bounded length; it may list several faults on lines of their own.
+/// The daemon's message, of bounded length. It may list several errors on separate lines.
 fn reason(text: &str) -> String {
     let lines: Vec<String> =
         text.lines().map(|line| escape_line(line.trim())).filter(|line| !line.is_empty()).collect();
@@ -253,10 +252,10 @@ mod tests {
             "memcg-bpfd is not installed: /usr/share/dbus-1/system-services/org.memcg.Bpf1.service is missing; \
              install the package memcg-bpf, then: systemctl start memcg-bpfd"
         );
-        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "this user may not ask memcg-bpfd: use sudo");
+        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "permission denied: use sudo");
         assert_eq!(
             say(fdo(Bus::NoReply("x".into()))),
-            "memcg-bpfd did not answer within 25 seconds; what it does: journalctl -u memcg-bpfd"
+            "memcg-bpfd did not reply within 25 seconds; see: journalctl -u memcg-bpfd"
         );
         std::fs::create_dir_all(root.path().join("usr/share/dbus-1/system-services")).unwrap();
         std::fs::write(root.path().join(ACTIVATION), "").unwrap();

@@ -1,5 +1,4 @@
-//! `memcg-bpf completion`: the few lines by which a shell asks this command what may come next, and what it answers.
-//! Policies, parameters, units and containers are looked up as they are at that moment; the daemon is not asked.
+//! `memcg-bpf completion`: the completion scripts, by which a shell queries this command for candidates.
 
 use std::io::Write;
 
@@ -12,14 +11,14 @@ use super::output::Output;
 pub(super) const VARIABLE: &str = "COMPLETE";
 const NAME: &str = "memcg-bpf";
 
-/// Print the completion script of a shell; packages install it
+/// Print the completion script of a shell
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf completion bash > /etc/bash_completion.d/memcg-bpf
   memcg-bpf completion zsh > /usr/local/share/zsh/site-functions/_memcg-bpf
   memcg-bpf completion fish > /etc/fish/completions/memcg-bpf.fish")]
 pub(in crate::cli) struct Completion {
-    /// bash, zsh or fish
+    /// One of bash, zsh, fish
     #[arg(value_name = "SHELL", hide_possible_values = true)]
     shell: Shell,
 }

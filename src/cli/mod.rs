@@ -1,5 +1,5 @@
-//! The command `memcg-bpf`: asks the daemon over D-Bus, or looks for itself where no daemon is needed, and says in
-//! words what it found. Decides nothing about policies.
+//! The command `memcg-bpf`: queries the daemon over D-Bus, or reads files if no daemon is needed, and prints the result.
+//! Decides nothing about policies.
 
 mod args;
 mod change;
@@ -30,9 +30,9 @@ use term::Terminal;
 #[derive(Debug, Parser)]
 #[command(name = "memcg-bpf", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Examples:
-  memcg-bpf status                                   what is governed, and how it goes
-  memcg-bpf attach demo.service deny limit=64M       refuse memory beyond 64 MiB from now on
-  memcg-bpf doctor                                   what this machine offers, and what is missing
+  memcg-bpf status                                   list cgroups with a memory policy
+  memcg-bpf attach demo.service deny limit=64M       deny memory requests above 64 MiB
+  memcg-bpf doctor                                   check the requirements of memcg-bpf
 
 Permanently, for a unit: systemctl edit demo.service, then
   [Service]
@@ -40,7 +40,7 @@ Permanently, for a unit: systemctl edit demo.service, then
 For a container:
   podman run --annotation memcg.bpf/policy=\"deny limit=64M\" IMAGE")]
 struct Cli {
-    /// Print JSON for programs instead of text for people
+    /// Print JSON output
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -70,7 +70,7 @@ enum Command {
     Manual(manual::Manual),
 }
 
-/// The whole program: arguments, standard output, exit status (0 good, 1 not, 2 wrong usage).
+/// The whole program: arguments, standard output, exit status (0 success, 1 failure, 2 invalid usage).
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match handle_completion(&args) {
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The page of `memcg-bpf report`, for who feeds it histories that nobody wrote.
+/// The HTML page of `memcg-bpf report`, public for fuzzing.
 #[doc(hidden)]
 pub fn render_report(history: &std::path::Path) -> anyhow::Result<String> {
     report::render_report(history)

@@ -1,4 +1,4 @@
-//! `memcg-bpf attach`: a policy line on a cgroup, as operator, until it is detached or the cgroup goes.
+//! `memcg-bpf attach`: attaches a policy line to a cgroup as operator.
 
 use std::path::Path;
 
@@ -20,22 +20,22 @@ use crate::policy::precedence::{AllowList, resolve};
 use crate::policy::request::{Origin, Request};
 use crate::report::{AttachedPolicy, BindingReport};
 
-/// Put a policy on a running unit, container or cgroup
+/// Attach a policy to a running unit, container or cgroup
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf attach demo.service deny limit=64M
   memcg-bpf attach 1f2e3d4c 'deny limit=90%; observe'
-  memcg-bpf attach demo.service none          discard what drop-ins and annotations say
-  memcg-bpf attach --dry-run demo.service oom show what would be in force, and change nothing
+  memcg-bpf attach demo.service none          override drop-ins and annotations
+  memcg-bpf attach --dry-run demo.service oom show the result without attaching
 
-To see what a policy would do without its doing it, give it mode=dry-run.
+To observe the effect of a policy without any change, use the parameter mode=dry-run.
 
-It holds until `memcg-bpf detach` or until the cgroup ends. To keep it over restarts of a unit,
-write X-MemoryBPFPolicy= into a drop-in: systemctl edit demo.service")]
+The policy stays attached until `memcg-bpf detach` or until the cgroup is removed. To keep it across
+restarts of a unit, add X-MemoryBPFPolicy= to a drop-in: systemctl edit demo.service")]
 pub(in crate::cli) struct Attach {
     #[command(flatten)]
     arg: CgroupArg,
-    /// Show what would be in force, and change nothing
+    /// Show the resulting policies without attaching them
     #[arg(long)]
     dry_run: bool,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
@@ -51,14 +51,14 @@ impl Attach {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
         let client = Client::connect()?;
         let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
-        // Who may not see all asks as the owner of the cgroup, who may ask for less.
+        // Without permission to list all cgroups, the request is one of the cgroup's owner.
         let origin = if list.is_some() { Origin::Operator } else { Origin::Xattr };
         let reports = list.unwrap_or_default();
         let cgroup = target::find(&self.arg.cgroup, &reports)?;
         if self.dry_run {
             let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
             if known.is_none() && crate::cgroup::mount::cgroup_id(&cgroup).is_err() {
-                bail!("there is no cgroup {cgroup}");
+                bail!("unknown cgroup {cgroup}");
             }
             let now = known.unwrap_or_else(|| BindingReport {
                 cgroup: cgroup.as_str().to_owned(),
@@ -68,7 +68,7 @@ impl Attach {
             let text = if as_json {
                 json(&report)?
             } else {
-                format!("{}\nNothing was changed (--dry-run).\n", describe(&report, terminal))
+                format!("{}\nNo changes were made (--dry-run).\n", describe(&report, terminal))
             };
             return Ok(Output::success(text));
         }
@@ -77,13 +77,13 @@ impl Attach {
     }
 }
 
-/// What can be asked for, as the installed files say.
+/// The installed policies and profiles.
 fn catalog() -> Catalog {
     let (profiles, _) = profiles::load(Path::new("/"));
     Catalog { policies: ObjectDir::installed().read().schemas, profiles }
 }
 
-/// A binding as it would be with one line more from this origin; the line's mistakes, if there are any.
+/// The binding after adding one line of this origin, or the errors of the line.
 fn preview(
     now: BindingReport,
     origin: Origin,
@@ -103,7 +103,7 @@ fn preview(
         .collect();
     let location = format!("uid {}", nix::unistd::getuid());
     let ours = Request { origin, location, line, container: None, unit: None };
-    // By itself first: what is wrong with the others is not this command's business.
+    // The line alone first, because errors of other requests are reported by `explain`.
     let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &AllowList::default())
         .errors
         .iter()
@@ -113,7 +113,7 @@ fn preview(
         bail!("{}", wrong.join("\n  "));
     }
     requests.push(ours);
-    // What is in force already was allowed to be.
+    // Attached policies are already allowed.
     let allow = AllowList::only(catalog.policies.keys());
     let policies = resolve(&requests, catalog, &allow)
         .policies
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_says_what_would_win_and_what_would_stay() {
+    fn dry_run_shows_overridden_and_kept_policies() {
         let catalog = fixture::catalog();
         let after = |line: &str| {
             let report =
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_of_a_wrong_line_tells_its_mistakes_only() {
+    fn dry_run_reports_errors_of_the_line_only() {
         let error = preview(now("dney"), Origin::Operator, "deny limt=1M".to_owned(), &fixture::catalog())
             .unwrap_err()
             .to_string();
@@ -168,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_promises_an_owner_no_more_than_owners_may_have() {
+    fn dry_run_checks_permissions_of_owners() {
         let mut catalog = fixture::catalog();
         catalog.policies.get_mut("deny").unwrap().self_binding = false;
         let error = |origin| preview(BindingReport::default(), origin, "deny limit=1G".to_owned(), &catalog);
         assert!(error(Origin::Operator).is_ok());
         let why = error(Origin::Xattr).unwrap_err().to_string();
-        assert!(why.contains("may not be asked for by xattrs"), "{why}");
+        assert!(why.contains("xattrs"), "{why}");
     }
 }

@@ -1,4 +1,4 @@
-//! `memcg-bpf detach`: takes back what `attach` did, and what an annotation asked for.
+//! `memcg-bpf detach`: removes requests of `attach` and of annotations.
 
 use clap::Args;
 
@@ -10,12 +10,12 @@ use crate::cli::show::explain::describe;
 use crate::cli::term::{Terminal, escape_line, json};
 use crate::report::BindingReport;
 
-/// Take back what was attached by hand or asked for by an annotation; drop-ins then hold again
+/// Detach policies that were attached by `attach` or an annotation; policies of drop-ins apply again
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   memcg-bpf detach demo.service
 
-What a drop-in asks for stays in force. To be rid of that too, change the drop-in, or:
+Policies of drop-ins stay attached. To detach these too, change the drop-in, or run:
   memcg-bpf attach demo.service none")]
 pub(in crate::cli) struct Detach {
     #[command(flatten)]
@@ -33,9 +33,9 @@ impl Detach {
         }
         let text = match remaining {
             Some(report) if !report.policies.is_empty() => {
-                format!("Detached. What a drop-in asks for holds again:\n\n{}", describe(&report, terminal))
+                format!("Detached. Policies of drop-ins apply again:\n\n{}", describe(&report, terminal))
             }
-            _ => format!("Detached: {} has no memory policy any more.\n", escape_line(cgroup.as_str())),
+            _ => format!("Detached: {} has no memory policy.\n", escape_line(cgroup.as_str())),
         };
         Ok(Output::success(text))
     }

@@ -1,4 +1,4 @@
-//! `memcg-bpf reload`: files read again while everything stays in force.
+//! `memcg-bpf reload`: reloads files while policies stay attached.
 
 use clap::Args;
 
@@ -7,14 +7,14 @@ use crate::cli::output::Output;
 use crate::cli::term::{escape_line, json};
 use crate::report::ReloadReport;
 
-/// Have memcg-bpfd read its configuration, profiles and policy objects again
+/// Reload the configuration, profiles and policy objects of memcg-bpfd
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   memcg-bpf reload              the same as: systemctl reload memcg-bpfd
 
-Policies stay in force meanwhile; an object that is replaced goes when its successor is in force.
-If there is a new mistake in any of the files, it is told and nothing is changed.
-Unit files are systemd's to read: systemctl daemon-reload.")]
+Policies stay attached during the reload. A replaced object is detached after its successor is attached.
+If a file has a new error, the error is reported and nothing is changed.
+To reload unit files, run: systemctl daemon-reload")]
 pub(in crate::cli) struct Reload {}
 
 impl Reload {
@@ -26,9 +26,9 @@ impl Reload {
 }
 
 fn render(report: &ReloadReport) -> String {
-    let mut text = format!("Read again: {}.\n", escape_line(&report.summary()));
+    let mut text = format!("Reloaded: {}.\n", escape_line(&report.summary()));
     for error in &report.errors {
-        text.push_str(&format!("Not in force any more: {}\n", escape_line(error)));
+        text.push_str(&format!("Detached: {}\n", escape_line(error)));
     }
     for note in &report.notes {
         text.push_str(&format!("Note: {}\n", escape_line(note)));
@@ -41,8 +41,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changed_is_told_and_what_was_lost() {
-        assert_eq!(render(&ReloadReport::default()), "Read again: nothing has changed.\n");
+    fn reload_lists_changes_and_errors() {
+        assert_eq!(render(&ReloadReport::default()), "Reloaded: nothing has changed.\n");
         let report = ReloadReport {
             replaced: vec!["deny".into(), "oom".into()],
             removed: vec!["x".into()],
@@ -52,8 +52,8 @@ mod tests {
         };
         assert_eq!(
             render(&report),
-            "Read again: replaced the policies deny, oom; removed x; the configuration has changed.\n\
-             Not in force any more: /a: unknown policy 'x'\n"
+            "Reloaded: replaced the policies deny, oom; removed x; the configuration has changed.\n\
+             Detached: /a: unknown policy 'x'\n"
         );
     }
 }

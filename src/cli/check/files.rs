@@ -14,14 +14,14 @@ use crate::systemd::UNIT_FILE_MAX;
 /// Podman's Quadlet makes services from such files and copies their `[Service]` section.
 const QUADLET: [&str; 5] = ["container", "pod", "kube", "volume", "network"];
 
-/// All mistakes in a unit file or drop-in.
+/// All errors in a unit file or drop-in.
 pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
     let shown = escape_line(&path.to_string_lossy());
     let Some((kind, unit)) = unit_of(path) else {
         return vec![Finding::sentence(
             true,
             format!(
-                "{shown}: not a unit file: its name should be x.service, x.slice, x.scope, or a drop-in x.service.d/y.conf"
+                "{shown}: not a unit file; the name must be x.service, x.slice, x.scope, or x.service.d/y.conf for a drop-in"
             ),
         )];
     };
@@ -30,28 +30,28 @@ pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
         Err(error) => return vec![Finding::sentence(true, format!("{shown}: {error}"))],
     };
     let reading = unit_file::read(kind, &shown, &text);
-    let mut found: Vec<Finding> =
+    let mut findings: Vec<Finding> =
         reading.warnings.iter().map(|warning| Finding::sentence(true, escape_line(warning))).collect();
     for directive in &reading.directives {
         let location = format!("{shown}:{}", directive.line);
         if directive.spelling == Spelling::Bare {
-            found.push(Finding::sentence(
+            findings.push(Finding::sentence(
                 false,
-                format!("{location}: systemd warns about this key at every load; X-MemoryBPFPolicy= is the same and silent"),
+                format!("{location}: systemd logs a warning about this key at every load; use X-MemoryBPFPolicy= instead"),
             ));
         }
         let (line, unexpanded) = Specifiers::default().expand(&unit, &directive.value);
-        found.extend(
+        findings.extend(
             unexpanded
                 .iter()
                 .map(|what| Finding::sentence(true, format!("{location}: {}", escape_line(what)))),
         );
-        found.extend(findings_in_line(&line, catalog, Some(&location)));
+        findings.extend(findings_in_line(&line, catalog, Some(&location)));
     }
-    if found.is_empty() && reading.directives.is_empty() {
-        found.push(Finding::sentence(false, format!("{shown}: says nothing about a memory policy")));
+    if findings.is_empty() && reading.directives.is_empty() {
+        findings.push(Finding::sentence(false, format!("{shown}: no memory policy")));
     }
-    found
+    findings
 }
 
 /// What kind of unit a file is about, and a name to expand specifiers with. A drop-in's directory says it.
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_file_and_line() {
+    fn error_has_file_and_line() {
         let found = sentences("x.service.d/a.conf", "[Service]\nX-MemoryBPFPolicy=dney limit=1M\n");
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].0 && found[0].1.starts_with("x.service.d/a.conf:2"), "{found:?}");

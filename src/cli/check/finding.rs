@@ -10,11 +10,11 @@ use crate::policy::precedence::check_line;
 /// Something that was found.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
-    /// True when it keeps the policy from doing what its author meant.
+    /// True for an error, false for a note.
     pub wrong: bool,
     /// The whole sentence.
     pub sentence: String,
-    /// The line with the mistake, when there is one to point at.
+    /// The line with the error, if the position is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -27,7 +27,7 @@ impl Finding {
     }
 }
 
-/// What is wrong with one line; `location` is where it stands.
+/// The errors of one line; `location` is its file and line.
 pub(super) fn findings_in_line(line: &str, catalog: &Catalog, location: Option<&str>) -> Vec<Finding> {
     check_line(line, catalog, None, location)
         .into_iter()

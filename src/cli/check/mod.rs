@@ -1,4 +1,4 @@
-//! `memcg-bpf check`: is a policy line, or what unit files say, in order? Asks nobody; changes nothing.
+//! `memcg-bpf check`: checks a policy line or unit files. Does not need the daemon and changes nothing.
 
 mod files;
 mod finding;
@@ -17,21 +17,21 @@ use crate::policy::catalog::Catalog;
 use crate::policy::diagnostic::Diagnostic;
 use finding::{Finding, findings_in_line};
 
-/// Characters of a long policy line that are shown before and after a error.
+/// Characters of a long policy line that are shown before and after an error.
 const CONTEXT: usize = 40;
 
-/// Look for mistakes in a policy line or in unit files, before anything is in force
+/// Check a policy line or unit files for errors
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf check deny limit=64M
   memcg-bpf check --unit /etc/systemd/system/demo.service.d/50-memory.conf
 
-The exit status is 0 when all is in order, and 1 when something is wrong.")]
+The exit status is 0 if there are no errors, else 1.")]
 pub(in crate::cli) struct Check {
     /// The policy line
     #[arg(value_name = "LINE", required_unless_present = "unit", conflicts_with = "unit", add = ArgValueCandidates::new(candidates::complete_line))]
     line: Vec<String>,
-    /// Unit files and drop-ins instead of a line
+    /// Check unit files and drop-ins instead of a line
     #[arg(long, value_name = "FILE", num_args = 1..)]
     unit: Vec<PathBuf>,
     #[command(flatten)]
@@ -44,8 +44,8 @@ impl Check {
         if objects.schemas.is_empty() {
             let why: Vec<String> = objects.errors.iter().map(|error| escape_line(error)).collect();
             anyhow::bail!(
-                "there are no policies to check against: install the package memcg-bpf, or name the directory of its \
-                 objects with --objects{}",
+                "no policy is installed: install the package memcg-bpf, or set the directory of the policy objects \
+                 with --objects{}",
                 if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
             );
         }
@@ -77,9 +77,9 @@ fn render(found: &[Finding], success: bool) -> String {
     }
     let wrong = found.iter().filter(|finding| finding.wrong).count();
     match (success, wrong) {
-        (true, _) => out.push_str("In order.\n"),
-        (false, 1) => out.push_str("1 mistake.\n"),
-        (false, n) => out.push_str(&format!("{n} mistakes.\n")),
+        (true, _) => out.push_str("No errors.\n"),
+        (false, 1) => out.push_str("1 error.\n"),
+        (false, n) => out.push_str(&format!("{n} errors.\n")),
     }
     out
 }
@@ -135,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_and_counted() {
+    fn all_errors_are_reported_and_counted() {
         let found = findings_in_line("dney limit=64M; obsrve", &Catalog::default(), Some("x.conf:3"));
         let text = render(&found, false);
-        assert!(text.ends_with("2 mistakes.\n"), "{text}");
+        assert!(text.ends_with("2 errors.\n"), "{text}");
         assert!(text.contains("x.conf:3"), "{text}");
-        assert!(render(&[], true).contains("In order."));
+        assert!(render(&[], true).contains("No errors."));
     }
 }

@@ -4,26 +4,26 @@ use serde::Serialize;
 
 use crate::cli::term::escape_line;
 
-/// How something is.
+/// The level of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum CheckResult {
     Ok,
-    /// Something will not work, the rest will.
+    /// Some features do not work.
     Warn,
-    /// Nothing will work.
+    /// memcg-bpf does not work.
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// What was looked at.
+    /// The subject.
     pub check: &'static str,
     pub verdict: CheckResult,
-    /// How it is, one sentence.
+    /// The result, one sentence.
     pub message: String,
-    /// What to do about it.
+    /// The suggested fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! `memcg-bpf doctor`: what this machine offers, what is missing, and what to do about it. Looks at files below a root
-//! directory, so that made-up machines can be tested, and asks the running kernel and daemon.
+//! `memcg-bpf doctor`: checks the requirements and suggests fixes. Reads files below a root directory, for tests, and
+//! queries the running kernel and daemon.
 
 mod engines;
 mod finding;
@@ -15,14 +15,14 @@ use crate::cli::output::Output;
 use crate::cli::term::{Style, Terminal, json, wrap};
 use finding::{CheckResult, Finding};
 
-/// Look at this machine and say what memcg-bpf needs that is missing
+/// Check the kernel, cgroup setup, systemd and container engines, and suggest fixes
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   sudo memcg-bpf doctor
 
-Every line begins with ok, warn or FAIL. The exit status is 1 when something failed.")]
+Every line begins with ok, warn or FAIL. The exit status is 1 if a check failed.")]
 pub(in crate::cli) struct Doctor {
-    /// Look at the files below this directory instead of /
+    /// Read files below this directory
     #[arg(long, value_name = "DIR", default_value = "/", hide_short_help = true)]
     root: PathBuf,
     #[command(flatten)]
@@ -70,20 +70,24 @@ fn render(found: &[Finding], terminal: &Terminal) -> String {
     }
     let count = |verdict| found.iter().filter(|finding| finding.verdict == verdict).count();
     out.push_str(&match (count(CheckResult::Fail), count(CheckResult::Warn)) {
-        (0, 0) => "\nAll is in order.\n".to_owned(),
-        (0, warned) => format!("\nIt works; {warned} things to look at.\n").replace(" 1 things", " 1 thing"),
-        (failed, _) => format!("\nIt cannot work yet: see the {failed} marked FAIL.\n"),
+        (0, 0) => "\nNo problems found.\n".to_owned(),
+        (0, warned) => {
+            format!("\nmemcg-bpf works, with {warned} warnings.\n").replace(" 1 warnings", " 1 warning")
+        }
+        (failed, _) => {
+            format!("\nmemcg-bpf does not work: {failed} checks failed.\n").replace(" 1 checks", " 1 check")
+        }
     });
     out
 }
 
-/// What keeps the OCI hook from running, if anything.
+/// Problems that keep the OCI hook from running.
 pub(in crate::cli) fn hook_problem(root: &Path) -> Vec<String> {
     let bad = engines::hook(root).into_iter().filter(|finding| finding.verdict != CheckResult::Ok);
     bad.map(|f| format!("{}; {}.", f.message, f.advice.unwrap_or_default())).collect()
 }
 
-/// Good, odd and bad findings by colour.
+/// Colours a line by its level.
 fn line_style(line: &str) -> Option<Style> {
     match line.get(..5)? {
         "ok   " => Some(Style::Green),

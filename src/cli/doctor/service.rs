@@ -6,12 +6,12 @@ use super::finding::{Finding, shown};
 use crate::cli::client::{Client, ClientError};
 use crate::report::ActionStats;
 
-/// Is systemd in charge?
+/// Checks systemd.
 pub(super) fn systemd(root: &Path) -> Finding {
     if !root.join("run/systemd/system").is_dir() {
         return Finding::fail(
             "systemd",
-            "systemd does not run this machine",
+            "systemd is not running",
             "memcg-bpf needs systemd as process 1; inside a container, run it on the host",
         );
     }
@@ -31,15 +31,15 @@ pub(super) fn systemd(root: &Path) -> Finding {
     match version {
         Some(version) if version < 244 => Finding::warn(
             "systemd",
-            format!("systemd {version} runs this machine"),
+            format!("systemd {version} is running"),
             "memcg-bpf is tested with systemd 252 and later; older ones may order drop-ins differently",
         ),
-        Some(version) => Finding::ok("systemd", format!("systemd {version} runs this machine")),
-        None => Finding::ok("systemd", "systemd runs this machine"),
+        Some(version) => Finding::ok("systemd", format!("systemd {version} is running")),
+        None => Finding::ok("systemd", "systemd is running"),
     }
 }
 
-/// Is there a system bus?
+/// Checks the system bus.
 pub(super) fn bus(root: &Path) -> Finding {
     if root.join("run/dbus/system_bus_socket").exists() {
         Finding::ok("system bus", "listens at /run/dbus/system_bus_socket")
@@ -86,7 +86,7 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
     found
 }
 
-/// Does the daemon answer, and do policies act?
+/// Checks the daemon and its actions.
 pub(super) fn daemon() -> Vec<Finding> {
     let client = Client::connect();
     let mut found = vec![check_version(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
@@ -112,8 +112,8 @@ fn actions(report: &ActionStats) -> Finding {
         ),
         (lost, _) => Finding::warn(
             "actions",
-            format!("{lost} were lost since the daemon started, because too many were asked for at once"),
-            "a policy asks too often: journalctl -u memcg-bpfd",
+            format!("{lost} were lost since the daemon started because a ring buffer was full"),
+            "a policy requests actions too often; see: journalctl -u memcg-bpfd",
         ),
     }
 }
@@ -121,18 +121,14 @@ fn actions(report: &ActionStats) -> Finding {
 fn check_version(answer: Result<String, ClientError>) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     match answer {
-        Ok(version) if version == own => Finding::ok("daemon", format!("memcg-bpfd {version} answers")),
+        Ok(version) if version == own => Finding::ok("daemon", format!("memcg-bpfd {version} is running")),
         Ok(version) => Finding::warn(
             "daemon",
-            format!("memcg-bpfd {version} runs, but {own} is installed"),
+            format!("memcg-bpfd {version} is running, but {own} is installed"),
             "systemctl restart memcg-bpfd",
         ),
-        Err(ClientError::Denied) => {
-            Finding::warn("daemon", "this user may not ask memcg-bpfd", "use sudo memcg-bpf doctor")
-        }
-        Err(error) => {
-            Finding::fail("daemon", error.to_string(), "what it said last: journalctl -u memcg-bpfd -n 20")
-        }
+        Err(ClientError::Denied) => Finding::warn("daemon", "permission denied", "use sudo memcg-bpf doctor"),
+        Err(error) => Finding::fail("daemon", error.to_string(), "see: journalctl -u memcg-bpfd -n 20"),
     }
 }
 
@@ -142,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_and_what_was_lost_are_worth_a_look() {
+    fn pause_and_lost_actions_are_warnings() {
         let report = |paused, counts: &[(&str, u64)]| ActionStats {
             paused,
             counts: counts.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect(),

@@ -59,7 +59,7 @@ pub(in crate::cli) fn cgroups() -> Vec<CompletionCandidate> {
         .collect()
 }
 
-/// What people call a cgroup: a unit's name, the beginning of a container's id. What lies inside of either has none.
+/// The display name of a cgroup: a unit name, or the beginning of a container ID.
 fn display_name(path: &CgroupPath) -> Option<String> {
     let name = path.file_name();
     if !path.components().rev().skip(1).all(|above| above.ends_with(".slice")) {

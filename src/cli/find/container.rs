@@ -1,6 +1,5 @@
-//! What an engine says of a container outside of it: the name a person gave it, and its bundle. podman and CRI-O tell
-//! conmon, the parent of the container's first process; docker keeps a file. Nothing that the container itself could
-//! have written is believed.
+//! Names and bundles of containers. podman and CRI-O pass them to conmon, the parent of the container's first process;
+//! docker keeps a file. Data that the container itself could have written is not used.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +18,7 @@ const PROCESSES_MAX: usize = 64;
 /// docker's file for a container has some ten KiB.
 const DOCKER_FILE_MAX: usize = 1 << 20;
 
-/// What conmon was told.
+/// The data that conmon was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::cli) struct Container {
     pub name: Option<String>,
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn conmon_is_asked_about_its_own_container_only() {
+    fn conmon_info_needs_matching_id() {
         let line = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let text =
             format!("/usr/bin/conmon --api-version 1 -c {0} -u {0} -r /usr/bin/crun -b /run/b -n web", id());
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_tells_in_a_file() {
+    fn docker_name_is_read_from_its_file() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join(DOCKER).join(id());
         std::fs::create_dir_all(&dir).unwrap();

@@ -1,5 +1,5 @@
-//! Why nothing happened: what a person wrote that is not in force, found where it was written. Looks at the files of
-//! a unit and at the annotations of a container, as far as root can read them; changes nothing.
+//! Diagnoses why a requested policy is not attached. Reads the files of a unit and the annotations of a container;
+//! changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::source::oci_state::{CONFIG_MAX, ContainerState, POLICY, POLICY_OF, RE
 use crate::source::unit_file::{self, Directive};
 use crate::systemd::{UNIT_FILE_MAX, UNIT_PATH, index};
 
-/// Other annotations with so many letters wrong are still taken for ours.
+/// Annotations with at most this edit distance are reported as typos.
 const MAX_TYPO_DISTANCE: usize = 3;
 
-/// What the files of a unit say, and diagnose that is not in force.
+/// Requests in the files of a unit that are not attached, with the reason.
 pub(in crate::cli) fn diagnose_unit(
     root: &Path,
     unit: &UnitName,
@@ -34,17 +34,17 @@ pub(in crate::cli) fn diagnose_unit(
         if let Some(by) = hidden_by {
             let by = shown(root, by);
             messages.extend(reading.directives.iter().map(|it| {
-                format!("{name}:{} says '{}', but {by} has the same name and hides it.", it.line, it.value)
+                format!("{name}:{}: '{}' is masked by {by}, which has the same name.", it.line, it.value)
             }));
             continue;
         }
-        // The daemon has found these where there is a binding.
+        // The daemon reports these if there is a binding.
         messages.extend(reading.warnings.iter().map(|warning| format!("{warning}.")));
         for it in reading.directives {
             let location = format!("{name}:{}", it.line);
             let policy = it.value.split_whitespace().next().unwrap_or("").to_owned();
             if let Some((before, it)) = last.insert(policy, (location.clone(), it.clone())) {
-                messages.push(format!("'{}' of {before} is replaced by {location}.", it.value));
+                messages.push(format!("'{}' of {before} is overridden by {location}.", it.value));
             }
             waiting.push((location, it));
         }
@@ -57,15 +57,15 @@ pub(in crate::cli) fn diagnose_unit(
         let stands = last.values().any(|(at, _)| *at == location);
         if stands && !it.value.is_empty() && it.value != "none" && !known(&location) {
             messages.push(format!(
-                "'{}' of {location} is not known to memcg-bpfd: if the file is new, run systemctl daemon-reload; if \
-                 the unit's name is new, start it.",
+                "'{}' of {location} is not known to memcg-bpfd. If the file is new, run systemctl daemon-reload. If \
+                 the unit is new, start it.",
                 it.value
             ));
         }
     }
     if messages.is_empty() && report.is_none_or(|report| report.requests.is_empty()) {
         messages.push(format!(
-            "No file of {unit} has a line X-MemoryBPFPolicy=; write one with: systemctl edit {unit}",
+            "No file of {unit} has X-MemoryBPFPolicy=. To add it, run: systemctl edit {unit}",
             unit = unit.as_str()
         ));
     }
@@ -76,7 +76,7 @@ fn shown(root: &Path, path: &Path) -> String {
     escape_line(&format!("/{}", path.strip_prefix(root).unwrap_or(path).display()))
 }
 
-/// What the annotations of a container say, and diagnose that is not in force.
+/// Requests in the annotations of a container that are not attached, with the reason.
 pub(in crate::cli) fn diagnose_container(
     root: &Path,
     cgroup: &CgroupPath,
@@ -87,7 +87,7 @@ pub(in crate::cli) fn diagnose_container(
     let file = bundle.join("config.json");
     let json = files::read(&file, CONFIG_MAX).ok();
     let Some(config) = json.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()) else {
-        return vec![format!("{} cannot be read, so its annotations are not known.", file.display())];
+        return vec![format!("{} cannot be read, so the annotations are unknown.", file.display())];
     };
     let annotations = config.get("annotations").and_then(|all| serde_json::from_value(all.clone()).ok());
     diagnose_annotations(root, id, annotations.unwrap_or_default(), is_bound)
@@ -103,7 +103,7 @@ fn diagnose_annotations(
     let mut messages: Vec<String> = annotations
         .keys()
         .filter(|key| is_likely_typo(key))
-        .map(|key| format!("annotation '{}' is none of ours; did you mean {POLICY}?", escape_line(key)))
+        .map(|key| format!("annotation '{}' is unknown; did you mean {POLICY}?", escape_line(key)))
         .collect();
     messages.sort();
     let state =
@@ -113,14 +113,14 @@ fn diagnose_annotations(
     match request.line {
         Some(line) if !is_bound => {
             messages.push(format!(
-                "Its annotation asks for '{}', but memcg-bpfd was never found: the OCI hook did not run, or gave up.",
+                "The annotation requests '{}', but memcg-bpfd received no request: the OCI hook did not run, or failed.",
                 escape_line(&line)
             ));
             messages.extend(hook_problem(root));
         }
         None if !is_bound && messages.is_empty() => messages.push(format!(
-            "It has no annotation {POLICY}. It belongs on the container itself: podman run --annotation \
-             {POLICY}=\"deny limit=90%\"; labels, environment and annotations of an image do not count."
+            "The container has no annotation {POLICY}. To add it, run: podman run --annotation \
+             {POLICY}=\"deny limit=90%\". Labels, environment variables and image annotations are ignored."
         )),
         _ => {}
     }
@@ -156,13 +156,13 @@ mod tests {
         put(root.path(), "run/systemd/system/a.service.d/50-m.conf", line);
         assert_eq!(
             diagnose_unit(root.path(), &unit(), None),
-            ["/run/systemd/system/a.service.d/50-m.conf:2 says 'deny limit=1G', but \
-              /etc/systemd/system/a.service.d/50-m.conf has the same name and hides it."]
+            ["/run/systemd/system/a.service.d/50-m.conf:2: 'deny limit=1G' is masked by \
+              /etc/systemd/system/a.service.d/50-m.conf, which has the same name."]
         );
     }
 
     #[test]
-    fn what_a_later_drop_in_replaces_and_what_systemd_has_not_read_is_told() {
+    fn overridden_and_unread_drop_ins_are_reported() {
         let root = tempfile::tempdir().unwrap();
         put(
             root.path(),
@@ -178,7 +178,7 @@ mod tests {
         let location = "/etc/systemd/system/a.service.d/20.conf:2";
         let messages = diagnose_unit(root.path(), &unit(), None);
         assert_eq!(messages.len(), 3, "{messages:?}");
-        let replaced = "'deny limit=1G' of /etc/systemd/system/a.service.d/10.conf:2 is replaced by";
+        let replaced = "'deny limit=1G' of /etc/systemd/system/a.service.d/10.conf:2 is overridden by";
         assert!(messages[0].starts_with(replaced), "{messages:?}");
         assert!(messages[1].contains("ignoring 'X-MemoryBPFPolicy=' in [Unit]"), "{messages:?}");
         assert!(
@@ -211,8 +211,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         put(root.path(), "usr/lib/systemd/system/a.service.d/50.conf", "[Service]\n");
         let lines = lines_with(root.path(), "etc/systemd/system/service.d/50.conf");
-        let hidden = "/etc/systemd/system/service.d/50.conf:2 says 'deny limit=1G', but \
-                      /usr/lib/systemd/system/a.service.d/50.conf has the same name and hides it.";
+        let hidden = "/etc/systemd/system/service.d/50.conf:2: 'deny limit=1G' is masked by \
+                      /usr/lib/systemd/system/a.service.d/50.conf, which has the same name.";
         assert_eq!(lines[0], hidden);
     }
 
@@ -234,33 +234,39 @@ mod tests {
         put(root.path(), "etc/systemd/system/a@.service", line);
         put(root.path(), "usr/lib/systemd/system/a@b.service", "[Service]\n");
         let lines = diagnose_unit(root.path(), &UnitName::parse("a@b.service").unwrap(), None);
-        assert!(lines[0].starts_with("/etc/systemd/system/a@.service:2 says"), "{lines:?}");
-        assert!(lines[0].contains("but /usr/lib/systemd/system/a@b.service has the same name"), "{lines:?}");
-    }
-
-    #[test]
-    fn a_unit_without_a_line_is_told_how_to_get_one() {
-        let root = tempfile::tempdir().unwrap();
-        let messages = diagnose_unit(root.path(), &unit(), None);
-        assert_eq!(
-            messages,
-            ["No file of a.service has a line X-MemoryBPFPolicy=; write one with: systemctl edit a.service"]
+        assert!(
+            lines[0].starts_with("/etc/systemd/system/a@.service:2: 'deny limit=1G' is masked by"),
+            "{lines:?}"
+        );
+        assert!(
+            lines[0].contains("by /usr/lib/systemd/system/a@b.service, which has the same name"),
+            "{lines:?}"
         );
     }
 
     #[test]
-    fn annotations_that_are_nearly_ours_and_a_hook_that_is_not_there_are_told() {
+    fn unit_without_request_gets_a_hint() {
+        let root = tempfile::tempdir().unwrap();
+        let messages = diagnose_unit(root.path(), &unit(), None);
+        assert_eq!(
+            messages,
+            ["No file of a.service has X-MemoryBPFPolicy=. To add it, run: systemctl edit a.service"]
+        );
+    }
+
+    #[test]
+    fn annotation_typo_and_missing_hook_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let with = |key: &str| [(key.to_owned(), "deny limit=1G".to_owned())].into_iter().collect();
         let messages = |key: &str| diagnose_annotations(root.path(), "abc", with(key), false);
         assert_eq!(
             messages("memcg-bpf/policy"),
-            ["annotation 'memcg-bpf/policy' is none of ours; did you mean memcg.bpf/policy?"]
+            ["annotation 'memcg-bpf/policy' is unknown; did you mean memcg.bpf/policy?"]
         );
         assert!(messages("memcg.bpf/polcy")[0].starts_with("ignoring annotation 'memcg.bpf/polcy'"));
-        assert!(messages("org.example")[0].starts_with("It has no annotation memcg.bpf/policy."));
+        assert!(messages("org.example")[0].starts_with("The container has no annotation memcg.bpf/policy."));
         let found = messages(POLICY);
-        assert!(found[0].starts_with("Its annotation asks for 'deny limit=1G', but"), "{found:?}");
+        assert!(found[0].starts_with("The annotation requests 'deny limit=1G', but"), "{found:?}");
         assert!(found[1].contains("90-memcg-bpf.json is missing"), "{found:?}");
         assert!(diagnose_annotations(root.path(), "abc", with(POLICY), true).is_empty());
     }

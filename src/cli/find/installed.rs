@@ -10,16 +10,16 @@ use crate::cli::term::escape_line;
 use crate::policy::schema::PolicySchema;
 use crate::report::AttachedPolicy;
 
-/// Where the policies' object files are.
+/// The directory of the policy objects.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ObjectDir {
-    /// Read core.bpf.o and policies/ from this directory instead of the installed ones
+    /// Read core.bpf.o and policies/ from this directory
     #[arg(long, value_name = "DIR", hide_short_help = true)]
     objects: Option<PathBuf>,
 }
 
 impl ObjectDir {
-    /// Where packages put them.
+    /// The installed objects.
     pub fn installed() -> Self {
         ObjectDir { objects: None }
     }
@@ -28,7 +28,7 @@ impl ObjectDir {
         self.objects.as_ref().map_or_else(|| PathBuf::from(CORE_OBJECT), |dir| dir.join("core.bpf.o"))
     }
 
-    /// Reads all objects; bad ones are errors inside.
+    /// Reads all objects. Errors of single objects are in the result.
     pub fn read(&self) -> PolicyObjects {
         match &self.objects {
             Some(dir) => load(&self.core(), &[dir.join("policies")]),
@@ -37,12 +37,12 @@ impl ObjectDir {
     }
 }
 
-/// What the installed policies' parameters are when nobody says, for leaving that out where space is short.
+/// Default parameters of the installed policies, which are left out of tables.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct DefaultParams(BTreeMap<String, Vec<(String, Option<String>)>>);
 
 impl DefaultParams {
-    /// From the installed objects; without them nothing is left out.
+    /// Reads the installed objects. Without them, all parameters are shown.
     pub fn installed() -> Self {
         let of = |schema: PolicySchema| {
             schema.params.into_iter().map(|param| (param.name, param.default)).collect()
@@ -51,11 +51,11 @@ impl DefaultParams {
         DefaultParams(objects.schemas.into_iter().map(|(name, schema)| (name, of(schema))).collect())
     }
 
-    /// `deny limit=64M`: the policy with the settings that differ from the defaults, in the order of its parameters.
+    /// `deny limit=64M`: the policy with its non-default parameters, in the order of the schema.
     pub fn non_default(&self, policy: &AttachedPolicy) -> String {
         let known = self.0.get(&policy.name).map(Vec::as_slice).unwrap_or_default();
         let rank = |key: &str| known.iter().position(|(name, _)| name == key).unwrap_or(usize::MAX);
-        // A duration of nothing is 0s in the schema and 0 in what is in force.
+        // A zero duration is 0s in the schema and 0 in a binding.
         let plain = |value: &str| if value == "0s" { "0".to_owned() } else { value.to_owned() };
         let is_default = |key: &str, value: &str| {
             known
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_nobody_chose_are_left_out() {
+    fn default_parameters_are_left_out() {
         let known = [("limit", None), ("min", Some("0")), ("mode", Some("act"))];
         let known = known.map(|(name, default)| (name.to_owned(), default.map(str::to_owned))).to_vec();
         let defaults = DefaultParams([("deny".to_owned(), known)].into());

@@ -35,21 +35,21 @@ pub(in crate::cli) enum TargetError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(
-        "'{0}' is relative to the current directory, which is not below {CGROUP_ROOT}; write the path from the root"
+        "'{0}' is relative to the current directory, which is not below {CGROUP_ROOT}; give an absolute path"
     )]
     NotInCgroupfs(String),
     #[error(
-        "unit '{0}' has no cgroup now: it is not running, or it is a user's; start it, or for a user's unit give the \
-         path; for its next start write X-MemoryBPFPolicy= into a drop-in: systemctl edit {0}"
+        "unit '{0}' has no cgroup: it is not running, or it is a user unit. Start the unit, or give the path of a user \
+         unit. To attach a policy at its next start, add X-MemoryBPFPolicy= to a drop-in: systemctl edit {0}"
     )]
     NoUnit(String),
-    #[error("'{0}' is a template; name an instance of it")]
+    #[error("'{0}' is a template; give the name of an instance")]
     Template(String),
     #[error(
-        "no container is called '{0}' or has an id that begins so, and no unit or path is called so; what runs: podman ps, systemctl status"
+        "unknown cgroup '{0}': no container has this name or ID, and no unit or path matches; see: podman ps, systemctl status"
     )]
     NoContainer(String),
-    #[error("'{0}' may mean {1}; write more of it, or the path")]
+    #[error("ambiguous cgroup '{0}': {1}; give more characters, or the path")]
     Ambiguous(String, String),
     #[error("no process {0}: {1}")]
     NoProcess(u32, std::io::Error),
@@ -57,7 +57,7 @@ pub(in crate::cli) enum TargetError {
     Process(u32, CgroupError),
 }
 
-/// Finds the cgroup that `text` means, among those under policy first and then in the tree.
+/// Finds the cgroup that `text` names, among those with policies first, then in the tree.
 pub(in crate::cli) fn find(text: &str, reports: &[BindingReport]) -> Result<CgroupPath, TargetError> {
     let cwd = std::env::current_dir().unwrap_or_default();
     match parse(text, &cwd)? {
@@ -214,7 +214,7 @@ fn only(text: &str, mut found: Vec<CgroupPath>) -> Result<CgroupPath, TargetErro
     }
 }
 
-/// For a process: the innermost bound cgroup it is in, else its unit, else its cgroup.
+/// For a process: its closest cgroup with a policy, else its unit, else its cgroup.
 fn nearest_bound(path: &CgroupPath, reports: &[BindingReport]) -> CgroupPath {
     let up = || std::iter::successors(Some(path.clone()), CgroupPath::parent);
     let bound = up().find(|at| reports.iter().any(|report| report.cgroup == at.as_str()));

@@ -68,7 +68,7 @@ fn a_unit_is_found_where_systemd_puts_it_and_nowhere_else() {
     for not_the_system_managers in ["ssh.service", "mine.service", "b.slice"] {
         let sentence = found(not_the_system_managers).unwrap_err();
         assert!(
-            sentence.starts_with(&format!("unit '{not_the_system_managers}' has no cgroup now")),
+            sentence.starts_with(&format!("unit '{not_the_system_managers}' has no cgroup")),
             "{sentence}"
         );
     }
@@ -82,17 +82,15 @@ fn a_container_is_found_by_the_beginning_of_its_id() {
     assert_eq!(
         found("1f2e").unwrap_err(),
         format!(
-            "'1f2e' may mean /kubepods.slice/pod1/{OTHER}, /machine.slice/libpod-{ID}.scope; write more of it, or the path"
+            "ambiguous cgroup '1f2e': /kubepods.slice/pod1/{OTHER}, /machine.slice/libpod-{ID}.scope; give more characters, or the path"
         )
     );
-    assert!(
-        found("1f2").unwrap_err().starts_with("no container is called '1f2' or has an id that begins so")
-    );
+    assert!(found("1f2").unwrap_err().starts_with("unknown cgroup '1f2': no container has this name or ID"));
     assert!(found("we\u{1b}b").unwrap_err().contains("'we\\u{1b}b'"));
 }
 
 #[test]
-fn what_is_under_policy_comes_first() {
+fn cgroups_with_a_policy_are_found_first() {
     let report = |cgroup: &str, container: &str| BindingReport {
         cgroup: cgroup.to_owned(),
         container: Some(container.to_owned()),
@@ -106,7 +104,7 @@ fn what_is_under_policy_comes_first() {
 }
 
 #[test]
-fn a_process_stands_for_what_governs_it_else_for_its_unit() {
+fn process_maps_to_bound_cgroup_else_unit() {
     let at = path("/a.slice/x.service/worker");
     assert_eq!(nearest_bound(&at, &[]), path("/a.slice/x.service"));
     let slice = BindingReport { cgroup: "/a.slice".to_owned(), ..BindingReport::default() };
@@ -122,5 +120,5 @@ fn a_container_is_found_by_its_name_where_no_id_begins_so() {
     assert_eq!(by_id_or_name("web-ab", &[], tree, name).unwrap(), path);
     assert_eq!(by_id_or_name("abab", &[], tree, name).unwrap(), path);
     let error = by_id_or_name("web", &[], tree, name).unwrap_err().to_string();
-    assert!(error.starts_with("no container is called 'web' or has an id"), "{error}");
+    assert!(error.starts_with("unknown cgroup 'web': no container has this name or ID"), "{error}");
 }

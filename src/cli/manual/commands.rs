@@ -35,13 +35,13 @@ fn page(command: &Command, date: &str) -> anyhow::Result<(String, String)> {
         after_help(&mut foot, &help.to_string());
     }
     foot.control("SH", ["EXIT STATUS"]);
-    foot.text([roman("0 when all is well, 1 when not, 2 when the command was not understood.")]);
+    foot.text([roman("0 on success, 1 on failure, 2 if the arguments are invalid.")]);
     see_also(&mut foot, top);
     text.extend(foot.to_roff().bytes());
     Ok((man.get_filename(), String::from_utf8(text)?))
 }
 
-/// What stands below a command's help: lines that are set in are examples, the others paragraphs.
+/// What stands below a command's help: indented lines are examples, the others paragraphs.
 fn after_help(roff: &mut Roff, help: &str) {
     let mut verbatim = false;
     for line in help.lines() {

@@ -19,15 +19,15 @@ use crate::cli::output::Output;
 #[command(after_help = "Example:
   memcg-bpf manual --date 2026-01-01 --prose packaging/man --objects target/bpf /tmp/man")]
 pub(in crate::cli) struct Manual {
-    /// The pages with prose, where facts are to be filled in
+    /// The directory of the page templates
     #[arg(long, value_name = "DIR")]
     prose: PathBuf,
-    /// The day that stands at the foot of each page
+    /// The date in the footer of each page
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: String,
     #[command(flatten)]
     objects: ObjectDir,
-    /// Where to write
+    /// The output directory
     #[arg(value_name = "DIR")]
     to: PathBuf,
 }

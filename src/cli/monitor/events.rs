@@ -1,5 +1,5 @@
-//! `memcg-bpf events`: what came into force, what ended, and what policies did, as the journal has it. The daemon
-//! writes one entry with its own fields for each; nothing that another program wrote is shown.
+//! `memcg-bpf events`: attached and detached policies and their actions, from the journal. Only entries of the daemon
+//! are shown.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -21,10 +21,10 @@ use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED}
 const LINES: &str = "1000";
 /// Before --follow goes on, as journalctl does.
 const LINES_BEFORE: &str = "10";
-/// What journald sets itself and no program can: only the daemon's own entries count.
+/// A trusted field of journald, so that only entries of the daemon match.
 const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
 
-/// Show what policies did, and what came into force and ended
+/// Show actions of policies, and policies attached and detached
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf events                        the last 1000
@@ -32,16 +32,16 @@ const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
   memcg-bpf events --since '10 min ago' --follow
   memcg-bpf events --json | jq -c 'select(.event == \"acted\")'
 
-Times are UTC. --since takes what journalctl takes. With --json, one object a line. What is known goes back as
-far as the journal does; without Storage=persistent in journald.conf that may be the machine's start.")]
+Times are UTC. --since takes the time formats of journalctl. With --json, prints one object per line. Events are
+read from the journal; without Storage=persistent in journald.conf they may start at the last boot.")]
 pub(in crate::cli) struct Events {
-    /// Only this one and what lies within: cgroup path, unit name, container id or name, or process id
+    /// Show only this cgroup and its descendants: cgroup path, unit name, container ID or name, or process ID
     #[arg(value_name = "CGROUP")]
     cgroup: Option<String>,
-    /// Go on until interrupted, with what happens from now on
+    /// Show new events until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Begin at this time: today, '10 min ago', '2026-05-01 12:00'
+    /// Show events since this time, such as today, '10 min ago' or '2026-05-01 12:00'
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<String>,
 }
@@ -56,10 +56,10 @@ pub(in crate::cli) struct Event {
     /// `attached`, `detached` or `acted`.
     pub event: String,
     pub cgroup: String,
-    /// For `attached`: what is in force.
+    /// For `attached`: the attached policies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
-    /// For `acted`: who asked; empty when the daemon put something back.
+    /// For `acted`: the policy; empty if the daemon restored a knob.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,12 +90,12 @@ impl Events {
             }
             Ok(())
         })?;
-        let nothing = "Nothing happened, as far as the journal goes back.\n".to_owned();
+        let nothing = "No events in the journal.\n".to_owned();
         Ok(Output::success(if shown == 0 && !as_json { nothing } else { String::new() }))
     }
 }
 
-/// What is gone cannot be looked up any more, but its path or unit may still be named.
+/// A removed cgroup cannot be looked up, but its path or unit can be given.
 fn filter_path(text: &str) -> anyhow::Result<String> {
     if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::CGROUP_ROOT) {
         return Ok(text.to_owned());
@@ -116,7 +116,7 @@ fn matches(cgroup: &str, top: &str) -> bool {
     }
 }
 
-/// Reads the journal from `since`, and with `follow` goes on for ever.
+/// Reads the journal from `since`, and with `follow` waits for new entries.
 pub(in crate::cli) fn read(
     since: Option<&str>,
     follow: bool,
@@ -143,7 +143,7 @@ pub(in crate::cli) fn read(
     );
     let lines = journal.0.stdout.take().context("journalctl has no output")?;
     for line in BufReader::new(lines).lines() {
-        let Ok(entry) = serde_json::from_str(&line.context("reading what journalctl says")?) else {
+        let Ok(entry) = serde_json::from_str(&line.context("reading the output of journalctl")?) else {
             continue;
         };
         if let Some(event) = event(&entry) {
@@ -155,7 +155,7 @@ pub(in crate::cli) fn read(
         errors.read_to_string(&mut stderr)?;
     }
     let status = journal.0.wait().context("waiting for journalctl")?;
-    // With --since and no entry at all journalctl ends with 1 and says nothing.
+    // With --since and no entry, journalctl exits with 1 and prints nothing.
     anyhow::ensure!(
         status.success() || stderr.trim().is_empty(),
         "journalctl: {}",
@@ -164,7 +164,7 @@ pub(in crate::cli) fn read(
     Ok(())
 }
 
-/// Ends with us, also when we stop reading in the middle.
+/// Terminates the child process when dropped.
 struct ChildGuard(Child);
 
 impl Drop for ChildGuard {
@@ -202,12 +202,12 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
     })
 }
 
-/// A line for who and what, and one or more below it for why.
+/// One line for the event, and lines below it for the reason.
 fn render(event: &Event, terminal: &Terminal) -> String {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let what = match event.event.as_str() {
-        "attached" => format!("in force: {}", event.policies.join(", ")),
-        "detached" => "no policy in force any more".to_owned(),
+        "attached" => format!("attached: {}", event.policies.join(", ")),
+        "detached" => "detached".to_owned(),
         _ => {
             let who = text(&event.policy);
             let who = if who.is_empty() { "memcg-bpfd" } else { &who };
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_is_told_with_what_was_done_and_why() {
+    fn action_is_rendered_with_detail_and_reason() {
         let acted = event(&entry(&[
             ("__REALTIME_TIMESTAMP", "1779624000250000"),
             ("MESSAGE_ID", MSGID_ACTION),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_into_force_and_ends_is_told() {
+    fn attach_and_detach_are_rendered() {
         let fields = |id, more: (&'static str, &'static str)| {
             entry(&[("__REALTIME_TIMESTAMP", "0"), ("MESSAGE_ID", id), ("MEMCG_BPF_CGROUP", "/a"), more])
         };
@@ -266,10 +266,10 @@ mod tests {
         assert_eq!(attached.policies, ["deny", "observe"]);
         assert_eq!(
             render(&attached, &Terminal::default()),
-            "1970-01-01T00:00:00Z  /a  in force: deny, observe\n"
+            "1970-01-01T00:00:00Z  /a  attached: deny, observe\n"
         );
         let detached = event(&fields(MSGID_DETACHED, ("MEMCG_BPF_REASON", "gone"))).unwrap();
-        assert!(render(&detached, &Terminal::default()).contains("no policy in force any more\n"));
+        assert!(render(&detached, &Terminal::default()).contains("/a  detached\n"));
         assert_eq!(event(&fields("another", ("X", "y"))), None);
     }
 

@@ -1,4 +1,4 @@
-//! A history file: one JSON object a line, a sample of all governed cgroups or an event. Two halves, FILE.1 and FILE,
+//! A history file: one JSON object per line, a sample of all cgroups with policies or an event. Two halves, FILE.1 and FILE,
 //! so that it stays bounded without being written anew; a half-written last line is passed over.
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::monitor::events::Event;
 
-/// Longer lines are not ours: a thousand cgroups make some hundred KiB.
+/// Longer lines are skipped: a thousand cgroups make some hundred KiB.
 const LINE_MAX: usize = 4 << 20;
 /// More samples than this, and more events, are thinned out when they are read.
 const ENTRIES_MAX: usize = 200_000;
@@ -33,7 +33,7 @@ impl Entry {
     }
 }
 
-/// One cgroup at one time; counters are those since it came under policy.
+/// One cgroup at one time; counters start when the policy was attached.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::cli) struct CgroupSample {
     pub cgroup: String,
@@ -51,7 +51,7 @@ pub(in crate::cli) struct CgroupSample {
     pub low: Option<u64>,
     pub stall_ns: u64,
     pub refaults: u64,
-    /// Requests refused by its policies.
+    /// Requests denied by its policies.
     pub denied: u64,
 }
 
@@ -65,7 +65,7 @@ pub(in crate::cli) struct Writer {
 }
 
 impl Writer {
-    /// Goes on with a file that is there already.
+    /// Appends to an existing file.
     pub fn open(path: &Path, max: u64) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
         let length = file.metadata()?.len();
@@ -76,7 +76,7 @@ impl Writer {
         let line = serde_json::to_string(entry)? + "\n";
         let more = u64::try_from(line.len()).unwrap_or(u64::MAX);
         if self.length > 0 && self.length.saturating_add(more) > self.half {
-            std::fs::rename(&self.path, older(&self.path)).context("putting the older half aside")?;
+            std::fs::rename(&self.path, older(&self.path)).context("renaming the older half")?;
             self.file = File::options().append(true).create_new(true).open(&self.path)?;
             self.length = 0;
         }
@@ -103,13 +103,13 @@ pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     entries(file, &mut all).with_context(|| format!("reading {}", path.display()))?;
     anyhow::ensure!(
         !all.is_empty(),
-        "{} holds no history; make one with: memcg-bpf record FILE",
+        "{} contains no history; to record one, run: memcg-bpf record FILE",
         path.display()
     );
     Ok(all)
 }
 
-/// What is no entry is passed over: a line of something else, cut off, or too long.
+/// Skips invalid, truncated and too long lines.
 fn entries(file: impl Read, all: &mut Vec<Entry>) -> io::Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
@@ -185,10 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_history_is_said_to_be_none() {
+    fn file_without_history_is_an_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = read(file.path()).unwrap_err().to_string();
-        assert!(error.contains("holds no history; make one with: memcg-bpf record FILE"), "{error}");
+        assert!(error.contains("contains no history; to record one, run: memcg-bpf record FILE"), "{error}");
     }
 
     #[test]

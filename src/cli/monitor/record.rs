@@ -1,4 +1,4 @@
-//! `memcg-bpf record`: a bounded history of what is governed, for `memcg-bpf report`.
+//! `memcg-bpf record`: a bounded history of cgroups with policies, for `memcg-bpf report`.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -20,35 +20,35 @@ use crate::policy::action::{Knob, MAX};
 use crate::report::BindingReport;
 use crate::text::{parse_bytes, parse_duration};
 
-/// Shorter than this the measuring would be what is sample.
+/// Shorter intervals would distort the samples.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Keep a bounded history of what is governed, for a report
+/// Record memory use and events of cgroups with policies, for a report
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf record /var/tmp/history --for 10min
   memcg-bpf record /var/tmp/history --interval 10s --size 64M     until interrupted
   memcg-bpf report /var/tmp/history > page.html
 
-A file that is there is gone on with. The older half of what is kept is in FILE.1.")]
+Appends to an existing file. The older half of the history is in FILE.1.")]
 pub(in crate::cli) struct Record {
-    /// The file
+    /// The file to write
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Between two looks
+    /// Interval between two samples
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     interval: Duration,
-    /// How long. Without it: until interrupted
+    /// Duration of the recording. Defaults to until interrupted
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     length: Option<Duration>,
-    /// At most so much is kept
+    /// Maximum size of the history
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = size)]
     size: u64,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text).map(Duration::from_nanos) {
-        Ok(duration) if duration < INTERVAL_MIN => Err("it must be at least 100ms".to_owned()),
+        Ok(duration) if duration < INTERVAL_MIN => Err("the minimum is 100ms".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }
@@ -56,7 +56,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn size(text: &str) -> Result<u64, String> {
     match parse_bytes(text) {
-        Ok(bytes) if bytes < 64 << 10 => Err("it must be at least 64K".to_owned()),
+        Ok(bytes) if bytes < 64 << 10 => Err("the minimum is 64K".to_owned()),
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(error.to_string()),
     }
@@ -80,7 +80,7 @@ impl Record {
             samples = samples.saturating_add(1);
             let next = Instant::now().checked_add(self.interval);
             let next = [next, until].into_iter().flatten().min().unwrap_or_else(Instant::now);
-            // Events come in as they happen; between them we sleep.
+            // Waits for events until the next sample.
             while let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
             {
                 match events_received.recv_timeout(left) {
@@ -98,14 +98,14 @@ impl Record {
             crate::cli::term::json(&serde_json::json!({ "file": self.file, "samples": samples }))?
         } else {
             format!(
-                "{samples} samples are in {0}. See them: memcg-bpf report {0} > page.html\n",
+                "Recorded {samples} samples to {0}. To see them, run: memcg-bpf report {0} > page.html\n",
                 self.file.display()
             )
         }))
     }
 }
 
-/// What happens from now on, read from the journal beside the samples; it ends with us.
+/// New events from the journal, read by a thread.
 fn stream_events() -> mpsc::Receiver<events::Event> {
     let (events_received, receiver) = mpsc::channel();
     // journalctl's own now is when it gets to it.
@@ -114,7 +114,7 @@ fn stream_events() -> mpsc::Receiver<events::Event> {
     std::thread::spawn(move || {
         let result = events::read(Some(&since), true, |event| Ok(events_received.send(event)?));
         if let Err(error) = result {
-            crate::cli::term::eprint(&format!("memcg-bpf: events are not recorded: {error:#}\n"));
+            crate::cli::term::eprint(&format!("memcg-bpf: Failed to record events: {error:#}\n"));
         }
     });
     receiver
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn intervals_and_sizes_have_a_least_value() {
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
-        assert_eq!(duration("1ms"), Err("it must be at least 100ms".to_owned()));
+        assert_eq!(duration("1ms"), Err("the minimum is 100ms".to_owned()));
         assert_eq!(size("1M"), Ok(1 << 20));
-        assert_eq!(size("1K"), Err("it must be at least 64K".to_owned()));
+        assert_eq!(size("1K"), Err("the minimum is 64K".to_owned()));
     }
 
     #[test]

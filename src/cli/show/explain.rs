@@ -1,4 +1,4 @@
-//! `memcg-bpf explain`: one cgroup in words: what is in force, who asked, what it saw, how far off it is.
+//! `memcg-bpf explain`: one cgroup: attached policies with their origin, counters, and the distance to limits.
 
 use std::path::Path;
 
@@ -19,15 +19,15 @@ use crate::names::{CgroupPath, UnitName};
 use crate::report::{AttachedPolicy, BindingReport, KnobReport};
 use crate::text::human_bytes;
 
-/// `state` of what has no policy and never had: only `explain` reports it.
-const WITHOUT_POLICY: &str = "ungoverned";
+/// `state` of a cgroup without a request. Only `explain` reports it.
+const WITHOUT_POLICY: &str = "no-policy";
 
-/// Say in words what governs a cgroup, what it saw and what it pressure_note for
+/// Show the policies of a cgroup, their origin, counters and the distance to limits
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   memcg-bpf explain demo.service
 
-For a unit or container that has no policy: why not, and the way to one. The exit status is then 1.")]
+If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.")]
 pub(in crate::cli) struct Explain {
     #[command(flatten)]
     arg: CgroupArg,
@@ -55,7 +55,7 @@ impl Explain {
     }
 }
 
-/// What the daemon knows, and what it was never told.
+/// Reports what the daemon knows, and diagnoses missing policies.
 fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> anyhow::Result<BindingReport> {
     let listed = reports.iter().find(|report| report.cgroup == cgroup.as_str());
     let mut report: BindingReport = match listed {
@@ -63,7 +63,7 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
             let report: BindingReport = client.explain(cgroup.as_str())?;
             BindingReport { container_name: listed.container_name.clone(), ..report }
         }
-        None => ungoverned(cgroup, reports),
+        None => without_policy(cgroup, reports),
     };
     report.explanation.extend(pressure_note(cgroup));
     let root = Path::new("/");
@@ -78,25 +78,25 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
     Ok(report)
 }
 
-/// What policies with a pressure or a stall in their parameters look at, as the kernel measures it.
+/// The pressure of the cgroup, which some policies compare with their parameters.
 fn pressure_note(cgroup: &CgroupPath) -> Option<String> {
     let (some, full) = memory::pressure(cgroup).ok()?;
     Some(format!(
-        "Its tasks waited for memory for {some}% of the last 10 seconds, all at once for {full}% (memory.pressure)."
+        "Tasks were stalled for {some}% of the last 10 seconds, all tasks at once for {full}% (memory.pressure)."
     ))
 }
 
-/// A cgroup that nobody asked a policy for, as far as the daemon knows.
-fn ungoverned(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
+/// A cgroup for which the daemon has no request.
+fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
     let id = container::id_in(cgroup).map(str::to_owned);
-    let mut explanation = vec!["memcg-bpfd knows of no policy for it.".to_owned()];
+    let mut explanation = vec!["No policy is requested for this cgroup.".to_owned()];
     let above = |report: &&BindingReport| {
         let rest = cgroup.as_str().strip_prefix(report.cgroup.as_str());
         !report.policies.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
     };
     for report in reports.iter().filter(above) {
         let names: Vec<&str> = report.policies.iter().map(|policy| policy.name.as_str()).collect();
-        explanation.push(format!("It lies within {}, which has {}.", report.cgroup, names.join(", ")));
+        explanation.push(format!("Inherited from: {} ({}).", report.cgroup, names.join(", ")));
     }
     let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {
@@ -111,10 +111,10 @@ fn ungoverned(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
     }
 }
 
-/// A unit that does not run and that the daemon does not wait for.
+/// A unit without a cgroup and without a registered policy.
 fn not_loaded(unit: &UnitName) -> BindingReport {
     let mut explanation =
-        vec!["It does not run, or is a user's unit, and memcg-bpfd does not wait for it.".to_owned()];
+        vec!["The unit is not running, or is a user unit, and no policy is registered for it.".to_owned()];
     explanation.extend(diagnose::diagnose_unit(Path::new("/"), unit, None));
     BindingReport {
         unit: Some(unit.as_str().to_owned()),
@@ -131,7 +131,7 @@ fn line_style(line: &str) -> Option<Style> {
         .then_some(Style::Bold)
 }
 
-/// Who it is: the unit or container, with the path where that says more.
+/// The name of the container or unit, or the path of the cgroup.
 pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
     match (&report.container, &report.unit) {
         (Some(_), _) if report.container_name.is_some() => {
@@ -143,7 +143,7 @@ pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
     }
 }
 
-/// The system unit that a path says by itself: below slices only, where nobody but systemd makes cgroups.
+/// The system unit of a path. Only below slices, because only systemd creates cgroups there.
 fn unit_in(path: &str) -> Option<&str> {
     let (above, name) = path.rsplit_once('/')?;
     let is_unit = [".service", ".scope", ".slice"].iter().any(|ending| name.ends_with(ending));
@@ -151,7 +151,7 @@ fn unit_in(path: &str) -> Option<&str> {
     (is_unit && in_slices).then_some(name)
 }
 
-/// Everything about one binding, as paragraphs.
+/// The description of one binding.
 pub(in crate::cli) fn describe(report: &BindingReport, terminal: &Terminal) -> String {
     describe_with(report, terminal, &DefaultParams::installed())
 }
@@ -169,33 +169,29 @@ fn describe_with(report: &BindingReport, terminal: &Terminal, defaults: &Default
             report.effective_max.map_or(String::new(), |max| format!(" of at most {}", human_bytes(max)));
         out.push_str(&format!("  Memory in use: {}{most}\n", human_bytes(usage)));
     }
-    section(&mut out, "In force", report.policies.iter().map(|policy| policy_line(policy, defaults)), width);
+    section(&mut out, "Attached", report.policies.iter().map(|policy| policy_line(policy, defaults)), width);
     if report.policies.is_empty() {
-        out.push_str("\n  No policy is in force.\n");
+        out.push_str("\n  No policy is attached.\n");
     }
-    section(&mut out, "Changed", knob_lines(report).into_iter(), width);
+    section(&mut out, "Knobs", knob_lines(report).into_iter(), width);
     section(&mut out, "Last action", last_action(report).into_iter(), width);
-    section(&mut out, "What it sees", report.explanation.iter().cloned(), width);
-    section(&mut out, "Refused", report.errors.iter().cloned(), width);
+    section(&mut out, "Explanation", report.explanation.iter().cloned(), width);
+    section(&mut out, "Errors", report.errors.iter().cloned(), width);
     let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.location, r.line));
-    section(&mut out, "Asked for, the strongest first", asked, width);
-    counter_lines(&mut out, "Counted since it came under policy", &report.counters);
+    section(&mut out, "Requests, highest precedence first", asked, width);
+    counter_lines(&mut out, "Counters since the policy was attached", &report.counters);
     counter_lines(&mut out, "Actions since the daemon started", &report.actions);
     counter_lines(&mut out, "memory.events", &report.events);
     out
 }
 
-/// "memory.high is 100M for throttle; it was found at max."
+/// `memory.high: 100M (original max; constraints: throttle 100M)`
 pub(in crate::cli) fn knob_lines(report: &BindingReport) -> Vec<String> {
     let one = |knob: &KnobReport| {
-        let wants: Vec<String> =
-            knob.constraints.iter().map(|(policy, value)| format!("{policy}: {value}")).collect();
-        let wants = if wants.is_empty() { "nobody any more".to_owned() } else { wants.join(", ") };
-        if knob.current == knob.original {
-            format!("{} is {} as it was found; wanted by {wants}", knob.knob, knob.original)
-        } else {
-            format!("{} is {}, was found at {}; wanted by {wants}", knob.knob, knob.current, knob.original)
-        }
+        let constraints: Vec<String> =
+            knob.constraints.iter().map(|(policy, value)| format!("{policy} {value}")).collect();
+        let constraints = if constraints.is_empty() { "none".to_owned() } else { constraints.join(", ") };
+        format!("{}: {} (original {}; constraints: {constraints})", knob.knob, knob.current, knob.original)
     };
     report.knobs.iter().map(one).collect()
 }
@@ -209,7 +205,7 @@ fn last_action(report: &BindingReport) -> Option<String> {
 fn policy_line(policy: &AttachedPolicy, defaults: &DefaultParams) -> String {
     let mut text = format!("{}, from {} {}", defaults.non_default(policy), policy.origin, policy.location);
     if !policy.missing_hooks.is_empty() {
-        text.push_str(&format!("; this kernel has no hook for: {}", policy.missing_hooks.join(", ")));
+        text.push_str(&format!("; missing hooks: {}", policy.missing_hooks.join(", ")));
     }
     text
 }
@@ -254,25 +250,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_is_told_with_what_was_found() {
-        let knob = |in_force: &str, wants: &[(&str, &str)]| KnobReport {
+    fn knob_lines_show_current_and_original() {
+        let knob = |current: &str, wants: &[(&str, &str)]| KnobReport {
             knob: "memory.high".to_owned(),
             original: "max".to_owned(),
-            current: in_force.to_owned(),
+            current: current.to_owned(),
             constraints: wants.iter().map(|(p, v)| ((*p).to_owned(), (*v).to_owned())).collect(),
         };
         let knobs = vec![knob("64M", &[("throttle", "64M")]), knob("max", &[])];
         assert_eq!(
             knob_lines(&BindingReport { knobs, ..BindingReport::default() }),
             [
-                "memory.high is 64M, was found at max; wanted by throttle: 64M",
-                "memory.high is max as it was found; wanted by nobody any more"
+                "memory.high: 64M (original max; constraints: throttle 64M)",
+                "memory.high: max (original max; constraints: none)"
             ]
         );
     }
 
     #[test]
-    fn a_binding_is_told_in_words() {
+    fn binding_is_rendered() {
         let report = BindingReport {
             cgroup: "/system.slice/demo.service".to_owned(),
             unit: Some("demo.service".to_owned()),
@@ -291,7 +287,7 @@ mod tests {
             requests: vec![RequestReport {
                 origin: "drop-in".to_owned(),
                 location: "/etc/x.conf:2".to_owned(),
-                line: "deny limit=64M\u{1b}[2J\nIn force".to_owned(),
+                line: "deny limit=64M\u{1b}[2J\nAttached".to_owned(),
             }],
             counters: [("growth_denied".to_owned(), 3), ("reclaims".to_owned(), 0)].into(),
             ..BindingReport::default()
@@ -302,13 +298,13 @@ mod tests {
             "demo.service  /system.slice/demo.service
   Memory in use: 62M of at most 256M
 
-  In force:
+  Attached:
     deny limit=64M mode=act, from drop-in /etc/x.conf:2
 
-  Asked for, the strongest first:
-    drop-in (/etc/x.conf:2): deny limit=64M\\u{1b}[2J\\nIn force
+  Requests, highest precedence first:
+    drop-in (/etc/x.conf:2): deny limit=64M\\u{1b}[2J\\nAttached
 
-  Counted since it came under policy:
+  Counters since the policy was attached:
     growth_denied  3
 "
         );

@@ -1,4 +1,4 @@
-//! `memcg-bpf policies`: what can be asked for, as the policies' object files say. Needs neither root nor the daemon.
+//! `memcg-bpf policies`: the installed policies with their parameters. Needs neither root nor the daemon.
 
 use std::path::Path;
 
@@ -18,17 +18,17 @@ use crate::report::{KernelReport, PolicyReport};
 /// Characters of a line of the verifier's log, in which the object's own words stand.
 const LOG_LINE_MAX: usize = 500;
 
-/// List the policies that can be used, with their parameters
+/// List installed policies with their parameters
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf policies
   memcg-bpf policies deny
-  sudo memcg-bpf policies mine --load      what the kernel's verifier says of it")]
+  sudo memcg-bpf policies mine --load      check it with the kernel's verifier")]
 pub(in crate::cli) struct Policies {
-    /// Only this policy
+    /// Show only this policy
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(candidates::policy_names))]
     name: Option<String>,
-    /// Also load it into this kernel, attach nothing, and print the verifier's log if it is refused
+    /// Also load the policy into this kernel without attaching it, and print the verifier's log if it is rejected
     #[arg(long, requires = "name")]
     load: bool,
     #[command(flatten)]
@@ -46,7 +46,11 @@ impl Policies {
             reports.retain(|report| report.name == *name);
             if reports.is_empty() {
                 let known: Vec<&str> = objects.schemas.keys().map(String::as_str).collect();
-                anyhow::bail!("there is no policy '{}'; there are: {}", escape_line(name), known.join(", "));
+                anyhow::bail!(
+                    "unknown policy '{}'; installed policies: {}",
+                    escape_line(name),
+                    known.join(", ")
+                );
             }
             if self.load {
                 verify_load(&self.objects.core(), &objects, name)?;
@@ -55,7 +59,7 @@ impl Policies {
         let text = match (as_json, reports.is_empty()) {
             (true, _) => json(&reports)?,
             (false, true) => format!(
-                "There is no policy: no *.bpf.o in {}.\nInstall the package memcg-bpf.\n",
+                "No policy is installed: no *.bpf.o in {}.\nInstall the package memcg-bpf.\n",
                 POLICY_DIRS.join(", ")
             ),
             (false, false) => {
@@ -66,7 +70,7 @@ impl Policies {
     }
 }
 
-/// Fails, with the verifier's log on stderr, when the kernel refuses the policy. Nothing of it stays.
+/// Loads and unloads a policy. If the kernel rejects it, prints the verifier's log on stderr.
 fn verify_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Result<()> {
     let (machine, page) = (memory::total_ram()?, memory::page_size());
     let loaded =
@@ -81,7 +85,7 @@ fn verify_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Resu
 fn reports(objects: &PolicyObjects) -> Vec<PolicyReport> {
     match probe::probe_hooks(objects) {
         Ok(kernel) => objects.reports(&kernel),
-        // Without the kernel's BTF nothing is known to be missing; `doctor` tells about that.
+        // Without the kernel's BTF, missing hooks are unknown; `doctor` reports that.
         Err(_) => {
             let mut reports = objects.reports(&KernelReport::default());
             reports.iter_mut().for_each(|report| report.missing_hooks.clear());
@@ -96,18 +100,22 @@ fn render(report: &PolicyReport, terminal: &Terminal) -> String {
     for param in &report.params {
         let default = match &param.default {
             Some(value) => format!("default {value}"),
-            None => "must be given".to_owned(),
+            None => "required".to_owned(),
         };
         let range = param.range.as_ref().map_or(String::new(), |range| format!(", {range}"));
         out.push_str(&wrap(&format!("{}=  {}{range}; {default}", param.name, param.kind), 4, width));
         out.push_str(&wrap(&param.doc, 8, width));
     }
     if !report.self_binding {
-        out.push_str(&wrap("Annotations may not ask for it unless the configuration allows it.", 2, width));
+        out.push_str(&wrap(
+            "Annotations cannot request this policy unless the configuration allows it.",
+            2,
+            width,
+        ));
     }
     if !report.missing_hooks.is_empty() {
         let hooks = report.missing_hooks.join(", ");
-        out.push_str(&wrap(&format!("This kernel lacks its hooks: {hooks}."), 2, width));
+        out.push_str(&wrap(&format!("Missing hooks in this kernel: {hooks}."), 2, width));
     }
     out
 }
@@ -121,7 +129,7 @@ mod tests {
     fn a_policy_is_described_by_its_schema() {
         let report = PolicyReport {
             name: "deny".to_owned(),
-            doc: "Refuse growth.".to_owned(),
+            doc: "Deny growth.".to_owned(),
             params: vec![ParamReport {
                 name: "limit".to_owned(),
                 kind: "size or percentage".to_owned(),
@@ -134,7 +142,7 @@ mod tests {
         };
         assert_eq!(
             render(&report, &Terminal::default()),
-            "deny\n  Refuse growth.\n    limit= size or percentage, 64K..; must be given\n        the most\n"
+            "deny\n  Deny growth.\n    limit= size or percentage, 64K..; required\n        the most\n"
         );
     }
 }

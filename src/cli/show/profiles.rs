@@ -1,4 +1,4 @@
-//! `memcg-bpf profiles`: the profiles that can be used, and what they stand for. Needs neither root nor the daemon.
+//! `memcg-bpf profiles`: the installed profiles and their policies. Needs neither root nor the daemon.
 
 use std::path::Path;
 
@@ -15,13 +15,13 @@ use crate::policy::precedence::check_line;
 use crate::policy::profile::{PROFILE_DIRS, PROFILE_SUFFIX, Profile};
 use crate::report::ProfileReport;
 
-/// List the profiles that can be used, with the policies they stand for
+/// List installed profiles (named sets of policies)
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf profiles
   memcg-bpf profiles batch")]
 pub(in crate::cli) struct Profiles {
-    /// Only this profile
+    /// Show only this profile
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(candidates::profile_names))]
     name: Option<String>,
     #[command(flatten)]
@@ -39,14 +39,18 @@ impl Profiles {
             reports.retain(|report| report.name == *name);
             if reports.is_empty() {
                 let known: Vec<&str> = catalog.profiles.keys().map(String::as_str).collect();
-                anyhow::bail!("there is no profile '{}'; there are: {}", escape_line(name), known.join(", "));
+                anyhow::bail!(
+                    "unknown profile '{}'; installed profiles: {}",
+                    escape_line(name),
+                    known.join(", ")
+                );
             }
         }
         let success = broken.is_empty() && reports.iter().all(|report| report.errors.is_empty());
         let text = match (as_json, reports.is_empty()) {
             (true, _) => json(&reports)?,
             (false, true) => {
-                format!("There is no profile: no *{PROFILE_SUFFIX} in {}.\n", PROFILE_DIRS.join(", "))
+                format!("No profile is installed: no *{PROFILE_SUFFIX} in {}.\n", PROFILE_DIRS.join(", "))
             }
             (false, false) => {
                 reports.iter().map(|report| render(report, terminal)).collect::<Vec<_>>().join("\n")
@@ -56,7 +60,7 @@ impl Profiles {
     }
 }
 
-/// A profile, and whether a unit file could ask for it.
+/// A profile and its errors.
 fn report(profile: &Profile, catalog: &Catalog) -> ProfileReport {
     ProfileReport {
         name: profile.name.clone(),
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shipped_profile_can_be_asked_for_and_is_documented() {
+    fn every_shipped_profile_is_valid_and_documented() {
         let catalog = shipped();
         let page = include_str!("../../../docs/profiles.md");
         assert_eq!(
@@ -121,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_nobody_could_ask_for_says_why() {
+    fn invalid_profile_shows_its_error() {
         let mut catalog = shipped();
         let broken = parse_profile("gold", "gold.profile", "[Profile]\nPolicy=deny limt=1M\n").unwrap();
         catalog.profiles.insert("gold".to_owned(), broken.profile);

@@ -1,4 +1,4 @@
-//! `memcg-bpf status`: what is governed, one line for each policy in force.
+//! `memcg-bpf status`: cgroups with policies, one line for each attached policy.
 
 use clap::Args;
 
@@ -16,14 +16,14 @@ use crate::text::human_bytes;
 /// The table's head.
 const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "DENIED", "LAST ACTION", "CGROUP"];
 
-/// Show what is under a memory policy, and how it goes
+/// List cgroups with a memory policy, their memory use and denied requests
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  memcg-bpf status                    everything that is governed
-  memcg-bpf status demo.service       one of them, in full
+  memcg-bpf status                    all cgroups with a policy
+  memcg-bpf status demo.service       details of one cgroup
   memcg-bpf status --json | jq '.[] | select(.counters.growth_denied > 0) | .cgroup'")]
 pub(in crate::cli) struct Status {
-    /// Only this one: cgroup path, unit name, container id (or its beginning) or name, or process id
+    /// Show details of one cgroup: cgroup path, unit name, container ID (or its beginning) or name, or process ID
     #[arg(value_name = "CGROUP")]
     cgroup: Option<String>,
 }
@@ -33,7 +33,7 @@ impl Status {
         let client = Client::connect()?;
         let mut reports: Vec<BindingReport> = client.list()?;
         container::add_names(&mut reports);
-        // A daemon that is older than this command knows no actions.
+        // Older daemons do not have this method.
         let actions: ActionStats = client.stats().unwrap_or_default();
         let Some(text) = &self.cgroup else {
             let text = if as_json {
@@ -57,28 +57,31 @@ impl Status {
     }
 }
 
-/// No policy of its own; one further up holds for it nevertheless.
+/// A cgroup without a policy, with the policies of its ancestors.
 fn render_without_policy(cgroup: &str, reports: &[BindingReport]) -> String {
     let mut text = format!("{} has no memory policy of its own.\n", escape_line(cgroup));
     for report in reports.iter().filter(|r| !r.policies.is_empty()) {
         if cgroup.strip_prefix(report.cgroup.as_str()).is_some_and(|rest| rest.starts_with('/')) {
-            text.push_str(&format!("It lies within {}, which has one.\n", escape_line(&report.cgroup)));
+            text.push_str(&format!("Inherited from: {}\n", escape_line(&report.cgroup)));
         }
     }
-    text.push_str(&format!("Give it one: memcg-bpf attach {} deny limit=90%\n", escape_line(cgroup)));
+    text.push_str(&format!(
+        "To attach a policy, run: memcg-bpf attach {} deny limit=90%\n",
+        escape_line(cgroup)
+    ));
     text
 }
 
 fn render_table(reports: &[BindingReport], terminal: &Terminal, defaults: &DefaultParams) -> String {
     if reports.is_empty() {
-        return "Nothing is under a memory policy.\n\
-                Try one on a running unit:  memcg-bpf attach UNIT deny limit=90%\n\
+        return "No cgroup has a memory policy.\n\
+                For a running unit:         memcg-bpf attach UNIT deny limit=90%\n\
                 Permanently:                systemctl edit UNIT, with X-MemoryBPFPolicy=deny limit=90% in [Service]\n\
                 For a container:            podman run --annotation memcg.bpf/policy=\"deny limit=90%\" IMAGE\n"
             .to_owned();
     }
     let mut sorted: Vec<&BindingReport> = reports.iter().collect();
-    // By component: what lies within a cgroup comes right after it.
+    // By component, so that descendants follow their ancestor.
     sorted.sort_by(|a, b| a.cgroup.split('/').cmp(b.cgroup.split('/')));
     let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
     let mut above: Vec<&str> = Vec::new();
@@ -92,7 +95,7 @@ fn render_table(reports: &[BindingReport], terminal: &Terminal, defaults: &Defau
         rows.extend(report_rows(report, above.len(), defaults));
         above.push(&report.cgroup);
     }
-    // The column of last actions only where there is one.
+    // The column LAST ACTION is omitted if it is empty.
     if sorted.iter().all(|report| report.last_action.is_none()) {
         rows.iter_mut().for_each(|row| drop(row.remove(5)));
     }
@@ -112,17 +115,16 @@ fn render_table(reports: &[BindingReport], terminal: &Terminal, defaults: &Defau
     text
 }
 
-/// What nothing else shows: wishes of policies that never became an action, and what the kernel could not tell.
+/// Actions and events that were lost.
 fn lost_events_note(actions: &ActionStats) -> String {
     let mut text = String::new();
     let lost = actions.counts.get("lost").copied().unwrap_or(0);
     if lost > 0 {
-        text =
-            format!("\n{lost} actions that policies asked for were lost, because too many came at once.\n");
+        text = format!("\n{lost} actions were lost because a ring buffer was full.\n");
     }
     if actions.events_lost > 0 {
         text.push_str(&format!(
-            "\n{} events from the kernel were lost, because too many came at once; everything was looked at instead.\n",
+            "\n{} events from the kernel were lost because a ring buffer was full; all cgroups were scanned instead.\n",
             actions.events_lost
         ));
     }
@@ -136,7 +138,7 @@ fn report_rows(report: &BindingReport, depth: usize, defaults: &DefaultParams) -
         (None, _, "registered") => "not started".to_owned(),
         (None, ..) => "-".to_owned(),
     };
-    // A policy in dry-run denies nothing; what it would have denied is what its user wants to see.
+    // A policy in dry-run denies nothing, so the column also shows what it would have denied.
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or(0);
     let denied = match (counter("growth_denied"), counter("growth_dry_run")) {
         (denied, 0) => denied.to_string(),
@@ -171,7 +173,7 @@ fn report_rows(report: &BindingReport, depth: usize, defaults: &DefaultParams) -
     rows
 }
 
-/// What wants a look stands out.
+/// Highlights the header, a pause and errors.
 fn line_style(line: &str) -> Option<Style> {
     match line {
         line if line.starts_with("NAME ") => Some(Style::Bold),
@@ -204,9 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_governed_says_what_to_do_next() {
+    fn empty_table_shows_how_to_attach() {
         let text = render_table(&[], &Terminal::default(), &DefaultParams::default());
-        assert!(text.starts_with("Nothing is under a memory policy.\n"), "{text}");
+        assert!(text.starts_with("No cgroup has a memory policy.\n"), "{text}");
         assert!(text.contains("memcg-bpf attach") && text.contains("X-MemoryBPFPolicy="), "{text}");
     }
 
@@ -249,17 +251,16 @@ bad\\u{1b}.service:
             text.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
         assert_eq!(starts, ["NAME", "a.slice", "└", "/a.slice-b"], "{text}");
         assert!(text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3       kill done"), "{text}");
-        let narrow = render_table(&reports, &Terminal { width: Some(70), colour: false }, &DefaultParams::default());
+        let narrow =
+            render_table(&reports, &Terminal { width: Some(70), colour: false }, &DefaultParams::default());
         assert!(narrow.lines().all(|line| line.chars().count() <= 70), "{narrow}");
         assert!(narrow.contains("kill done") && !narrow.contains("CGROUP"), "{narrow}");
     }
 
     #[test]
-    fn a_cgroup_below_a_governed_one_is_said_to_be() {
+    fn inherited_policies_are_named() {
         let text = render_without_policy("/a.slice/x", &[report("/a.slice", "a.slice")]);
-        assert!(text.contains("It lies within /a.slice, which has one."), "{text}");
-        assert!(
-            !render_without_policy("/a.slicer", &[report("/a.slice", "a.slice")]).contains("lies within")
-        );
+        assert!(text.contains("Inherited from: /a.slice"), "{text}");
+        assert!(!render_without_policy("/a.slicer", &[report("/a.slice", "a.slice")]).contains("Inherited"));
     }
 }

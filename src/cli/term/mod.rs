@@ -1,4 +1,4 @@
-//! What reaches the terminal: never a control character that came from outside; tables that fit.
+//! Terminal output: escapes control characters, fits tables.
 
 pub(in crate::cli) mod time;
 
@@ -65,7 +65,7 @@ fn columns() -> Option<usize> {
         .filter(|&width: &usize| width > 0)
 }
 
-/// Writes to standard output; a reader that went away is no error.
+/// Writes to standard output. A closed pipe is not an error.
 pub(in crate::cli) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(escape(text).as_bytes());
 }
@@ -140,8 +140,8 @@ pub(in crate::cli) fn wrap(text: &str, indent: usize, columns: usize) -> String 
     out
 }
 
-/// Rows in columns as wide as their widest cell. On a terminal the last column gives way: its cells are ellipsize in the
-/// middle, where long cgroup paths say least.
+/// Rows in columns as wide as their widest cell. On a terminal, the cells of the last column are ellipsized
+/// in the middle.
 pub(in crate::cli) fn table(rows: &[Vec<String>], terminal: &Terminal) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| escape_line(cell)).collect()).collect();

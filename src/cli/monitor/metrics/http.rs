@@ -15,7 +15,7 @@ use crate::cli::term::{eprint, escape_line};
 
 /// A scraper's request has some hundred bytes.
 const HEAD_MAX: usize = 8 * 1024;
-/// Who says nothing for so long makes way for the next.
+/// Slower clients are disconnected.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where.
@@ -34,12 +34,12 @@ impl FromStr for Listen {
         }
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => Ok(Listen::Loopback(address)),
-            Ok(_) => {
-                Err("it is not a loopback address; for others put a web server with access control before it"
-                    .into())
-            }
+            Ok(_) => Err(
+                "not a loopback address; to serve other addresses, use a reverse proxy with access control"
+                    .into(),
+            ),
             Err(_) => Err(
-                "it is neither a loopback address with a port, as 127.0.0.1:9719, nor the path of a socket"
+                "neither a loopback address with a port, such as 127.0.0.1:9719, nor the path of a socket"
                     .into(),
             ),
         }
@@ -82,7 +82,7 @@ pub(super) fn serve(listen: &Listen, page: impl Fn() -> anyhow::Result<String>) 
 
 fn log_error(result: io::Result<()>) {
     if let Err(error) = result {
-        eprint(&format!("memcg-bpf: answering a request for metrics: {}\n", escape_line(&error.to_string())));
+        eprint(&format!("memcg-bpf: Failed to serve metrics: {}\n", escape_line(&error.to_string())));
     }
 }
 
@@ -93,7 +93,7 @@ fn handle(mut stream: impl Read + Write, page: impl Fn() -> anyhow::Result<Strin
         let n = stream.read(&mut part)?;
         head.extend(part.get(..n).unwrap_or_default());
         if n == 0 || head.len() > HEAD_MAX {
-            return Err(io::Error::other("it is not a request of HTTP"));
+            return Err(io::Error::other("not an HTTP request"));
         }
     }
     let first = String::from_utf8_lossy(&head);
@@ -148,7 +148,7 @@ mod tests {
     fn only_this_machine_is_served() {
         assert!("127.0.0.1:9719".parse::<Listen>().is_ok() && "[::1]:9719".parse::<Listen>().is_ok());
         assert_eq!("/run/x.sock".parse(), Ok(Listen::Socket("/run/x.sock".into())));
-        assert!("0.0.0.0:9719".parse::<Listen>().unwrap_err().starts_with("it is not a loopback address"));
-        assert!("9719".parse::<Listen>().unwrap_err().starts_with("it is neither"));
+        assert!("0.0.0.0:9719".parse::<Listen>().unwrap_err().starts_with("not a loopback address"));
+        assert!("9719".parse::<Listen>().unwrap_err().starts_with("neither"));
     }
 }

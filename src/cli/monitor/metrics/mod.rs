@@ -1,5 +1,5 @@
 //! `memcg-bpf metrics`: what the daemon counts, in Prometheus's text format: printed, put into a file for node_exporter's
-//! textfile collector, or served on a Unix socket or a loopback port. Nothing listens unless it is asked to.
+//! textfile collector, or served on a Unix socket or a loopback port. Listens only with --listen.
 
 mod http;
 mod prometheus;
@@ -17,7 +17,7 @@ use crate::cli::term::json;
 use crate::report::{ActionStats, BindingReport};
 use http::Listen;
 
-/// Print metrics for Prometheus, put them into a file, or serve them
+/// Print metrics for Prometheus, write them to a file, or serve them
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf metrics
@@ -25,9 +25,9 @@ use http::Listen;
   memcg-bpf metrics --listen 127.0.0.1:9719
   memcg-bpf metrics --listen /run/memcg-bpf-metrics.sock
 
---textfile writes the file as a whole or not at all; have a timer do so. --listen answers GET /metrics until it is
-interrupted, on loopback addresses only. At most 1000 cgroups are told one by one, those with most memory. With
---json: the documents behind them, `bindings` and `actions`.")]
+--textfile replaces the file atomically; run it from a timer. --listen serves GET /metrics until interrupted, on
+loopback addresses only. At most 1000 cgroups are listed, those that use most memory. With --json, prints the
+underlying documents `bindings` and `actions`.")]
 pub(in crate::cli) struct Metrics {
     /// Write to this file instead of standard output
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]
@@ -40,10 +40,7 @@ pub(in crate::cli) struct Metrics {
 impl Metrics {
     pub fn run(&self, as_json: bool) -> anyhow::Result<Output> {
         let elsewhere = self.textfile.is_some() || self.listen.is_some();
-        anyhow::ensure!(
-            !(as_json && elsewhere),
-            "--json is for standard output, not for --textfile or --listen"
-        );
+        anyhow::ensure!(!(as_json && elsewhere), "--json cannot be used with --textfile or --listen");
         if let Some(listen) = &self.listen {
             http::serve(listen, || page().map(|(text, ..)| text))?;
             return Ok(Output::success(String::new()));
@@ -75,7 +72,7 @@ fn page() -> anyhow::Result<(String, Vec<BindingReport>, ActionStats)> {
 pub(in crate::cli) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().context("it is no file name")?.to_string_lossy();
+    let name = path.file_name().context("not a file name")?.to_string_lossy();
     // Collectors read what ends in .prom; this does not.
     let new = dir.join(format!(".{name}.{}", std::process::id()));
     let written = (|| {

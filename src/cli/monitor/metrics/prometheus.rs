@@ -1,11 +1,11 @@
 //! The page of metrics: reports in, text out. Names follow Prometheus's conventions: base units, counters end in
-//! _total. A cgroup is named by its path and by what people call it; nothing else that grows is a label.
+//! _total. The labels of a cgroup are its path and its display name; nothing else that grows is a label.
 
 use crate::cli::show::explain::name_of;
 use crate::report::{ActionStats, BindingReport};
 use crate::text::parse_bytes;
 
-/// Cgroups listed one by one; those with most memory, so that a machine with very many does not flood its monitoring.
+/// Cgroups listed; those that use most memory. Limits the number of time series.
 const CGROUPS_MAX: usize = 1000;
 
 /// Counters of a binding: name, name as a metric, what is counted, factor to the base unit.
@@ -16,33 +16,23 @@ const COUNTERS: [(&str, &str, &str, Scale); 14] = [
         "Requests for address space that must be backed.",
         Scale::One,
     ),
-    ("growth_pages", "growth_bytes_total", "Bytes of address space asked for.", Scale::Pages),
-    (
-        "growth_refused",
-        "growth_refused_total",
-        "Of those requests, refused by a policy or the kernel.",
-        Scale::One,
-    ),
-    ("growth_denied", "growth_denied_total", "Requests refused by a policy of this cgroup.", Scale::One),
+    ("growth_pages", "growth_bytes_total", "Bytes of address space requested.", Scale::Pages),
+    ("growth_refused", "growth_refused_total", "Requests denied by a policy or the kernel.", Scale::One),
+    ("growth_denied", "growth_denied_total", "Requests denied by a policy of this cgroup.", Scale::One),
     (
         "growth_dry_run",
         "growth_dry_run_total",
-        "Requests that would have been refused, but for dry-run.",
+        "Requests that would have been denied without dry-run.",
         Scale::One,
     ),
     ("charges", "charges_total", "Batches of pages charged.", Scale::One),
     ("charged_pages", "charged_bytes_total", "Bytes charged.", Scale::Pages),
-    ("reclaim_runs", "reclaim_runs_total", "Runs of reclaim aimed at the cgroup.", Scale::One),
-    ("reclaim_ns", "reclaim_seconds_total", "Time that those took.", Scale::Nanoseconds),
-    ("reclaimed_pages", "reclaimed_bytes_total", "Bytes that those gave back.", Scale::Pages),
+    ("reclaim_runs", "reclaim_runs_total", "Reclaim runs of the cgroup.", Scale::One),
+    ("reclaim_ns", "reclaim_seconds_total", "Time spent in reclaim.", Scale::Nanoseconds),
+    ("reclaimed_pages", "reclaimed_bytes_total", "Bytes reclaimed.", Scale::Pages),
     ("refaults", "refaults_total", "Pages read again soon after they were reclaimed.", Scale::One),
-    ("stalls", "stalls_total", "Times that a task waited for memory.", Scale::One),
-    (
-        "stall_ns",
-        "stall_seconds_total",
-        "Time that tasks waited for memory, summed over tasks.",
-        Scale::Nanoseconds,
-    ),
+    ("stalls", "stalls_total", "Number of stalls.", Scale::One),
+    ("stall_ns", "stall_seconds_total", "Stall time, summed over tasks.", Scale::Nanoseconds),
     ("oom", "oom_total", "Times the cgroup ran out of memory.", Scale::One),
 ];
 
@@ -53,7 +43,7 @@ enum Scale {
     Nanoseconds,
 }
 
-/// One metric under way.
+/// A metric family being written.
 struct Family<'a> {
     out: &'a mut String,
     name: String,
@@ -83,24 +73,21 @@ pub(super) fn render(bindings: &[BindingReport], actions: &ActionStats, version:
     let mut text = String::new();
     let out = &mut text;
     Family::new(out, "build_info", "gauge", "The running memcg-bpfd.").add(&[("version", version)], 1);
-    Family::new(out, "paused", "gauge", "1 while nothing is done that policies ask for.")
-        .add(&[], u8::from(actions.paused));
-    let mut family =
-        Family::new(out, "actions_total", "counter", "What policies asked for, by what became of it.");
+    Family::new(out, "paused", "gauge", "1 while actions are paused.").add(&[], u8::from(actions.paused));
+    let mut family = Family::new(out, "actions_total", "counter", "Actions by outcome.");
     for outcome in ["done", "dry-run", "blocked", "failed", "removed", "stale", "lost"] {
         family.add(&[("outcome", outcome)], actions.counts.get(outcome).copied().unwrap_or(0));
     }
-    Family::new(out, "events_lost_total", "counter", "Events of cgroups that were too many to be listed.")
+    Family::new(out, "events_lost_total", "counter", "Number of cgroup events dropped.")
         .add(&[], actions.events_lost);
-    let mut family = Family::new(out, "cgroups", "gauge", "Cgroups that a policy was asked for, by state.");
+    let mut family = Family::new(out, "cgroups", "gauge", "Cgroups with a requested policy, by state.");
     for state in ["active", "registered", "invalid", "none", "failed"] {
         family.add(&[("state", state)], bindings.iter().filter(|b| b.state == state).count());
     }
     let mut listed: Vec<&BindingReport> = bindings.iter().filter(|b| b.usage.is_some()).collect();
     listed.sort_by_key(|b| (std::cmp::Reverse(b.usage), &b.cgroup));
     let left_out = listed.len().saturating_sub(CGROUPS_MAX);
-    Family::new(out, "cgroups_left_out", "gauge", "Cgroups that are too many to be listed one by one.")
-        .add(&[], left_out);
+    Family::new(out, "cgroups_left_out", "gauge", "Cgroups omitted because of the limit.").add(&[], left_out);
     listed.truncate(CGROUPS_MAX);
     listed.sort_by_key(|b| &b.cgroup);
     let listed: Vec<NamedReport<'_>> =
@@ -126,8 +113,7 @@ fn of_cgroups(out: &mut String, listed: &[NamedReport<'_>]) {
     if listed.is_empty() {
         return;
     }
-    let mut family =
-        Family::new(out, "cgroup_policy_info", "gauge", "A policy in force, and who asked for it.");
+    let mut family = Family::new(out, "cgroup_policy_info", "gauge", "An attached policy and its origin.");
     for it in listed {
         for policy in &it.report.policies {
             let labels = it.with(&[("policy", &policy.name), ("origin", &policy.origin)]);
@@ -145,7 +131,7 @@ fn of_cgroups(out: &mut String, listed: &[NamedReport<'_>]) {
     }
     let knobs = |it: &NamedReport<'_>| it.report.knobs.iter().any(|knob| knob.knob.starts_with("memory."));
     if listed.iter().any(knobs) {
-        let help = "A file of the cgroup that a policy changed, as it is now; +Inf for max.";
+        let help = "Current value of a knob that a policy changed; +Inf for max.";
         let mut family = Family::new(out, "cgroup_knob_bytes", "gauge", help);
         for it in listed {
             for knob in it.report.knobs.iter().filter(|knob| knob.knob.starts_with("memory.")) {
@@ -161,12 +147,8 @@ fn of_cgroups(out: &mut String, listed: &[NamedReport<'_>]) {
             family.add(&it.with(&[]), scaled(count, scale));
         }
     }
-    let mut family = Family::new(
-        out,
-        "cgroup_actions_total",
-        "counter",
-        "What policies asked for here, by what became of it.",
-    );
+    let mut family =
+        Family::new(out, "cgroup_actions_total", "counter", "Actions in this cgroup by outcome.");
     for it in listed {
         for (outcome, count) in &it.report.actions {
             family.add(&it.with(&[("outcome", outcome)]), count);

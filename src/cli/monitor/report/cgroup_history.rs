@@ -1,9 +1,9 @@
-//! What was recorded of each cgroup.
+//! Groups the entries of a history file by cgroup.
 
 use crate::cli::monitor::events::Event;
 use crate::cli::monitor::history::{CgroupSample, Entry};
 
-/// What was recorded of one cgroup: times in microseconds, and what happened there.
+/// The samples and events of one cgroup. Times are in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct CgroupHistory<'a> {
     pub cgroup: &'a str,
@@ -12,7 +12,7 @@ pub(super) struct CgroupHistory<'a> {
     pub events: Vec<&'a Event>,
 }
 
-/// One history for each cgroup that was ever sample, by path.
+/// One history for each recorded cgroup, by path.
 pub(super) fn group_by_cgroup(entries: &[Entry]) -> Vec<CgroupHistory<'_>> {
     let mut histories: std::collections::BTreeMap<&str, CgroupHistory<'_>> =
         std::collections::BTreeMap::new();

@@ -11,7 +11,7 @@ use crate::cli::term::time::Timestamp;
 /// One of the numbers of a sample, where it has it.
 type Value = fn(&CgroupSample) -> Option<u64>;
 
-/// More cgroups make a page that nobody reads and browsers choke on.
+/// More cgroups make the page too large for browsers.
 const CGROUPS_MAX: usize = 50;
 /// Actions listed for each.
 const EVENTS_MAX: usize = 200;
@@ -49,7 +49,7 @@ summary { cursor: pointer; font-size: .85rem; margin-top: .6rem; }
 
 /// The whole page.
 pub(super) fn render(histories: &[CgroupHistory<'_>]) -> String {
-    // What came into force before the first sample has its mark, too.
+    // Events before the first sample are included.
     let of = |history: &CgroupHistory<'_>| -> Vec<u64> {
         let samples = history.samples.iter().map(|(at, _)| *at);
         samples.chain(history.events.iter().map(|event| event.time_us)).collect()
@@ -59,13 +59,13 @@ pub(super) fn render(histories: &[CgroupHistory<'_>]) -> String {
     let mut out = HEAD.to_owned();
     let _ = write!(
         out,
-        "<h1>memcg-bpf report</h1>\n<p class=\"dim\">{} to {}, {} cgroups under a memory policy. Times are UTC.</p>\n",
+        "<h1>memcg-bpf report</h1>\n<p class=\"dim\">{} to {}, {} cgroups with a memory policy. Times are UTC.</p>\n",
         Timestamp::of_us(first),
         Timestamp::of_us(last),
         histories.len()
     );
     if histories.is_empty() {
-        out.push_str("<p>Nothing was under a memory policy in this time.</p>\n");
+        out.push_str("<p>No cgroup had a memory policy in this time.</p>\n");
     }
     for history in histories.iter().take(CGROUPS_MAX) {
         render_actions(&mut out, history, (seconds(first), seconds(last)));
@@ -121,8 +121,8 @@ fn render_actions(out: &mut String, history: &CgroupHistory<'_>, span: (f64, f64
     }
     key(out, &lines, |name| match name {
         "usage" => "memory in use",
-        "high" => "memory.high in force",
-        "low" => "memory.low in force",
+        "high" => "memory.high",
+        "low" => "memory.low",
         _ => "limit",
     });
     out.push_str(&plot("Memory", span, &lines, &marks, AxisUnit::Bytes, clock));
@@ -131,9 +131,9 @@ fn render_actions(out: &mut String, history: &CgroupHistory<'_>, span: (f64, f64
         Series { name: "refaults", style: Style::Line, points: rate(history, |it| it.refaults, 1.0) };
     let denied = Series { name: "denied", style: Style::Line, points: rate(history, |it| it.denied, 1.0) };
     for (line, title, unit) in [
-        (denied, "requests refused a second", "/s"),
-        (stall, "time that tasks waited for memory", "%"),
-        (refaults, "refaults a second", "/s"),
+        (denied, "denied requests per second", "/s"),
+        (stall, "stall time", "%"),
+        (refaults, "refaults per second", "/s"),
     ] {
         if line.points.iter().any(|(_, value)| value.is_some_and(|value| value > 0.0)) {
             key(out, std::slice::from_ref(&line), |_| title);
@@ -176,9 +176,9 @@ fn table(out: &mut String, events: &[&Event], all: usize) {
     // A long list stands in the way of the next plot.
     let folded = events.len() > EVENTS_OPEN;
     if folded {
-        let _ = writeln!(out, "<details><summary>{all} things happened</summary>");
+        let _ = writeln!(out, "<details><summary>{all} events</summary>");
     }
-    out.push_str("<table><tr><th>#</th><th>Time</th><th>What</th><th>Why</th></tr>\n");
+    out.push_str("<table><tr><th>#</th><th>Time</th><th>Event</th><th>Reason</th></tr>\n");
     for (i, event) in events.iter().enumerate() {
         let at = Timestamp::of_us(event.time_us).clock();
         let number = i.saturating_add(1);
@@ -200,8 +200,8 @@ fn table(out: &mut String, events: &[&Event], all: usize) {
 
 fn what(event: &Event) -> String {
     match event.event.as_str() {
-        "attached" => format!("in force: {}", event.policies.join(", ")),
-        "detached" => "no policy in force any more".to_owned(),
+        "attached" => format!("attached: {}", event.policies.join(", ")),
+        "detached" => "detached".to_owned(),
         _ => {
             let field = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
             let who = field(&event.policy).unwrap_or_else(|| "memcg-bpfd".to_owned());

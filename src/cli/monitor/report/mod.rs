@@ -14,16 +14,16 @@ use crate::cli::output::Output;
 use crate::cli::term::json;
 use cgroup_history::group_by_cgroup;
 
-/// Make a page with plots from a history
+/// Create an HTML page with plots from a history
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf report /var/tmp/history > page.html
   memcg-bpf report /var/tmp/history --output page.html
 
-For each cgroup: memory in use, its limit, memory.high and memory.low in force, stalls, and each action marked with
-its reason. With --json: all that was recorded.")]
+The page shows the memory use of each cgroup, its limit, memory.high, memory.low, stalls, and actions with their
+reasons. With --json, prints the recorded data.")]
 pub(in crate::cli) struct Report {
-    /// What memcg-bpf record wrote
+    /// A file written by memcg-bpf record
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Write the page to this file instead of standard output
@@ -34,14 +34,14 @@ pub(in crate::cli) struct Report {
 impl Report {
     pub fn run(&self, as_json: bool) -> anyhow::Result<Output> {
         if as_json {
-            anyhow::ensure!(self.output.is_none(), "--json is for standard output; --output is for the page");
+            anyhow::ensure!(self.output.is_none(), "--json cannot be used with --output");
             return Ok(Output::success(json(&history::read(&self.file)?)?));
         }
         let page = render_report(&self.file)?;
         match &self.output {
             Some(path) => {
                 metrics::replace(path, &page)?;
-                Ok(Output::success(format!("The page is in {}.\n", path.display())))
+                Ok(Output::success(format!("Wrote {}.\n", path.display())))
             }
             None => Ok(Output::success(page)),
         }

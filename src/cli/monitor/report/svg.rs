@@ -11,7 +11,7 @@ const HEIGHT: f64 = 180.0;
 const LEFT: f64 = 70.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 22.0;
-/// A line has at most so many points: a terminal has no more columns.
+/// A line has at most so many points: a screen has no more columns.
 const POINTS_MAX: usize = 900;
 /// At most so many lines across, not counting zero.
 const STEPS_MAX: f64 = 4.0;
@@ -65,7 +65,7 @@ pub(super) struct Series {
     pub points: Vec<(f64, Option<f64>)>,
 }
 
-/// Something that happened: when, its number in the table below, and words for who points at it.
+/// An event: its time, its number in the table below, and its tooltip.
 #[derive(Debug, Clone)]
 pub(super) struct Annotation {
     pub at: f64,
@@ -175,7 +175,7 @@ fn draw(out: &mut String, line: &Series, x: &impl Fn(f64) -> f64, y: &impl Fn(f6
     }
 }
 
-/// Of many points the highest of each group: peaks are what one looks for.
+/// Keeps the highest point of each group, so that peaks stay visible.
 fn thinned(points: &[(f64, Option<f64>)]) -> Vec<(f64, Option<f64>)> {
     let group = points.len().div_ceil(POINTS_MAX).max(1);
     let highest = |group: &[(f64, Option<f64>)]| {

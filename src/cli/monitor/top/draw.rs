@@ -1,4 +1,4 @@
-//! How `top` looks: a table above, the chosen cgroup's history below, the keys at the foot.
+//! The screen of `top`: a table above, the chosen cgroup's history below, the keys at the foot.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const TITLES: [&str; 6] = ["NAME", "POLICIES", "MEMORY", "STALL", "REFAULTS", "D
 const FIRST_NUMBER: usize = 3;
 /// Between two columns.
 const GAP: usize = 2;
-/// A shorter name says nothing.
+/// Shorter names are not useful.
 const NAME_MIN: usize = 12;
 /// Columns of a sparkline in the table; a narrow screen does without: it is below for the chosen one.
 const TREND_MIN: usize = 20;
@@ -41,7 +41,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     if let Some(row) = model.rows().get(model.chosen()).filter(|_| history > 0) {
         sparklines(frame, row, below);
     }
-    let text = "q quit  ↑↓ choose  sort: m memory n name s stall r refaults d denied  p pause";
+    let text = "q quit  ↑↓ select  sort: m memory n name s stall r refaults d denied  p pause";
     frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::DIM)), keys);
 }
 
@@ -55,19 +55,21 @@ fn headline(model: &Model) -> Line<'static> {
     };
     match (&model.trouble, model.paused) {
         (Some(trouble), _) => Line::styled(escape_line(trouble), Style::new().fg(Color::Red)),
-        (None, true) => Line::styled("memcg-bpf top: paused, p goes on", Style::new().fg(Color::Yellow)),
-        (None, false) => Line::from(format!("memcg-bpf top: {} governed, by {order}", model.rows().len())),
+        (None, true) => {
+            Line::styled("memcg-bpf top: paused, press p to continue", Style::new().fg(Color::Yellow))
+        }
+        (None, false) => Line::from(format!("memcg-bpf top: {} cgroups, by {order}", model.rows().len())),
     }
 }
 
 fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     if model.rows().is_empty() {
-        let text = "Nothing is under a memory policy. Try: memcg-bpf attach UNIT observe";
+        let text = "No cgroup has a memory policy. To attach one, run: memcg-bpf attach UNIT observe";
         return frame.render_widget(Paragraph::new(text), area);
     }
     let rows = model.rows();
     let mut cells: Vec<[String; 6]> = rows.iter().map(|row| cells_of(row)).collect();
-    // As wide as what is in them; a name gives way where there is no room, and the trend takes what is left.
+    // As wide as what is in them; the name is shortened if there is no room, and the trend takes what is left.
     let widest = |i: usize| {
         let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max();
         longest.unwrap_or(0).max(TITLES.get(i).map_or(0, |title| title.len()))
@@ -85,7 +87,7 @@ fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let trend = if trend >= TREND_MIN { trend } else { 0 };
     let mut titles: Vec<Cell<'_>> = TITLES.iter().enumerate().map(|(i, title)| cell(i, *title)).collect();
     if trend > 0 {
-        titles.push(Cell::from("MEMORY LATELY"));
+        titles.push(Cell::from("MEMORY HISTORY"));
     }
     let rows = rows.iter().zip(cells).map(|(row, texts)| {
         let mut line: Vec<Cell<'_>> = texts.into_iter().enumerate().map(|(i, text)| cell(i, text)).collect();
@@ -204,24 +206,24 @@ mod tests {
     fn a_small_screen_has_the_table_the_past_and_the_keys() {
         let text = render(&model(), 80, 24);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("memcg-bpf top: 2 governed, by memory"), "{text}");
+        assert!(lines[0].starts_with("memcg-bpf top: 2 cgroups, by memory"), "{text}");
         assert!(lines[1].starts_with("NAME") && lines[1].contains("STALL"), "{text}");
         assert!(lines[2].starts_with("a.service") && lines[2].contains("4M of 1G"), "{text}");
         assert!(lines[2].contains("0.0%") && lines[2].contains(" 7"), "{text}");
         assert!(lines[18].starts_with("memory 4M of 1G") && lines[18].contains("refaults 0/s"), "{text}");
         assert!(lines[23].starts_with("q quit"), "{text}");
-        assert!(!text.contains('\u{1b}') && !text.contains("LATELY"), "{text}");
+        assert!(!text.contains('\u{1b}') && !text.contains("HISTORY"), "{text}");
     }
 
     #[test]
     fn a_large_screen_shows_every_trend() {
         let text = render(&model(), 200, 50);
-        assert!(text.contains("MEMORY LATELY") && text.contains("▂█"), "{text}");
+        assert!(text.contains("MEMORY HISTORY") && text.contains("▂█"), "{text}");
         assert!(text.lines().nth(3).unwrap().contains("██"), "{text}");
     }
 
     #[test]
-    fn a_long_name_gives_way_in_its_middle_and_what_nobody_counts_is_not_zero() {
+    fn long_name_is_ellipsized_and_missing_counter_is_a_dash() {
         let report = BindingReport {
             cgroup: "/x".to_owned(),
             unit: Some("session-cache-of-the-shop@frontend-and-backend.service".to_owned()),
@@ -243,6 +245,6 @@ mod tests {
         for (width, height) in [(1, 1), (10, 4), (40, 10)] {
             render(&model(), width, height);
         }
-        assert!(render(&Model::default(), 80, 24).contains("Nothing is under a memory policy."));
+        assert!(render(&Model::default(), 80, 24).contains("No cgroup has a memory policy."));
     }
 }

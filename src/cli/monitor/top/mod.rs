@@ -1,5 +1,4 @@
-//! `memcg-bpf top`: what is governed, live. This file has the loop and the terminal; `model` knows what is shown and
-//! `draw` how.
+//! `memcg-bpf top`: cgroups with policies, live. This file has the loop and the terminal.
 
 mod draw;
 mod model;
@@ -18,27 +17,27 @@ use crate::report::BindingReport;
 use crate::text::parse_duration;
 use model::{Model, Sort};
 
-/// Faster is unreadable, and asks the daemon for nothing but work.
+/// Shorter intervals are unreadable and load the daemon.
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
 
-/// Watch what is governed, live
+/// Show cgroups with policies live
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf top
   memcg-bpf top --interval 5s
 
-Keys: up and down choose, m n s r a sort by memory, name, stall, refaults and refusals, p pauses the model, q ends it.
-STALL is the time that tasks waited for memory, as a percentage of one processor's time; REFAULTS are pages read
-again soon after they were reclaimed, a second. With --json: one fetch, as in status --json.")]
+Keys: up and down select, m n s r d sort by memory, name, stall, refaults and denied requests, p pauses, q quits.
+STALL is the time that tasks were stalled on memory, as a percentage of one CPU; REFAULTS are pages per second that
+were read again soon after they were reclaimed. With --json, prints the output of status --json once.")]
 pub(in crate::cli) struct Top {
-    /// Between two looks
+    /// Interval between two samples
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     interval: Duration,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text).map(Duration::from_nanos) {
-        Ok(duration) if duration < INTERVAL_MIN => Err("it must be at least 250ms".to_owned()),
+        Ok(duration) if duration < INTERVAL_MIN => Err("the minimum is 250ms".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }
@@ -52,7 +51,7 @@ impl Top {
         }
         anyhow::ensure!(
             std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
-            "top wants a terminal; for a file or a program there is: memcg-bpf status --json"
+            "top requires a terminal; for a file or a program, use: memcg-bpf status --json"
         );
         let mut model = Model::default();
         model.take(fetch(&client)?, 0.0);
@@ -93,7 +92,7 @@ impl Top {
             }
             match fetch(client) {
                 Ok(reports) => model.take(reports, began.elapsed().as_secs_f64()),
-                // The daemon may come back; what was seen last stays.
+                // The daemon may return; the last reports stay on the screen.
                 Err(error) => model.trouble = Some(error.to_string()),
             }
         }
@@ -133,6 +132,6 @@ mod tests {
         assert!(pressed(&mut model, KeyCode::Char('s')) && model.sort == Sort::Stall);
         assert!(pressed(&mut model, KeyCode::Char('p')) && model.paused);
         assert!(pressed(&mut model, KeyCode::Down) && !pressed(&mut model, KeyCode::Char('q')));
-        assert_eq!(interval("10ms"), Err("it must be at least 250ms".to_owned()));
+        assert_eq!(interval("10ms"), Err("the minimum is 250ms".to_owned()));
     }
 }

@@ -1,14 +1,14 @@
-//! What `top` shows: the last look at each governed cgroup and a bounded history. Reports and times in, rows out.
+//! The state of `top`: the last report of each cgroup and a bounded history. Reports and times in, rows out.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::cli::show::explain::name_of;
 use crate::report::BindingReport;
 
-/// Looks kept for each cgroup: as many as the widest screen has columns.
+/// Samples kept for each cgroup, as many as the widest screen has columns.
 const HISTORY_MAX: usize = 300;
 
-/// By what rows are ordered.
+/// The sort key of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Sort {
     #[default]
@@ -43,14 +43,14 @@ pub(super) struct Model {
     rows: BTreeMap<String, Row>,
     pub sort: Sort,
     pub paused: bool,
-    /// Why the last look failed.
+    /// The error of the last call.
     pub trouble: Option<String>,
     /// The chosen cgroup.
     chosen: Option<String>,
 }
 
 impl Model {
-    /// A look at time `now`, in seconds.
+    /// Adds reports of time `now`, in seconds.
     pub fn take(&mut self, reports: Vec<BindingReport>, now: f64) {
         self.trouble = None;
         let mut rows = BTreeMap::new();
@@ -93,7 +93,7 @@ impl Model {
         rows
     }
 
-    /// CgroupArg row is chosen: the same cgroup wherever it is now, else the first.
+    /// The index of the chosen row: the same cgroup after reordering, else the first.
     pub fn chosen(&self) -> usize {
         let is_it = |row: &&Row| Some(&row.report.cgroup) == self.chosen.as_ref();
         self.rows().iter().position(is_it).unwrap_or(0)
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_bounded_and_what_is_gone_is_forgotten() {
+    fn history_is_bounded_and_removed_cgroups_are_dropped() {
         let mut model = Model::default();
         (0..1000).for_each(|n| model.take(vec![report("a.service", n, 0)], n as f64));
         assert_eq!(model.rows()[0].usage.len(), HISTORY_MAX);
