@@ -75,7 +75,7 @@ pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
     found.push(if names.is_empty() {
         Finding::fail("policies", "there are no policy objects in /usr/lib/memcg-bpf/policies", advice)
     } else {
-        Finding::ok("policies", format!("{}", names.join(", ")))
+        Finding::ok("policies", names.join(", "))
     });
     found
 }
