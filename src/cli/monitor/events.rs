@@ -32,8 +32,9 @@ const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
   memcg-bpf events --since '10 min ago' --follow
   memcg-bpf events --json | jq -c 'select(.event == \"acted\")'
 
-Times are UTC. --since takes the time formats of journalctl. With --json, prints one object per line. Events are
-read from the journal; without Storage=persistent in journald.conf they may start at the last boot.")]
+Times are UTC. --since takes the time formats of journalctl. With --json, prints one object per
+line. Events are read from the journal; without Storage=persistent in journald.conf they may start
+at the last boot.")]
 pub(in crate::cli) struct Events {
     /// Show only this cgroup and its descendants: cgroup path, unit name, container ID or name, or process ID
     #[arg(value_name = "CGROUP")]

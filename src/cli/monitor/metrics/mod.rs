@@ -25,9 +25,9 @@ use http::Listen;
   memcg-bpf metrics --listen 127.0.0.1:9719
   memcg-bpf metrics --listen /run/memcg-bpf-metrics.sock
 
---textfile replaces the file atomically; run it from a timer. --listen serves GET /metrics until interrupted, on
-loopback addresses only. At most 1000 cgroups are listed, those that use most memory. With --json, prints the
-underlying documents `bindings` and `actions`.")]
+--textfile replaces the file atomically; run it from a timer. --listen serves GET /metrics until
+interrupted, on loopback addresses only. At most 1000 cgroups are listed, those that use most
+memory. With --json, prints the underlying documents `bindings` and `actions`.")]
 pub(in crate::cli) struct Metrics {
     /// Write to this file instead of standard output
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]

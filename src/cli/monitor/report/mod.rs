@@ -20,8 +20,8 @@ use cgroup_history::group_by_cgroup;
   memcg-bpf report /var/tmp/history > page.html
   memcg-bpf report /var/tmp/history --output page.html
 
-The page shows the memory use of each cgroup, its limit, memory.high, memory.low, stalls, and actions with their
-reasons. With --json, prints the recorded data.")]
+The page shows the memory use of each cgroup, its limit, memory.high, memory.low, stalls, and
+actions with their reasons. With --json, prints the recorded data.")]
 pub(in crate::cli) struct Report {
     /// A file written by memcg-bpf record
     #[arg(value_name = "FILE")]

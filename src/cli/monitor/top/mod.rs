@@ -26,9 +26,10 @@ const INTERVAL_MIN: Duration = Duration::from_millis(250);
   memcg-bpf top
   memcg-bpf top --interval 5s
 
-Keys: up and down select, m n s r d sort by memory, name, stall, refaults and denied requests, p pauses, q quits.
-STALL is the time that tasks were stalled on memory, as a percentage of one CPU; REFAULTS are pages per second that
-were read again soon after they were reclaimed. With --json, prints the output of status --json once.")]
+Keys: up and down select, m n s r d sort by memory, name, stall, refaults and denied requests, p
+pauses, q quits. STALL is the time that tasks were stalled on memory, as a percentage of one CPU;
+REFAULTS are pages per second that were read again soon after they were reclaimed. With --json,
+prints the output of status --json once.")]
 pub(in crate::cli) struct Top {
     /// Interval between two samples
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
