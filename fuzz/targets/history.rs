@@ -1,17 +1,17 @@
 //! A history that `memcg-bpf report` makes a page of. Somebody else may have sent it.
 
-use memcg_bpf::cli::page_of;
+use memcg_bpf::cli::render_report;
 
 use super::{place, sentence};
 
 pub fn run(bytes: &[u8]) {
     let file = place().join("history");
     std::fs::write(&file, bytes).unwrap();
-    let page = match page_of(&file) {
+    let page = match render_report(&file) {
         Ok(page) => page,
         Err(error) => return sentence(&format!("{error:#}").replace(&*file.to_string_lossy(), "FILE"), 1024),
     };
-    assert_eq!(page, page_of(&file).unwrap(), "the same history twice");
+    assert_eq!(page, render_report(&file).unwrap(), "the same history twice");
     // A sample makes points in seven lines of four plots; the page itself is four kilobytes.
     assert!(
         page.len() <= 16_384 + 50 * 16_384 + bytes.len() * 64,

@@ -1,4 +1,4 @@
-//! The daemon, as seen from a command: one call, one answer, or one sentence why not.
+//! D-Bus client of the daemon.
 
 use std::future::Future;
 use std::io::{IsTerminal, Write};
@@ -9,20 +9,20 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use zbus::proxy;
 
-use super::screen::one_line;
+use super::term::escape_line;
 use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
 
-/// What D-Bus itself waits for an answer, so that nobody is surprised.
+/// The default timeout of D-Bus.
 const DEADLINE: Duration = Duration::from_secs(25);
-/// The same where polkit may first ask for a password.
+/// The timeout if polkit may prompt for a password.
 const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
-/// The same where policies are loaded first: what systemd gives a unit to be reloaded.
-const DEADLINE_OF_RELOAD: Duration = Duration::from_secs(90);
-/// After this long a person wants to know that something is going on.
+/// The timeout of a reload, as of systemd for units.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// A note is displayed after this time.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Tells the bus how to start the daemon; without it the package is not installed.
+/// The D-Bus activation file. Without it, the package is not installed.
 const ACTIVATION: &str = "usr/share/dbus-1/system-services/org.memcg.Bpf1.service";
-/// Longest sentence of a refusal that is shown, in characters: 16 policies can be wrong in many ways.
+/// Longest error message that is shown, in characters.
 const REASON_MAX: usize = 20_000;
 
 #[proxy(
@@ -52,10 +52,10 @@ trait Daemon {
     fn version(&self) -> zbus::Result<String>;
 }
 
-/// Why there is no answer.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum ClientError {
-    #[error("the system bus cannot be reached ({0}); start it with: systemctl start dbus.socket")]
+pub(in crate::cli) enum ClientError {
+    #[error("cannot connect to the system bus ({0}); start it with: systemctl start dbus.socket")]
     NoBus(String),
     #[error("memcg-bpfd is not running ({0}); start it with: systemctl start memcg-bpfd")]
     NotRunning(String),
@@ -63,26 +63,26 @@ pub(super) enum ClientError {
         "memcg-bpfd is not installed: /{ACTIVATION} is missing; install the package memcg-bpf, then: systemctl start memcg-bpfd"
     )]
     NotInstalled,
-    #[error("this user may not ask memcg-bpfd: use sudo")]
+    #[error("permission denied: use sudo")]
     Denied,
-    #[error("memcg-bpfd did not answer within {} seconds; what it does: journalctl -u memcg-bpfd", .0.as_secs())]
-    Late(Duration),
+    #[error("memcg-bpfd did not reply within {} seconds; see: journalctl -u memcg-bpfd", .0.as_secs())]
+    Timeout(Duration),
     #[error("{0}")]
     NotAllowed(String),
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     #[error(
-        "memcg-bpfd answered what this memcg-bpf does not understand ({0}); restart the daemon: systemctl restart memcg-bpfd"
+        "memcg-bpfd sent an invalid reply ({0}); its version may differ, restart it: systemctl restart memcg-bpfd"
     )]
-    Strange(String),
+    ProtocolMismatch(String),
 }
 
 /// A connection to the daemon.
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     runtime: tokio::runtime::Runtime,
     proxy: DaemonProxy<'static>,
-    /// May a slow answer be told on the terminal?
-    notes: bool,
+    /// May a note be displayed during a slow call?
+    show_progress: bool,
 }
 
 impl Client {
@@ -97,45 +97,46 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|e| ClientError::NoBus(e.to_string()))?;
-        let proxy = waiting(&runtime, true, deadline(), async {
+        let proxy = run_with_timeout(&runtime, true, deadline(), async {
             let connection = zbus::connection::Builder::address(address).build().await?;
             DaemonProxy::builder(&connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
         });
         match proxy {
-            Ok(proxy) => Ok(Client { runtime, proxy, notes: true }),
-            Err(ClientError::Strange(why) | ClientError::NotRunning(why)) => Err(ClientError::NoBus(why)),
+            Ok(proxy) => Ok(Client { runtime, proxy, show_progress: true }),
+            Err(ClientError::ProtocolMismatch(why) | ClientError::NotRunning(why)) => {
+                Err(ClientError::NoBus(why))
+            }
             Err(other) => Err(other),
         }
     }
 
-    /// Never writes to the terminal, which is somebody else's to draw on.
+    /// Never writes to the terminal.
     pub fn silent(self) -> Self {
-        Client { notes: false, ..self }
+        Client { show_progress: false, ..self }
     }
 
     fn wait<T>(&self, call: impl Future<Output = zbus::Result<T>>) -> Result<T, ClientError> {
-        waiting(&self.runtime, self.notes, deadline(), call)
+        run_with_timeout(&self.runtime, self.show_progress, deadline(), call)
     }
 
     /// Attach: the binding.
     pub fn attach<T: DeserializeOwned>(&self, cgroup: &str, line: &str) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.attach(cgroup, line)))
+        parse(self.wait(self.proxy.attach(cgroup, line)))
     }
 
-    /// Detach: what remains in force.
+    /// Detach: the remaining policies.
     pub fn detach<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.detach(cgroup)))
+        parse(self.wait(self.proxy.detach(cgroup)))
     }
 
     /// List: all bindings.
     pub fn list<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.list()))
+        parse(self.wait(self.proxy.list()))
     }
 
-    /// List, where it serves to find what a name means: `None` for who may not see it, and nobody is asked for a
-    /// password. Owners of a cgroup may name it by its path.
+    /// List without a password prompt, to look up names. `None` if the user is not allowed to list.
     pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
-        match document(self.wait(self.proxy.list_unasked())) {
+        match parse(self.wait(self.proxy.list_unasked())) {
             Ok(list) => Ok(Some(list)),
             Err(ClientError::NotAllowed(_)) => Ok(None),
             Err(error) => Err(error),
@@ -144,27 +145,27 @@ impl Client {
 
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.explain(cgroup)))
+        parse(self.wait(self.proxy.explain(cgroup)))
     }
 
-    /// Pause: acting as a whole; 0 stands for no end.
+    /// Pause: action statistics. 0 means no end.
     pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.pause(nanoseconds)))
+        parse(self.wait(self.proxy.pause(nanoseconds)))
     }
 
-    /// Resume: acting as a whole.
+    /// Resume: action statistics.
     pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.resume()))
+        parse(self.wait(self.proxy.resume()))
     }
 
-    /// Reload: what has changed. Objects may have to be loaded for it.
+    /// Reload: the changes.
     pub fn reload<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(waiting(&self.runtime, self.notes, DEADLINE_OF_RELOAD, self.proxy.reload()))
+        parse(run_with_timeout(&self.runtime, self.show_progress, RELOAD_TIMEOUT, self.proxy.reload()))
     }
 
-    /// Actions: acting as a whole.
+    /// Stats: action statistics.
     pub fn stats<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        document(self.wait(self.proxy.stats()))
+        parse(self.wait(self.proxy.stats()))
     }
 
     /// The daemon's version.
@@ -173,27 +174,27 @@ impl Client {
     }
 }
 
-fn document<T: DeserializeOwned>(answer: Result<String, ClientError>) -> Result<T, ClientError> {
-    serde_json::from_str(&answer?).map_err(|e| ClientError::Strange(e.to_string()))
+fn parse<T: DeserializeOwned>(answer: Result<String, ClientError>) -> Result<T, ClientError> {
+    serde_json::from_str(&answer?).map_err(|e| ClientError::ProtocolMismatch(e.to_string()))
 }
 
 fn deadline() -> Duration {
     if nix::unistd::geteuid().is_root() { DEADLINE } else { DEADLINE_WITH_PASSWORD }
 }
 
-/// Runs one call to its end or the deadline, with a note on the terminal when it takes long.
-fn waiting<T>(
+/// Runs one call until its end or the timeout. Displays a note if it takes long.
+fn run_with_timeout<T>(
     runtime: &tokio::runtime::Runtime,
-    notes: bool,
+    show_progress: bool,
     deadline: Duration,
     call: impl Future<Output = zbus::Result<T>>,
 ) -> Result<T, ClientError> {
     runtime.block_on(async {
         tokio::pin!(call);
         if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut call).await {
-            return answer.map_err(|e| translate(&e, Path::new("/")));
+            return answer.map_err(|e| client_error(&e, Path::new("/")));
         }
-        let terminal = notes && std::io::stderr().is_terminal();
+        let terminal = show_progress && std::io::stderr().is_terminal();
         if terminal {
             let _ = write!(std::io::stderr(), "waiting for memcg-bpfd…");
         }
@@ -201,35 +202,35 @@ fn waiting<T>(
         if terminal {
             let _ = write!(std::io::stderr(), "\r\u{1b}[K");
         }
-        answer.map_or(Err(ClientError::Late(deadline)), |answer| {
-            answer.map_err(|e| translate(&e, Path::new("/")))
+        answer.map_or(Err(ClientError::Timeout(deadline)), |answer| {
+            answer.map_err(|e| client_error(&e, Path::new("/")))
         })
     })
 }
 
-fn translate(error: &zbus::Error, root: &Path) -> ClientError {
+fn client_error(error: &zbus::Error, root: &Path) -> ClientError {
     match CallFailure::from(error) {
         CallFailure::Replied { error, message } if error == ERROR_ACCESS_DENIED => {
             ClientError::NotAllowed(reason(&message))
         }
-        CallFailure::Replied { message, .. } => ClientError::Refused(reason(&message)),
+        CallFailure::Replied { message, .. } => ClientError::Rejected(reason(&message)),
         CallFailure::NotRunning(_) if !root.join(ACTIVATION).exists() => ClientError::NotInstalled,
         CallFailure::NotStarted(text) | CallFailure::NotRunning(text) | CallFailure::BusError(text) => {
             ClientError::NotRunning(reason(&text))
         }
         CallFailure::Forbidden | CallFailure::Rejected => ClientError::Denied,
-        CallFailure::NoBus(text) | CallFailure::Disconnected(text) => ClientError::NoBus(one_line(&text)),
-        CallFailure::Timeout => ClientError::Late(deadline()),
+        CallFailure::NoBus(text) | CallFailure::Disconnected(text) => ClientError::NoBus(escape_line(&text)),
+        CallFailure::Timeout => ClientError::Timeout(deadline()),
         CallFailure::WrongArguments(text) | CallFailure::NoMethod(text) | CallFailure::Other(text) => {
-            ClientError::Strange(reason(&text))
+            ClientError::ProtocolMismatch(reason(&text))
         }
     }
 }
 
-/// The daemon's words, of bounded length; it may list several faults on lines of their own.
+/// The daemon's message, of bounded length. It may list several errors on separate lines.
 fn reason(text: &str) -> String {
     let lines: Vec<String> =
-        text.lines().map(|line| one_line(line.trim())).filter(|line| !line.is_empty()).collect();
+        text.lines().map(|line| escape_line(line.trim())).filter(|line| !line.is_empty()).collect();
     lines.join("\n  ").chars().take(REASON_MAX).collect()
 }
 
@@ -244,17 +245,17 @@ mod tests {
     #[test]
     fn every_failure_is_one_sentence_with_the_way_out() {
         let root = tempfile::tempdir().unwrap();
-        let say = |error: zbus::Error| translate(&error, root.path()).to_string();
+        let say = |error: zbus::Error| client_error(&error, root.path()).to_string();
         use zbus::fdo::Error as Bus;
         assert_eq!(
             say(fdo(Bus::ServiceUnknown("x".into()))),
             "memcg-bpfd is not installed: /usr/share/dbus-1/system-services/org.memcg.Bpf1.service is missing; \
              install the package memcg-bpf, then: systemctl start memcg-bpfd"
         );
-        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "this user may not ask memcg-bpfd: use sudo");
+        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "permission denied: use sudo");
         assert_eq!(
             say(fdo(Bus::NoReply("x".into()))),
-            "memcg-bpfd did not answer within 25 seconds; what it does: journalctl -u memcg-bpfd"
+            "memcg-bpfd did not reply within 25 seconds; see: journalctl -u memcg-bpfd"
         );
         std::fs::create_dir_all(root.path().join("usr/share/dbus-1/system-services")).unwrap();
         std::fs::write(root.path().join(ACTIVATION), "").unwrap();
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn bus_errors_mean_the_same_to_command_and_hook() {
         use zbus::fdo::Error as Bus;
-        let of = |error: zbus::Error| translate(&error, Path::new("/nonexistent"));
+        let of = |error: zbus::Error| client_error(&error, Path::new("/nonexistent"));
         assert_eq!(
             of(zbus::Error::Handshake("EXTERNAL rejected by the server.".into())),
             ClientError::Denied
@@ -275,7 +276,7 @@ mod tests {
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         assert_eq!(of(denied.into()), ClientError::Denied);
         for error in [Bus::InvalidSignature("x".into()), Bus::UnknownObject("x".into())] {
-            assert!(matches!(of(fdo(error)), ClientError::Strange(_)));
+            assert!(matches!(of(fdo(error)), ClientError::ProtocolMismatch(_)));
         }
     }
 
@@ -297,6 +298,6 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_json_is_not_believed() {
-        assert!(matches!(document::<Vec<String>>(Ok("[".to_owned())), Err(ClientError::Strange(_))));
+        assert!(matches!(parse::<Vec<String>>(Ok("[".to_owned())), Err(ClientError::ProtocolMismatch(_))));
     }
 }

@@ -1,63 +1,38 @@
-//! The command `memcg-bpf`: asks the daemon over D-Bus, or looks for itself where no daemon is needed, and says in
-//! words what it found. Decides nothing about policies.
+//! The command `memcg-bpf`: queries the daemon over D-Bus, or reads files if no daemon is needed, and prints the result.
+//! Decides nothing about policies.
 
-mod attach;
+mod args;
+mod change;
 mod check;
 mod client;
 mod completion;
-mod container;
-mod detach;
 mod doctor;
-mod events;
-mod explain;
-mod history;
+mod find;
 mod manual;
-mod metrics;
-mod pause;
-mod policies;
-mod profiles;
-mod record;
-mod reload;
-mod report;
-mod screen;
-mod status;
-mod target;
-mod time;
-mod top;
-mod why;
+mod monitor;
+mod output;
+mod show;
+mod term;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use clap_complete::engine::ArgValueCandidates;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 
-use screen::{Paint, Screen};
-
-/// What a subcommand has to say and how it ended.
-#[derive(Debug)]
-struct Answer {
-    /// For standard output.
-    text: String,
-    /// False when the exit status is to be 1 although everything could be said.
-    good: bool,
-    /// The colour of a line, where colours may be used.
-    paint: fn(&str) -> Option<Paint>,
-}
-
-impl Answer {
-    fn good(text: String) -> Self {
-        Answer { text, good: true, paint: |_| None }
-    }
-}
+use change::{attach, detach, pause, reload};
+use monitor::{events, metrics, record, report, top};
+use show::{explain, policies, profiles, status};
+use term::Terminal;
 
 /// Programmable memory policy for containers and systemd units.
 #[derive(Debug, Parser)]
 #[command(name = "memcg-bpf", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Examples:
-  memcg-bpf status                                   what is governed, and how it goes
-  memcg-bpf attach demo.service deny limit=64M       refuse memory beyond 64 MiB from now on
-  memcg-bpf doctor                                   what this machine offers, and what is missing
+  memcg-bpf status                                   list cgroups with a memory policy
+  memcg-bpf attach demo.service deny limit=64M       deny memory requests above 64 MiB
+  memcg-bpf doctor                                   check the requirements of memcg-bpf
 
 Permanently, for a unit: systemctl edit demo.service, then
   [Service]
@@ -65,7 +40,7 @@ Permanently, for a unit: systemctl edit demo.service, then
 For a container:
   podman run --annotation memcg.bpf/policy=\"deny limit=64M\" IMAGE")]
 struct Cli {
-    /// Print JSON for programs instead of text for people
+    /// Print JSON output
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -95,31 +70,32 @@ enum Command {
     Manual(manual::Manual),
 }
 
-/// The cgroup that a person means.
-#[derive(Debug, Args)]
-struct Which {
-    /// Cgroup path, unit name, container id (or its beginning) or name, or process id
-    #[arg(value_name = "CGROUP", add = ArgValueCandidates::new(completion::cgroups))]
-    cgroup: String,
-}
-
-/// The whole program: arguments, standard output, exit status (0 good, 1 not, 2 wrong usage).
+/// The whole program: arguments, standard output, exit status (0 success, 1 failure, 2 invalid usage).
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    match completion::answered(&args) {
+    match handle_completion(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => run(args),
         Err(error) => {
-            screen::complain(&format!("memcg-bpf: {error}\n"));
+            term::eprint(&format!("memcg-bpf: {error}\n"));
             ExitCode::from(2)
         }
     }
 }
 
-/// The page of `memcg-bpf report`, for who feeds it histories that nobody wrote.
+/// The HTML page of `memcg-bpf report`, public for fuzzing.
 #[doc(hidden)]
-pub fn page_of(history: &std::path::Path) -> anyhow::Result<String> {
-    report::page_of(history)
+pub fn render_report(history: &std::path::Path) -> anyhow::Result<String> {
+    report::render_report(history)
+}
+
+/// Prints completion candidates if a shell requests them; false if not.
+fn handle_completion(args: &[OsString]) -> io::Result<bool> {
+    CompleteEnv::with_factory(Cli::command)
+        .var(completion::VARIABLE)
+        .shells(Shells(&[&Bash, &Fish, &Zsh]))
+        .try_complete(args.iter().cloned(), None)
+        .map_err(io::Error::other)
 }
 
 fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -130,20 +106,20 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let text = error.render().to_string();
             // Arguments may hold anything, and clap repeats them.
             if error.use_stderr() {
-                screen::complain(&text)
+                term::eprint(&text)
             } else {
-                screen::print(&text)
+                term::print(&text)
             }
             return ExitCode::from(code);
         }
     };
-    let screen = Screen::of_stdout();
-    let answer = match &cli.command {
-        Command::Status(it) => it.run(&screen, cli.json),
-        Command::Attach(it) => it.run(&screen, cli.json),
-        Command::Detach(it) => it.run(&screen, cli.json),
-        Command::Explain(it) => it.run(&screen, cli.json),
-        Command::Events(it) => it.run(&screen, cli.json),
+    let terminal = Terminal::of_stdout();
+    let result = match &cli.command {
+        Command::Status(it) => it.run(&terminal, cli.json),
+        Command::Attach(it) => it.run(&terminal, cli.json),
+        Command::Detach(it) => it.run(&terminal, cli.json),
+        Command::Explain(it) => it.run(&terminal, cli.json),
+        Command::Events(it) => it.run(&terminal, cli.json),
         Command::Top(it) => it.run(cli.json),
         Command::Metrics(it) => it.run(cli.json),
         Command::Record(it) => it.run(cli.json),
@@ -151,20 +127,20 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pause(it) => it.run(cli.json),
         Command::Resume(it) => it.run(cli.json),
         Command::Reload(it) => it.run(cli.json),
-        Command::Policies(it) => it.run(&screen, cli.json),
-        Command::Profiles(it) => it.run(&screen, cli.json),
+        Command::Policies(it) => it.run(&terminal, cli.json),
+        Command::Profiles(it) => it.run(&terminal, cli.json),
         Command::Check(it) => it.run(cli.json),
-        Command::Doctor(it) => it.run(&screen, cli.json),
+        Command::Doctor(it) => it.run(&terminal, cli.json),
         Command::Completion(it) => it.run(),
-        Command::Manual(it) => it.run(),
+        Command::Manual(it) => it.run(Cli::command()),
     };
-    match answer {
-        Ok(answer) => {
-            screen::print_painted(&answer.text, &screen, answer.paint);
-            if answer.good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match result {
+        Ok(output) => {
+            term::print_styled(&output.text, &terminal, output.style);
+            if output.success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            screen::complain(&format!("memcg-bpf: {error:#}\n"));
+            term::eprint(&format!("memcg-bpf: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -172,8 +148,6 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -204,5 +178,20 @@ mod tests {
             .unwrap();
         let Command::Attach(attach) = cli.command else { panic!("not attach") };
         assert_eq!(attach.line(), "deny limit=64M; observe");
+    }
+
+    #[test]
+    fn what_may_come_next_is_found_by_the_command_definition() {
+        let next = |words: &[&str]| -> Vec<String> {
+            let args = words.iter().map(Into::into).collect();
+            clap_complete::engine::complete(&mut Cli::command(), args, words.len() - 1, None)
+                .unwrap()
+                .iter()
+                .map(|c| c.get_value().to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(next(&["memcg-bpf", "comp"]), ["completion"]);
+        assert_eq!(next(&["memcg-bpf", "completion", ""])[..3], ["bash", "zsh", "fish"]);
+        assert!(!next(&["memcg-bpf", ""]).contains(&"manual".to_owned()));
     }
 }

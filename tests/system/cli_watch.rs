@@ -48,7 +48,7 @@ fn metrics_record_report_and_top() {
     sh(&format!("memcg-bpf report {} --output {}/page.html", at(&history), at(&env.dir)));
     let page = fs::read_to_string(env.dir.join("page.html")).unwrap();
     for text in
-        ["<h2>mpwatch.service</h2>", "class=\"area usage\"", "class=\"mark\"><title>in force: deny, observe"]
+        ["<h2>mpwatch.service</h2>", "class=\"area usage\"", "class=\"mark\"><title>attached: deny, observe"]
     {
         assert!(page.contains(text), "{text}\n{page}");
     }
@@ -108,7 +108,7 @@ fn metrics(dir: &Path) {
     let (head, body) = served.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK") && names(body) == names(&printed), "{served}");
     let wrong = try_sh("memcg-bpf metrics --listen 0.0.0.0:9719");
-    assert!(wrong.status == 2 && wrong.err.contains("it is not a loopback address"), "{}", wrong.err);
+    assert!(wrong.status == 2 && wrong.err.contains("not a loopback address"), "{}", wrong.err);
 }
 
 /// `top` in terminals of two sizes: what it shows and where, a key, and that the terminal is given back.
@@ -138,7 +138,7 @@ fn live(env: &mut TestEnv) {
         // The keys stand in the last line, and nothing is wider than the terminal.
         assert!(lines.len() == rows && lines[rows - 1].contains("quit"), "{text}");
         assert!(lines.iter().all(|line| line.chars().count() <= columns), "{text}");
-        assert_eq!(text.contains("LATELY"), trend, "{text}");
+        assert_eq!(text.contains("MEMORY HISTORY"), trend, "{text}");
         keys("p");
         shows("paused,");
         keys("q");

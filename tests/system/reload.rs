@@ -40,7 +40,7 @@ fn no_gap_during_policy_replace() {
         assert!(output.contains("\"deny\"") && find(cgroup).unwrap().state == "active", "{output}");
         assert_eq!(pins_of("growth__0"), 1, "{}", sh("ls /sys/fs/bpf/memcg-bpf/*/"));
     }
-    assert_eq!(sh("memcg-bpf reload"), "Read again: nothing has changed.");
+    assert_eq!(sh("memcg-bpf reload"), "Reloaded: nothing has changed.");
     // The registration is the new object's, too.
     systemd::start("mplater.service");
     assert_eq!(fs::read_to_string(env.out("mplater.service")).unwrap(), "denied\n");
@@ -63,7 +63,7 @@ fn reload_applies_profiles_and_config() {
     env.at_end(format!(
         "rm -f {profile} /etc/memcg-bpf/memcg-bpf.conf.d/mp.conf; systemctl reload memcg-bpfd"
     ));
-    assert_eq!(sh("memcg-bpf reload"), "Read again: took other profiles: mpgold.");
+    assert_eq!(sh("memcg-bpf reload"), "Reloaded: took other profiles: mpgold.");
     env.unit("mpgold.service", "[Service]\nExecStart=sleep 1000\n")
         .policy("mpgold.service", "mpgold")
         .reload();
@@ -146,6 +146,6 @@ fn reload_with_error_changes_nothing() {
     assert_eq!(find(cgroup).unwrap().state, "active");
     sh(&format!("rm {bad_pointer}"));
     try_sh("rmdir /etc/memcg-bpf/policies");
-    assert_eq!(sh("memcg-bpf reload"), "Read again: nothing has changed.");
+    assert_eq!(sh("memcg-bpf reload"), "Reloaded: nothing has changed.");
     env.end();
 }

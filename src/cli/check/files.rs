@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::{Finding, in_line};
-use crate::cli::screen::one_line;
+use super::finding::{Finding, findings_in_line};
+use crate::cli::term::escape_line;
 use crate::files;
 use crate::names::{UnitKind, UnitName};
 use crate::policy::catalog::Catalog;
@@ -14,14 +14,14 @@ use crate::systemd::UNIT_FILE_MAX;
 /// Podman's Quadlet makes services from such files and copies their `[Service]` section.
 const QUADLET: [&str; 5] = ["container", "pod", "kube", "volume", "network"];
 
-/// All mistakes in a unit file or drop-in.
-pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
-    let shown = one_line(&path.to_string_lossy());
+/// All errors in a unit file or drop-in.
+pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
+    let shown = escape_line(&path.to_string_lossy());
     let Some((kind, unit)) = unit_of(path) else {
         return vec![Finding::sentence(
             true,
             format!(
-                "{shown}: not a unit file: its name should be x.service, x.slice, x.scope, or a drop-in x.service.d/y.conf"
+                "{shown}: not a unit file; the name must be x.service, x.slice, x.scope, or x.service.d/y.conf for a drop-in"
             ),
         )];
     };
@@ -30,26 +30,28 @@ pub(super) fn in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
         Err(error) => return vec![Finding::sentence(true, format!("{shown}: {error}"))],
     };
     let reading = unit_file::read(kind, &shown, &text);
-    let mut found: Vec<Finding> =
-        reading.warnings.iter().map(|warning| Finding::sentence(true, one_line(warning))).collect();
+    let mut findings: Vec<Finding> =
+        reading.warnings.iter().map(|warning| Finding::sentence(true, escape_line(warning))).collect();
     for directive in &reading.directives {
-        let place = format!("{shown}:{}", directive.line);
+        let location = format!("{shown}:{}", directive.line);
         if directive.spelling == Spelling::Bare {
-            found.push(Finding::sentence(
+            findings.push(Finding::sentence(
                 false,
-                format!("{place}: systemd warns about this key at every load; X-MemoryBPFPolicy= is the same and silent"),
+                format!("{location}: systemd logs a warning about this key at every load; use X-MemoryBPFPolicy= instead"),
             ));
         }
         let (line, unexpanded) = Specifiers::default().expand(&unit, &directive.value);
-        found.extend(
-            unexpanded.iter().map(|what| Finding::sentence(true, format!("{place}: {}", one_line(what)))),
+        findings.extend(
+            unexpanded
+                .iter()
+                .map(|what| Finding::sentence(true, format!("{location}: {}", escape_line(what)))),
         );
-        found.extend(in_line(&line, catalog, Some(&place)));
+        findings.extend(findings_in_line(&line, catalog, Some(&location)));
     }
-    if found.is_empty() && reading.directives.is_empty() {
-        found.push(Finding::sentence(false, format!("{shown}: says nothing about a memory policy")));
+    if findings.is_empty() && reading.directives.is_empty() {
+        findings.push(Finding::sentence(false, format!("{shown}: no memory policy")));
     }
-    found
+    findings
 }
 
 /// What kind of unit a file is about, and a name to expand specifiers with. A drop-in's directory says it.
@@ -83,14 +85,14 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         let prefix = format!("{}/", dir.path().display());
-        in_unit(&path, &Catalog::default())
+        findings_in_unit(&path, &Catalog::default())
             .into_iter()
             .map(|finding| (finding.wrong, finding.sentence.replace(&prefix, "")))
             .collect()
     }
 
     #[test]
-    fn a_mistake_is_told_with_file_and_line() {
+    fn error_has_file_and_line() {
         let found = sentences("x.service.d/a.conf", "[Service]\nX-MemoryBPFPolicy=dney limit=1M\n");
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].0 && found[0].1.starts_with("x.service.d/a.conf:2"), "{found:?}");
@@ -107,9 +109,9 @@ mod tests {
     fn files_that_are_no_units_are_refused() {
         assert!(sentences("notes.txt", "")[0].1.contains("not a unit file"));
         assert!(sentences("x.conf", "")[0].1.contains("not a unit file"));
-        let device = in_unit(Path::new("/dev/zero"), &Catalog::default());
+        let device = findings_in_unit(Path::new("/dev/zero"), &Catalog::default());
         assert!(device[0].wrong);
-        let missing = in_unit(Path::new("/nonexistent/x.service"), &Catalog::default());
+        let missing = findings_in_unit(Path::new("/nonexistent/x.service"), &Catalog::default());
         assert!(missing[0].sentence.contains("No such file"), "{}", missing[0].sentence);
     }
 

@@ -1,11 +1,11 @@
-//! Container engines: which are here, and by which way a container's policy reaches us from each.
+//! Container engines: which are installed, and how each passes policies of containers.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Finding, shown};
+use super::finding::{Finding, shown};
 
 /// The only directory that podman reads by itself; CRI-O reads it too.
 const HOOKS_DIR: &str = "usr/share/containers/oci/hooks.d";
@@ -29,8 +29,8 @@ pub(super) fn hook(root: &Path) -> Vec<Finding> {
         {
             found.push(Finding::warn(
                 "other hooks",
-                format!("{}: {why}; podman refuses to start any container", shown(&path)),
-                "mend or remove that file",
+                format!("{}: {why}; podman does not start any container", shown(&path)),
+                "fix or remove that file",
             ));
         }
     }
@@ -42,26 +42,27 @@ fn ours(root: &Path) -> Finding {
     if !root.join(HOOK_JSON).exists() {
         return Finding::warn(
             "OCI hook",
-            format!("{} is missing: annotations on containers do nothing", shown(HOOK_JSON)),
+            format!("{} is missing: annotations on containers have no effect", shown(HOOK_JSON)),
             "install the package memcg-bpf, or run make install",
         );
     }
     let json = match parse(root, HOOK_JSON) {
         Ok(json) => json,
         Err(why) => {
-            let says = format!("{}: {why}; podman refuses to start any container", shown(HOOK_JSON));
-            return Finding::fail("OCI hook", says, again);
+            let message = format!("{}: {why}; podman does not start any container", shown(HOOK_JSON));
+            return Finding::fail("OCI hook", message, again);
         }
     };
     let Some(program) =
         json.pointer("/hook/path").and_then(Value::as_str).filter(|path| path.starts_with('/'))
     else {
-        let says = format!("{} names no program with an absolute path", shown(HOOK_JSON));
-        return Finding::fail("OCI hook", says, again);
+        let message = format!("{} names no program with an absolute path", shown(HOOK_JSON));
+        return Finding::fail("OCI hook", message, again);
     };
     if json.pointer("/hook/timeout").and_then(Value::as_u64).is_none() {
-        let says = format!("{} has no timeout: a hanging hook would hang the container", shown(HOOK_JSON));
-        return Finding::warn("OCI hook", says, again);
+        let message =
+            format!("{} has no timeout: a hook that hangs would block the container", shown(HOOK_JSON));
+        return Finding::warn("OCI hook", message, again);
     }
     match std::fs::metadata(root.join(program.trim_start_matches('/'))) {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => {
@@ -70,7 +71,7 @@ fn ours(root: &Path) -> Finding {
         Ok(_) => Finding::warn("OCI hook", format!("{} is not executable", shown(program)), again),
         Err(_) => Finding::warn(
             "OCI hook",
-            format!("{} is missing; engines skip it without a word", shown(program)),
+            format!("{} is missing; engines skip it silently", shown(program)),
             again,
         ),
     }
@@ -100,26 +101,26 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
     if has("containerd") {
         found.push(Finding::warn(
             "containerd",
-            "runs no OCI hooks from a directory, so annotations do nothing",
-            "name the hook in its base_runtime_spec (docs/oci-hook.md), or write X-MemoryBPFPolicy= into \
+            "runs no OCI hooks from a directory, so annotations have no effect",
+            "add the hook to its base_runtime_spec (docs/oci-hook.md), or write X-MemoryBPFPolicy= into \
              /etc/systemd/system/cri-containerd-.scope.d/50-memory.conf under [Scope]",
         ));
     }
     if has("dockerd") {
         found.push(Finding::warn(
             "docker",
-            "runs no OCI hooks, so annotations do nothing",
+            "runs no OCI hooks, so annotations have no effect",
             "write X-MemoryBPFPolicy= into /etc/systemd/system/docker-.scope.d/50-memory.conf under [Scope]",
         ));
     }
     let runtimes: Vec<&str> = ["crun", "runc", "youki"].into_iter().filter(|name| has(name)).collect();
     if !runtimes.is_empty() {
         let runtimes = runtimes.join(", ");
-        let how = "nothing to do where an engine calls them; for a bundle of your own see docs/oci-hook.md";
+        let how = "no setup needed with an engine; for OCI bundles see docs/oci-hook.md";
         found.push(Finding::ok("runtimes", format!("{runtimes}: {how}")));
     }
     if found.is_empty() {
-        found.push(Finding::ok("engines", "no container engine is here; units can be governed all the same"));
+        found.push(Finding::ok("engines", "no container engine found; policies of units work without one"));
     }
     found
 }

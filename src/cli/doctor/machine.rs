@@ -1,31 +1,35 @@
-//! The kernel and its cgroups, and what policies find there.
+//! Checks of the kernel, cgroups and policy objects.
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::bpf::objects::PolicyObjects;
 use crate::bpf::probe;
 
-/// Everything else is judged the same for everybody; asking the daemon needs root.
+/// Only queries to the daemon need root.
 pub(super) fn user(root: bool) -> Finding {
     if root {
-        Finding::ok("user", "you are root")
+        Finding::ok("user", "root")
     } else {
-        Finding::warn("user", "you are not root, so the daemon will not answer", "use sudo memcg-bpf doctor")
+        Finding::warn(
+            "user",
+            "not root; the daemon rejects queries of other users",
+            "use sudo memcg-bpf doctor",
+        )
     }
 }
 
-/// Is the unified hierarchy there, with the memory controller?
+/// Checks for the unified hierarchy with the memory controller.
 pub(super) fn cgroups(root: &Path) -> Vec<Finding> {
     let mount = root.join("sys/fs/cgroup");
     let unified = "boot it with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
     if mount.join("unified").is_dir() {
-        let says = "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1";
-        return vec![Finding::fail("cgroups", says, unified)];
+        let message = "cgroup v1 and v2 are both mounted (hybrid mode), and v1 has the memory controller";
+        return vec![Finding::fail("cgroups", message, unified)];
     }
     let Ok(controllers) = std::fs::read_to_string(mount.join("cgroup.controllers")) else {
         return vec![if mount.join("memory").is_dir() {
-            Finding::fail("cgroups", "this machine mounts cgroup v1 at /sys/fs/cgroup", unified)
+            Finding::fail("cgroups", "cgroup v1 is mounted at /sys/fs/cgroup", unified)
         } else {
             Finding::fail("cgroups", "cgroup v2 is not mounted at /sys/fs/cgroup", unified)
         }];
@@ -42,7 +46,7 @@ pub(super) fn cgroups(root: &Path) -> Vec<Finding> {
     if !below.split_whitespace().any(|name| name == "memory") {
         found.push(Finding::warn(
             "memory below",
-            "the memory controller is not enabled below the root cgroup: no unit can be governed",
+            "the memory controller is not enabled below the root cgroup: policies have no effect on units",
             "set DefaultMemoryAccounting=yes in /etc/systemd/system.conf, then: systemctl daemon-reexec",
         ));
     }
@@ -71,12 +75,12 @@ pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
     found.push(if names.is_empty() {
         Finding::fail("policies", "there are no policy objects in /usr/lib/memcg-bpf/policies", advice)
     } else {
-        Finding::ok("policies", format!("{} can be used", names.join(", ")))
+        Finding::ok("policies", names.join(", "))
     });
     found
 }
 
-/// Which of the places where policies are asked this kernel has.
+/// The hooks that this kernel has.
 pub(super) fn hooks(objects: &PolicyObjects) -> Vec<Finding> {
     let report = match probe::probe_hooks(objects) {
         Ok(report) => report,
@@ -88,20 +92,17 @@ pub(super) fn hooks(objects: &PolicyObjects) -> Vec<Finding> {
     let missing: Vec<&str> =
         report.hooks.iter().filter(|(_, found)| found.is_none()).map(|(hook, _)| hook.as_str()).collect();
     let mut found = vec![if missing.is_empty() {
-        Finding::ok(
-            "kernel hooks",
-            format!("kernel {} has all {all} hooks that the policies want", report.release),
-        )
+        Finding::ok("kernel hooks", format!("kernel {} has all {all} hooks of the policies", report.release))
     } else {
         Finding::warn(
             "kernel hooks",
             format!(
-                "kernel {} lacks {} of {all} hooks: {}",
+                "kernel {} does not have {} of {all} hooks: {}",
                 report.release,
                 missing.len(),
                 missing.join(", ")
             ),
-            "see docs/kernel-support.md for what works without them",
+            "see docs/kernel-support.md for the affected policies",
         )
     }];
     if !report.native.is_empty() {

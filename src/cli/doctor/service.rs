@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::{Finding, shown};
+use super::finding::{Finding, shown};
 use crate::cli::client::{Client, ClientError};
 use crate::report::ActionStats;
 
-/// Is systemd in charge?
+/// Checks systemd.
 pub(super) fn systemd(root: &Path) -> Finding {
     if !root.join("run/systemd/system").is_dir() {
         return Finding::fail(
             "systemd",
-            "systemd does not run this machine",
+            "systemd is not running",
             "memcg-bpf needs systemd as process 1; inside a container, run it on the host",
         );
     }
@@ -31,15 +31,15 @@ pub(super) fn systemd(root: &Path) -> Finding {
     match version {
         Some(version) if version < 244 => Finding::warn(
             "systemd",
-            format!("systemd {version} runs this machine"),
+            format!("systemd {version} is running"),
             "memcg-bpf is tested with systemd 252 and later; older ones may order drop-ins differently",
         ),
-        Some(version) => Finding::ok("systemd", format!("systemd {version} runs this machine")),
-        None => Finding::ok("systemd", "systemd runs this machine"),
+        Some(version) => Finding::ok("systemd", format!("systemd {version} is running")),
+        None => Finding::ok("systemd", "systemd is running"),
     }
 }
 
-/// Is there a system bus?
+/// Checks the system bus.
 pub(super) fn bus(root: &Path) -> Finding {
     if root.join("run/dbus/system_bus_socket").exists() {
         Finding::ok("system bus", "listens at /run/dbus/system_bus_socket")
@@ -73,12 +73,12 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
         ("bus activation", &["usr/share/dbus-1/system-services/org.memcg.Bpf1.service"]),
     ];
     let mut found = Vec::new();
-    for (check, places) in files {
-        found.push(match places.iter().find(|place| root.join(place).exists()) {
-            Some(place) => Finding::ok(check, shown(place)),
+    for (check, paths) in files {
+        found.push(match paths.iter().find(|path| root.join(path).exists()) {
+            Some(path) => Finding::ok(check, shown(path)),
             None => Finding::fail(
                 check,
-                format!("{} is missing", shown(places.first().unwrap_or(&""))),
+                format!("{} is missing", shown(paths.first().unwrap_or(&""))),
                 "install the package memcg-bpf, or run make install",
             ),
         });
@@ -86,10 +86,10 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
     found
 }
 
-/// Does the daemon answer, and do policies act?
+/// Checks the daemon and its actions.
 pub(super) fn daemon() -> Vec<Finding> {
     let client = Client::connect();
-    let mut found = vec![judge(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
+    let mut found = vec![check_version(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
     if let Ok(client) = client
         && let Ok(report) = client.stats()
     {
@@ -112,37 +112,33 @@ fn actions(report: &ActionStats) -> Finding {
         ),
         (lost, _) => Finding::warn(
             "actions",
-            format!("{lost} were lost since the daemon started, because too many were asked for at once"),
-            "a policy asks too often: journalctl -u memcg-bpfd",
+            format!("{lost} were lost since the daemon started because a ring buffer was full"),
+            "a policy requests actions too often; see: journalctl -u memcg-bpfd",
         ),
     }
 }
 
-fn judge(answer: Result<String, ClientError>) -> Finding {
+fn check_version(answer: Result<String, ClientError>) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     match answer {
-        Ok(version) if version == own => Finding::ok("daemon", format!("memcg-bpfd {version} answers")),
+        Ok(version) if version == own => Finding::ok("daemon", format!("memcg-bpfd {version} is running")),
         Ok(version) => Finding::warn(
             "daemon",
-            format!("memcg-bpfd {version} runs, but {own} is installed"),
+            format!("memcg-bpfd {version} is running, but {own} is installed"),
             "systemctl restart memcg-bpfd",
         ),
-        Err(ClientError::Denied) => {
-            Finding::warn("daemon", "this user may not ask memcg-bpfd", "use sudo memcg-bpf doctor")
-        }
-        Err(error) => {
-            Finding::fail("daemon", error.to_string(), "what it said last: journalctl -u memcg-bpfd -n 20")
-        }
+        Err(ClientError::Denied) => Finding::warn("daemon", "permission denied", "use sudo memcg-bpf doctor"),
+        Err(error) => Finding::fail("daemon", error.to_string(), "see: journalctl -u memcg-bpfd -n 20"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::CheckResult;
+    use super::super::finding::CheckResult;
     use super::*;
 
     #[test]
-    fn a_pause_and_what_was_lost_are_worth_a_look() {
+    fn pause_and_lost_actions_are_warnings() {
         let report = |paused, counts: &[(&str, u64)]| ActionStats {
             paused,
             counts: counts.iter().map(|(word, n)| ((*word).to_owned(), *n)).collect(),
@@ -156,11 +152,14 @@ mod tests {
 
     #[test]
     fn a_daemon_of_another_version_wants_a_restart() {
-        let finding = judge(Ok("0.0.1".to_owned()));
+        let finding = check_version(Ok("0.0.1".to_owned()));
         assert_eq!(finding.verdict, CheckResult::Warn);
         assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));
-        assert_eq!(judge(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, CheckResult::Ok);
-        assert_eq!(judge(Err(ClientError::Denied)).verdict, CheckResult::Warn);
-        assert_eq!(judge(Err(ClientError::Late(std::time::Duration::ZERO))).verdict, CheckResult::Fail);
+        assert_eq!(check_version(Ok(env!("CARGO_PKG_VERSION").to_owned())).verdict, CheckResult::Ok);
+        assert_eq!(check_version(Err(ClientError::Denied)).verdict, CheckResult::Warn);
+        assert_eq!(
+            check_version(Err(ClientError::Timeout(std::time::Duration::ZERO))).verdict,
+            CheckResult::Fail
+        );
     }
 }

@@ -33,17 +33,13 @@ const GOOD: &str =
     r#"{"version":"1.0.0","hook":{"path":"/usr/libexec/oci/hooks.d/memcg-bpf-hook","timeout":10}}"#;
 
 #[test]
-fn each_layout_of_cgroups_is_told_apart() {
+fn each_cgroup_layout_is_recognized() {
     for (files, verdict, sentence) in [
-        (
-            vec![("sys/fs/cgroup/memory/", "")],
-            CheckResult::Fail,
-            "this machine mounts cgroup v1 at /sys/fs/cgroup",
-        ),
+        (vec![("sys/fs/cgroup/memory/", "")], CheckResult::Fail, "cgroup v1 is mounted at /sys/fs/cgroup"),
         (
             vec![("sys/fs/cgroup/unified/", ""), ("sys/fs/cgroup/memory/", "")],
             CheckResult::Fail,
-            "this machine mounts cgroup v1 and v2 side by side (hybrid): memory is with v1",
+            "cgroup v1 and v2 are both mounted (hybrid mode), and v1 has the memory controller",
         ),
         (vec![("sys/fs/", "")], CheckResult::Fail, "cgroup v2 is not mounted at /sys/fs/cgroup"),
         (
@@ -83,7 +79,7 @@ fn every_failure_says_what_to_do() {
 #[test]
 fn the_hook_is_judged_by_its_file_and_its_program() {
     for (files, verdict, sentence) in [
-        (vec![(JSON, "{")], CheckResult::Fail, "podman refuses to start any container"),
+        (vec![(JSON, "{")], CheckResult::Fail, "podman does not start any container"),
         (vec![(JSON, "{}")], CheckResult::Fail, "names no program with an absolute path"),
         (
             vec![(JSON, r#"{"hook":{"path":"hook"}}"#)],
@@ -91,7 +87,7 @@ fn the_hook_is_judged_by_its_file_and_its_program() {
             "names no program with an absolute path",
         ),
         (vec![(JSON, r#"{"hook":{"path":"/x"}}"#)], CheckResult::Warn, "has no timeout"),
-        (vec![(JSON, GOOD)], CheckResult::Warn, "is missing; engines skip it without a word"),
+        (vec![(JSON, GOOD)], CheckResult::Warn, "is missing; engines skip it silently"),
         (vec![(JSON, GOOD), (HOOK, "")], CheckResult::Warn, "is not executable"),
     ] {
         let root = machine_with(&files);
@@ -105,7 +101,7 @@ fn the_hook_is_judged_by_its_file_and_its_program() {
 }
 
 #[test]
-fn a_neighbours_broken_hook_is_told() {
+fn broken_hook_of_another_package_is_reported() {
     let root = machine_with(&[("usr/share/containers/oci/hooks.d/10-\u{1b}other.json", "nonsense")]);
     let found = engines::hook(root.path());
     assert_eq!(found[1].check, "other hooks");
@@ -113,7 +109,7 @@ fn a_neighbours_broken_hook_is_told() {
 }
 
 #[test]
-fn engines_are_found_and_told_what_they_need() {
+fn engines_are_found_with_advice() {
     let root = machine_with(&[("usr/bin/podman", ""), ("usr/bin/crun", ""), ("usr/bin/dockerd", "")]);
     let found = engines::engines(root.path());
     let names: Vec<(&str, CheckResult)> =
@@ -131,20 +127,17 @@ fn the_version_of_systemd_is_read_from_its_library() {
         ("usr/lib/systemd/libsystemd-shared-257.so", ""),
         ("usr/lib/systemd/libsystemd-core-257.so", ""),
     ]);
-    assert_eq!(service::systemd(root.path()).message, "systemd 257 runs this machine");
+    assert_eq!(service::systemd(root.path()).message, "systemd 257 is running");
 }
 
 #[test]
 fn the_last_line_sums_up() {
-    let screen = Screen::default();
-    assert_eq!(
-        in_words(&[Finding::ok("user", "you are root")], &screen),
-        "ok   user  you are root\n\nAll is in order.\n"
-    );
-    let warned = in_words(&[Finding::warn("user", "not root", "use sudo")], &screen);
-    assert_eq!(warned, "warn user  not root\n           → use sudo\n\nIt works; 1 thing to look at.\n");
+    let terminal = Terminal::default();
+    assert_eq!(render(&[Finding::ok("user", "root")], &terminal), "ok   user  root\n\nNo problems found.\n");
+    let warned = render(&[Finding::warn("user", "not root", "use sudo")], &terminal);
+    assert_eq!(warned, "warn user  not root\n           → use sudo\n\nmemcg-bpf works, with 1 warning.\n");
     assert!(
-        in_words(&[Finding::fail("x", "y", "z")], &screen)
-            .contains("It cannot work yet: see the 1 marked FAIL.")
+        render(&[Finding::fail("x", "y", "z")], &terminal)
+            .contains("memcg-bpf does not work: 1 check failed.")
     );
 }

@@ -1,17 +1,14 @@
 //! The pages of the command and its subcommands, from their definition.
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-
-use super::super::Cli;
 
 /// What the pages of section 1 have at their foot.
 const MANUAL: &str = "memcg-bpf";
 
 /// File names and texts.
-pub(super) fn pages(date: &str) -> anyhow::Result<Vec<(String, String)>> {
-    let mut cli = Cli::command();
+pub(super) fn pages(mut cli: Command, date: &str) -> anyhow::Result<Vec<(String, String)>> {
     cli.build();
     let mut pages = vec![page(&cli, date)?];
     for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
@@ -38,13 +35,13 @@ fn page(command: &Command, date: &str) -> anyhow::Result<(String, String)> {
         after_help(&mut foot, &help.to_string());
     }
     foot.control("SH", ["EXIT STATUS"]);
-    foot.text([roman("0 when all is well, 1 when not, 2 when the command was not understood.")]);
+    foot.text([roman("0 on success, 1 on failure, 2 if the arguments are invalid.")]);
     see_also(&mut foot, top);
     text.extend(foot.to_roff().bytes());
     Ok((man.get_filename(), String::from_utf8(text)?))
 }
 
-/// What stands below a command's help: lines that are set in are examples, the others paragraphs.
+/// What stands below a command's help: indented lines are examples, the others paragraphs.
 fn after_help(roff: &mut Roff, help: &str) {
     let mut verbatim = false;
     for line in help.lines() {
@@ -85,11 +82,14 @@ fn see_also(roff: &mut Roff, top: bool) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_command_has_a_page_with_its_options_and_examples() {
-        let pages = pages("2026-01-01").unwrap();
+        let pages = pages(Cli::command(), "2026-01-01").unwrap();
         let text = |name: &str| &pages.iter().find(|(file, _)| file == name).unwrap().1;
         assert!(text("memcg-bpf.1").contains(r"memcg\-bpf\-status(1)"), "{}", text("memcg-bpf.1"));
         assert!(text("memcg-bpf-check.1").contains(r"\fB\-\-unit\fR"), "{}", text("memcg-bpf-check.1"));

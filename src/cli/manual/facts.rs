@@ -1,5 +1,4 @@
-//! What is filled into the prose: the policies as their objects describe themselves, the keys of the configuration as
-//! the shipped file explains them, the version.
+//! Generated parts of the pages: policies from their objects, configuration keys from the shipped file, the version.
 
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
@@ -23,7 +22,7 @@ fn policies(reports: &[PolicyReport]) -> String {
     for policy in reports {
         roff.control("SS", [policy.name.as_str()]).text([roman(&policy.doc)]);
         if !policy.self_binding {
-            roff.text([roman("An annotation may ask for it only where the configuration allows it.")]);
+            roff.text([roman("Annotations cannot request this policy unless the configuration allows it.")]);
         }
         for param in &policy.params {
             let mut text = param.doc.clone();
@@ -32,10 +31,10 @@ fn policies(reports: &[PolicyReport]) -> String {
                 _ => ". ",
             });
             text.push_str(&match (&param.range, &param.default) {
-                (None, None) => "It must be given.".to_owned(),
-                (None, Some(value)) => format!("Default {value}."),
-                (Some(range), None) => format!("Range {range}; it must be given."),
-                (Some(range), Some(value)) => format!("Range {range}; default {value}."),
+                (None, None) => "Required.".to_owned(),
+                (None, Some(value)) => format!("Defaults to {value}."),
+                (Some(range), None) => format!("Range {range}. Required."),
+                (Some(range), Some(value)) => format!("Range {range}. Defaults to {value}."),
             });
             roff.control("TP", [])
                 .text([bold(format!("{}=", param.name)), italic(&param.kind)])
@@ -101,14 +100,14 @@ mod tests {
         };
         let deny = PolicyReport {
             name: "deny".to_owned(),
-            doc: "Refuse growth.".to_owned(),
+            doc: "Deny growth.".to_owned(),
             params: vec![limit],
             self_binding: true,
             ..PolicyReport::default()
         };
         assert_eq!(
             policies(&[deny]),
-            ".SS deny\nRefuse growth.\n.TP\n\\fBlimit=\\fR\\fIsize\\fR\nthe most. Range 64K..; it must be given.\n"
+            ".SS deny\nDeny growth.\n.TP\n\\fBlimit=\\fR\\fIsize\\fR\nthe most. Range 64K... Required.\n"
         );
     }
 }

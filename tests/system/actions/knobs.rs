@@ -38,7 +38,7 @@ fn knob_constraint_applied_until_released_and_logged_once() {
     }
     ask(&at, "64");
     let text = sh(&format!("memcg-bpf explain {at}"));
-    assert!(text.contains("memory.high is 64M, was found at 900M; wanted by scripted: 64M"), "{text}");
+    assert!(text.contains("memory.high: 64M (original 900M; constraints: scripted 64M)"), "{text}");
     assert!(text.contains("scripted: memory.high done: memory.high: 900M → 64M"), "{text}");
 
     ask(&at, OFF);
@@ -162,11 +162,14 @@ fn pause_restores_knobs_and_survives_restart() {
     ask(&at, "64");
     becomes(&at, "memory.high", 64 * MIB);
     let output = sh("memcg-bpf pause");
-    assert_eq!(output, "Actions are paused: everything is as it was found. Go on with: memcg-bpf resume");
+    assert_eq!(
+        output,
+        "Actions are paused. All changed knobs are restored. To resume, run: memcg-bpf resume"
+    );
     becomes(&at, "memory.high", u64::MAX);
     ask(&at, "32 x x");
     assert_eq!(knob(&at, "memory.high"), "max");
-    assert!(sh("memcg-bpf status").starts_with("Actions are paused: "));
+    assert!(sh("memcg-bpf status").starts_with("Actions are paused. "));
     assert!(try_sh("memcg-bpf doctor").out.contains("are paused: policies change nothing"));
     // A constraint submitted during the pause becomes active when it ends.
     ask(&at, "32");
@@ -175,7 +178,7 @@ fn pause_restores_knobs_and_survives_restart() {
 
     sh("memcg-bpf pause; systemctl restart memcg-bpfd");
     becomes(&at, "memory.high", u64::MAX);
-    assert!(sh("memcg-bpf status").starts_with("Actions are paused: "));
+    assert!(sh("memcg-bpf status").starts_with("Actions are paused. "));
     sh("memcg-bpf pause --for 3s");
     wait_for("the pause to end by itself", || {
         (!sh("memcg-bpf status").contains("Actions are paused")).then_some(())

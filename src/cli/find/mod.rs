@@ -1,0 +1,7 @@
+//! Finds cgroups, containers, installed policies, and the reasons why a policy is not attached.
+
+pub(in crate::cli) mod candidates;
+pub(in crate::cli) mod container;
+pub(in crate::cli) mod diagnose;
+pub(in crate::cli) mod installed;
+pub(in crate::cli) mod target;

@@ -1,0 +1,284 @@
+//! `memcg-bpf events`: attached and detached policies and their actions, from the journal. Only entries of the daemon
+//! are shown.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cli::client::Client;
+use crate::cli::find::target;
+use crate::cli::output::Output;
+use crate::cli::term::time::Timestamp;
+use crate::cli::term::{Terminal, escape_line, json_line, print, wrap};
+use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
+
+/// Entries shown without --since; more is rarely read, and journals may be gigabytes.
+const LINES: &str = "1000";
+/// Before --follow goes on, as journalctl does.
+const LINES_BEFORE: &str = "10";
+/// A trusted field of journald, so that only entries of the daemon match.
+const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
+
+/// Show actions of policies, and policies attached and detached
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  memcg-bpf events                        the last 1000
+  memcg-bpf events demo.service --since today
+  memcg-bpf events --since '10 min ago' --follow
+  memcg-bpf events --json | jq -c 'select(.event == \"acted\")'
+
+Times are UTC. --since takes the time formats of journalctl. With --json, prints one object per
+line. Events are read from the journal; without Storage=persistent in journald.conf they may start
+at the last boot.")]
+pub(in crate::cli) struct Events {
+    /// Show only this cgroup and its descendants: cgroup path, unit name, container ID or name, or process ID
+    #[arg(value_name = "CGROUP")]
+    cgroup: Option<String>,
+    /// Show new events until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    /// Show events since this time, such as today, '10 min ago' or '2026-05-01 12:00'
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<String>,
+}
+
+/// One entry; the fields are a stable interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub(in crate::cli) struct Event {
+    /// UTC, RFC 3339.
+    pub time: String,
+    /// Microseconds since 1970.
+    pub time_us: u64,
+    /// `attached`, `detached` or `acted`.
+    pub event: String,
+    pub cgroup: String,
+    /// For `attached`: the attached policies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// For `acted`: the policy; empty if the daemon restored a knob.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What exactly was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Events {
+    pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
+        let only = self.cgroup.as_deref().map(filter_path).transpose()?;
+        let wanted = |event: &Event| only.as_deref().is_none_or(|top| matches(&event.cgroup, top));
+        let mut shown = 0_usize;
+        read(self.since.as_deref(), self.follow, |event| {
+            if wanted(&event) {
+                shown = shown.saturating_add(1);
+                print(&if as_json { json_line(&event)? } else { render(&event, terminal) });
+            }
+            Ok(())
+        })?;
+        let nothing = "No events in the journal.\n".to_owned();
+        Ok(Output::success(if shown == 0 && !as_json { nothing } else { String::new() }))
+    }
+}
+
+/// A removed cgroup cannot be looked up, but its path or unit can be given.
+fn filter_path(text: &str) -> anyhow::Result<String> {
+    if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::CGROUP_ROOT) {
+        return Ok(text.to_owned());
+    }
+    let reports: Vec<BindingReport> = Client::connect().and_then(|client| client.list()).unwrap_or_default();
+    match target::find(text, &reports) {
+        Ok(path) => Ok(path.as_str().to_owned()),
+        Err(_) if text.contains('.') && !text.contains('/') => Ok(text.to_owned()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// By path, or by the name of a unit on the way.
+fn matches(cgroup: &str, top: &str) -> bool {
+    match top.starts_with('/') {
+        true => cgroup.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        false => cgroup.split('/').any(|part| part == top),
+    }
+}
+
+/// Reads the journal from `since`, and with `follow` waits for new entries.
+pub(in crate::cli) fn read(
+    since: Option<&str>,
+    follow: bool,
+    mut each: impl FnMut(Event) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut command = Command::new("journalctl");
+    command.args(["--output=json", "--all", "--no-pager", "--quiet", DAEMON]);
+    command.args([MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED].map(|id| format!("MESSAGE_ID={id}")));
+    match (since, follow) {
+        (Some(since), _) => command.arg(format!("--since={since}")),
+        (None, false) => command.arg(format!("--lines={LINES}")),
+        (None, true) => command.arg(format!("--lines={LINES_BEFORE}")),
+    };
+    if follow {
+        command.arg("--follow");
+    }
+    let mut journal = ChildGuard(
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting journalctl, which comes with systemd")?,
+    );
+    let lines = journal.0.stdout.take().context("journalctl has no output")?;
+    for line in BufReader::new(lines).lines() {
+        let Ok(entry) = serde_json::from_str(&line.context("reading the output of journalctl")?) else {
+            continue;
+        };
+        if let Some(event) = event(&entry) {
+            each(event)?;
+        }
+    }
+    let mut stderr = String::new();
+    if let Some(mut errors) = journal.0.stderr.take() {
+        errors.read_to_string(&mut stderr)?;
+    }
+    let status = journal.0.wait().context("waiting for journalctl")?;
+    // With --since and no entry, journalctl exits with 1 and prints nothing.
+    anyhow::ensure!(
+        status.success() || stderr.trim().is_empty(),
+        "journalctl: {}",
+        escape_line(stderr.trim())
+    );
+    Ok(())
+}
+
+/// Terminates the child process when dropped.
+struct ChildGuard(Child);
+
+impl Drop for ChildGuard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One entry of `journalctl -o json`, all of whose values are strings.
+fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
+    let field = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+    let number = |name: &str| field(name).and_then(|text| text.parse().ok());
+    let time_us = number("__REALTIME_TIMESTAMP")?;
+    let event = match field("MESSAGE_ID")?.as_str() {
+        MSGID_ACTION => "acted",
+        MSGID_ATTACHED => "attached",
+        MSGID_DETACHED => "detached",
+        _ => return None,
+    };
+    let policies = field("MEMCG_BPF_POLICIES").unwrap_or_default();
+    Some(Event {
+        time: Timestamp::of_us(time_us).to_string(),
+        time_us,
+        event: event.to_owned(),
+        cgroup: field("MEMCG_BPF_CGROUP")?,
+        policies: policies.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        policy: field("MEMCG_BPF_POLICY").or_else(|| (event == "acted").then(String::new)),
+        action: field("MEMCG_BPF_ACTION"),
+        outcome: field("MEMCG_BPF_OUTCOME"),
+        from: number("MEMCG_BPF_FROM"),
+        to: number("MEMCG_BPF_TO"),
+        reason: field("MEMCG_BPF_REASON"),
+        detail: field("MEMCG_BPF_DETAIL"),
+    })
+}
+
+/// One line for the event, and lines below it for the reason.
+fn render(event: &Event, terminal: &Terminal) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let what = match event.event.as_str() {
+        "attached" => format!("attached: {}", event.policies.join(", ")),
+        "detached" => "detached".to_owned(),
+        _ => {
+            let who = text(&event.policy);
+            let who = if who.is_empty() { "memcg-bpfd" } else { &who };
+            format!("{who}: {} {}", text(&event.action), text(&event.outcome))
+        }
+    };
+    let mut out = format!("{}  {}  {}\n", event.time, escape_line(&event.cgroup), escape_line(&what));
+    for why in [&event.detail, &event.reason].into_iter().flatten().filter(|why| !why.is_empty()) {
+        out.push_str(&wrap(why, 22, terminal.text_width()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fields: &[(&str, &str)]) -> BTreeMap<String, Value> {
+        fields.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect()
+    }
+
+    #[test]
+    fn action_is_rendered_with_detail_and_reason() {
+        let acted = event(&entry(&[
+            ("__REALTIME_TIMESTAMP", "1779624000250000"),
+            ("MESSAGE_ID", MSGID_ACTION),
+            ("MEMCG_BPF_CGROUP", "/a.slice/b.service"),
+            ("MEMCG_BPF_POLICY", "throttle"),
+            ("MEMCG_BPF_ACTION", "memory.high"),
+            ("MEMCG_BPF_OUTCOME", "done"),
+            ("MEMCG_BPF_FROM", "18446744073709551615"),
+            ("MEMCG_BPF_TO", "67108864"),
+            ("MEMCG_BPF_DETAIL", "memory.high max → 64M"),
+            ("MEMCG_BPF_REASON", "others wait 12%"),
+        ]))
+        .unwrap();
+        assert_eq!((acted.from, acted.to), (Some(u64::MAX), Some(64 << 20)));
+        assert_eq!(
+            render(&acted, &Terminal::default()),
+            "2026-05-24T12:00:00Z  /a.slice/b.service  throttle: memory.high done
+                      memory.high max → 64M
+                      others wait 12%
+"
+        );
+        let line = json_line(&acted).unwrap();
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.contains("\"event\":\"acted\",\"cgroup\":\"/a.slice/b.service\",\"policy\""), "{line}");
+    }
+
+    #[test]
+    fn attach_and_detach_are_rendered() {
+        let fields = |id, more: (&'static str, &'static str)| {
+            entry(&[("__REALTIME_TIMESTAMP", "0"), ("MESSAGE_ID", id), ("MEMCG_BPF_CGROUP", "/a"), more])
+        };
+        let attached = event(&fields(MSGID_ATTACHED, ("MEMCG_BPF_POLICIES", "deny, observe"))).unwrap();
+        assert_eq!(attached.policies, ["deny", "observe"]);
+        assert_eq!(
+            render(&attached, &Terminal::default()),
+            "1970-01-01T00:00:00Z  /a  attached: deny, observe\n"
+        );
+        let detached = event(&fields(MSGID_DETACHED, ("MEMCG_BPF_REASON", "gone"))).unwrap();
+        assert!(render(&detached, &Terminal::default()).contains("/a  detached\n"));
+        assert_eq!(event(&fields("another", ("X", "y"))), None);
+    }
+
+    #[test]
+    fn a_part_of_the_tree_is_named_by_path_or_by_unit() {
+        assert!(matches("/a.slice/b.service/c", "b.service"));
+        assert!(matches("/a.slice/b.service", "/a.slice"));
+        assert!(!matches("/a.slicer", "/a.slice"));
+        assert!(!matches("/a.slice", "a.service"));
+    }
+}

@@ -1,0 +1,154 @@
+//! A listener for one kind of request, `GET /metrics`: one at a time, each with a deadline and a bounded head. It is
+//! for a scraper on this machine or a proxy before it, so nothing but loopback addresses and Unix sockets is served.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::cli::term::{eprint, escape_line};
+
+/// A scraper's request has some hundred bytes.
+const HEAD_MAX: usize = 8 * 1024;
+/// Slower clients are disconnected.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Listen {
+    Loopback(SocketAddr),
+    Socket(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('/') {
+            return Ok(Listen::Socket(text.into()));
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Listen::Loopback(address)),
+            Ok(_) => Err(
+                "not a loopback address; to serve other addresses, use a reverse proxy with access control"
+                    .into(),
+            ),
+            Err(_) => Err(
+                "neither a loopback address with a port, such as 127.0.0.1:9719, nor the path of a socket"
+                    .into(),
+            ),
+        }
+    }
+}
+
+/// Serves until interrupted.
+pub(super) fn serve(listen: &Listen, page: impl Fn() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    match listen {
+        Listen::Loopback(address) => {
+            let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+            for stream in listener.incoming() {
+                let one = stream.and_then(|stream| {
+                    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+                    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+                    handle(stream, &page)
+                });
+                log_error(one);
+            }
+        }
+        Listen::Socket(path) => {
+            // Left by one that was killed; anything else of that name stays.
+            if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
+                std::fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
+            }
+            let listener =
+                UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
+            for stream in listener.incoming() {
+                let one = stream.and_then(|stream| {
+                    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+                    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+                    handle(stream, &page)
+                });
+                log_error(one);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn log_error(result: io::Result<()>) {
+    if let Err(error) = result {
+        eprint(&format!("memcg-bpf: Failed to serve metrics: {}\n", escape_line(&error.to_string())));
+    }
+}
+
+fn handle(mut stream: impl Read + Write, page: impl Fn() -> anyhow::Result<String>) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut part = [0_u8; 1024];
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        let n = stream.read(&mut part)?;
+        head.extend(part.get(..n).unwrap_or_default());
+        if n == 0 || head.len() > HEAD_MAX {
+            return Err(io::Error::other("not an HTTP request"));
+        }
+    }
+    let first = String::from_utf8_lossy(&head);
+    let mut words = first.split_whitespace();
+    let (status, body) = match (words.next(), words.next()) {
+        (Some("GET"), Some("/metrics")) => match page() {
+            Ok(text) => ("200 OK", text),
+            Err(error) => ("503 Service Unavailable", format!("{error:#}\n")),
+        },
+        (Some("GET"), _) => ("404 Not Found", "There is /metrics.\n".to_owned()),
+        _ => ("405 Method Not Allowed", "There is GET /metrics.\n".to_owned()),
+    };
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    stream.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one end hears of a request.
+    fn ask(request: &str) -> (io::Result<()>, String) {
+        let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        here.write_all(request.as_bytes()).unwrap();
+        here.shutdown(std::net::Shutdown::Write).unwrap();
+        let result = handle(there, || Ok("x 1\n".to_owned()));
+        let mut response = String::new();
+        // Who is cut off may hear of that before it has read all.
+        let _ = here.read_to_string(&mut response);
+        (result, response)
+    }
+
+    #[test]
+    fn metrics_are_answered_and_nothing_else_is() {
+        let (_, response) = ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(
+            response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n\r\nx 1\n"),
+            "{response}"
+        );
+        assert!(ask("GET / HTTP/1.1\r\n\r\n").1.starts_with("HTTP/1.1 404 "));
+        assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").1.starts_with("HTTP/1.1 405 "));
+        assert!(ask("nonsense").0.is_err());
+        assert!(ask(&"x".repeat(HEAD_MAX + 4096)).0.is_err());
+    }
+
+    #[test]
+    fn only_this_machine_is_served() {
+        assert!("127.0.0.1:9719".parse::<Listen>().is_ok() && "[::1]:9719".parse::<Listen>().is_ok());
+        assert_eq!("/run/x.sock".parse(), Ok(Listen::Socket("/run/x.sock".into())));
+        assert!("0.0.0.0:9719".parse::<Listen>().unwrap_err().starts_with("not a loopback address"));
+        assert!("9719".parse::<Listen>().unwrap_err().starts_with("neither"));
+    }
+}

@@ -1,0 +1,250 @@
+//! The screen of `top`: a table above, the chosen cgroup's history below, the keys at the foot.
+
+use std::collections::VecDeque;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Text};
+use ratatui::widgets::{Block, Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState};
+
+use super::model::{Model, Row, Sort};
+use crate::cli::term::{ellipsize, escape_line};
+use crate::text::human_bytes;
+
+/// The sparklines of the chosen cgroup, with their titles.
+const HISTORY_HEIGHT: u16 = 5;
+/// The table's head; from the third on numbers, of which memory reads like words.
+const TITLES: [&str; 6] = ["NAME", "POLICIES", "MEMORY", "STALL", "REFAULTS", "DENIED"];
+const FIRST_NUMBER: usize = 3;
+/// Between two columns.
+const GAP: usize = 2;
+/// Shorter names are not useful.
+const NAME_MIN: usize = 12;
+/// Columns of a sparkline in the table; a narrow screen does without: it is below for the chosen one.
+const TREND_MIN: usize = 20;
+const TREND_MAX: usize = 80;
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Draws everything.
+pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
+    let history = if frame.area().height >= 16 { HISTORY_HEIGHT } else { 0 };
+    let [head, body, below, keys] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(3),
+        Constraint::Length(history),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    frame.render_widget(headline(model), head);
+    table(frame, model, body);
+    if let Some(row) = model.rows().get(model.chosen()).filter(|_| history > 0) {
+        sparklines(frame, row, below);
+    }
+    let text = "q quit  ↑↓ select  sort: m memory n name s stall r refaults d denied  p pause";
+    frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::DIM)), keys);
+}
+
+fn headline(model: &Model) -> Line<'static> {
+    let order = match model.sort {
+        Sort::Memory => "memory",
+        Sort::Name => "name",
+        Sort::Stall => "stall",
+        Sort::Refaults => "refaults",
+        Sort::Denied => "denied",
+    };
+    match (&model.trouble, model.paused) {
+        (Some(trouble), _) => Line::styled(escape_line(trouble), Style::new().fg(Color::Red)),
+        (None, true) => {
+            Line::styled("memcg-bpf top: paused, press p to continue", Style::new().fg(Color::Yellow))
+        }
+        (None, false) => Line::from(format!("memcg-bpf top: {} cgroups, by {order}", model.rows().len())),
+    }
+}
+
+fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
+    if model.rows().is_empty() {
+        let text = "No cgroup has a memory policy. To attach one, run: memcg-bpf attach UNIT observe";
+        return frame.render_widget(Paragraph::new(text), area);
+    }
+    let rows = model.rows();
+    let mut cells: Vec<[String; 6]> = rows.iter().map(|row| cells_of(row)).collect();
+    // As wide as what is in them; the name is shortened if there is no room, and the trend takes what is left.
+    let widest = |i: usize| {
+        let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max();
+        longest.unwrap_or(0).max(TITLES.get(i).map_or(0, |title| title.len()))
+    };
+    let mut widths: [usize; 6] = std::array::from_fn(widest);
+    let gaps = GAP.saturating_mul(widths.len().saturating_sub(1));
+    let others = widths.iter().skip(1).sum::<usize>().saturating_add(gaps);
+    let room = usize::from(area.width).saturating_sub(others).max(NAME_MIN);
+    if let Some(name) = widths.first_mut() {
+        *name = room.min(*name);
+        cells.iter_mut().filter_map(|row| row.first_mut()).for_each(|cell| *cell = ellipsize(cell, *name));
+    }
+    let left = usize::from(area.width).saturating_sub(widths.iter().sum::<usize>()).saturating_sub(gaps);
+    let trend = left.saturating_sub(GAP).min(TREND_MAX);
+    let trend = if trend >= TREND_MIN { trend } else { 0 };
+    let mut titles: Vec<Cell<'_>> = TITLES.iter().enumerate().map(|(i, title)| cell(i, *title)).collect();
+    if trend > 0 {
+        titles.push(Cell::from("MEMORY HISTORY"));
+    }
+    let rows = rows.iter().zip(cells).map(|(row, texts)| {
+        let mut line: Vec<Cell<'_>> = texts.into_iter().enumerate().map(|(i, text)| cell(i, text)).collect();
+        if trend > 0 {
+            line.push(Cell::from(sparkline(&row.usage, trend)));
+        }
+        TableRow::new(line)
+    });
+    let trend = (trend > 0).then_some(trend);
+    let widths = widths.into_iter().chain(trend).map(|w| Constraint::Length(u16::try_from(w).unwrap_or(0)));
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let table = Table::new(rows, widths)
+        .column_spacing(GAP as u16)
+        .header(TableRow::new(titles).style(bold))
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let mut state = TableState::default().with_selected(Some(model.chosen()));
+    frame.render_stateful_widget(table, area, &mut state);
+}
+
+fn cells_of(row: &Row) -> [String; 6] {
+    let policies: Vec<&str> = row.report.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(" ") };
+    [
+        escape_line(&row.name),
+        escape_line(&policies),
+        memory(row),
+        tenths(row.stall.back()),
+        row.refaults.back().map_or("-".to_owned(), u64::to_string),
+        row.counter("growth_denied").to_string(),
+    ]
+}
+
+/// Numbers to the right, words to the left.
+fn cell<'a>(column: usize, text: impl Into<Text<'a>>) -> Cell<'a> {
+    let text: Text<'a> = text.into();
+    Cell::from(if column >= FIRST_NUMBER { text.right_aligned() } else { text })
+}
+
+fn memory(row: &Row) -> String {
+    match (row.report.usage, row.report.effective_max) {
+        (Some(usage), Some(max)) => format!("{} of {}", human_bytes(usage), human_bytes(max)),
+        (Some(usage), None) => human_bytes(usage),
+        (None, _) => "not started".to_owned(),
+    }
+}
+
+fn tenths(value: Option<&u64>) -> String {
+    value.map_or("-".to_owned(), |tenths| {
+        format!("{}.{}%", tenths.checked_div(10).unwrap_or(0), tenths.checked_rem(10).unwrap_or(0))
+    })
+}
+
+fn per_second(value: Option<&u64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value}/s"))
+}
+
+/// The end of the history as a line of text, from zero to its highest.
+fn sparkline(history: &VecDeque<u64>, width: usize) -> String {
+    let shown: Vec<u64> = history.iter().rev().take(width).rev().copied().collect();
+    let max = shown.iter().max().copied().unwrap_or(0).max(1);
+    let bar = |value: &u64| {
+        let part = u128::from(*value).saturating_mul(7).checked_div(max.into()).unwrap_or(0);
+        BARS.get(usize::try_from(part).unwrap_or(0)).copied().unwrap_or(' ')
+    };
+    shown.iter().map(bar).collect()
+}
+
+fn sparklines(frame: &mut Frame<'_>, row: &Row, area: Rect) {
+    let areas: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(1).areas(area);
+    let lines = [
+        (format!("memory {}", memory(row)), &row.usage, Color::Blue),
+        (format!("stall {}", tenths(row.stall.back())), &row.stall, Color::Magenta),
+        (format!("refaults {}", per_second(row.refaults.back())), &row.refaults, Color::Cyan),
+    ];
+    for ((title, history, colour), area) in lines.into_iter().zip(areas) {
+        let shown: Vec<u64> = history.iter().rev().take(area.width.into()).rev().copied().collect();
+        let line =
+            Sparkline::default().block(Block::new().title(title)).data(shown).style(Style::new().fg(colour));
+        frame.render_widget(line, area);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::report::BindingReport;
+
+    fn render(model: &Model, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, model)).unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let rows = buffer.content.chunks(width.into());
+        rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+    }
+
+    fn model() -> Model {
+        let report = |unit: &str, usage: u64| BindingReport {
+            cgroup: format!("/{unit}"),
+            cgroup_id: 1,
+            unit: Some(unit.to_owned()),
+            usage: Some(usage),
+            effective_max: Some(1 << 30),
+            counters: [("growth_denied".to_owned(), 7), ("charges".to_owned(), 9)].into(),
+            ..BindingReport::default()
+        };
+        let mut model = Model::default();
+        model.take(vec![report("a.service", 1 << 20), report("b\u{1b}.service", 2 << 20)], 0.0);
+        model.take(vec![report("a.service", 4 << 20), report("b\u{1b}.service", 2 << 20)], 1.0);
+        model
+    }
+
+    #[test]
+    fn a_small_screen_has_the_table_the_past_and_the_keys() {
+        let text = render(&model(), 80, 24);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("memcg-bpf top: 2 cgroups, by memory"), "{text}");
+        assert!(lines[1].starts_with("NAME") && lines[1].contains("STALL"), "{text}");
+        assert!(lines[2].starts_with("a.service") && lines[2].contains("4M of 1G"), "{text}");
+        assert!(lines[2].contains("0.0%") && lines[2].contains(" 7"), "{text}");
+        assert!(lines[18].starts_with("memory 4M of 1G") && lines[18].contains("refaults 0/s"), "{text}");
+        assert!(lines[23].starts_with("q quit"), "{text}");
+        assert!(!text.contains('\u{1b}') && !text.contains("HISTORY"), "{text}");
+    }
+
+    #[test]
+    fn a_large_screen_shows_every_trend() {
+        let text = render(&model(), 200, 50);
+        assert!(text.contains("MEMORY HISTORY") && text.contains("▂█"), "{text}");
+        assert!(text.lines().nth(3).unwrap().contains("██"), "{text}");
+    }
+
+    #[test]
+    fn long_name_is_ellipsized_and_missing_counter_is_a_dash() {
+        let report = BindingReport {
+            cgroup: "/x".to_owned(),
+            unit: Some("session-cache-of-the-shop@frontend-and-backend.service".to_owned()),
+            usage: Some(283 << 20),
+            effective_max: Some(420 << 20),
+            ..BindingReport::default()
+        };
+        let mut model = Model::default();
+        model.take(vec![report.clone()], 0.0);
+        model.take(vec![report], 1.0);
+        let text = render(&model, 80, 24);
+        let line = text.lines().nth(2).unwrap().trim_end();
+        assert!(line.starts_with("session-cache-o…backend"), "{text}");
+        assert!(line.contains(".service  none      283M of 420M      -") && line.ends_with('0'), "{text}");
+    }
+
+    #[test]
+    fn a_tiny_screen_does_no_harm() {
+        for (width, height) in [(1, 1), (10, 4), (40, 10)] {
+            render(&model(), width, height);
+        }
+        assert!(render(&Model::default(), 80, 24).contains("No cgroup has a memory policy."));
+    }
+}

@@ -1,0 +1,168 @@
+//! The state of `top`: the last report of each cgroup and a bounded history. Reports and times in, rows out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::cli::show::explain::name_of;
+use crate::report::BindingReport;
+
+/// Samples kept for each cgroup, as many as the widest screen has columns.
+const HISTORY_MAX: usize = 300;
+
+/// The sort key of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Sort {
+    #[default]
+    Memory,
+    Name,
+    Stall,
+    Refaults,
+    Denied,
+}
+
+/// One cgroup.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    pub name: String,
+    pub report: BindingReport,
+    /// Bytes, tenths of a percent, pages a second.
+    pub usage: VecDeque<u64>,
+    pub stall: VecDeque<u64>,
+    pub refaults: VecDeque<u64>,
+    seen: f64,
+}
+
+impl Row {
+    pub fn counter(&self, name: &str) -> u64 {
+        self.report.counters.get(name).copied().unwrap_or(0)
+    }
+}
+
+/// Everything on the screen.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    rows: BTreeMap<String, Row>,
+    pub sort: Sort,
+    pub paused: bool,
+    /// The error of the last call.
+    pub trouble: Option<String>,
+    /// The chosen cgroup.
+    chosen: Option<String>,
+}
+
+impl Model {
+    /// Adds reports of time `now`, in seconds.
+    pub fn take(&mut self, reports: Vec<BindingReport>, now: f64) {
+        self.trouble = None;
+        let mut rows = BTreeMap::new();
+        for report in reports {
+            let mut row = self.rows.remove(&report.cgroup).unwrap_or_default();
+            let length = now - row.seen;
+            // All zero: nobody counts there, which is something else than no waiting.
+            let counted = ["charges", "growth_requests", "stall_ns", "refaults"]
+                .iter()
+                .any(|name| report.counters.get(*name).is_some_and(|count| *count > 0));
+            if row.report.cgroup_id == report.cgroup_id && length > 0.0 && counted {
+                let gained = |name: &str| {
+                    let after = report.counters.get(name).copied().unwrap_or(0);
+                    after.saturating_sub(row.counter(name)) as f64 / length
+                };
+                // Nanoseconds a second → tenths of a percent.
+                let (stall, refaults) = (gained("stall_ns") / 1e6, gained("refaults"));
+                push(&mut row.stall, stall as u64);
+                push(&mut row.refaults, refaults as u64);
+            }
+            push(&mut row.usage, report.usage.unwrap_or(0));
+            row.name = name_of(&report);
+            row.seen = now;
+            rows.insert(report.cgroup.clone(), Row { report, ..row });
+        }
+        self.rows = rows;
+    }
+
+    /// In the chosen order.
+    pub fn rows(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = self.rows.values().collect();
+        let last = |history: &VecDeque<u64>| std::cmp::Reverse(history.back().copied());
+        match self.sort {
+            Sort::Memory => rows.sort_by_key(|row| last(&row.usage)),
+            Sort::Name => rows.sort_by(|a, b| a.name.cmp(&b.name)),
+            Sort::Stall => rows.sort_by_key(|row| last(&row.stall)),
+            Sort::Refaults => rows.sort_by_key(|row| last(&row.refaults)),
+            Sort::Denied => rows.sort_by_key(|row| std::cmp::Reverse(row.counter("growth_denied"))),
+        }
+        rows
+    }
+
+    /// The index of the chosen row: the same cgroup after reordering, else the first.
+    pub fn chosen(&self) -> usize {
+        let is_it = |row: &&Row| Some(&row.report.cgroup) == self.chosen.as_ref();
+        self.rows().iter().position(is_it).unwrap_or(0)
+    }
+
+    pub fn choose(&mut self, by: isize) {
+        let at = self.chosen().saturating_add_signed(by).min(self.rows.len().saturating_sub(1));
+        let chosen = self.rows().get(at).map(|row| row.report.cgroup.clone());
+        self.chosen = chosen;
+    }
+}
+
+fn push(history: &mut VecDeque<u64>, value: u64) {
+    history.push_back(value);
+    if history.len() > HISTORY_MAX {
+        history.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(in crate::cli::monitor::top) fn report(unit: &str, usage: u64, stall_ns: u64) -> BindingReport {
+        BindingReport {
+            cgroup: format!("/{unit}"),
+            cgroup_id: 1,
+            unit: Some(unit.to_owned()),
+            usage: Some(usage),
+            counters: [("stall_ns".to_owned(), stall_ns)].into(),
+            ..BindingReport::default()
+        }
+    }
+
+    #[test]
+    fn stalls_are_what_was_gained_in_the_time_between() {
+        let mut model = Model::default();
+        model.take(vec![report("a.service", 1, 0)], 0.0);
+        model.take(vec![report("a.service", 1, 500_000_000)], 2.0);
+        assert_eq!(model.rows()[0].stall, [250]);
+    }
+
+    #[test]
+    fn a_cgroup_made_anew_has_no_rate_yet() {
+        let mut model = Model::default();
+        model.take(vec![report("a.service", 1, 900)], 0.0);
+        model.take(vec![BindingReport { cgroup_id: 2, ..report("a.service", 1, 0) }], 1.0);
+        assert!(model.rows()[0].stall.is_empty());
+    }
+
+    #[test]
+    fn the_choice_stays_with_its_cgroup_when_the_order_changes() {
+        let mut model = Model::default();
+        model.take(vec![report("a.service", 1, 0), report("b.service", 2, 0)], 0.0);
+        model.choose(1);
+        assert_eq!(model.rows()[model.chosen()].name, "a.service");
+        model.take(vec![report("a.service", 3, 0), report("b.service", 2, 0)], 1.0);
+        assert_eq!((model.chosen(), model.rows()[0].name.as_str()), (0, "a.service"));
+        model.choose(-1);
+        model.choose(9);
+        assert_eq!(model.chosen(), 1);
+    }
+
+    #[test]
+    fn history_is_bounded_and_removed_cgroups_are_dropped() {
+        let mut model = Model::default();
+        (0..1000).for_each(|n| model.take(vec![report("a.service", n, 0)], n as f64));
+        assert_eq!(model.rows()[0].usage.len(), HISTORY_MAX);
+        model.take(Vec::new(), 1000.0);
+        assert!(model.rows().is_empty());
+    }
+}

@@ -1,0 +1,6 @@
+//! Subcommands that display state.
+
+pub(in crate::cli) mod explain;
+pub(in crate::cli) mod policies;
+pub(in crate::cli) mod profiles;
+pub(in crate::cli) mod status;
