@@ -16,6 +16,7 @@ const LOCAL: &str = "/usr/local/lib/systemd/system";
 const LIB: &str = "/usr/lib/systemd/system";
 
 /// A unit, what stands in which file (`->` masks), and the limit in MiB that results.
+#[derive(Clone)]
 struct Case {
     unit: &'static str,
     files: Vec<(String, &'static str)>,
@@ -34,6 +35,11 @@ const MASK: &str = "->";
 
 /// Systemd's order, case by case. A fragment that is not listed assigns no policy.
 fn cases() -> Vec<Case> {
+    [file_name_cases(), reset_cases(), spelling_cases(), prefix_and_template_cases()].concat()
+}
+
+/// The order of drop-ins by file name and directory, and masks.
+fn file_name_cases() -> Vec<Case> {
     vec![
         // The fragment and its drop-ins.
         case("mp1.service", &[(RUN, "mp1.service.d/a.conf", SAYS_40)], Some(40)),
@@ -74,6 +80,12 @@ fn cases() -> Vec<Case> {
             ],
             Some(40),
         ),
+    ]
+}
+
+/// Assignments that reset earlier ones.
+fn reset_cases() -> Vec<Case> {
+    vec![
         // An empty assignment resets; so does `none`; what follows counts again.
         case(
             "mp7.service",
@@ -103,6 +115,12 @@ fn cases() -> Vec<Case> {
             ],
             None,
         ),
+    ]
+}
+
+/// Continuation lines, comments, and the other section and key names.
+fn spelling_cases() -> Vec<Case> {
+    vec![
         // Continuation lines, with a comment between them; comments.
         case(
             "mp10.service",
@@ -132,6 +150,12 @@ fn cases() -> Vec<Case> {
             ],
             Some(40),
         ),
+    ]
+}
+
+/// Drop-ins of a name prefix, a template or an instance, and specifiers.
+fn prefix_and_template_cases() -> Vec<Case> {
+    vec![
         // Dash prefixes. For one file name systemd ranks directory trees (/etc before /usr/lib) first, and within a
         // tree the more specific directory.
         case("mp-dash-one.service", &[(ETC, "mp-dash-.service.d/10.conf", SAYS_30)], Some(30)),
