@@ -45,7 +45,7 @@ fn knob_constraint_applied_until_released_and_logged_once() {
     becomes(&at, "memory.high", 900 * MIB);
     wait_for("nothing to be changed any more", || find(&at)?.knobs.is_empty().then_some(()));
     assert_eq!(journal_entries(&at).len(), 2);
-    // What is too strict to live with, and what is no stricter than what was found.
+    // A value below the minimum, and a value that is not stricter than the original one.
     ask(&at, "8 x");
     becomes(&at, "memory.high", 8 * MIB);
     ask(&at, "1000");
@@ -134,7 +134,7 @@ fn dry_run_logs_without_acting() {
     let high = last(&at, "dry-run");
     assert_eq!(high.detail, "would have written 64M");
     attach(&at, "scripted verb=kill detail=2 mode=dry-run");
-    wait_for("the kill to be told", || {
+    wait_for("the kill to be logged", || {
         ask(&at, "64");
         (last(&at, "dry-run").action == "kill").then_some(())
     });
