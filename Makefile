@@ -27,7 +27,7 @@ BPF_ARCH_x86_64 := x86
 BPF_ARCH_aarch64 := arm64
 BPF_ARCH = $(or $(BPF_ARCH_$(MACHINE)),$(error The BPF objects know the registers of x86_64 and aarch64, not of \
 	'$(MACHINE)'; bpf/internal/growth.h and bpf/internal/kernel.h are where to teach them))
-# Without block placement: Linux 6.1 refuses loops that are entered in the middle.
+# Without block placement: Linux 6.1 rejects loops that are entered in the middle.
 BPF_FLAGS = -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_$(BPF_ARCH) -Ibpf -Wall -Werror -mllvm -disable-block-placement \
 	-ffile-compilation-dir=.
 
@@ -39,7 +39,7 @@ COMMAND ?= $(if $(CROSS),$(TARGET)/release,$(RELEASE))/memcg-bpf
 ZSH_FUNCTIONS ?= $(PREFIX)/share/zsh/vendor-completions
 DOCS ?= $(PREFIX)/share/doc/memcg-bpf
 
-# Where the build stands is nobody's business: panics name files, and the same commit gives the same bytes anywhere.
+# Panic messages contain file names. Remapping makes them independent of the build directory, so builds are reproducible.
 CARGO_HOME ?= $(HOME)/.cargo
 # A crate has one name, whether it lies where cargo puts it or in vendor/; the last that fits counts.
 CRATES = $(wildcard $(CARGO_HOME)/registry/src/*) $(CURDIR)/vendor
@@ -90,7 +90,7 @@ $(FETCHED)/packages: packaging/deb/sysroot
 	packaging/deb/sysroot $(CROSS) $(FETCHED)
 	touch $@
 
-# An object whose source is gone would go on being tested and installed.
+# An object without a source file would still be tested and installed.
 BPF_STALE = $(filter-out $(BPF_OBJECTS),$(wildcard $(BUILT)/bpf/*.bpf.o $(BUILT)/bpf/policies/*.bpf.o))
 
 bpf: $(BPF_OBJECTS) ## the BPF objects alone, under target/bpf/
@@ -146,7 +146,7 @@ fuzz-short: bpf
 fuzz-long: bpf
 	FUZZ_RUNS=$${FUZZ_RUNS:-1000000} cargo test --locked --profile fuzz --test fuzz mutations_of -- --ignored --nocapture
 
-fuzz: bpf ## feeds every parser what nobody wrote, FUZZ_SECONDS=600 each; FUZZ_TARGET=line: one of them
+fuzz: bpf ## fuzzes every parser, FUZZ_SECONDS=600 each; FUZZ_TARGET=policy_line: one of them
 	@fuzz/run
 
 check: ## everything: quick, and the system tests on each kernel of the matrix (25 minutes on two processors)

@@ -46,8 +46,11 @@ fn judged(text: &str) -> (String, usize) {
         let faults = check_line(&line, &catalog, Some(origin), Some(&place));
         let request = Request { origin, location: place.clone(), line, container: None, unit: None };
         let resolved = resolve(&[request], &catalog, &AllowList::default());
-        assert_eq!(resolved.errors, faults, "what is linted is what is refused: {row}");
-        assert!(faults.is_empty() || resolved.policies.is_empty(), "a bad line is refused whole: {row}");
+        assert_eq!(resolved.errors, faults, "check_line and resolve report the same errors: {row}");
+        assert!(
+            faults.is_empty() || resolved.policies.is_empty(),
+            "no policy of an invalid line is used: {row}"
+        );
         if faults.is_empty() {
             out.push_str("  fine\n");
         }

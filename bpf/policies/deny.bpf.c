@@ -13,8 +13,8 @@ struct deny_params {
 		MEMCG_BPF_RANGE("64K..");
 	memcg_bpf_bytes min MEMCG_BPF_DOC("never denies requests smaller than this")
 		MEMCG_BPF_DEFAULT("0");
-	enum deny_cache cache MEMCG_BPF_DOC("exclude: file cache, which the kernel reclaims when "
-					    "needed, is not counted as usage; include: it is")
+	enum deny_cache cache MEMCG_BPF_DOC("exclude: usage does not include file cache, which the "
+					    "kernel can reclaim; include: it does")
 		MEMCG_BPF_DEFAULT("exclude");
 	MEMCG_BPF_COMMON_PARAMS;
 } MEMCG_BPF_DOC("Deny memory growth above a limit with ENOMEM, instead of an OOM kill later.")

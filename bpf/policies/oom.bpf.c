@@ -6,21 +6,24 @@ struct oom_params {
 	memcg_bpf_ppm pressure MEMCG_BPF_DOC(
 		"kills when at least one task is stalled on memory for this share of the time")
 		MEMCG_BPF_DEFAULT("60%") MEMCG_BPF_RANGE("1%..100%");
-	memcg_bpf_ns for_ MEMCG_BPF_DOC("the time over which that share is measured")
+	memcg_bpf_ns for_ MEMCG_BPF_DOC("time span over which that share is measured")
 		MEMCG_BPF_DEFAULT("2s") MEMCG_BPF_RANGE("100ms..10min");
-	memcg_bpf_size usage MEMCG_BPF_DOC("kills only while the cgroup uses at least this much")
-		MEMCG_BPF_DEFAULT("0");
-	enum memcg_bpf_kill_scope kill MEMCG_BPF_DOC("what is killed: one process, one cgroup "
-						     "without children, or the whole cgroup")
+	memcg_bpf_size
+		usage MEMCG_BPF_DOC("kills only while the cgroup uses at least this much memory")
+			MEMCG_BPF_DEFAULT("0");
+	enum memcg_bpf_kill_scope kill MEMCG_BPF_DOC(
+		"scope of a kill: one process, one cgroup without children, or the whole cgroup")
 		MEMCG_BPF_DEFAULT("process");
-	enum memcg_bpf_victim_order select MEMCG_BPF_DOC(
-		"which process or cgroup: the one with most memory, the one started last, or the "
-		"one whose cgroup is stalled most") MEMCG_BPF_DEFAULT("largest");
-	memcg_bpf_ns grace MEMCG_BPF_DOC("time between SIGTERM and SIGKILL; 0: SIGKILL at once")
-		MEMCG_BPF_DEFAULT("0s") MEMCG_BPF_RANGE("0s..5min");
-	memcg_bpf_ns cooldown MEMCG_BPF_DOC(
-		"no kill follows one of this policy's or of the kernel's for this time")
-		MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("100ms..1h");
+	enum memcg_bpf_victim_order
+		select MEMCG_BPF_DOC("the victim: the process or cgroup with most memory, the one "
+				     "started last, or the one whose cgroup is stalled most")
+			MEMCG_BPF_DEFAULT("largest");
+	memcg_bpf_ns
+		grace MEMCG_BPF_DOC("time between SIGTERM and SIGKILL; 0: SIGKILL is sent at once")
+			MEMCG_BPF_DEFAULT("0s") MEMCG_BPF_RANGE("0s..5min");
+	memcg_bpf_ns cooldown
+		MEMCG_BPF_DOC("minimum time between two kills, by this policy or by the kernel")
+			MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("100ms..1h");
 	MEMCG_BPF_COMMON_PARAMS;
 } MEMCG_BPF_DOC("Kill early, when the cgroup is mostly stalled on memory.")
 	MEMCG_BPF_SELF_BINDING MEMCG_BPF_PRESSURE;

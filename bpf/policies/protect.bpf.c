@@ -3,21 +3,23 @@
 #include "memcg_bpf.h"
 
 struct protect_params {
-	memcg_bpf_size low MEMCG_BPF_DOC("memory.low while the cgroup is active")
+	memcg_bpf_size low MEMCG_BPF_DOC("value of memory.low while the cgroup is active")
 		MEMCG_BPF_RANGE("64K..");
-	memcg_bpf_ppm stall
-		MEMCG_BPF_DOC("active: when it is stalled on memory for this share of the time")
-			MEMCG_BPF_DEFAULT("1%") MEMCG_BPF_RANGE("0.1%..100%");
+	memcg_bpf_ppm stall MEMCG_BPF_DOC(
+		"the cgroup is active if it is stalled on memory for this share of the time")
+		MEMCG_BPF_DEFAULT("1%") MEMCG_BPF_RANGE("0.1%..100%");
 	memcg_bpf_count refaults
-		MEMCG_BPF_DOC("active: when it reads this many reclaimed pages again in a second")
+		MEMCG_BPF_DOC("the cgroup is active if it refaults this many pages per second")
 			MEMCG_BPF_DEFAULT("100") MEMCG_BPF_RANGE("1..1000000");
-	memcg_bpf_ppm cpu MEMCG_BPF_DOC("active: when it has runnable tasks for this share of the "
-					"time (x86, with PSI)") MEMCG_BPF_DEFAULT("10%")
-		MEMCG_BPF_RANGE("1%..100%");
-	memcg_bpf_ns window MEMCG_BPF_DOC("the time over which these are measured")
-		MEMCG_BPF_DEFAULT("1s") MEMCG_BPF_RANGE("400ms..1min");
-	memcg_bpf_ns hold MEMCG_BPF_DOC("stays protected for this time after it was last active")
-		MEMCG_BPF_DEFAULT("10s") MEMCG_BPF_RANGE("1s..1h");
+	memcg_bpf_ppm cpu MEMCG_BPF_DOC("the cgroup is active if it has runnable tasks for this "
+					"share of the time (x86 with PSI only)")
+		MEMCG_BPF_DEFAULT("10%") MEMCG_BPF_RANGE("1%..100%");
+	memcg_bpf_ns
+		window MEMCG_BPF_DOC("time span over which stall, refaults and cpu are measured")
+			MEMCG_BPF_DEFAULT("1s") MEMCG_BPF_RANGE("400ms..1min");
+	memcg_bpf_ns
+		hold MEMCG_BPF_DOC("time that the cgroup stays protected after it was last active")
+			MEMCG_BPF_DEFAULT("10s") MEMCG_BPF_RANGE("1s..1h");
 	MEMCG_BPF_COMMON_PARAMS;
 } MEMCG_BPF_DOC("Protect a cgroup's memory while it is active, lend it to others while it is idle.")
 	MEMCG_BPF_PRESSURE;

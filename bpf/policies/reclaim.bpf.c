@@ -8,16 +8,17 @@ struct reclaim_params {
 			MEMCG_BPF_DEFAULT("0.1%") MEMCG_BPF_RANGE("0.01%..100%");
 	memcg_bpf_ns interval MEMCG_BPF_DOC("time between two batches") MEMCG_BPF_DEFAULT("2s")
 		MEMCG_BPF_RANGE("100ms..1h");
-	memcg_bpf_ppm step MEMCG_BPF_DOC("largest batch, as a share of the memory in use")
+	memcg_bpf_ppm step MEMCG_BPF_DOC("maximum batch size, as a share of the memory in use")
 		MEMCG_BPF_DEFAULT("1%") MEMCG_BPF_RANGE("0.1%..50%");
-	memcg_bpf_size floor MEMCG_BPF_DOC("leaves at least this much") MEMCG_BPF_DEFAULT("16M");
-	memcg_bpf_count swappiness MEMCG_BPF_DOC(
-		"0: file cache only, 200: swap first (from Linux 6.9); 201: that of the machine")
+	memcg_bpf_size floor MEMCG_BPF_DOC("amount of memory that is never reclaimed")
+		MEMCG_BPF_DEFAULT("16M");
+	memcg_bpf_count swappiness MEMCG_BPF_DOC("0: file cache only; 200: prefers swap (since "
+						 "Linux 6.9); 201: the system's setting")
 		MEMCG_BPF_DEFAULT("201") MEMCG_BPF_RANGE("0..201");
-	memcg_bpf_bytes rate MEMCG_BPF_DOC("reclaims at most this much in a second")
+	memcg_bpf_bytes rate MEMCG_BPF_DOC("maximum amount reclaimed per second")
 		MEMCG_BPF_DEFAULT("64M") MEMCG_BPF_RANGE("1M..1T");
 	MEMCG_BPF_COMMON_PARAMS;
-} MEMCG_BPF_DOC("Reclaim cold memory continuously, within a budget of pressure.")
+} MEMCG_BPF_DOC("Reclaim cold memory continuously, within a pressure budget.")
 	MEMCG_BPF_SELF_BINDING MEMCG_BPF_PRESSURE;
 MEMCG_BPF_POLICY(reclaim);
 

@@ -14,23 +14,25 @@ struct throttle_params {
 	enum throttle_when when MEMCG_BPF_DOC(
 		"protected: while a cgroup with memory.low or memory.min is stalled on memory; "
 		"host: while the whole machine is short of memory; growth: while this cgroup grows "
-		"too fast; always") MEMCG_BPF_DEFAULT("protected");
-	memcg_bpf_ppm
-		pressure MEMCG_BPF_DOC("protected, host: share of a second stalled that is a cause")
-			MEMCG_BPF_DEFAULT("1%") MEMCG_BPF_RANGE("0.1%..100%");
-	memcg_bpf_bytes rate MEMCG_BPF_DOC("growth: allowed growth in a second")
+		"faster than rate; always: while the policy is attached")
+		MEMCG_BPF_DEFAULT("protected");
+	memcg_bpf_ppm pressure MEMCG_BPF_DOC(
+		"for protected and host: stall time per second from which the condition holds")
+		MEMCG_BPF_DEFAULT("1%") MEMCG_BPF_RANGE("0.1%..100%");
+	memcg_bpf_bytes rate MEMCG_BPF_DOC("for growth: allowed growth per second")
 		MEMCG_BPF_DEFAULT("128M") MEMCG_BPF_RANGE("1M..1T");
-	memcg_bpf_size
-		high MEMCG_BPF_DOC("memory.high to set at once; 0: step by step from current usage")
-			MEMCG_BPF_DEFAULT("0");
+	memcg_bpf_size high MEMCG_BPF_DOC("value to which memory.high is set in one step; 0: "
+					  "lowered step by step from current usage")
+		MEMCG_BPF_DEFAULT("0");
 	memcg_bpf_ppm step MEMCG_BPF_DOC("share by which each step lowers memory.high")
 		MEMCG_BPF_DEFAULT("5%") MEMCG_BPF_RANGE("1%..50%");
-	memcg_bpf_size floor MEMCG_BPF_DOC("never sets memory.high below this")
-		MEMCG_BPF_DEFAULT("64M") MEMCG_BPF_RANGE("4M..");
+	memcg_bpf_size floor MEMCG_BPF_DOC("lower bound of memory.high") MEMCG_BPF_DEFAULT("64M")
+		MEMCG_BPF_RANGE("4M..");
 	memcg_bpf_ns interval MEMCG_BPF_DOC("time between steps") MEMCG_BPF_DEFAULT("200ms")
 		MEMCG_BPF_RANGE("50ms..1min");
-	memcg_bpf_ns hold MEMCG_BPF_DOC("stays at the lowered value for this time after the last "
-					"cause") MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("0s..1h");
+	memcg_bpf_ns hold
+		MEMCG_BPF_DOC("time that memory.high stays lowered after the condition last held")
+			MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("0s..1h");
 	MEMCG_BPF_COMMON_PARAMS;
 } MEMCG_BPF_DOC("Lower memory.high under contention, and raise it again afterwards.")
 	MEMCG_BPF_SELF_BINDING MEMCG_BPF_PRESSURE;

@@ -1,4 +1,4 @@
-//! What takes bytes from outside, one target each. A target is a plain function that panics where a promise is broken:
+//! One target for each parser of untrusted input. A target is a plain function that panics if an invariant is violated:
 //! `make fuzz` drives it by coverage, `tests/fuzz/` by seeds and mutations in every check.
 
 #![allow(
@@ -9,17 +9,17 @@
     clippy::unwrap_used
 )]
 
-mod arguments;
 mod config;
+mod dbus_args;
 mod elf;
 mod history;
-mod line;
 mod names;
 mod object;
 mod oci;
+mod policy_line;
 mod profiles;
 mod record;
-mod ring;
+mod ringbuf;
 pub mod seeds;
 mod unit;
 mod units;
@@ -44,7 +44,7 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Mutations in a short run: as many as take a few seconds without optimisation.
     pub short: u32,
-    /// Longest input in bytes: a little more than what is refused for its length, where that is not too slow.
+    /// Longest input in bytes: a little more than the parser's limit, unless that is too slow.
     pub longest: usize,
 }
 
@@ -54,16 +54,16 @@ const fn target(name: &'static str, run: fn(&[u8]), short: u32, longest: usize) 
 
 /// All of them.
 pub const ALL: [Target; 12] = [
-    target("line", line::run, 30_000, 4200),
+    target("policy_line", policy_line::run, 30_000, 4200),
     target("unit", unit::run, 30_000, 16_384),
     target("oci", oci::run, 100_000, 8192),
     target("record", record::run, 200_000, 8400),
     target("object", object::run, 8_000, 100_000),
-    target("ring", ring::run, 300_000, 400),
+    target("ringbuf", ringbuf::run, 300_000, 400),
     target("profiles", profiles::run, 60_000, 8192),
     target("config", config::run, 10_000, 8192),
     target("history", history::run, 10_000, 16_384),
-    target("arguments", arguments::run, 60_000, 4500),
+    target("dbus_args", dbus_args::run, 60_000, 4500),
     target("names", names::run, 60_000, 4500),
     target("units", units::run, 300_000, 256),
 ];

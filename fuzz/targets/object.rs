@@ -7,7 +7,7 @@ use memcg_bpf::policy::line::Clause;
 use memcg_bpf::policy::params::{PARAMS_SIZE_MAX, from_call, to_text, validate_schema};
 use memcg_bpf::report::KernelReport;
 
-use super::line::SENTENCE_MAX;
+use super::policy_line::SENTENCE_MAX;
 use super::{elf, place, seeds, sentence};
 
 /// The objects that changes are made to.
@@ -50,7 +50,7 @@ fn described(objects: &PolicyObjects) {
                 assert_eq!(params.bytes.len(), schema.size);
                 assert_eq!(to_text(schema, &params.bytes), Ok(params.parameters));
             }
-            Err(faults) => super::line::faults(&schema.name, &faults),
+            Err(faults) => super::policy_line::faults(&schema.name, &faults),
         }
     }
     for report in objects.reports(&KernelReport::default()) {

@@ -4,7 +4,7 @@ use memcg_bpf::policy::diagnostic::Diagnostic;
 use memcg_bpf::policy::line::{Line, parse};
 use memcg_bpf::policy::profile::{PROFILE_DIRS, ProfileFile, load, parse_profile};
 
-use super::line::faults;
+use super::policy_line::faults;
 use super::{part, parts};
 
 pub fn run(bytes: &[u8]) {

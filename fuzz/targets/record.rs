@@ -3,7 +3,7 @@
 use memcg_bpf::policy::precedence::{AllowList, resolve};
 use memcg_bpf::source::xattr::{CgroupRecord, OWNER_LINE_MAX, RECORD_MAX, RecordError, owner_request};
 
-use super::line::SENTENCE_MAX;
+use super::policy_line::SENTENCE_MAX;
 use super::{CATALOG, sentence};
 
 pub fn run(bytes: &[u8]) {

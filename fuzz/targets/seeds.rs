@@ -13,10 +13,10 @@ fn root() -> PathBuf {
 pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
     let mut seeds = files(&root().join("fuzz/seeds").join(target), "");
     match target {
-        "line" | "record" => seeds.extend(golden()),
+        "policy_line" | "record" => seeds.extend(golden()),
         "object" => seeds.extend(objects_and_changes()),
         "config" => seeds.extend(files(&root().join("systemd"), ".conf")),
-        "ring" => seeds.extend(rings()),
+        "ringbuf" => seeds.extend(ring_records()),
         _ => {}
     }
     assert!(!seeds.is_empty(), "there is no seed in fuzz/seeds/{target}/");
@@ -70,7 +70,7 @@ fn objects_and_changes() -> Vec<(String, Vec<u8>)> {
 }
 
 /// Records as bpf/core/cgroup_events.h writes them.
-fn rings() -> Vec<(String, Vec<u8>)> {
+fn ring_records() -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
     for (name, kind) in [("created", 1_u32), ("removed", 2)] {
         let mut bytes = kind.to_ne_bytes().to_vec();

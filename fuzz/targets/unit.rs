@@ -5,7 +5,7 @@ use memcg_bpf::policy::line::{self, LINE_BYTES_MAX, Line, POLICIES_PER_LINE_MAX}
 use memcg_bpf::source::specifier::Specifiers;
 use memcg_bpf::source::unit_policy::{ASSIGNMENTS_MAX, read, unit_policy, unit_slice};
 
-use super::line::{SENTENCE_MAX, said, written};
+use super::policy_line::{SENTENCE_MAX, said, written};
 use super::{parts, sentence};
 
 const UNITS: [&str; 6] = [

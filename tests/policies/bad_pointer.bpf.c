@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* bad_pointer: what the verifier refuses, because it reads where a number points to. */
+/* bad_pointer: rejected by the verifier, because it uses a number as a pointer. */
 #include <memcg_bpf.h>
 
 struct bad_pointer_params {

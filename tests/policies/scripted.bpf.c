@@ -1,4 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "scripted.h"
 
-PUPPET(scripted)
+SCRIPTED(scripted)

@@ -1,34 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A policy without a will of its own: what a test makes it ask for, it asks for. A program in the
- * governed cgroup pulls the string by asking for address space that it never touches.
+ * A policy that requests the action which a test sets by parameters. A program in the cgroup
+ * triggers it by requesting address space that it never touches.
  */
 #include "memcg_bpf.h"
 
 enum scripted_action {
-	PUPPET_HIGH = MEMCG_BPF_ACT_HIGH,
-	PUPPET_LOW = MEMCG_BPF_ACT_LOW,
-	PUPPET_RECLAIM = MEMCG_BPF_ACT_RECLAIM,
-	PUPPET_KILL = MEMCG_BPF_ACT_KILL,
-	PUPPET_FREEZE = MEMCG_BPF_ACT_FREEZE,
+	SCRIPTED_HIGH = MEMCG_BPF_ACT_HIGH,
+	SCRIPTED_LOW = MEMCG_BPF_ACT_LOW,
+	SCRIPTED_RECLAIM = MEMCG_BPF_ACT_RECLAIM,
+	SCRIPTED_KILL = MEMCG_BPF_ACT_KILL,
+	SCRIPTED_FREEZE = MEMCG_BPF_ACT_FREEZE,
 };
 
-#define PUPPET_PARAMS(name)                                                                       \
-	struct name##_params {                                                                    \
-		enum scripted_action verb MEMCG_BPF_DOC("what to ask for");                           \
-		memcg_bpf_bytes least MEMCG_BPF_DOC("requests from this size on pull")            \
-			MEMCG_BPF_DEFAULT("8M");                                                  \
-		memcg_bpf_bytes off MEMCG_BPF_DOC("a request of this size lets go")               \
-			MEMCG_BPF_DEFAULT("1G");                                                  \
-		memcg_bpf_count value MEMCG_BPF_DOC("what to ask for; 0: as much as the request") \
-			MEMCG_BPF_DEFAULT("0");                                                   \
-		memcg_bpf_count detail MEMCG_BPF_DOC("the action's detail")                       \
-			MEMCG_BPF_DEFAULT("0");                                                   \
-		MEMCG_BPF_COMMON_PARAMS;                                                          \
-	} MEMCG_BPF_DOC("Ask for what a test wants.") MEMCG_BPF_SELF_BINDING
+#define SCRIPTED_PARAMS(name)                                                                \
+	struct name##_params {                                                               \
+		enum scripted_action verb MEMCG_BPF_DOC("the action to request");            \
+		memcg_bpf_bytes least MEMCG_BPF_DOC("smallest request that triggers it")     \
+			MEMCG_BPF_DEFAULT("8M");                                             \
+		memcg_bpf_bytes off MEMCG_BPF_DOC("a request of this size releases")         \
+			MEMCG_BPF_DEFAULT("1G");                                             \
+		memcg_bpf_count value MEMCG_BPF_DOC("its value; 0: the size of the request") \
+			MEMCG_BPF_DEFAULT("0");                                              \
+		memcg_bpf_count detail MEMCG_BPF_DOC("the action's detail")                  \
+			MEMCG_BPF_DEFAULT("0");                                              \
+		MEMCG_BPF_COMMON_PARAMS;                                                     \
+	} MEMCG_BPF_DOC("Request the actions of a test.") MEMCG_BPF_SELF_BINDING
 
-#define PUPPET(name)                                                                            \
-	PUPPET_PARAMS(name);                                                                    \
+#define SCRIPTED(name)                                                                          \
+	SCRIPTED_PARAMS(name);                                                                  \
 	MEMCG_BPF_POLICY(name);                                                                 \
 	static int name##_growth(struct memcg_bpf_ctx *ctx, const struct name##_params *params) \
 	{                                                                                       \

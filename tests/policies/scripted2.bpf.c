@@ -2,4 +2,4 @@
 /* A second scripted policy, for two constraints on one knob. */
 #include "scripted.h"
 
-PUPPET(scripted2)
+SCRIPTED(scripted2)

@@ -36,7 +36,7 @@ static __attribute__((noinline)) long deeper(long kilobytes)
 	return kilobytes ? deeper(kilobytes - 1) + frame[0] - frame[1023] : 0;
 }
 
-/* 24 MiB of the main thread's stack, which grows by page faults: refusal would be SIGSEGV. */
+/* 24 MiB of the main thread's stack, which grows by page faults: a denied request would be SIGSEGV. */
 static int recursion(void)
 {
 	const struct rlimit enough = {64 * MIB, 64 * MIB};
@@ -153,13 +153,13 @@ static int shm(void)
 	return id < 0 ? -1 : 0;
 }
 
-/* Address space that nobody promised to back is not seen at all. */
+/* Address space without a commitment to back it does not reach the hook. */
 static int noreserve(void)
 {
 	return mapped(mmap(NULL, LARGE, RW, ANON | MAP_NORESERVE, -1, 0));
 }
 
-/* Pages of a tmpfs file, by write (refusal: ENOSPC) and by fault (refusal: SIGBUS): exempt. */
+/* Pages of a tmpfs file, by write (if denied: ENOSPC) and by fault (if denied: SIGBUS): exempt. */
 static int tmpfs(void)
 {
 	static char piece[MIB];

@@ -22,7 +22,7 @@ const OFF: &str = "1024";
 /// Where a machine's own policies are.
 const OWN: &str = "/etc/memcg-bpf/policies";
 
-/// A env with the puppets installed. They stay for the next test: a start of the daemon takes its time here.
+/// A env with the scripted policys installed. They stay for the next test: a start of the daemon takes its time here.
 fn env_with_scripted_policy(name: &str) -> TestEnv {
     let mut env = TestEnv::new(name);
     if !fs::exists(format!("{OWN}/scripted.bpf.o")).unwrap() {

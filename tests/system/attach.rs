@@ -2,7 +2,7 @@
 
 use crate::support::{PROGRAMS, TestEnv, active, attach, find, setting, sh, try_sh, wait_for};
 
-/// A cgroup of our own making, and what a program hears in it that asks for 128 MiB.
+/// A cgroup in which programs run. `asks` returns the output of one that requests 128 MiB.
 struct Here(&'static str);
 
 impl Here {
@@ -123,7 +123,7 @@ fn deny_ignores_file_cache_by_default() {
     // Reading the statistics also brings them up to date for everybody else.
     let file: u64 = sh("sed -n 's/^file //p' /sys/fs/cgroup/mpcache/memory.stat").parse().unwrap();
     assert!(file > 60 << 20, "{file} bytes of file cache");
-    // 128 MiB are asked for: with the cache it is too much, without it is not.
+    // The request of 128 MiB exceeds the limit only if file cache is included.
     here.attach("deny limit=160M");
     assert_eq!(setting(&active("/mpcache"), "deny", "cache"), Some("exclude"));
     assert_eq!(here.asks(), "granted");

@@ -118,7 +118,7 @@ fn owner_may_attach_to_delegated_cgroups_only() {
     refused(&attach(&own, "protect low=100M"), "policy 'protect' may not be requested by xattrs");
     refused(&by(OTHER, &format!("memcg-bpf detach {own}")), "may not change memory policies");
 
-    // What an administrator asked for stays, and what the owner asked for is the owner's to take back.
+    // A request of the administrator stays, and the owner can remove the owner's request.
     sh(&format!("memcg-bpf attach {own} deny limit=32M"));
     assert_eq!(by(USER, &format!("memcg-bpf detach {own}")).status, 0);
     let report = active(&own);
@@ -199,7 +199,7 @@ fn rootless_podman_container_gets_policy() {
     assert_eq!(output.status, 0, "{output:?}");
     sh("systemctl unmask --runtime memcg-bpfd; systemctl start memcg-bpfd");
     let late = output.out.trim().to_owned();
-    let adopted = wait_for("the wish to be followed", || {
+    let adopted = wait_for("the owner's policy to be attached", || {
         status().into_iter().find(|report| report.cgroup.contains(&late))
     });
     assert_eq!(

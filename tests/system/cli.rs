@@ -98,6 +98,14 @@ fn status_and_events_output() {
     env.end();
 }
 
+/// The output of `memcg-bpf explain` for this unit or container contains each of the sentences.
+fn assert_explains(what: &str, sentences: &[&str]) {
+    let output = words(&format!("memcg-bpf explain {what}"));
+    for sentence in sentences {
+        assert!(output.contains(sentence), "explain {what} does not contain '{sentence}':\n{output}");
+    }
+}
+
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn explain_names_cause_of_inaction() {
@@ -125,31 +133,25 @@ fn explain_names_cause_of_inaction() {
     active("/system.slice/mpfar.service");
     active("/system.slice/mpdry.service");
     sh("memcg-bpf attach mpdry.service deny limit=2G");
-    let told = |what: &str, sentences: &[&str]| {
-        let output = words(&format!("memcg-bpf explain {what}"));
-        for sentence in sentences {
-            assert!(output.contains(sentence), "{what} does not show '{sentence}':\n{output}");
-        }
-    };
     wait_for("both mistakes to be known", || {
         let text = words("memcg-bpf status");
         (text.contains("'dney'") && text.contains("'limt'")).then_some(())
     });
     let conf = |unit: &str| format!("/etc/systemd/system/{unit}.service.d/50-memory.conf:2");
-    told("mpname.service", &["unknown policy 'dney'; did you mean 'deny'?", &conf("mpname")]);
-    told("mpparam.service", &["unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"]);
-    told(
+    assert_explains("mpname.service", &["unknown policy 'dney'; did you mean 'deny'?", &conf("mpname")]);
+    assert_explains("mpparam.service", &["unknown parameter 'limt' of policy 'deny'; did you mean 'limit'?"]);
+    assert_explains(
         "mpplace.service",
         &[
             "/run/systemd/system/mpplace.service:2: ignoring 'X-MemoryBPFPolicy=' in [Unit]; for a service it belongs in [Service]",
         ],
     );
-    told(
+    assert_explains(
         "mphidden.service",
         &["/run/systemd/system/mphidden.service.d/50-memory.conf:2: 'deny limit=64M' is masked by \
          /etc/systemd/system/mphidden.service.d/50-memory.conf, which has the same name."],
     );
-    told(
+    assert_explains(
         "mpfar.service",
         &[
             "limit=512M of deny is 512M now; memory.current is",
@@ -158,25 +160,31 @@ fn explain_names_cause_of_inaction() {
             &conf("mpfar"),
         ],
     );
-    told("mpdry.service", &["is overridden by a higher origin", "limit=2G", &conf("mpdry")]);
+    assert_explains("mpdry.service", &["is overridden by a higher origin", "limit=2G", &conf("mpdry")]);
     sh("memcg-bpf detach mpdry.service");
-    told("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
+    assert_explains("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
     sh("memcg-bpf pause --for 10min");
     env.at_end("memcg-bpf resume".to_owned());
-    told("mpfar.service", &["Actions are paused ("]);
+    assert_explains("mpfar.service", &["Actions are paused ("]);
     assert!(words("memcg-bpf doctor").contains("are paused: policies change nothing"));
     sh("memcg-bpf resume");
+    env.end();
+}
 
-    // A container with a misspelt annotation, and one unknown to the daemon because the hook is missing.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn explain_names_cause_for_containers() {
+    let mut env = TestEnv::new("why-container");
+    // A container with a misspelled annotation, and one unknown to the daemon because the hook is missing.
     env.podman_id("mpkey", "--annotation memcg-bpf/policy=observe", "exec sleep 1000");
-    told("mpkey", &["annotation 'memcg-bpf/policy' is unknown; did you mean memcg.bpf/policy?"]);
+    assert_explains("mpkey", &["annotation 'memcg-bpf/policy' is unknown; did you mean memcg.bpf/policy?"]);
     env.podman_id("mplabel", "--label memcg.bpf/policy=observe", "exec sleep 1000");
-    told("mplabel", &["The container has no annotation memcg.bpf/policy.", "Labels, environment variables"]);
+    assert_explains("mplabel", &["The container has no annotation memcg.bpf/policy.", "Labels, environment variables"]);
     let hook = "/usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
     env.at_end(format!("test -e {hook} || mv /run/90-memcg-bpf.json {hook}"));
     sh(&format!("mv {hook} /run/"));
     env.podman_id("mphook", "--annotation memcg.bpf/policy=observe", "exec sleep 1000");
-    told(
+    assert_explains(
         "mphook",
         &[
             "The annotation requests 'observe', but memcg-bpfd received no request",

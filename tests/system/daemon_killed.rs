@@ -40,7 +40,7 @@ fn no_gap_during_daemon_kill() {
     let denied = report.counters["growth_denied"];
     let (refused, got) = stop_alloc_loop(&env, "mpgap.service");
     assert_eq!(got, 0, "refused {refused} times");
-    assert!(denied > 0 && denied <= refused, "{denied} of {refused} refusals were counted");
+    assert!(denied > 0 && denied <= refused, "{denied} of {refused} failures were counted");
     env.end();
 }
 
@@ -73,7 +73,9 @@ fn sigkill_during_stop_leaves_nothing() {
     // A frozen daemon cannot handle SIGTERM, also after the SIGCONT that systemd sends. It is then killed, as by systemd
     // after the stop timeout.
     sh(&format!("echo 1 > {freeze}; systemctl stop --no-block memcg-bpfd"));
-    wait_for("it to be told to stop", || (systemd::sub_state("memcg-bpfd") == "stop-sigterm").then_some(()));
+    wait_for("systemd to send it SIGTERM", || {
+        (systemd::sub_state("memcg-bpfd") == "stop-sigterm").then_some(())
+    });
     let pid = main_pid();
     sh(&format!("systemctl kill -s KILL --kill-whom=main memcg-bpfd; echo 0 > {freeze}"));
     wait_for("the end of its unit", || (systemd::active_state("memcg-bpfd") == "failed").then_some(()));
@@ -95,7 +97,7 @@ fn cleanup_option_removes_leftovers() {
     let output = sh("memcg-bpfd --cleanup");
     assert_eq!(output, "memcg-bpfd: 1 records removed, and the programs of a daemon that is gone");
     assert_no_leftovers();
-    assert!(stop_alloc_loop(&env, "mpforget.service").1 > 0, "nobody refuses any more");
+    assert!(stop_alloc_loop(&env, "mpforget.service").1 > 0, "requests are no longer denied");
     sh("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd");
     ensure_daemon();
     assert!(status().iter().all(|r| r.state != "active"));

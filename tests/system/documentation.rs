@@ -75,7 +75,7 @@ fn documented_commands_succeed() {
     }
     for page in Page::all(Path::new(TREE)) {
         let name = Path::new(&page.name).file_stem().unwrap().to_string_lossy().into_owned();
-        // A page about a policy shows lines that ask for it.
+        // A page about a policy shows lines that request it.
         for line in page.text.lines().filter_map(|line| line.strip_prefix("    ")) {
             if page.name.starts_with("docs/policies/") && line.split(' ').next() == Some(&name) {
                 run += 1;

@@ -44,7 +44,7 @@ fn actions_on_removed_cgroups_counted() {
             "{stop} {PROGRAMS}/alloc_in_cgroup /mpvanish 64; until rmdir /sys/fs/cgroup/mpvanish; do sleep 0.01; done; {go_on}"
         ));
     }
-    let counts = wait_for("every wish to be accounted for", || {
+    let counts = wait_for("every action to be counted", || {
         let missed = u64::try_from(recursion_misses() - missed).unwrap();
         let counts = new_actions(&before);
         (counts.values().sum::<u64>() + missed >= ROUNDS).then_some(counts)
@@ -169,7 +169,7 @@ fn recreated_cgroup_starts_without_policy() {
         sh("mkdir /sys/fs/cgroup/mpagain");
         let id = fs::metadata("/sys/fs/cgroup/mpagain").unwrap().ino();
         assert!(ids.insert(id), "the kernel gave the id {id} twice");
-        assert!(alloc_in_cgroup("/mpagain", "128"), "nobody has asked for a policy yet");
+        assert!(alloc_in_cgroup("/mpagain", "128"), "no policy is requested yet");
         let output = sh("memcg-bpf attach --json /mpagain 'deny limit=64M'");
         let report: BindingReport = serde_json::from_str(&output).unwrap();
         assert_eq!((report.cgroup_id, report.state.as_str()), (id, "active"));

@@ -61,7 +61,7 @@ fn action_ring_overflow_counted() {
     let script = format!("{PROGRAMS}/alloc_in_cgroup /mpmany {}", "64 ".repeat(ASKED));
     with_daemon_stopped(&mut env, |_| sh(&script));
     let asked = u64::try_from(ASKED - (recursion_misses() - missed)).unwrap();
-    let counts = wait_for("every wish to be accounted for", || {
+    let counts = wait_for("every action to be counted", || {
         let counts = action_counts();
         (counts.values().sum::<u64>() >= asked).then_some(counts)
     });
@@ -98,13 +98,13 @@ fn full_maps_reject_new_bindings_only() {
     assert!(output.err.contains(": at most 4096 cgroups can have policies at once"), "{output:?}");
     let all = status();
     assert_eq!(all.iter().filter(|r| r.state == "active").count(), ROOM);
-    assert!(all.iter().all(|r| r.cgroup != last), "a refused wish is not kept");
+    assert!(all.iter().all(|r| r.cgroup != last), "a request that failed is not kept");
     assert!(!alloc_in_cgroup("/mproom-1", "128 128 128") && alloc_in_cgroup(&last, "128"));
     // As soon as there is room.
     sh(&format!("memcg-bpf detach /mproom-1; memcg-bpf attach {last} 'deny limit=64M'"));
     assert!(alloc_in_cgroup("/mproom-1", "128") && !alloc_in_cgroup(&last, "128 128 128"));
     sh("rmdir /sys/fs/cgroup/mproom-*");
-    wait_for("nothing to be governed", || status().is_empty().then_some(()));
+    wait_for("no cgroup to have a policy", || status().is_empty().then_some(()));
 
     // The daemon's own cgroup is registered too.
     for n in 0..=ROOM {
@@ -160,7 +160,7 @@ mod soak {
                 && faults.clone().all(|f| f.ends_with("at most 4096 cgroups can have policies at once"))
         );
         sh("cd /sys/fs/cgroup && echo mpcrowd-* | xargs rmdir");
-        wait_for("nothing to be governed", || status().is_empty().then_some(()));
+        wait_for("no cgroup to have a policy", || status().is_empty().then_some(()));
         env.end();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{PROGRAMS, TestEnv, sh, systemd, unit_in_state};
 
-/// Runs `edge` in a service under a policy line; what it prints.
+/// Runs `alloc_paths` in a service with a policy line, and returns its output.
 fn edges(env: &mut TestEnv, unit: &str, line: &str, what: &str) -> String {
     env.service(unit, &format!("{PROGRAMS}/alloc_paths {what}"), "TasksMax=infinity\nLimitNPROC=infinity");
     env.policy(unit, line).reload();
@@ -17,7 +17,7 @@ fn deny_exempts_stack_fork_exec() {
     let mut env = TestEnv::new("exempt");
     let output = edges(&mut env, "mpexempt.service", "deny limit=16M", "recursion fork tmpfs noreserve");
     assert_eq!(output, "recursion: ok\nfork: ok\ntmpfs: ok\nnoreserve: ok\n");
-    // A thread's stack is asked for by mmap; 1,000 of them fit, although their address space would not.
+    // A thread's stack is mapped by mmap; 1,000 of them fit, although their address space would not.
     let output = edges(&mut env, "mpthreads.service", "deny limit=64M", "threads");
     assert_eq!(output, "threads: ok\n");
     // Small requests pass in a full cgroup if the policy exempts them.

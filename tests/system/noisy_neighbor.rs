@@ -7,7 +7,7 @@ use crate::support::{
     unit_in_state, wait_for,
 };
 
-/// A unit that asks for too much with its first instruction, started again and again.
+/// A unit that exceeds its limit with its first instruction, started again and again.
 fn assert_others_covered(env: &TestEnv, unit: &str, times: usize) {
     let missed = recursion_misses();
     for _ in 0..times {
@@ -43,7 +43,7 @@ fn fork_bomb_does_not_delay_others() {
     let mut env = TestEnv::new("storm");
     bystander(&mut env, "mpbystander.service");
     let before = resources_with_all_policies(&mut env);
-    // Two storms: mappings that are refused, as fast as can be, and processes up to the limit that the engine sets.
+    // Denied mappings as fast as possible, and processes up to the limit that the engine sets.
     let storm = format!(
         "{PROGRAMS}/alloc_loop >/dev/null & (bomb() {{ bomb | bomb & }}; bomb) 2>/dev/null & exec sleep 10000"
     );
@@ -51,7 +51,7 @@ fn fork_bomb_does_not_delay_others() {
     let id = env.podman_id("storm", options, &storm);
     let scope = format!("/machine.slice/libpod-{id}.scope");
     let denied = || find(&scope).map_or(0, |report| report.counters["growth_denied"]);
-    wait_for("the storm to be refused something", || (denied() > 100).then_some(()));
+    wait_for("requests of the container to be denied", || (denied() > 100).then_some(()));
     assert_others_covered(&env, "mpbystander.service", 5);
     let so_far = denied();
     wait_for("the storm to go on", || (denied() > so_far).then_some(()));
@@ -134,6 +134,6 @@ fn recreated_cgroup_never_inherits_binding() {
     assert!(bound > 0, "it was never there: {missed}");
     sh("memcg-bpf detach /mpkept");
     // The last of them is gone, and with it every binding.
-    wait_for("nothing to be governed", || status().is_empty().then_some(()));
+    wait_for("no cgroup to have a policy", || status().is_empty().then_some(()));
     env.end();
 }

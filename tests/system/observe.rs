@@ -119,7 +119,7 @@ fn growth_counted_once() {
         done(&env, unit);
     }
     active("/system.slice/mpseen.service");
-    assert!(by_core(), "nobody else is asked");
+    assert!(by_core(), "no policy has the growth hook");
     let refused = |(got, [pages, refused, denied]): (bool, [u64; 3])| {
         // What perror() wants to say its sentence with is asked for as well.
         assert!(!got && pages >= TOO_MANY && refused == 1, "got {got}, {pages} pages, refused {refused}");
@@ -148,7 +148,7 @@ fn growth_counted_once() {
     sh("memcg-bpf detach /system.slice/mpthird.service");
     assert!(!by_core());
 
-    // A kernel that lets everything through, and one that may refuse anything.
+    // A kernel that grants every request, and one that may reject requests.
     sh("sysctl -q vm.overcommit_memory=1 && memcg-bpf reload");
     assert!(!by_core());
     assert_eq!(asked("mpseen.service", TOO_MUCH), (true, [TOO_MANY, 0, 0]));

@@ -74,7 +74,7 @@ fn everything(cgroups: &[String]) -> BTreeMap<&'static str, String> {
         ("records", recorded_cgroups().join("\n")),
         ("knobs", knobs.collect::<Vec<_>>().join("\n")),
         ("daemon", sh("systemctl show -P MainPID -P NRestarts memcg-bpfd")),
-        ("acting", sh(&format!("{BUS} Actions"))),
+        ("stats", sh(&format!("{BUS} Stats"))),
         ("pins", sh("find /sys/fs/bpf/memcg-bpf")),
         (
             "files",
@@ -85,44 +85,44 @@ fn everything(cgroups: &[String]) -> BTreeMap<&'static str, String> {
     ])
 }
 
-#[test]
-#[ignore = "needs root in the test machine: make check"]
-fn unprivileged_attempts_denied_without_effect() {
-    use Who::{ContainerRoot, NamespaceRoot, User};
-    let mut env = TestEnv::new("attacks");
-    env.unit("mpvictim.service", "[Service]\nType=exec\nExecStart=sleep 10000\n");
-    env.unit("mpowner.service", "[Service]\nType=exec\nUser=nobody\nDelegate=yes\nExecStart=sleep 10000\n");
-    env.policy("mpvictim.service", "deny limit=1000M").reload();
-    systemd::start("mpvictim.service mpowner.service");
-    let id = env.podman_id("attacker", "--annotation memcg.bpf/policy=\"deny limit=500M\"", "sleep 10000");
-    let victim = "/system.slice/mpvictim.service".to_owned();
-    let container = format!("/machine.slice/libpod-{id}.scope");
-    active(&victim);
-    active(&container);
-    let cgroups = [victim.clone(), container, "/system.slice/mpowner.service".to_owned()];
+/// What the attempts are directed at.
+struct Targets {
+    /// A cgroup with a policy, the id of its process, and a container with a policy.
+    victim: String,
+    pid: String,
+    container_id: String,
+    /// The process of the daemon.
+    daemon: String,
+    /// A forged state of a container, with the victim's process.
+    state: String,
+}
 
-    let daemon = main_pid();
-    let pid = sh("systemctl show -P MainPID mpvictim.service");
-    let own = "/system.slice/mpowner.service";
-    let (tree, pins) = ("/sys/fs/cgroup", "/sys/fs/bpf/memcg-bpf");
-    let record = "setfattr -n trusted.memcg_bpf -v '{\"version\":1}'";
-    let state = format!(
-        "{{\"ociVersion\":\"1.0.2\",\"id\":\"forged\",\"status\":\"created\",\"pid\":{pid},\"bundle\":\"/tmp\",\
-         \"annotations\":{{\"memcg.bpf/policy\":\"deny limit=1M\",\"memcg.bpf/required\":\"true\"}}}}"
-    );
+/// The cgroup that systemd delegated to the user.
+const OWN: &str = "/system.slice/mpowner.service";
+const TREE: &str = "/sys/fs/cgroup";
+const PINS: &str = "/sys/fs/bpf/memcg-bpf";
+
+/// The daemon's D-Bus object.
+fn dbus_attempts(targets: &Targets) -> Vec<(Who, String)> {
+    use Who::{NamespaceRoot, User};
+    let Targets { victim, pid, container_id, .. } = targets;
     let long = "x".repeat(100_000);
-    let attempts: Vec<(Who, String)> = vec![
-        // Our object on the bus.
+    vec![
         (User, format!("{BUS} Attach ss {victim} 'deny limit=1M'")),
-        (User, format!("{BUS} Attach ss {own} 'deny limit=1M'")),
-        (User, format!("{BUS} Attach ss {own}/../mpvictim.service observe")),
-        (User, format!("{BUS} Attach ss $'{own}\\n{victim}' observe")),
+        (User, format!("{BUS} Attach ss {OWN} 'deny limit=1M'")),
+        (User, format!("{BUS} Attach ss {OWN}/../mpvictim.service observe")),
+        (User, format!("{BUS} Attach ss $'{OWN}\\n{victim}' observe")),
         (User, format!("{BUS} Attach ss {victim} {long}")),
         (User, format!("{BUS} Detach s {victim}")),
         (User, format!("{BUS} AttachContainer 'susa{{sv}}' forged {pid} 'deny limit=1M' 0")),
         (User, format!("{BUS} AttachContainer 'susa{{sv}}' forged 1 'deny limit=1M' 0")),
-        (User, format!("{BUS} AttachContainer 'susa{{sv}}' {id} $$ none 1 cgroups-path s ../..{victim}")),
-        (User, format!("{BUS} DetachContainer s {id}")),
+        (
+            User,
+            format!(
+                "{BUS} AttachContainer 'susa{{sv}}' {container_id} $$ none 1 cgroups-path s ../..{victim}"
+            ),
+        ),
+        (User, format!("{BUS} DetachContainer s {container_id}")),
         (User, format!("{BUS} List")),
         (User, format!("{BUS} Explain s {victim}")),
         (User, format!("{BUS} Pause t 0")),
@@ -131,7 +131,14 @@ fn unprivileged_attempts_denied_without_effect() {
         (NamespaceRoot, format!("{BUS} Attach ss {victim} 'deny limit=1M'")),
         (NamespaceRoot, format!("{BUS} Pause t 0")),
         (User, "timeout 20 busctl monitor --system org.memcg.Bpf1".to_owned()),
-        // Our programs.
+    ]
+}
+
+/// The programs, and the daemon's process.
+fn program_attempts(targets: &Targets) -> Vec<(Who, String)> {
+    use Who::{ContainerRoot, NamespaceRoot, User};
+    let Targets { victim, daemon, state, .. } = targets;
+    vec![
         (User, format!("memcg-bpf attach {victim} 'deny limit=1M'")),
         (User, format!("memcg-bpf detach {victim}")),
         (User, "memcg-bpf pause".to_owned()),
@@ -140,7 +147,6 @@ fn unprivileged_attempts_denied_without_effect() {
         (User, "/usr/sbin/memcg-bpfd".to_owned()),
         (User, "/usr/sbin/memcg-bpfd --cleanup".to_owned()),
         (NamespaceRoot, "/usr/sbin/memcg-bpfd --cleanup".to_owned()),
-        // The daemon.
         (User, "systemctl --no-ask-password stop memcg-bpfd".to_owned()),
         (
             User,
@@ -151,33 +157,72 @@ fn unprivileged_attempts_denied_without_effect() {
         (ContainerRoot, format!("kill -KILL {daemon}")),
         (User, format!("timeout 20 strace -p {daemon}")),
         (NamespaceRoot, format!("cat /proc/{daemon}/environ")),
-        // Records and knobs.
-        (User, format!("{record} {tree}{victim}")),
-        (User, format!("{record} {tree}{own}")),
-        (NamespaceRoot, format!("{record} {tree}{own}")),
-        (User, format!("setfattr -x trusted.memcg_bpf {tree}{victim}")),
-        (User, format!("setfattr -n user.memcg_bpf -v 'deny limit=1M' {tree}{victim}")),
-        (User, format!("echo 1M > {tree}{victim}/memory.high")),
-        (User, format!("echo $$ > {tree}{victim}/cgroup.procs")),
-        (User, format!("rmdir {tree}{victim}")),
-        (User, format!("mv {tree}{victim} {tree}/system.slice/mpmoved.service")),
+    ]
+}
+
+/// Records and cgroup files, and the kernel's BPF objects.
+fn kernel_attempts(targets: &Targets) -> Vec<(Who, String)> {
+    use Who::{ContainerRoot, NamespaceRoot, User};
+    let Targets { victim, .. } = targets;
+    let record = "setfattr -n trusted.memcg_bpf -v '{\"version\":1}'";
+    vec![
+        (User, format!("{record} {TREE}{victim}")),
+        (User, format!("{record} {TREE}{OWN}")),
+        (NamespaceRoot, format!("{record} {TREE}{OWN}")),
+        (User, format!("setfattr -x trusted.memcg_bpf {TREE}{victim}")),
+        (User, format!("setfattr -n user.memcg_bpf -v 'deny limit=1M' {TREE}{victim}")),
+        (User, format!("echo 1M > {TREE}{victim}/memory.high")),
+        (User, format!("echo $$ > {TREE}{victim}/cgroup.procs")),
+        (User, format!("rmdir {TREE}{victim}")),
+        (User, format!("mv {TREE}{victim} {TREE}/system.slice/mpmoved.service")),
         (ContainerRoot, "echo max > /sys/fs/cgroup/memory.high".to_owned()),
         (ContainerRoot, "mkdir /sys/fs/cgroup/below".to_owned()),
         (ContainerRoot, "mount -o remount,rw /sys/fs/cgroup".to_owned()),
         (ContainerRoot, "mount -t cgroup2 none /out".to_owned()),
-        // The kernel's side.
-        (User, format!("ls {pins}")),
-        (User, format!("rm -r {pins}")),
-        (NamespaceRoot, format!("rm -r {pins}")),
+        (User, format!("ls {PINS}")),
+        (User, format!("rm -r {PINS}")),
+        (NamespaceRoot, format!("rm -r {PINS}")),
         (User, "bpftool map list".to_owned()),
         (NamespaceRoot, "bpftool prog list".to_owned()),
         (ContainerRoot, "mount -t bpf none /out".to_owned()),
-        // Where policies and settings come from.
+    ]
+}
+
+/// Policies, settings and unit files.
+fn file_attempts() -> Vec<(Who, String)> {
+    use Who::User;
+    vec![
         (User, "echo '[Actions]' > /etc/memcg-bpf/memcg-bpf.conf".to_owned()),
         (User, "ln -s /tmp /run/memcg-bpf".to_owned()),
         (User, format!("cp {PROGRAMS}/alloc /usr/lib/memcg-bpf/policies/deny.bpf.o")),
         (User, "mkdir -p /run/systemd/system/mpvictim.service.d".to_owned()),
-    ];
+    ]
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn unprivileged_attempts_denied_without_effect() {
+    let mut env = TestEnv::new("attacks");
+    env.unit("mpvictim.service", "[Service]\nType=exec\nExecStart=sleep 10000\n");
+    env.unit("mpowner.service", "[Service]\nType=exec\nUser=nobody\nDelegate=yes\nExecStart=sleep 10000\n");
+    env.policy("mpvictim.service", "deny limit=1000M").reload();
+    systemd::start("mpvictim.service mpowner.service");
+    let id = env.podman_id("attacker", "--annotation memcg.bpf/policy=\"deny limit=500M\"", "sleep 10000");
+    let victim = "/system.slice/mpvictim.service".to_owned();
+    let container = format!("/machine.slice/libpod-{id}.scope");
+    active(&victim);
+    active(&container);
+    let cgroups = [victim.clone(), container, OWN.to_owned()];
+
+    let pid = sh("systemctl show -P MainPID mpvictim.service");
+    let state = format!(
+        "{{\"ociVersion\":\"1.0.2\",\"id\":\"forged\",\"status\":\"created\",\"pid\":{pid},\"bundle\":\"/tmp\",\
+         \"annotations\":{{\"memcg.bpf/policy\":\"deny limit=1M\",\"memcg.bpf/required\":\"true\"}}}}"
+    );
+    let targets = Targets { victim, pid, container_id: id, daemon: main_pid(), state };
+    let attempts =
+        [dbus_attempts(&targets), program_attempts(&targets), kernel_attempts(&targets), file_attempts()]
+            .concat();
 
     let before = everything(&cgroups);
     let mut through = Vec::new();
@@ -191,8 +236,8 @@ fn unprivileged_attempts_denied_without_effect() {
         }
     }
     // An unprivileged engine starts its container nevertheless; the hook reports that it has no policy.
-    let passed_by = state.replace("\"memcg.bpf/required\":\"true\"", "\"a\":\"b\"");
-    let output = try_sh(&User.command(&format!("printf %s '{passed_by}' | {HOOK} createRuntime")));
+    let passed_by = targets.state.replace("\"memcg.bpf/required\":\"true\"", "\"a\":\"b\"");
+    let output = try_sh(&Who::User.command(&format!("printf %s '{passed_by}' | {HOOK} createRuntime")));
     assert!(output.status == 0 && output.err.contains("it starts without a policy"), "{output:?}");
     assert!(through.is_empty(), "not refused as they should be:\n{}", through.join("\n"));
     let after = everything(&cgroups);

@@ -45,7 +45,7 @@ fn knob_constraint_applied_until_released_and_logged_once() {
     becomes(&at, "memory.high", 900 * MIB);
     wait_for("nothing to be changed any more", || find(&at)?.knobs.is_empty().then_some(()));
     assert_eq!(journal_entries(&at).len(), 2);
-    // What is too strict to live with, and what is no stricter than what was found.
+    // A value below the minimum, and a value that is not stricter than the original one.
     ask(&at, "8 x");
     becomes(&at, "memory.high", 8 * MIB);
     ask(&at, "1000");

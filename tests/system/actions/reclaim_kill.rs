@@ -65,7 +65,7 @@ fn kill_selects_largest_once_per_event() {
         }
         (!lives(&big)).then_some(())
     });
-    let killed = wait_for("the kill to be told", || {
+    let killed = wait_for("the kill to be logged", || {
         stored_journal_entries(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "done")
     });
     assert!(lives(&small) && lives(&exempt));
@@ -116,7 +116,7 @@ fn paused_kills_do_not_use_kill_budget() {
     attach(&at, "scripted verb=kill detail=2 least=64M value=1000000");
     sh("memcg-bpf pause");
     let mut why = BTreeSet::new();
-    wait_for("more refusals than there may be kills", || {
+    wait_for("more blocked kills than the limit of kills", || {
         ask(&at, "64");
         let last = find(&at)?.last_action?;
         why.insert(last.detail);
@@ -147,13 +147,15 @@ fn daemon_cgroup_protected_and_rate_limited() {
     ] {
         attach("/system.slice", line);
         ask(&inner, "64");
-        wait_for("the refusal", || (last("/system.slice", "blocked").detail == why).then_some(()));
+        wait_for("the action to be blocked", || {
+            (last("/system.slice", "blocked").detail == why).then_some(())
+        });
     }
     sh("memcg-bpf detach /system.slice");
     // More in a breath than is allowed in a second.
     let at = cgroup(&mut env, "flood");
     attach(&at, "scripted verb=high");
-    let refused = wait_for("the flood to be refused", || {
+    let refused = wait_for("the excess actions to be blocked", || {
         ask(&at, "64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79");
         stored_journal_entries(&at).into_iter().find(|l| l["MEMCG_BPF_OUTCOME"] == "blocked")
     });

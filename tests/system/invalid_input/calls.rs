@@ -2,25 +2,22 @@
 
 use super::*;
 
-#[test]
-#[ignore = "needs root in the test machine: make check"]
-fn dbus_invalid_args_errors() {
-    let mut env = TestEnv::new("arguments");
+/// Each call fails with its sentence.
+fn compare(sentences: &mut Sentences, cases: &[(&str, &str)]) {
+    for (call, sentence) in cases {
+        sentences.compare(call, refusal(&try_sh(&format!("{CALL} {call}"))), sentence);
+    }
+}
+
+/// Arguments of calls for cgroups. `deep` is a cgroup below the deepest level that programs search.
+fn compare_cgroup_calls(sentences: &mut Sentences, deep: &str) {
     let long_line = format!("Attach ss /system.slice 'deny {}'", "x".repeat(5000));
-    let long_annotation = format!("AttachContainer 'susa{{sv}}' x 1 'deny {}' 0", "x".repeat(5000));
     let long_path = format!("Attach ss /{} observe", "x".repeat(5000));
     let long_path_sentence = format!("'/{}…' is not a cgroup path: longer than 4095 bytes", "x".repeat(63));
-    let long_option =
-        format!("AttachContainer 'susa{{sv}}' x 1 observe 1 cgroups-path s /{}", "x".repeat(5000));
-    // Below a cgroup that hands no controllers down, and deeper than programs look.
-    let deep = format!("/mpdeep{}", "/d".repeat(32));
     let deep_sentence = format!(
         "{deep} is 33 levels deep; policies can be attached down to level 32, and apply to all descendants"
     );
-    sh(&format!("mkdir -p /sys/fs/cgroup{deep}"));
-    env.at_end("find /sys/fs/cgroup/mpdeep -depth -type d -exec rmdir {} \\;".to_owned());
-    let mut sentences = Sentences::default();
-    for (call, sentence) in [
+    let cases = [
         ("Attach ss system.slice observe", "'system.slice' is not a cgroup path: it does not start with '/'"),
         (
             "Attach ss /a/../.. observe",
@@ -58,6 +55,16 @@ fn dbus_invalid_args_errors() {
         ("Detach s /system.slice", "no policy is requested for /system.slice"),
         ("Explain s no", "'no' is not a cgroup path: it does not start with '/'"),
         ("Explain s /no/such", "there is no cgroup /no/such"),
+    ];
+    compare(sentences, &cases);
+}
+
+/// Arguments of calls for containers.
+fn compare_container_calls(sentences: &mut Sentences) {
+    let long_annotation = format!("AttachContainer 'susa{{sv}}' x 1 'deny {}' 0", "x".repeat(5000));
+    let long_option =
+        format!("AttachContainer 'susa{{sv}}' x 1 observe 1 cgroups-path s /{}", "x".repeat(5000));
+    let cases = [
         ("DetachContainer s ''", "'' is not a container id: it is empty"),
         (
             "AttachContainer 'susa{sv}' ../x 1 observe 0",
@@ -91,9 +98,21 @@ fn dbus_invalid_args_errors() {
             "AttachContainer 'susa{sv}' x 1 observe 1 cgroups-path s /elsewhere",
             "container x: the container's process is in '/init.scope', which is not in '/elsewhere' as linux.cgroupsPath of the bundle says; the runtime has not moved it there, or runs without cgroups",
         ),
-    ] {
-        sentences.compare(call, refusal(&try_sh(&format!("{CALL} {call}"))), sentence);
-    }
+    ];
+    compare(sentences, &cases);
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn dbus_invalid_args_errors() {
+    let mut env = TestEnv::new("arguments");
+    // Below a cgroup that enables no controllers for its children, and deeper than programs search.
+    let deep = format!("/mpdeep{}", "/d".repeat(32));
+    sh(&format!("mkdir -p /sys/fs/cgroup{deep}"));
+    env.at_end("find /sys/fs/cgroup/mpdeep -depth -type d -exec rmdir {} \\;".to_owned());
+    let mut sentences = Sentences::default();
+    compare_cgroup_calls(&mut sentences, &deep);
+    compare_container_calls(&mut sentences);
     sentences.end(31);
     assert_eq!(status(), []);
     env.end();

@@ -9,27 +9,13 @@ fn state(pid: &str, annotations: &str) -> String {
     )
 }
 
-#[test]
-#[ignore = "needs root in the test machine: make check"]
-fn hook_invalid_state_errors() {
-    let mut env = TestEnv::new("hook");
-    sh(
-        "mkdir /sys/fs/cgroup/mphook; sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > /sys/fs/cgroup/mphook/cgroup.procs",
-    );
-    env.at_end(
-        "echo 1 > /sys/fs/cgroup/mphook/cgroup.kill; until rmdir /sys/fs/cgroup/mphook; do sleep 0.1; done"
-            .to_owned(),
-    );
-    let pid = sh("cat /sys/fs/cgroup/mphook/cgroup.procs");
-    let pid = format!("\"pid\":{pid},");
-    let policy = |line: &str| state(&pid, &format!(r#""memcg.bpf/policy":"{line}""#));
-    let required =
-        |line: &str| state(&pid, &format!(r#""memcg.bpf/policy":"{line}","memcg.bpf/required":"true""#));
-    let long = format!("observe {}", "x".repeat(5000));
+/// The hook's argument, the state on its standard input, its exit status and its message.
+type HookCase = (&'static str, String, i32, &'static str);
+
+/// States that are empty, malformed or incomplete. `pid` is the member of a state with a process.
+fn invalid_states(pid: &str) -> Vec<HookCase> {
     let huge = format!("{}{}", " ".repeat(1 << 20), state("", ""));
-    let file = env.dir.join("state");
-    let mut sentences = Sentences::default();
-    for (argument, json, status, sentence) in [
+    vec![
         (
             "",
             String::new(),
@@ -75,7 +61,7 @@ fn hook_invalid_state_errors() {
         ),
         (
             "startContainer",
-            state(&pid, ""),
+            state(pid, ""),
             0,
             "ignoring argument 'startContainer'; the stages are prestart, createRuntime and poststop",
         ),
@@ -91,6 +77,16 @@ fn hook_invalid_state_errors() {
             0,
             "container mphook: container mphook: process 4194304 cannot be examined: No such file or directory (os error 2); it starts without a policy",
         ),
+    ]
+}
+
+/// Annotations with an invalid policy.
+fn invalid_policies(pid: &str) -> Vec<HookCase> {
+    let policy = |line: &str| state(pid, &format!(r#""memcg.bpf/policy":"{line}""#));
+    let required =
+        |line: &str| state(pid, &format!(r#""memcg.bpf/policy":"{line}","memcg.bpf/required":"true""#));
+    let long = format!("observe {}", "x".repeat(5000));
+    vec![
         (
             "createRuntime",
             policy("deny"),
@@ -127,31 +123,56 @@ fn hook_invalid_state_errors() {
             1,
             "container mphook: annotation of container mphook, column 1: unknown policy 'dney'; did you mean 'deny'?; it does not start, because memcg.bpf/required is true",
         ),
+    ]
+}
+
+/// Annotations with an unknown name or an invalid value.
+fn invalid_annotations(pid: &str) -> Vec<HookCase> {
+    vec![
         (
             "createRuntime",
-            state(&pid, r#""memcg.bpf/polcy":"observe""#),
+            state(pid, r#""memcg.bpf/polcy":"observe""#),
             0,
             "container mphook: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
         ),
         (
             "createRuntime",
-            state(&pid, r#""memcg.bpf/policy":"dney","memcg.bpf/required":"maybe""#),
+            state(pid, r#""memcg.bpf/policy":"dney","memcg.bpf/required":"maybe""#),
             0,
             "container mphook: annotation memcg.bpf/required is 'maybe', which is neither true nor false; taken as false; container mphook: annotation of container mphook, column 1: unknown policy 'dney'; did you mean 'deny'?; it starts without a policy",
         ),
         (
             "createRuntime",
-            state(&pid, r#""memcg.bpf/policy.web":"observe""#),
+            state(pid, r#""memcg.bpf/policy.web":"observe""#),
             0,
             "container mphook: ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy",
         ),
         (
             "createRuntime",
-            state(&pid, r#""memcg.bpf/policy.web":"observe","memcg.bpf/required":"true""#),
+            state(pid, r#""memcg.bpf/policy.web":"observe","memcg.bpf/required":"true""#),
             1,
             "container mphook: the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true",
         ),
-    ] {
+    ]
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn hook_invalid_state_errors() {
+    let mut env = TestEnv::new("hook");
+    sh(
+        "mkdir /sys/fs/cgroup/mphook; sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > /sys/fs/cgroup/mphook/cgroup.procs",
+    );
+    env.at_end(
+        "echo 1 > /sys/fs/cgroup/mphook/cgroup.kill; until rmdir /sys/fs/cgroup/mphook; do sleep 0.1; done"
+            .to_owned(),
+    );
+    let pid = sh("cat /sys/fs/cgroup/mphook/cgroup.procs");
+    let pid = format!("\"pid\":{pid},");
+    let file = env.dir.join("state");
+    let mut sentences = Sentences::default();
+    let cases = [invalid_states(&pid), invalid_policies(&pid), invalid_annotations(&pid)].concat();
+    for (argument, json, status, sentence) in cases {
         fs::write(&file, &json).unwrap();
         // Two seconds may be too short for the daemon on this machine: then the hook runs again.
         let ask = || try_sh(&format!("{HOOK} {argument} < {}", file.display()));

@@ -13,13 +13,10 @@ fn unit_messages(unit: &str) -> Vec<String> {
     told
 }
 
-#[test]
-#[ignore = "needs root in the test machine: make check"]
-fn unit_file_error_in_unit_journal() {
-    let mut env = TestEnv::new("unit-file");
-    // The drop-in, and the message: an error in a line comes after the cgroup and the line's location.
+/// Drop-ins with a mistake, and the message for each. In messages about a line, the cgroup and the location are omitted.
+fn invalid_drop_ins() -> Vec<(String, &'static str)> {
     let line = |line: &str| format!("[Service]\nX-MemoryBPFPolicy={line}\n");
-    let cases = [
+    vec![
         (line("deny"), "column 1: parameter 'limit' of policy 'deny' must be given"),
         (
             line("deny limit=64Q"),
@@ -67,7 +64,14 @@ fn unit_file_error_in_unit_journal() {
             "[Service]\nX-MemoryBPFPolicy\n".to_owned(),
             "FILE:2: ignoring 'X-MemoryBPFPolicy': there is no '=' after the name",
         ),
-    ];
+    ]
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn unit_file_error_in_unit_journal() {
+    let mut env = TestEnv::new("unit-file");
+    let cases = invalid_drop_ins();
     for (n, (text, _)) in cases.iter().enumerate() {
         let unit = format!("mpwrong{n}.service");
         env.unit(&unit, "[Service]\nType=exec\nExecStart=sleep 1000\n");
