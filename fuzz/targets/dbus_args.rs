@@ -15,27 +15,27 @@ pub fn run(bytes: &[u8]) {
         Ok(path) => {
             assert!(path.as_str().starts_with('/') && non_root_cgroup(text).is_ok() != path.is_root())
         }
-        Err(refusal) => sentence(&refusal.to_string(), 1200),
+        Err(error) => sentence(&error.to_string(), 1200),
     }
     match container_id(text) {
         Ok(id) => assert_eq!(id.as_str(), text),
-        Err(refusal) => sentence(&refusal.to_string(), 1200),
+        Err(error) => sentence(&error.to_string(), 1200),
     }
     match policy_line(text) {
         Ok(line) => assert!(line == text && line.len() <= LINE_BYTES_MAX),
-        Err(refusal) => sentence(&refusal.to_string(), 1200),
+        Err(error) => sentence(&error.to_string(), 1200),
     }
     let number = bytes.iter().take(4).fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
     match pid(number) {
         Ok(pid) => assert!(i32::try_from(pid).is_ok_and(|pid| pid > 0)),
-        Err(refusal) => sentence(&refusal.to_string(), 1200),
+        Err(error) => sentence(&error.to_string(), 1200),
     }
     // Each option is a letter for its type, its name, '=' and its value.
     let given: BTreeMap<String, OwnedVariant> =
         parts.iter().skip(1).filter_map(|text| option(text)).collect();
     match Options::parse(&given) {
         Ok(_) => assert!(given.len() <= 2, "no option is passed over"),
-        Err(refusal) => sentence(&refusal.to_string(), 1200),
+        Err(error) => sentence(&error.to_string(), 1200),
     }
 }
 

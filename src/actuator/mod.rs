@@ -221,7 +221,7 @@ impl Actuator {
         self.step(Input::Tick);
     }
 
-    /// How long until [`Acting::time`] is due; `None` while there is nothing to wait for.
+    /// How long until [`Actuator::tick`] is due; `None` while there is nothing to wait for.
     pub fn due(&self) -> Option<Duration> {
         let at = self.ledger.due().into_iter().chain(self.pause.end()).min()?;
         Some(Duration::from_nanos(at.saturating_sub(now())))

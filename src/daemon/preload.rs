@@ -1,5 +1,5 @@
-//! Policies that nobody has asked for yet are loaded when the start is over, one after the other and beside the loop, so
-//! that the first who asks need not wait for the verifier.
+//! Policies without a request are loaded after the start, one after the other and beside the loop, so that the first
+//! request need not wait for the verifier.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Preloader {
         self.work = None;
         match done {
             Ok(Ok(loaded)) => Some(loaded),
-            // Whoever asks for it hears of it.
+            // A request for the policy reports the error.
             Ok(Err(error)) => {
                 tracing::debug!("{error}");
                 None

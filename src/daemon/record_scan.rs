@@ -1,5 +1,5 @@
 //! Walks of the cgroup tree for what is recorded there: when they are due, and the walking itself, on a thread beside the
-//! loop. Anybody on the bus can have one made, so they are far apart however often they are asked for.
+//! loop. Every caller on the bus can request one, so they are far apart however often they are requested.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::names::CgroupPath;
 const SCAN_DELAY: Duration = Duration::from_secs(5);
 /// On a machine that is short of everything it takes longer: whoever asked so short before a walk gets the next one, too.
 const RESCAN_WINDOW: Duration = Duration::from_secs(10);
-/// Between walks that were asked for: each reads two attributes of every cgroup, and asking costs nothing.
+/// Between requested scans: each reads two attributes of every cgroup, and a request costs nothing.
 const MIN_INTERVAL: Duration = Duration::from_secs(30);
 /// Cgroups that the thread is ahead of the loop: a walk fills no memory, however much there is to find.
 const CHANNEL_SIZE: usize = 64;
@@ -34,7 +34,7 @@ pub struct RecordFound {
 struct Schedule {
     /// Since then a walk is wanted.
     wanted: Option<Instant>,
-    /// When one was asked for last that no walk has answered.
+    /// When the last request was made that no scan has answered.
     requested: Option<Instant>,
     /// When the last one began that was asked for.
     begun: Option<Instant>,

@@ -21,9 +21,7 @@ use crate::service::error::Error;
 
 type Reply = oneshot::Sender<Result<String, Error>>;
 
-/// Why nothing was changed, one sentence each.
-
-/// Reading again, and who waits for it.
+/// A reload in progress, and the callers that wait for it.
 pub struct Reload {
     level: LevelHandle,
     config: Config,

@@ -1,4 +1,4 @@
-//! What is found out and loaded before anybody can ask for anything.
+//! The state that is read and loaded before the first request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::report::KernelReport;
 /// The hook whose verdict holds from the first instruction.
 const GROWTH: &str = "growth";
 
-/// What is found out and loaded before anybody can ask for anything.
+/// The state that is read and loaded before the first request.
 pub struct Startup {
     pub objects: PolicyObjects,
     pub report: KernelReport,
@@ -27,7 +27,7 @@ pub struct Startup {
     pub engine_config: EngineConfig,
     pub machine: u64,
     pub config: Config,
-    /// What was wrong with files, and is known.
+    /// Errors in files that are already logged.
     pub known_warnings: Vec<String>,
 }
 
@@ -52,10 +52,10 @@ pub fn prepare(level: &LevelHandle) -> Result<Startup> {
         kernel.exempt_daemon(id, &own)?;
     }
     // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
-    // What only looks and asks may come some moments late (ahead.rs); what refuses may not.
+    // What only looks and asks may come some moments late (preload.rs); what refuses may not.
     for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH)) {
         if let Err(error) = kernel.load_policy(policy) {
-            // Whoever asks for it hears of it.
+            // A request for the policy reports the error.
             tracing::debug!("{error}");
         }
     }
