@@ -46,12 +46,12 @@ pub fn select(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate
 }
 
 /// The processes in a subtree that may be killed. `most`: the memory that oom_score_adj's thousandths are of.
-pub fn processes(top: &CgroupPath, most: u64) -> Vec<Candidate> {
+pub fn processes(top: &CgroupPath, max: u64) -> Vec<Candidate> {
     let mut found = Vec::new();
     for path in tree::descendants(top) {
         let pressure = pressure(&path);
         for pid in pids(&path) {
-            if let Some(candidate) = process(pid, &path, most) {
+            if let Some(candidate) = process(pid, &path, max) {
                 found.push(Candidate { pressure, ..candidate });
             }
         }
@@ -99,12 +99,12 @@ pub fn is_unkillable(pid: u32) -> bool {
         || score_adjust(pid).is_none_or(|adjust| adjust <= OOM_SCORE_ADJ_MIN)
 }
 
-fn process(pid: u32, path: &CgroupPath, most: u64) -> Option<Candidate> {
+fn process(pid: u32, path: &CgroupPath, max: u64) -> Option<Candidate> {
     let adjust = score_adjust(pid).filter(|_| !is_unkillable(pid))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let bytes = memory_in(&status)?;
     // As the kernel's own OOM killer weighs.
-    let added = i128::from(adjust).saturating_mul(most.into()).checked_div(1000)?;
+    let added = i128::from(adjust).saturating_mul(max.into()).checked_div(1000)?;
     let stat = stat(pid)?;
     Some(Candidate {
         pid: Some(pid),
