@@ -47,7 +47,7 @@ static __always_inline void memcg_bpf_count_request(struct memcg_bpf_counters *c
 	memcg_bpf_add(&c->growth_requests, 1);
 	memcg_bpf_add(&c->growth_pages, pages);
 	if (refused)
-		memcg_bpf_add(&c->growth_refused, 1);
+		memcg_bpf_add(&c->growth_failed, 1);
 }
 
 /*

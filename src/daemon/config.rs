@@ -11,6 +11,7 @@ use crate::files::read_text;
 use crate::ledger::admission::Limits;
 use crate::names::shown;
 use crate::text::ini::{Item, items};
+use crate::text::parse_bool;
 
 /// Where configuration is looked for; for the same file name the first directory wins.
 pub const CONFIG_DIRS: [&str; 4] =
@@ -42,11 +43,18 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// `[Actions] PerSecond=` and `KillsPerMinute=`: how much policies may do.
     pub limits: Limits,
+    /// `[Policies] Preload=`: load policies that do not deny before they are requested.
+    pub preload: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { allow_policies: None, log_level: LevelFilter::INFO, limits: Limits::default() }
+        Config {
+            allow_policies: None,
+            log_level: LevelFilter::INFO,
+            limits: Limits::default(),
+            preload: true,
+        }
     }
 }
 
@@ -82,13 +90,14 @@ impl Config {
             let mut warn = |what: String| warnings.push(format!("{file}:{number}: {what}, ignoring"));
             let unknown = |header: &str| {
                 format!(
-                    "unknown section '{}'; valid are [Actions], [Annotations] and [Log]",
+                    "unknown section '{}'; valid are [Actions], [Annotations], [Log] and [Policies]",
                     shown(header, WORD_MAX)
                 )
             };
             let (key, value) = match item {
                 Item::Section(name) => {
-                    if !["Actions", "Annotations", "Log"].contains(&name.as_str()) && !name.starts_with("X-")
+                    if !["Actions", "Annotations", "Log", "Policies"].contains(&name.as_str())
+                        && !name.starts_with("X-")
                     {
                         warn(unknown(&format!("[{name}]")));
                     }
@@ -117,7 +126,8 @@ impl Config {
                 ("Actions", "KillsPerMinute") => {
                     limit(&value, &mut self.limits.kills_per_minute, Limits::default().kills_per_minute, warn)
                 }
-                ("Actions" | "Annotations" | "Log", key) => {
+                ("Policies", "Preload") => self.preload(&value, warn),
+                ("Actions" | "Annotations" | "Log" | "Policies", key) => {
                     warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
                 }
                 ("", key) => warn(format!("'{}' stands outside of any known section", shown(key, WORD_MAX))),
@@ -145,6 +155,14 @@ impl Config {
             } else {
                 listed.push(name.to_owned());
             }
+        }
+    }
+
+    fn preload(&mut self, value: &str, mut warn: impl FnMut(String)) {
+        match parse_bool(value) {
+            Ok(preload) => self.preload = preload,
+            Err(_) if value.is_empty() => self.preload = true,
+            Err(_) => warn(format!("'{}' is not a boolean", shown(value, WORD_MAX))),
         }
     }
 

@@ -48,7 +48,7 @@ fn the_shipped_sample_changes_nothing_and_shows_every_key() {
         .flat_map(|line| [line, "\n"])
         .collect();
     assert!(
-        ["AllowPolicies=", "Level=info", "PerSecond=10", "KillsPerMinute=6"]
+        ["AllowPolicies=", "Level=info", "PerSecond=10", "KillsPerMinute=6", "Preload=yes"]
             .iter()
             .all(|key| uncommented.contains(&format!("\n{key}")))
     );
@@ -95,12 +95,15 @@ fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
         warnings,
         [
             at(1, "'Level' stands outside of any known section"),
-            at(2, "unknown section '[Lgo]'; valid are [Actions], [Annotations] and [Log]"),
+            at(2, "unknown section '[Lgo]'; valid are [Actions], [Annotations], [Log] and [Policies]"),
             at(7, "unknown key 'Levle' in section [Log]"),
             at(8, "unknown level 'loud'; valid are error, warning, info, debug, trace"),
             at(9, "'nonsense\\u{1b}[2J' is not an assignment"),
             at(12, "'Prot\\u{7}ect' is not the name of a policy"),
-            at(13, "unknown section '[Annotations'; valid are [Actions], [Annotations] and [Log]"),
+            at(
+                13,
+                "unknown section '[Annotations'; valid are [Actions], [Annotations], [Log] and [Policies]"
+            ),
             at(14, "'AllowPolicies' stands outside of any known section"),
         ]
     );
@@ -146,4 +149,13 @@ fn a_file_of_nothing_but_mistakes_does_not_flood_the_journal() {
     let text = format!("[Annotations]\nAllowPolicies={}\n", &names[..200_000]);
     let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", &text)]).path());
     assert_eq!((config.allow_policies.unwrap().len(), warnings.len()), (NAMES_MAX, 1), "{warnings:?}");
+}
+
+#[test]
+fn preload_is_a_boolean() {
+    for (value, preload, wrong) in [("no", false, 0), ("yes", true, 0), ("", true, 0), ("maybe", true, 1)] {
+        let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &format!("[Policies]\nPreload={value}\n"))]);
+        let (config, warnings) = Config::load(root.path());
+        assert_eq!((config.preload, warnings.len()), (preload, wrong), "{value}: {warnings:?}");
+    }
 }

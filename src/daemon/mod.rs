@@ -153,7 +153,7 @@ impl Sources {
         let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
         let mut systemd_events: Option<Events> = None;
         let mut ready = false;
-        let mut preloader = Preloader::new(daemon.objects.files.keys().cloned());
+        let mut preloader = Preloader::new(reload.config(), daemon.objects.files.keys().cloned());
         let mut watchdog = Watchdog::new();
         loop {
             let due = daemon.actuator.due();

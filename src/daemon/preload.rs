@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::config::Config;
 use crate::bpf::{BpfError, LoadTask, PreparedPolicy};
 
 /// A start of the machine has better things to do at first.
@@ -19,8 +20,10 @@ pub struct Preloader {
 }
 
 impl Preloader {
-    pub fn new(policies: impl DoubleEndedIterator<Item = String>) -> Self {
-        Preloader { policies: policies.rev().collect(), due: Instant::now(), work: None }
+    /// For all `policies`, or for none if the configuration says so.
+    pub fn new(config: &Config, policies: impl DoubleEndedIterator<Item = String>) -> Self {
+        let policies = policies.rev().filter(|_| config.preload).collect();
+        Preloader { policies, due: Instant::now(), work: None }
     }
 
     /// Begins some time from now.

@@ -48,6 +48,11 @@ struct NewConfig {
 pub struct ReadResult(Result<Result<NewConfig, Vec<String>>, JoinError>);
 
 impl Reload {
+    /// The configuration that is effective.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// No reload yet. `config`, `known_warnings`: of the start.
     pub fn new(level: LevelHandle, config: Config, known_warnings: Vec<String>) -> Self {
         Reload {

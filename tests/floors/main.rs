@@ -44,13 +44,11 @@ fn files_are_short() {
 }
 
 #[test]
-#[ignore = "some functions are long"]
 fn functions_are_short() {
     assert_none(&sizes::long_functions(&measured_files()));
 }
 
 #[test]
-#[ignore = "files use each other in circles"]
 fn files_use_each_other_in_no_circle() {
     let modules = Modules::read(&tree::sources());
     let uses = modules.uses().len();
@@ -65,13 +63,11 @@ fn methods_of_a_type_are_in_one_file() {
 }
 
 #[test]
-#[ignore = "some traits have one implementation"]
 fn trait_has_two_implementations() {
     assert_none(&types::lone_traits(&Modules::read(&tree::sources())));
 }
 
 #[test]
-#[ignore = "retired words are in use"]
 fn retired_words_do_not_occur() {
     let page = fs::read_to_string(tree::root().join("docs/glossary.md")).unwrap();
     let table = glossary::table(&page).unwrap_or_else(|error| panic!("{error}"));

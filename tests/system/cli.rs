@@ -179,7 +179,10 @@ fn explain_names_cause_for_containers() {
     env.podman_id("mpkey", "--annotation memcg-bpf/policy=observe", "exec sleep 1000");
     assert_explains("mpkey", &["annotation 'memcg-bpf/policy' is unknown; did you mean memcg.bpf/policy?"]);
     env.podman_id("mplabel", "--label memcg.bpf/policy=observe", "exec sleep 1000");
-    assert_explains("mplabel", &["The container has no annotation memcg.bpf/policy.", "Labels, environment variables"]);
+    assert_explains(
+        "mplabel",
+        &["The container has no annotation memcg.bpf/policy.", "Labels, environment variables"],
+    );
     let hook = "/usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
     env.at_end(format!("test -e {hook} || mv /run/90-memcg-bpf.json {hook}"));
     sh(&format!("mv {hook} /run/"));

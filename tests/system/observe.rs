@@ -63,7 +63,7 @@ fn growth_and_charge_counters_exact() {
     let requests = more(&maps, &after, "growth_requests");
     assert!(requests <= MAPS && requests + missed as u64 >= MAPS, "{requests}, passed over {missed}");
     assert_eq!(more(&maps, &after, "growth_pages"), requests * PAGES_OF_64K);
-    assert_eq!(more(&maps, &after, "growth_refused"), 0);
+    assert_eq!(more(&maps, &after, "growth_failed"), 0);
 
     // Charged in batches: up to one a processor is in stock before and after, and page tables are charged too. Before
     // 6.16 a processor keeps stock for one cgroup only, and gives back what is left of a batch whenever another one
@@ -88,7 +88,7 @@ fn asked(unit: &str, mib: &str) -> (bool, [u64; 3]) {
     let before = counters(unit);
     let got = try_sh(&format!("{PROGRAMS}/alloc_in_cgroup /system.slice/{unit} {mib}"));
     let after = counters(unit);
-    (got.status == 0, ["growth_pages", "growth_refused", "growth_denied"].map(|key| after[key] - before[key]))
+    (got.status == 0, ["growth_pages", "growth_failed", "growth_denied"].map(|key| after[key] - before[key]))
 }
 
 /// More address space than the machine has memory and swap, in MiB and in pages.

@@ -17,7 +17,7 @@ const COUNTERS: [(&str, &str, &str, Scale); 14] = [
         Scale::One,
     ),
     ("growth_pages", "growth_bytes_total", "Bytes of address space requested.", Scale::Pages),
-    ("growth_refused", "growth_refused_total", "Requests denied by a policy or the kernel.", Scale::One),
+    ("growth_failed", "growth_failed_total", "Requests denied by a policy or the kernel.", Scale::One),
     ("growth_denied", "growth_denied_total", "Requests denied by a policy of this cgroup.", Scale::One),
     (
         "growth_dry_run",
