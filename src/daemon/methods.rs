@@ -218,10 +218,11 @@ fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
 
 /// Policies of ancestors, which apply to this cgroup as well.
 fn ancestor_policies(daemon: &Daemon, path: &CgroupPath) -> Vec<String> {
-    let said = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
-        format!("{} on {cgroup} also apply to this cgroup.", names.join(", "))
+    let sentence = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
+        let verb = if names.len() == 1 { "applies" } else { "apply" };
+        format!("{} on {cgroup} also {verb} to this cgroup.", names.join(", "))
     };
-    daemon.engine.bound_ancestors(path).into_iter().map(said).collect()
+    daemon.engine.bound_ancestors(path).into_iter().map(sentence).collect()
 }
 
 fn missing_hooks(report: &BindingReport) -> Vec<String> {
