@@ -1,248 +1,39 @@
 //! The bindings that follow from requests, and the effects that lead there: `Engine::step(input) → effects`.
 //! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
 
+mod cgroups;
+mod config;
+mod effect;
+mod input;
+mod plan;
+mod registrations;
 mod reload;
 mod report;
 mod slots;
-mod step;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::catalog::Catalog;
-use crate::policy::precedence::{AllowList, Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
+use crate::report::BindingReport;
+use cgroups::Cgroups;
+pub use cgroups::REASON_REMOVED;
+pub use config::EngineConfig;
+pub use effect::{AttachSet, Effect};
+pub use input::Input;
+use plan::Plan;
+use registrations::Registrations;
 use slots::Slots;
-
-/// An event or a request.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// What systemd and the unit's files say: where its cgroup is or will be, and the policy line if it has one.
-    Unit {
-        /// The unit.
-        unit: UnitName,
-        /// The path its cgroup has or will have.
-        path: CgroupPath,
-        /// Its cgroup, while it exists.
-        cgroup: Option<CgroupId>,
-        /// The line from its files; `None` when they have none.
-        request: Option<Request>,
-    },
-    /// The unit's files are gone, or it is not loaded any more and nothing on disk names it.
-    UnitUnloaded(UnitName),
-    /// A request for a cgroup that exists; replaces the earlier request of the same origin.
-    Request {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The request.
-        request: Request,
-    },
-    /// An origin withdraws its request.
-    Withdraw {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// The origin.
-        origin: Origin,
-    },
-    /// A cgroup appeared; `bound` when the kernel already bound its registered slot.
-    CgroupCreated {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The registered slot is bound.
-        bound: bool,
-    },
-    /// A cgroup was removed.
-    CgroupRemoved(CgroupId),
-    /// The record found on a cgroup at start.
-    Adopt {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// What the record says.
-        requests: Vec<Request>,
-    },
-    /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
-    ReportAllCgroups(bool),
-    /// Policies, profiles or permissions have changed; `replaced` are policies whose objects are others now,
-    /// which hold no parameters yet.
-    Reload {
-        /// From now on.
-        config: EngineConfig,
-        /// Names of policies.
-        replaced: BTreeSet<String>,
-    },
-    /// The daemon stops, and no other follows.
-    Shutdown,
-}
-
-/// Why a cgroup is detached that does not exist any more.
-pub const REASON_REMOVED: &str = "the cgroup was removed";
-
-/// What has to be done, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Write the policies' parameters into a slot without bindings.
-    WriteParams {
-        /// The slot.
-        slot: u32,
-        /// Policy names and the bytes of their parameters.
-        policies: Vec<(String, Vec<u8>)>,
-    },
-    /// Write the parameters of a slot in use once more, into the objects that have none yet.
-    RewriteParams {
-        /// The slot.
-        slot: u32,
-        /// Names and parameters of policies whose objects are others now.
-        policies: Vec<(String, Vec<u8>)>,
-    },
-    /// Empty a slot that has no bindings any more.
-    ClearSlot {
-        /// The slot.
-        slot: u32,
-    },
-    /// Bind a cgroup to a slot, or move it there.
-    Bind {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The slot.
-        slot: u32,
-        /// Keep the subtree's counters.
-        count: bool,
-    },
-    /// End a cgroup's binding.
-    Unbind {
-        /// The cgroup.
-        cgroup: CgroupId,
-    },
-    /// Register a slot for a cgroup to come.
-    Register {
-        /// The path it will have.
-        path: CgroupPath,
-        /// The slot.
-        slot: u32,
-        /// Keep the subtree's counters.
-        count: bool,
-    },
-    /// Forget a registration.
-    Unregister {
-        /// The path.
-        path: CgroupPath,
-    },
-    /// What must be attached from here on.
-    SetAttachments(AttachSet),
-    /// Record the requests on the cgroup.
-    WriteRecord {
-        /// The cgroup's path.
-        path: CgroupPath,
-        /// All requests.
-        requests: Vec<Request>,
-    },
-    /// Remove the record.
-    RemoveRecord {
-        /// The cgroup's path.
-        path: CgroupPath,
-    },
-    /// Policies are attached to a cgroup, or others than before.
-    Attached {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The policies' names.
-        policies: Vec<String>,
-    },
-    /// No policy is attached to the cgroup any more.
-    Detached {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// Why.
-        reason: &'static str,
-    },
-    /// A request cannot be satisfied; the caller gets the error.
-    Fail {
-        /// The cgroup.
-        path: CgroupPath,
-        /// One sentence.
-        sentence: String,
-    },
-    /// An error of a request; logged once, for its unit.
-    Warn {
-        /// The cgroup.
-        path: CgroupPath,
-        /// The unit, when known.
-        unit: Option<String>,
-        /// One sentence.
-        sentence: String,
-    },
-}
-
-/// What must be attached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AttachSet {
-    /// Policies with bindings or registrations.
-    pub policies: BTreeSet<String>,
-    /// Those among them that need the subtree's counters.
-    pub counting: BTreeSet<String>,
-    /// Anything is bound or registered at all, or a pattern waits for cgroups that match.
-    pub cgroup_events: bool,
-    /// The kernel announces every new cgroup, not only registered ones.
-    pub report_all_cgroups: bool,
-}
-
-/// A cgroup with requests.
-#[derive(Debug, Clone)]
-struct Cgroup {
-    path: CgroupPath,
-    requests: Vec<Request>,
-    /// The attached policies, which are those of earlier requests while it is pending; and the errors of the requests.
-    resolved: Resolution,
-    slot: Option<u32>,
-    /// No slot was free for the current requests.
-    pending: bool,
-}
-
-/// A unit with a policy line: registered for the next time its cgroup appears.
-#[derive(Debug, Clone)]
-struct Registered {
-    path: CgroupPath,
-    request: Request,
-    resolved: Resolution,
-    slot: Option<u32>,
-    pending: bool,
-}
-
-/// What can be used here: filled at start and when objects or profiles change.
-#[derive(Debug, Clone, Default)]
-pub struct EngineConfig {
-    /// Policies and profiles.
-    pub catalog: Catalog,
-    /// The policies that annotations may request.
-    pub allow: AllowList,
-    /// Policies that need the subtree's counters.
-    pub counting: BTreeSet<String>,
-    /// Policy → hooks that this kernel offers.
-    pub offered: BTreeMap<String, Vec<String>>,
-    /// Policy → hooks that it uses and this kernel lacks.
-    pub missing: BTreeMap<String, Vec<String>>,
-}
 
 /// All cgroups with requests, and all registered units.
 #[derive(Debug, Default)]
 pub struct Engine {
     config: EngineConfig,
-    cgroups: BTreeMap<CgroupId, Cgroup>,
-    units: BTreeMap<UnitName, Registered>,
+    cgroups: Cgroups,
+    units: Registrations,
     slots: Slots,
     report_all_cgroups: bool,
     attached: AttachSet,
@@ -259,41 +50,86 @@ impl Engine {
         Engine { slots: Slots::with_capacity(max), ..Engine::new(config) }
     }
 
+    /// Takes one input and says what has to be done, in order. The same input twice does nothing the second time.
+    pub fn step(&mut self, mut input: Input) -> Vec<Effect> {
+        match &mut input {
+            Input::ReportAllCgroups(all) => self.report_all_cgroups = *all,
+            Input::Reload { config, replaced } => {
+                self.config = std::mem::take(config);
+                // They are to be attached like any that was not needed before.
+                self.attached.policies.retain(|policy| !replaced.contains(policy));
+            }
+            Input::Shutdown => self.report_all_cgroups = false,
+            _ => {}
+        }
+        let mut plan = Plan::new(&self.config, &mut self.slots);
+        change(&mut self.units, &mut self.cgroups, input, &mut plan);
+        let mut effects = plan.into_effects(&mut self.attached, self.report_all_cgroups);
+        // What waited for a slot gets it as soon as there is one, which may free others.
+        while self.slots.has_free() {
+            let mut plan = Plan::new(&self.config, &mut self.slots);
+            let units_changed = self.units.retry_pending(&mut plan);
+            let cgroups_changed = self.cgroups.retry_pending(&self.units, &mut plan);
+            if !units_changed && !cgroups_changed {
+                break;
+            }
+            effects.extend(plan.into_effects(&mut self.attached, self.report_all_cgroups));
+        }
+        effects
+    }
+
+    /// Can all bindings be moved to other slots at once? Until then each keeps the one it has.
+    pub fn has_room_for_reload(&self) -> bool {
+        self.slots.at_most_half_used()
+    }
+
     /// The cgroups with requests.
     pub fn cgroups(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
-        self.cgroups.iter().map(|(id, cgroup)| (*id, &cgroup.path))
+        self.cgroups.iter().map(|(id, cgroup)| (id, &cgroup.path))
     }
 
     /// The cgroups with a request for this container.
     pub fn cgroups_of_container(&self, container: &str) -> Vec<CgroupId> {
-        let of = |c: &Cgroup| c.requests.iter().any(|r| r.container.as_deref() == Some(container));
-        self.cgroups.iter().filter(|(_, c)| of(c)).map(|(id, _)| *id).collect()
+        let of = |request: &Request| request.container.as_deref() == Some(container);
+        self.cgroups.iter().filter(|(_, c)| c.requests.iter().any(of)).map(|(id, _)| id).collect()
     }
 
     /// The request of an origin for a cgroup.
     pub fn request_of(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
-        self.cgroups.get(&cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
+        self.cgroups.get(cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
+    }
+
+    /// The path of a cgroup we know.
+    pub fn path_of(&self, cgroup: CgroupId) -> Option<CgroupPath> {
+        self.cgroups.get(cgroup).map(|c| c.path.clone())
+    }
+
+    /// Cgroups with requests and without attached policies. The kernel does not report their removal.
+    pub fn without_binding(&self) -> Vec<(CgroupId, CgroupPath)> {
+        let unbound = self.cgroups.iter().filter(|(_, cgroup)| cgroup.slot.is_none());
+        unbound.map(|(id, cgroup)| (id, cgroup.path.clone())).collect()
+    }
+
+    /// So many cgroups other than this one, whose paths begin like that, have requests: also invalid ones, and
+    /// those for `none`, because each takes room here and a look at every call.
+    pub fn count_requests_below(&self, below: &str, cgroup: CgroupId) -> usize {
+        self.cgroups.iter().filter(|(id, c)| *id != cgroup && c.path.as_str().starts_with(below)).count()
     }
 
     /// Units with a registration, and those that a cgroup's request names.
     pub fn units(&self) -> BTreeSet<UnitName> {
-        let named = self.cgroups.values().flat_map(|c| &c.requests).filter_map(|r| r.unit.as_deref());
-        self.units.keys().cloned().chain(named.filter_map(|name| UnitName::parse(name).ok())).collect()
+        let named = self.cgroups.all().flat_map(|c| &c.requests).filter_map(|r| r.unit.as_deref());
+        self.units.names().cloned().chain(named.filter_map(|name| UnitName::parse(name).ok())).collect()
     }
 
     /// The unit registered under this path.
     pub fn unit_at(&self, path: &CgroupPath) -> Option<UnitName> {
-        self.units.iter().find(|(_, unit)| unit.path == *path).map(|(name, _)| name.clone())
+        self.units.unit_at(path).cloned()
     }
 
     /// The path under which a unit is registered.
     pub fn registered(&self, unit: &UnitName) -> Option<&CgroupPath> {
         self.units.get(unit).map(|unit| &unit.path)
-    }
-
-    /// The path of a cgroup we know.
-    pub fn path_of(&self, cgroup: CgroupId) -> Option<CgroupPath> {
-        self.cgroups.get(&cgroup).map(|c| c.path.clone())
     }
 
     /// What can be used.
@@ -303,15 +139,64 @@ impl Engine {
 
     /// The errors that a request would have.
     pub fn validate(&self, request: &Request) -> Vec<String> {
-        let resolved = self.resolve(std::slice::from_ref(request));
+        let resolved = self.config.resolve(std::slice::from_ref(request));
         resolved.errors.iter().map(ToString::to_string).collect()
     }
 
-    fn resolve(&self, requests: &[Request]) -> Resolution {
-        crate::policy::precedence::resolve(requests, &self.config.catalog, &self.config.allow)
+    /// All cgroups with requests, and all registered units whose cgroup does not exist, by path.
+    pub fn report_all(&self) -> Vec<BindingReport> {
+        report::report_all(&self.config, &self.cgroups, &self.units)
     }
 
-    fn counts(&self, policies: &[ResolvedPolicy]) -> bool {
-        policies.iter().any(|p| self.config.counting.contains(&p.name))
+    /// One cgroup by its path.
+    pub fn report_path(&self, path: &CgroupPath) -> Option<BindingReport> {
+        report::report_path(&self.config, &self.cgroups, &self.units, path)
+    }
+
+    /// The ancestors of this path with attached policies, with the policies' names, nearest first.
+    pub fn bound_ancestors<'a>(&'a self, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {
+        report::bound_ancestors(&self.cgroups, path)
+    }
+}
+
+/// Brings registrations and bindings up to date with an input.
+fn change(units: &mut Registrations, cgroups: &mut Cgroups, input: Input, plan: &mut Plan<'_>) {
+    match input {
+        Input::Unit { unit, path, cgroup, request: Some(request) } => {
+            units.register(&unit, &path, &request, plan);
+            if let Some(cgroup) = cgroup {
+                cgroups.request(cgroup, path, vec![request], units, plan);
+            }
+        }
+        Input::Unit { unit, cgroup, request: None, .. } => {
+            units.forget(&unit, plan);
+            if let Some(cgroup) = cgroup {
+                cgroups.withdraw(cgroup, Origin::DropIn, units, plan);
+            }
+        }
+        Input::UnitUnloaded(unit) => {
+            units.forget(&unit, plan);
+            cgroups.withdraw_unit(unit.as_str(), units, plan);
+        }
+        Input::Request { cgroup, path, request } => cgroups.request(cgroup, path, vec![request], units, plan),
+        Input::Withdraw { cgroup, origin } => cgroups.withdraw(cgroup, origin, units, plan),
+        Input::CgroupCreated { cgroup, path, bound } => {
+            if let Some(request) = units.at(&path).map(|unit| unit.request.clone()) {
+                // Binds once more what the kernel bound: it may have taken a slot that was registered before this one.
+                cgroups.request(cgroup, path, vec![request], units, plan);
+            }
+            if bound && cgroups.slot(cgroup).is_none() {
+                // Unregistered between the kernel's event and now.
+                plan.push(Effect::Unbind { cgroup });
+            }
+        }
+        Input::CgroupRemoved(cgroup) => cgroups.remove(cgroup, plan),
+        Input::Adopt { cgroup, path, requests } => cgroups.request(cgroup, path, requests, units, plan),
+        Input::Reload { replaced, .. } => reload::reload(units, cgroups, &replaced, plan),
+        Input::Shutdown => {
+            units.forget_all(plan);
+            cgroups.forget_all(plan);
+        }
+        Input::ReportAllCgroups(_) => {}
     }
 }

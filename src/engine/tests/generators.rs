@@ -34,7 +34,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 
 /// Does what a cgroup's requests ask for come to any policy at all?
 fn wants_something(engine: &Engine, id: CgroupId) -> bool {
-    engine.cgroups.get(&id).is_some_and(|c| !engine.resolve(&c.requests).policies.is_empty())
+    engine.cgroups.get(id).is_some_and(|c| !engine.config.resolve(&c.requests).policies.is_empty())
 }
 
 proptest! {
@@ -50,7 +50,7 @@ proptest! {
             for id in before.bound.keys() {
                 prop_assert!(!wants_something(&engine, *id) || model.bound.contains_key(id), "{id:?} lost its binding");
             }
-            let waits = engine.cgroups.values().any(|c| c.pending) || engine.units.values().any(|u| u.pending);
+            let waits = engine.cgroups.all().any(|c| c.pending) || engine.units.all().any(|u| u.pending);
             prop_assert!(!waits || model.slots.len() == most as usize, "a slot is free and a request is pending");
             let active: BTreeSet<u64> =
                 engine.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();

@@ -1,0 +1,197 @@
+//! The cgroups with requests, and how they are bound to the slots that follow from their requests.
+
+use std::collections::BTreeMap;
+
+use super::effect::Effect;
+use super::plan::{Exhausted, Plan};
+use super::registrations::Registrations;
+use crate::names::{CgroupId, CgroupPath};
+use crate::policy::precedence::{Resolution, ResolvedPolicy};
+use crate::policy::request::{Origin, Request};
+
+/// Why a cgroup is detached that does not exist any more.
+pub const REASON_REMOVED: &str = "the cgroup was removed";
+
+/// A cgroup with requests.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    pub path: CgroupPath,
+    pub requests: Vec<Request>,
+    /// The attached policies, which are those of earlier requests while it is pending; and the errors of the requests.
+    pub resolved: Resolution,
+    pub slot: Option<u32>,
+    /// No slot was free for the current requests.
+    pub pending: bool,
+}
+
+/// All cgroups with requests.
+#[derive(Debug, Default)]
+pub struct Cgroups {
+    by_id: BTreeMap<CgroupId, Cgroup>,
+}
+
+impl Cgroups {
+    /// The cgroups with their identifiers.
+    pub fn iter(&self) -> impl Iterator<Item = (CgroupId, &Cgroup)> {
+        self.by_id.iter().map(|(id, cgroup)| (*id, cgroup))
+    }
+
+    /// The cgroups.
+    pub fn all(&self) -> impl Iterator<Item = &Cgroup> {
+        self.by_id.values()
+    }
+
+    /// A cgroup by its identifier.
+    pub fn get(&self, id: CgroupId) -> Option<&Cgroup> {
+        self.by_id.get(&id)
+    }
+
+    /// The slot to which a cgroup is bound.
+    pub fn slot(&self, id: CgroupId) -> Option<u32> {
+        self.get(id)?.slot
+    }
+
+    /// Adds or replaces requests on a cgroup, by origin, and brings its binding up to date.
+    pub fn request(
+        &mut self,
+        id: CgroupId,
+        path: CgroupPath,
+        requests: Vec<Request>,
+        units: &Registrations,
+        plan: &mut Plan<'_>,
+    ) {
+        let entry = self.by_id.entry(id).or_insert_with(|| Cgroup {
+            path,
+            requests: Vec::new(),
+            resolved: Resolution::default(),
+            slot: None,
+            pending: false,
+        });
+        let before = entry.requests.clone();
+        for request in requests {
+            entry.requests.retain(|r| r.origin != request.origin);
+            entry.requests.push(request);
+        }
+        // The highest origin first, as it is shown.
+        entry.requests.sort_by_key(|r| std::cmp::Reverse(r.origin));
+        if entry.requests != before {
+            entry.pending = false;
+            self.reconcile(id, units, plan);
+        }
+    }
+
+    /// Withdraws the request of an origin.
+    pub fn withdraw(&mut self, id: CgroupId, origin: Origin, units: &Registrations, plan: &mut Plan<'_>) {
+        let Some(entry) = self.by_id.get_mut(&id) else { return };
+        let before = entry.requests.len();
+        entry.requests.retain(|r| r.origin != origin);
+        if entry.requests.len() != before {
+            entry.pending = false;
+            self.reconcile(id, units, plan);
+        }
+    }
+
+    /// Withdraws the requests of a unit's files, on cgroups that still exist.
+    pub fn withdraw_unit(&mut self, unit: &str, units: &Registrations, plan: &mut Plan<'_>) {
+        let of = |c: &Cgroup| c.requests.iter().any(|r| r.unit.as_deref() == Some(unit));
+        let cgroups: Vec<CgroupId> = self.iter().filter(|(_, c)| of(c)).map(|(id, _)| id).collect();
+        for id in cgroups {
+            self.withdraw(id, Origin::DropIn, units, plan);
+        }
+    }
+
+    /// Forgets a cgroup that was removed.
+    pub fn remove(&mut self, id: CgroupId, plan: &mut Plan<'_>) {
+        let Some(cgroup) = self.by_id.remove(&id) else { return };
+        if cgroup.slot.is_some() {
+            plan.push(Effect::Unbind { cgroup: id });
+            plan.push(Effect::Detached { cgroup: id, path: cgroup.path, reason: REASON_REMOVED });
+        }
+        plan.drop_slot(cgroup.slot);
+    }
+
+    /// Ends all bindings and removes all records.
+    pub fn forget_all(&mut self, plan: &mut Plan<'_>) {
+        for (id, cgroup) in std::mem::take(&mut self.by_id) {
+            if cgroup.slot.is_some() {
+                plan.push(Effect::Unbind { cgroup: id });
+            }
+            plan.push(Effect::RemoveRecord { path: cgroup.path });
+            plan.drop_slot(cgroup.slot);
+        }
+    }
+
+    /// Tries again for those that found no slot; false when that changed nothing.
+    pub fn retry_pending(&mut self, units: &Registrations, plan: &mut Plan<'_>) -> bool {
+        let pending: Vec<CgroupId> = self.iter().filter(|(_, c)| c.pending).map(|(id, _)| id).collect();
+        for id in &pending {
+            self.reconcile(*id, units, plan);
+        }
+        pending.iter().any(|id| self.get(*id).is_none_or(|c| !c.pending))
+    }
+
+    /// Binds a cgroup once more to the slot that it has.
+    pub fn bind_again(&self, id: CgroupId, plan: &mut Plan<'_>) {
+        let Some(cgroup) = self.get(id) else { return };
+        let Some(slot) = cgroup.slot else { return };
+        let count = plan.config.counts(&cgroup.resolved.policies);
+        plan.push(Effect::Bind { cgroup: id, path: cgroup.path.clone(), slot, count });
+    }
+
+    /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
+    pub fn reconcile(&mut self, id: CgroupId, units: &Registrations, plan: &mut Plan<'_>) {
+        let Some(mut cgroup) = self.by_id.remove(&id) else { return };
+        let mut resolved = plan.config.resolve(&cgroup.requests);
+        let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());
+        plan.warn(&cgroup.path, unit.as_deref(), &resolved);
+        let old = cgroup.slot;
+        let path = cgroup.path.clone();
+        match plan.take_slot(&resolved.policies) {
+            Ok(slot) => (cgroup.slot, cgroup.pending) = (slot, false),
+            Err(Exhausted) => {
+                if !cgroup.pending {
+                    plan.fail(&path);
+                }
+                cgroup.pending = true;
+                (cgroup.slot, resolved.policies) = keep_current(&cgroup, units);
+                plan.retain_slot(cgroup.slot);
+            }
+        }
+        match (old, cgroup.slot) {
+            (before, Some(slot)) if before != Some(slot) => {
+                let count = plan.config.counts(&resolved.policies);
+                let policies = resolved.policies.iter().map(|p| p.name.clone()).collect();
+                plan.push(Effect::Bind { cgroup: id, path: path.clone(), slot, count });
+                plan.push(Effect::Attached { cgroup: id, path: path.clone(), policies });
+            }
+            (Some(_), None) => {
+                plan.push(Effect::Unbind { cgroup: id });
+                let reason = match (cgroup.requests.is_empty(), resolved.errors.is_empty()) {
+                    (true, _) => "no policy is requested any more",
+                    (false, true) => "the highest origin requests none",
+                    (false, false) => "the current request is invalid",
+                };
+                plan.push(Effect::Detached { cgroup: id, path: path.clone(), reason });
+            }
+            _ => {}
+        }
+        plan.drop_slot(old);
+        cgroup.resolved = resolved;
+        if cgroup.requests.is_empty() {
+            plan.push(Effect::RemoveRecord { path });
+        } else {
+            plan.push(Effect::WriteRecord { path, requests: cgroup.requests.clone() });
+            self.by_id.insert(id, cgroup);
+        }
+    }
+}
+
+/// What stays attached to a cgroup while no slot is free for its current requests: its policies, or those that the kernel
+/// bound when it was created.
+fn keep_current(cgroup: &Cgroup, units: &Registrations) -> (Option<u32>, Vec<ResolvedPolicy>) {
+    match (cgroup.slot, units.with_slot_at(&cgroup.path)) {
+        (Some(slot), _) => (Some(slot), cgroup.resolved.policies.clone()),
+        (None, Some(unit)) => (unit.slot, unit.resolved.policies.clone()),
+        (None, None) => (None, Vec::new()),
+    }
+}
