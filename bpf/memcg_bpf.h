@@ -89,7 +89,7 @@ enum memcg_bpf_mode {
 struct memcg_bpf_counters {
 	__u64 growth_requests; /* requests for address space that must be backed */
 	__u64 growth_pages;    /* pages in those requests */
-	__u64 growth_failed;  /* of those, denied by a policy or by the kernel */
+	__u64 growth_failed;   /* of those, denied by a policy or by the kernel */
 	__u64 growth_denied;   /* denied by a policy of this binding */
 	__u64 growth_dry_run;  /* not denied because of mode=dry-run */
 	__u64 charges;	       /* batches charged (the slow path; a batch is up to 64 pages) */
