@@ -1,93 +1,151 @@
 //! What is attached: as little as is needed, the new before the old, and pinned so that it outlives the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::core::{BpfRuntime, COUNTERS, LIFECYCLE_PROGRAMS};
+use super::core_object::{COUNTERS, CoreObject, LIFECYCLE_PROGRAMS};
 use super::error::BpfError;
+use super::growth_counter::{self, GrowthCounter};
+use super::hooks::GROWTH;
 use super::links::Links;
-use super::pins;
+use super::pins::{self, Pins};
 use super::policy_object::PolicyObject;
 use super::schema::CounterSet;
 
-impl BpfRuntime {
-    /// Attaches what is needed and detaches what is not: `policies` in use, counters, and the lifecycle programs. Errors
-    /// are returned by policy; "" stands for the lifecycle programs, without which nothing is attached. Tries again when called again.
-    /// `commit`: pages beyond which the kernel rejects a request by itself; `None`: it may reject any.
-    pub fn set_attachments(
+/// What has to be attached.
+pub struct RequiredAttachments<'a> {
+    /// The policies that are in use.
+    pub policies: &'a BTreeSet<String>,
+    /// Those of them whose counters are needed.
+    pub counting: &'a BTreeSet<String>,
+    /// Are the lifecycle programs needed, which follow cgroups?
+    pub cgroup_events: bool,
+    /// Pages beyond which the kernel rejects a request by itself; `None`: it may reject any.
+    pub commit: Option<u64>,
+}
+
+/// The loaded policies by name.
+type Policies = BTreeMap<String, PolicyObject>;
+
+/// The attached programs of core, and the pins of all that is attached.
+pub struct Attachments {
+    pins: Pins,
+    lifecycle: Links,
+    counters: Links,
+    /// The programs of core that keep the required counters, attached or not (see growth_counter.rs).
+    required_counters: Vec<String>,
+    growth_counter: GrowthCounter,
+}
+
+impl Attachments {
+    /// Attaches nothing yet. `pin_root`: the directory of the pins.
+    pub fn new(pin_root: &Path) -> Self {
+        Attachments {
+            pins: Pins::new(pin_root),
+            lifecycle: Links::new("core"),
+            counters: Links::new("core"),
+            required_counters: Vec::new(),
+            growth_counter: GrowthCounter::default(),
+        }
+    }
+
+    /// The pins, for the programs of a policy.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Attaches what is required and detaches what is not. Errors are returned by policy; "" stands for the lifecycle
+    /// programs, which every policy needs. Tries again when called again.
+    pub fn set(
         &mut self,
-        policies: &BTreeSet<String>,
-        counting: &BTreeSet<String>,
-        life: bool,
-        commit: Option<u64>,
+        core: &CoreObject,
+        policies: &mut Policies,
+        required: &RequiredAttachments<'_>,
     ) -> BTreeMap<String, BpfError> {
         let mut failed = BTreeMap::new();
         // New programs first, so that attached policies have no gap.
-        if life
-            && self.lifecycle_links.is_empty()
-            && let Err(error) = self.attach_lifecycle()
+        if required.cgroup_events
+            && self.lifecycle.is_empty()
+            && let Err(error) = attach(core, &mut self.lifecycle, &self.pins, &LIFECYCLE_PROGRAMS)
         {
-            self.lifecycle_links.detach_all();
+            self.lifecycle.detach_all();
             failed.insert(String::new(), error);
         }
-        let counts = self.required_counters(counting);
-        self.counter_names_attached = self.counter_programs(counts).collect();
-        let first = counting.first();
-        if let (Some(first), Err(error)) = (first, self.attach_counting()) {
+        self.required_counters = core.counter_programs(counter_set(policies, required.counting));
+        let first = required.counting.first();
+        if let (Some(first), Err(error)) = (first, self.attach_counters(core)) {
             failed.insert(first.clone(), error);
         }
         // Whoever counts growth now may be about to go.
-        if self.growth_counter.is_some()
-            && let Err(error) = self.elect_growth_counter(commit, |name| policies.contains(name))
+        if self.growth_counter.is_policy()
+            && let Err(error) = self.elect_growth_counter(core, policies, required.commit, |name| {
+                required.policies.contains(name)
+            })
         {
             tracing::warn!("growth is not counted for a moment: {error}");
         }
-        for (name, policy) in &mut self.policies {
-            if !policies.contains(name) {
+        for (name, policy) in policies.iter_mut() {
+            if !required.policies.contains(name) {
                 policy.detach();
             } else if let Err(error) = policy.attach(&self.pins) {
                 failed.insert(name.clone(), error);
             }
         }
-        if let (Err(error), Some(first)) = (self.elect_growth_counter(commit, |_| true), first) {
+        let elected = self.elect_growth_counter(core, policies, required.commit, |_| true);
+        if let (Err(error), Some(first)) = (elected, first) {
             failed.entry(first.clone()).or_insert(error);
         }
-        if !life {
-            self.lifecycle_links.detach_all();
+        if !required.cgroup_events {
+            self.lifecycle.detach_all();
         }
         failed
     }
 
-    fn attach_lifecycle(&mut self) -> Result<(), BpfError> {
-        let links = LIFECYCLE_PROGRAMS
+    /// Attaches the required counters but that of growth, which is elected.
+    fn attach_counters(&mut self, core: &CoreObject) -> Result<(), BpfError> {
+        let growth = core.growth_counter_program();
+        let names = self.required_counters.iter().map(String::as_str);
+        let new: Vec<&str> = names.filter(|name| !self.counters.has(name) && Some(*name) != growth).collect();
+        attach(core, &mut self.counters, &self.pins, &new)
+    }
+
+    /// Selects the growth counter among core and the policies for which `stays` is true, and keeps those of core's
+    /// programs that are needed then. The new counter is attached before it is selected, and only the selected one
+    /// counts. `commit`: see [`RequiredAttachments`]. On an error the previous counter stays selected.
+    pub fn elect_growth_counter(
+        &mut self,
+        core: &CoreObject,
+        policies: &Policies,
+        commit: Option<u64>,
+        stays: impl Fn(&str) -> bool,
+    ) -> Result<(), BpfError> {
+        let required = |own: &&str| self.required_counters.iter().any(|name| name == own);
+        let program = core.growth_counter_program().filter(required);
+        let attached = policies
             .iter()
-            .map(|name| Ok(((*name).to_owned(), self.attach(&self.lifecycle_links, name)?)));
-        let links = links.collect::<Result<_, BpfError>>()?;
-        self.lifecycle_links.adopt(links, &self.pins);
+            .filter(|(name, policy)| policy.is_attached() && policy.has(GROWTH) && stays(name));
+        let ids = attached.map(|(_, policy)| policy.object_id());
+        let elected = growth_counter::elect(ids, commit).filter(|_| program.is_some());
+        if let Some(own) = program.filter(|own| elected.is_none() && !self.counters.has(own)) {
+            attach(core, &mut self.counters, &self.pins, &[own])?;
+        }
+        self.growth_counter.select(core, elected)?;
+        let by_core =
+            self.required_counters.iter().filter(|name| elected.is_none() || Some(name.as_str()) != program);
+        self.counters.detach_except(&by_core.cloned().collect::<Vec<_>>());
         Ok(())
     }
 
-    fn attach_counting(&mut self) -> Result<(), BpfError> {
-        let growth = self.growth_counter_program();
-        let new = self
-            .counter_names_attached
-            .iter()
-            .filter(|name| !self.counter_links.has(name) && Some(name.as_str()) != growth);
-        let links = new.map(|name| Ok((name.clone(), self.attach(&self.counter_links, name)?)));
-        let links = links.collect::<Result<_, BpfError>>()?;
-        self.counter_links.adopt(links, &self.pins);
-        Ok(())
-    }
-
-    /// Called when everything is attached: pins it, so that it stays attached without the daemon, and removes the programs of
-    /// earlier daemons. Returns their number.
-    pub fn take_over(&mut self) -> Result<usize, BpfError> {
+    /// Pins what is attached, so that it stays attached without the daemon, and removes the programs of earlier daemons.
+    /// Returns their number.
+    pub fn take_over(&mut self, core: &mut CoreObject, policies: &mut Policies) -> Result<usize, BpfError> {
         self.pins.create_dir().map_err(BpfError::NoBpffs)?;
         let pins = &self.pins;
-        self.lifecycle_links.pin(pins).and_then(|()| self.counter_links.pin(pins)).map_err(BpfError::Pin)?;
-        self.policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
-        if let Some(counters) = self.shared.get_mut(COUNTERS) {
+        self.lifecycle.pin(pins).and_then(|()| self.counters.pin(pins)).map_err(BpfError::Pin)?;
+        policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
+        if let Some(counters) = core.counters_map() {
             for earlier in pins::previous_maps(pins, "core", COUNTERS) {
                 migrate_counters(&earlier, counters);
             }
@@ -97,23 +155,22 @@ impl BpfRuntime {
         pins.remove_previous().map_err(BpfError::NoBpffs)?;
         Ok(earlier)
     }
+}
 
-    /// Attaches one of core's programs, for `links` to hold.
-    pub(super) fn attach(&self, links: &Links, name: &str) -> Result<Link, BpfError> {
-        links.attach(name, &self.program(name)?, &self.pins)
-    }
+/// Attaches these programs of core, all or none.
+fn attach(core: &CoreObject, links: &mut Links, pins: &Pins, programs: &[&str]) -> Result<(), BpfError> {
+    let new = programs
+        .iter()
+        .map(|name| Ok(((*name).to_owned(), links.attach(name, &core.program(name)?, pins)?)))
+        .collect::<Result<_, BpfError>>()?;
+    links.adopt(new, pins);
+    Ok(())
+}
 
-    /// What must be counted for these policies.
-    fn required_counters(&self, policies: &BTreeSet<String>) -> CounterSet {
-        let of = |name| self.policies.get(name).map_or(CounterSet::None, PolicyObject::counts);
-        policies.iter().map(of).max().unwrap_or_default()
-    }
-
-    /// The programs that count it.
-    fn counter_programs(&self, counts: CounterSet) -> impl Iterator<Item = String> {
-        let hooks = self.counting_hooks.iter().filter(move |(hook, _)| counts.needs(hook));
-        hooks.filter_map(|(_, c)| c.program().map(str::to_owned))
-    }
+/// What must be counted for these policies.
+fn counter_set(policies: &Policies, counting: &BTreeSet<String>) -> CounterSet {
+    let of = |name| policies.get(name).map_or(CounterSet::None, PolicyObject::counts);
+    counting.iter().map(of).max().unwrap_or_default()
 }
 
 /// The earlier daemon's programs have counted until now, ours only since they were attached.

@@ -1,53 +1,69 @@
 //! Selects the program that counts growth requests: core's own, behind all that may deny; or, because two programs at one
-//! function cost every task on the machine, that of the only policy with the hook (docs/decisions/0015-who-counts-growth.md).
+//! function cost every task on the machine, that of the only policy with the hook (docs/decisions/0015-growth-counter.md).
 
 use super::abi::Op;
-use super::core::BpfRuntime;
+use super::core_object::CoreObject;
 use super::error::BpfError;
-use super::hooks::{AttachCandidates, COUNT_GROWTH, GROWTH};
 
 /// The id of core as the growth counter; no object has it.
 const COUNTED_BY_CORE: u32 = 0;
 
-impl BpfRuntime {
-    /// Core's program that counts growth.
-    pub(super) fn growth_counter_program(&self) -> Option<&str> {
-        self.counting_hooks.get(COUNT_GROWTH).and_then(AttachCandidates::program)
+/// A policy's object that counts growth in core's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyCounter {
+    object_id: u32,
+    /// The pages beyond which the kernel rejects a request by itself, as they are passed to the object.
+    commit_limit: u64,
+}
+
+/// The object that counts in core's place if it is the only one. `ids`: the objects that are attached to the hook
+/// `growth`. `commit`: see [`super::attachments::RequiredAttachments`].
+pub fn elect(ids: impl IntoIterator<Item = u32>, commit: Option<u64>) -> Option<PolicyCounter> {
+    let mut ids = ids.into_iter();
+    let only = ids.next().filter(|id| *id != COUNTED_BY_CORE && ids.next().is_none());
+    only.zip(commit).map(|(object_id, commit_limit)| PolicyCounter { object_id, commit_limit })
+}
+
+/// The object that counts, as it was last written by a command to core.
+#[derive(Debug, Default)]
+pub struct GrowthCounter {
+    /// `None`: core.
+    selected: Option<PolicyCounter>,
+}
+
+impl GrowthCounter {
+    /// Does a policy count in core's place?
+    pub fn is_policy(&self) -> bool {
+        self.selected.is_some()
     }
 
-    /// Selects the growth counter among core and the policies for which `stays` is true, and keeps those of core's programs
-    /// that are needed then. The new counter is attached before it is selected, and only the selected one counts. `commit`: see [`BpfRuntime::set_attachments`]. On an
-    /// error the previous counter stays selected.
-    pub(super) fn elect_growth_counter(
-        &mut self,
-        commit: Option<u64>,
-        stays: impl Fn(&str) -> bool,
-    ) -> Result<(), BpfError> {
-        let program = self
-            .growth_counter_program()
-            .filter(|own| self.counter_names_attached.iter().any(|name| name == own));
-        let program = program.map(str::to_owned);
-        let attached = self
-            .policies
-            .iter()
-            .filter(|(name, policy)| policy.is_attached() && policy.has(GROWTH) && stays(name));
-        let mut ids = attached.map(|(_, policy)| policy.object_id());
-        let only = ids.next().filter(|id| *id != COUNTED_BY_CORE && ids.next().is_none());
-        let chosen = only.zip(commit).filter(|_| program.is_some());
-        if let Some(own) = program.as_ref().filter(|own| chosen.is_none() && !self.counter_links.has(own)) {
-            let link = self.attach(&self.counter_links, own)?;
-            self.counter_links.adopt(vec![(own.clone(), link)], &self.pins);
+    /// Selects the growth counter, whose program is attached. On an error the previous one stays selected.
+    pub fn select(&mut self, core: &CoreObject, elected: Option<PolicyCounter>) -> Result<(), BpfError> {
+        if elected != self.selected {
+            let (id, limit) = elected.map_or((COUNTED_BY_CORE, 0), |by| (by.object_id, by.commit_limit));
+            core.command(Op::Growth, "count growth of", limit, id, 0)?;
+            self.selected = elected;
         }
-        if chosen != self.growth_counter {
-            let (id, limit) = chosen.unwrap_or((COUNTED_BY_CORE, 0));
-            self.command(Op::Growth, "count growth of", limit, id, 0)?;
-            self.growth_counter = chosen;
-        }
-        let by_core = self
-            .counter_names_attached
-            .iter()
-            .filter(|name| chosen.is_none() || Some(*name) != program.as_ref());
-        self.counter_links.detach_except(&by_core.cloned().collect::<Vec<_>>());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PolicyCounter, elect};
+
+    #[test]
+    fn the_only_policy_counts_within_a_known_limit() {
+        let seven = |commit_limit| Some(PolicyCounter { object_id: 7, commit_limit });
+        assert_eq!(elect([7], Some(100)), seven(100));
+        assert_eq!(elect([7], Some(u64::MAX)), seven(u64::MAX));
+    }
+
+    #[test]
+    fn core_counts_otherwise() {
+        assert_eq!(elect([], Some(100)), None);
+        assert_eq!(elect([7, 8], Some(100)), None);
+        assert_eq!(elect([7], None), None);
+        assert_eq!(elect([0], Some(100)), None);
     }
 }

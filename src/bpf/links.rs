@@ -46,7 +46,7 @@ impl Links {
         self.held.iter().any(|(held, _)| held == program)
     }
 
-    /// Attaches a program of this object, which [`Links::hold`] then holds.
+    /// Attaches a program of this object, which [`Links::adopt`] then holds.
     pub fn attach(&self, name: &str, program: &ProgramMut<'_>, pins: &Pins) -> Result<Link, BpfError> {
         let ended = self.detached.get(name);
         if let (Some(id), Some(place)) = (ended, pins.pin_path(&self.object, name))

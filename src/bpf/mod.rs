@@ -5,7 +5,7 @@ mod abi;
 mod actions;
 mod attachments;
 mod cgroup_iter;
-mod core;
+mod core_object;
 mod error;
 mod events;
 mod growth_counter;
@@ -18,13 +18,15 @@ mod policy_object;
 mod preload;
 pub mod probe;
 pub mod profiles;
+mod runtime;
 mod schema;
 #[cfg(test)]
 mod tests;
 
 pub use abi::{MAX_LEVEL, PATH_MAX};
 pub use actions::Actions;
-pub use core::BpfRuntime;
+pub use attachments::RequiredAttachments;
 pub use error::BpfError;
 pub use events::{Event, Events};
 pub use preload::{LoadTask, PolicyLoader, PreparedPolicy};
+pub use runtime::BpfRuntime;

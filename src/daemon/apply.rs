@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bpf::objects::ObjectFile;
-use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy};
+use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments};
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect};
 use crate::log::audit;
@@ -207,12 +207,12 @@ impl EffectApplier {
     }
 
     fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
-        let failed = self.bpf.set_attachments(
-            &set.policies,
-            &set.counting,
-            set.cgroup_events,
-            memory::commit_limit_pages(),
-        );
+        let failed = self.bpf.set_attachments(&RequiredAttachments {
+            policies: &set.policies,
+            counting: &set.counting,
+            cgroup_events: set.cgroup_events,
+            commit: memory::commit_limit_pages(),
+        });
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         if set.report_all_cgroups != self.reporting_all {
             self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;

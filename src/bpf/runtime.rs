@@ -4,46 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use libbpf_rs::{
-    Btf, ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, ProgramMut,
-};
+use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags};
 
 use super::abi::{self, Op};
+use super::attachments::{Attachments, RequiredAttachments};
+use super::core_object::{CoreObject, STORE_PTR_PROGRAM};
 use super::error::BpfError;
-use super::hooks::{self, AttachCandidates};
-use super::links::Links;
 use super::objects::ObjectFile;
-use super::pins::{self, Pins};
+use super::pins;
 use super::policy_object::PolicyObject;
 use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
 use super::{actions, cgroup_iter, events, libbpf_log};
 use crate::names::{CgroupId, CgroupPath};
 
-/// The counters of subtrees with a policy, which outlive the daemon.
-pub(super) const COUNTERS: &str = "memcg_counters";
-/// The programs that follow cgroups; attached while anything is bound or registered.
-pub(super) const LIFECYCLE_PROGRAMS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
-/// The program that is shown a cgroup to note where it is.
-const STORE_PTR_PROGRAM: &str = "store_cgroup_ptr";
-
 /// The loaded BPF objects.
 pub struct BpfRuntime {
-    core: Object,
-    pub(super) shared: BTreeMap<String, MapHandle>,
-    counter_names: Vec<String>,
-    events_dropped_at: Option<usize>,
-    actions_dropped_at: Option<usize>,
-    pub(super) counting_hooks: BTreeMap<String, AttachCandidates>,
-    pub(super) pins: Pins,
-    pub(super) lifecycle_links: Links,
-    pub(super) counter_links: Links,
-    /// The programs of core's that count, attached or not (see growth_counter.rs).
-    pub(super) counter_names_attached: Vec<String>,
-    /// The number of the object that counts growth in core's place, and the commit limit that was passed to it.
-    pub(super) growth_counter: Option<(u32, u64)>,
+    core: CoreObject,
+    attachments: Attachments,
     /// Which policies each slot holds.
     slot_policies: BTreeMap<u32, BTreeSet<String>>,
-    pub(super) policies: BTreeMap<String, PolicyObject>,
+    policies: BTreeMap<String, PolicyObject>,
     /// Objects that others have taken over from, which stay attached until those are.
     replaced: Vec<PolicyObject>,
     generation: u32,
@@ -62,79 +42,16 @@ impl BpfRuntime {
         let (btf, said) = libbpf_log::capture(Btf::from_vmlinux);
         let btf = btf.map_err(BpfError::btf)?;
         tracing::trace!(%said, "kernel BTF");
-        let (opened, said) = libbpf_log::capture(|| ObjectBuilder::default().open_file(core));
-        let mut opened = opened.map_err(|e| {
-            BpfError::transient(core, &e).unwrap_or_else(|| BpfError::open(core, &format!("{e:#}\n{said}")))
-        })?;
-        let hooks = hooks::candidates(&opened, Some(&btf));
-        hooks::select(&mut opened, &hooks);
-        for mut program in opened.progs_mut() {
-            let section = program.section().to_string_lossy().into_owned();
-            let ours =
-                LIFECYCLE_PROGRAMS.iter().chain([&STORE_PTR_PROGRAM]).any(|name| program.name() == *name);
-            if ours && hooks::kernel_has(&btf, &section) {
-                program.set_autoload(true);
-            }
-        }
-        let (object, said) = libbpf_log::capture(|| opened.load());
-        let hint = "; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?";
-        let object = object.map_err(|e| BpfError::load(core, &e, hint, said))?;
-        let mut shared = BTreeMap::new();
-        for map in object.maps() {
-            let name = map.name().to_string_lossy().into_owned();
-            if abi::is_shared(&name) {
-                let handle = MapHandle::try_from(&map).map_err(|why| BpfError::Map { map: "core", why })?;
-                shared.insert(name, handle);
-            }
-        }
-        let counter_names = events::counter_names(core)?;
-        let kernel = BpfRuntime {
-            core: object,
-            shared,
-            counter_names,
-            events_dropped_at: abi::global_offset(core, "dropped"),
-            actions_dropped_at: abi::global_offset(core, "actions_dropped"),
-            counting_hooks: hooks,
-            pins: Pins::new(Path::new(pins::PIN_ROOT)),
-            lifecycle_links: Links::new("core"),
-            counter_links: Links::new("core"),
-            counter_names_attached: Vec::new(),
-            growth_counter: None,
+        Ok(BpfRuntime {
+            core: CoreObject::load(core, &btf, machine, page)?,
+            attachments: Attachments::new(Path::new(pins::PIN_ROOT)),
             slot_policies: BTreeMap::new(),
             policies: BTreeMap::new(),
             replaced: Vec::new(),
             generation: 0,
             files,
             btf,
-        };
-        let shift = page.trailing_zeros();
-        let pages = machine.checked_shr(shift).unwrap_or(machine);
-        kernel.command(Op::Machine, "describe the machine of", pages, shift, 0)?;
-        Ok(kernel)
-    }
-
-    fn map(&self, name: &'static str) -> Result<&MapHandle, BpfError> {
-        self.shared
-            .get(name)
-            .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("map {name}") })
-    }
-
-    pub(super) fn command(
-        &self,
-        op: Op,
-        verb: &'static str,
-        value: u64,
-        slot: u32,
-        flags: u32,
-    ) -> Result<(), BpfError> {
-        let program = self.program("command")?;
-        let mut context = abi::encode_command(op, value, slot, flags);
-        let input = ProgramInput { context_in: Some(&mut context), ..Default::default() };
-        let output = program.test_run(input).map_err(|why| BpfError::Map { map: "memcg_bindings", why })?;
-        match output.return_value as i32 {
-            0 => Ok(()),
-            code => Err(BpfError::CommandFailed { op: verb, id: value, code }),
-        }
+        })
     }
 
     /// Loads the policy's object if it is not yet.
@@ -143,7 +60,7 @@ impl BpfRuntime {
             return Ok(());
         }
         let file = self.files.get(name).ok_or_else(|| BpfError::NoPolicy(name.to_owned()))?;
-        let object = PolicyObject::load(name, file, &self.btf, &self.shared)?;
+        let object = PolicyObject::load(name, file, &self.btf, self.core.shared())?;
         self.policies.insert(name.to_owned(), object);
         Ok(())
     }
@@ -156,7 +73,7 @@ impl BpfRuntime {
 
     /// What loads policies on another thread for [`BpfRuntime::replace`].
     pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
-        PolicyLoader::new(&self.shared)
+        PolicyLoader::new(self.core.shared())
     }
 
     /// Takes what another thread has loaded, unless it was loaded here meanwhile.
@@ -178,7 +95,7 @@ impl BpfRuntime {
             self.generation = self.generation.saturating_add(1);
             object.set_generation(name, self.generation);
             match self.policies.get(name) {
-                Some(old) if old.is_attached() => object.attach(&self.pins),
+                Some(old) if old.is_attached() => object.attach(self.attachments.pins()),
                 _ => Ok(()),
             }
         });
@@ -196,12 +113,25 @@ impl BpfRuntime {
         Ok(())
     }
 
-    /// Ends what was replaced. `commit`: see [`BpfRuntime::set_attachments`].
+    /// Ends what was replaced. `commit`: see [`RequiredAttachments`].
     pub fn drop_replaced(&mut self, commit: Option<u64>) {
-        if let Err(error) = self.elect_growth_counter(commit, |_| true) {
+        let elected = self.attachments.elect_growth_counter(&self.core, &self.policies, commit, |_| true);
+        if let Err(error) = elected {
             tracing::error!("growth is not counted: {error}");
         }
         self.replaced.drain(..).for_each(|mut object| object.detach());
+    }
+
+    /// Attaches what is required and detaches what is not. Errors are returned by policy; "" stands for the lifecycle
+    /// programs, which every policy needs. Tries again when called again.
+    pub fn set_attachments(&mut self, required: &RequiredAttachments<'_>) -> BTreeMap<String, BpfError> {
+        self.attachments.set(&self.core, &mut self.policies, required)
+    }
+
+    /// Called when everything is attached: pins it, so that it stays attached without the daemon, and removes the
+    /// programs of earlier daemons. Returns their number.
+    pub fn take_over(&mut self) -> Result<usize, BpfError> {
+        self.attachments.take_over(&mut self.core, &mut self.policies)
     }
 
     /// Writes a policy's parameters into a slot that nobody is bound to yet.
@@ -227,10 +157,10 @@ impl BpfRuntime {
         let (stay, go): (Vec<_>, Vec<_>) = self.policies.iter().partition(|(name, _)| held.contains(*name));
         // Memory first: a policy that is asked before it has any is asked in vain.
         stay.iter().try_for_each(|(_, policy)| policy.create_state(cgroup))?;
-        self.command(Op::Bind, "bind", cgroup.0, slot, flags(count))?;
+        self.core.command(Op::Bind, "bind", cgroup.0, slot, flags(count))?;
         go.iter().for_each(|(_, policy)| policy.delete_state(cgroup));
         if stay.iter().any(|(_, policy)| policy.has_timer()) {
-            cgroup_iter::run_for_cgroup(&self.program(STORE_PTR_PROGRAM)?, cgroup)?;
+            cgroup_iter::run_for_cgroup(&self.core.program(STORE_PTR_PROGRAM)?, cgroup)?;
         }
         stay.iter().try_for_each(|(_, policy)| policy.start_timer(cgroup))
     }
@@ -238,7 +168,7 @@ impl BpfRuntime {
     /// Ends a cgroup's binding; one that does not exist is no error.
     pub fn unbind(&self, cgroup: CgroupId) {
         // ENOENT: the cgroup was removed and cgroup_rmdir was there first.
-        if let Err(error) = self.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
+        if let Err(error) = self.core.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
             tracing::debug!(%error, "unbind");
         }
         self.policies.values().for_each(|policy| policy.delete_state(cgroup));
@@ -247,7 +177,7 @@ impl BpfRuntime {
     /// Exempts a cgroup from all verdicts: the daemon's, and that of the next daemon under the same path, which starts while
     /// the pinned programs are attached.
     pub fn exempt_daemon(&self, cgroup: CgroupId, path: &CgroupPath) -> Result<(), BpfError> {
-        self.command(Op::Daemon, "exempt", cgroup.0, 0, 0)?;
+        self.core.command(Op::Daemon, "exempt", cgroup.0, 0, 0)?;
         self.register_binding(path, 0, abi::BINDING_DAEMON)
     }
 
@@ -258,17 +188,17 @@ impl BpfRuntime {
 
     fn register_binding(&self, path: &CgroupPath, slot: u32, flags: u32) -> Result<(), BpfError> {
         let key = abi::path_key(path.as_str()).ok_or_else(|| BpfError::PathTooLong(path.clone()))?;
-        self.map("memcg_registered")?.update(&key, &abi::binding(slot, flags), MapFlags::ANY).map_err(|why| {
-            match why.kind() {
+        self.core.map("memcg_registered")?.update(&key, &abi::binding(slot, flags), MapFlags::ANY).map_err(
+            |why| match why.kind() {
                 ErrorKind::TooBig => BpfError::Registrations(path.clone()),
                 _ => BpfError::Map { map: "memcg_registered", why },
-            }
-        })
+            },
+        )
     }
 
     /// Forgets a registration; one that does not exist is no error.
     pub fn unregister(&self, path: &CgroupPath) {
-        if let (Some(key), Ok(map)) = (abi::path_key(path.as_str()), self.map("memcg_registered"))
+        if let (Some(key), Ok(map)) = (abi::path_key(path.as_str()), self.core.map("memcg_registered"))
             && let Err(error) = map.delete(&key)
         {
             tracing::debug!(%error, %path, "unregister");
@@ -277,54 +207,32 @@ impl BpfRuntime {
 
     /// Sets whether every new cgroup is reported, not only registered ones.
     pub fn report_all_cgroups(&self, all: bool) -> Result<(), BpfError> {
-        self.command(Op::Announce, "announce", u64::from(all), 0, 0)
-    }
-
-    pub(super) fn program(&self, name: &str) -> Result<ProgramMut<'_>, BpfError> {
-        self.core
-            .progs_mut()
-            .find(|p| p.name() == name)
-            .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("program {name}") })
+        self.core.command(Op::Announce, "announce", u64::from(all), 0, 0)
     }
 
     /// The subtree's counters of a cgroup with a policy, by the names of `struct memcg_bpf_counters`.
     pub fn counters(&self, cgroup: CgroupId) -> BTreeMap<String, u64> {
-        let value = self
-            .map(COUNTERS)
-            .ok()
-            .and_then(|map| map.lookup(&cgroup.0.to_ne_bytes(), MapFlags::ANY).ok().flatten())
-            .unwrap_or_default();
-        let words = value.chunks_exact(8).filter_map(|c| c.try_into().ok()).map(u64::from_ne_bytes);
-        self.counter_names.iter().cloned().zip(words).collect()
+        self.core.counters(cgroup)
     }
 
     /// Events from the kernel: a source to poll and to read from.
     pub fn events(&self) -> Result<events::Events, BpfError> {
-        events::Events::open(self.map("memcg_events")?)
+        events::Events::open(self.core.map("memcg_events")?)
     }
 
     /// What policies ask for: a source to poll and to read from.
     pub fn actions(&self) -> Result<actions::Actions, BpfError> {
-        actions::Actions::open(self.map(actions::MAP)?)
+        actions::Actions::open(self.core.map(actions::MAP)?)
     }
 
     /// How many events found the ring buffer full.
     pub fn events_dropped(&self) -> u64 {
-        self.read_global(self.events_dropped_at)
+        self.core.events_dropped()
     }
 
     /// How many actions found theirs full.
     pub fn actions_dropped(&self) -> u64 {
-        self.read_global(self.actions_dropped_at)
-    }
-
-    /// A 32-bit number of `struct memcg_bpf_globals`.
-    fn read_global(&self, at: Option<usize>) -> u64 {
-        let key = 0u32.to_ne_bytes();
-        let globals = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());
-        let range = at.and_then(|at| Some(at..at.checked_add(4)?));
-        let word = range.zip(globals).and_then(|(range, globals)| globals.get(range)?.try_into().ok());
-        u64::from(word.map_or(0, u32::from_ne_bytes))
+        self.core.actions_dropped()
     }
 }
 
