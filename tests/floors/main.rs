@@ -57,7 +57,7 @@ fn files_use_each_other_in_no_circle() {
 }
 
 #[test]
-#[ignore = "methods of some types are spread over files"]
+
 fn methods_of_a_type_are_in_one_file() {
     assert_none(&types::spread(&Modules::read(&tree::sources())));
 }
