@@ -197,7 +197,7 @@ fn runs_without_bpffs_and_warns_once() {
         unit_in_state("mpnofs.service", "registered");
         systemd::start("mpnofs.service");
         let output = fs::read_to_string(env.out("mpnofs.service")).unwrap();
-        assert_eq!(output.lines().last(), Some("blocked"));
+        assert_eq!(output.lines().last(), Some("denied"));
         sh("memcg-bpf attach system.slice observe; memcg-bpf detach system.slice");
         assert_eq!(journal_of(&main_pid()).lines().filter(|line| line.contains(sentence)).count(), 1);
     };
