@@ -257,9 +257,9 @@ fn no_gap_during_daemon_reexec() {
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn no_gap_during_abi_change() {
-    let mut env = TestEnv::new("relaid");
-    start_alloc_loop(&mut env, "mprelaid.service");
-    let at = "/mpalone.slice/mprelaid.service";
+    let mut env = TestEnv::new("abi");
+    start_alloc_loop(&mut env, "mpabi.service");
+    let at = "/mpalone.slice/mpabi.service";
     let former = |report: &BindingReport| {
         (setting(report, "deny", "former").map(str::to_owned), report.counters.get("former").copied())
     };
@@ -271,7 +271,7 @@ fn no_gap_during_abi_change() {
     // And back, as a downgrade does it.
     sh("umount /usr/lib/memcg-bpf/policies /usr/lib/memcg-bpf/core.bpf.o; systemctl restart memcg-bpfd");
     assert_eq!(former(&active(at)), (None, None));
-    let (refused, got) = stop_alloc_loop(&env, "mprelaid.service");
+    let (refused, got) = stop_alloc_loop(&env, "mpabi.service");
     assert_eq!(got, 0, "refused {refused} times");
     env.end();
 }
