@@ -4,6 +4,7 @@
 #define MEMCG_BPF_CORE_COUNTERS_H
 
 #include "task_state.h"
+#include "limit.h"
 
 /*
  * fexit, so that denials by policies and by the kernel itself are seen. Skipped while a policy's
@@ -39,15 +40,20 @@ int BPF_PROG(count_charge__0, struct page_counter *counter, unsigned long pages)
 }
 
 SEC("?fentry/try_to_free_mem_cgroup_pages")
-int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg)
+int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg, unsigned long pages,
+	     unsigned int gfp, unsigned int options)
 {
+	bool governed = !memcg_bpf_no_policy(memcg->css.cgroup);
+	__u64 now = bpf_ktime_get_ns();
 	struct memcg_bpf_task_state *s;
 
-	if (memcg_bpf_no_policy(memcg->css.cgroup))
+	if (governed || watched(memcg_globals.watch_protected, now))
+		record_limit_reclaim(memcg->css.cgroup, options, now);
+	if (!governed)
 		return 0;
 	s = task_state_create();
 	if (s)
-		s->reclaim = bpf_ktime_get_ns();
+		s->reclaim = now;
 	return 0;
 }
 

@@ -1,33 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Stalls of cgroups with memory.low or memory.min, and the limits that cause them; see
- * contention.h. */
+/* Stalls of cgroups with memory.low or memory.min; see contention.h. */
 #ifndef MEMCG_BPF_CORE_PROTECTED_STALL_H
 #define MEMCG_BPF_CORE_PROTECTED_STALL_H
 
-struct limit_search {
-	struct cgroup_subsys_state *css;
-	__u64 by;
-};
-
-static long find_limiting_cgroup_step(__u64 i, struct limit_search *at)
-{
-	__u64 usage = MEMCG_BPF_READ(at->css, memory.usage.counter);
-	__u64 limit = MEMCG_BPF_READ(at->css, memory.max);
-	__u64 high = MEMCG_BPF_READ(at->css, memory.high);
-	struct cgroup_subsys_state *parent =
-		MEMCG_BPF_FIELD(struct cgroup_subsys_state, at->css, parent);
-
-	if (high < limit)
-		limit = high;
-	if (usage >= limit - limit / 32) {
-		at->by = memcg_bpf_css_id(at->css);
-		return 1;
-	}
-	if (!parent)
-		return 1;
-	at->css = parent;
-	return 0;
-}
+#include "limit.h"
 
 /*
  * Does the cgroup have memory.low or memory.min? With memory_recursiveprot, which systemd mounts,
@@ -39,31 +15,14 @@ static __always_inline bool is_protected(struct cgroup_subsys_state *css)
 	       MEMCG_BPF_READ(css, memory.elow) | MEMCG_BPF_READ(css, memory.emin);
 }
 
-static __noinline bool owned_by_root(struct cgroup_subsys_state *css)
-{
-	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
-	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
-	struct kernfs_iattrs *attributes = MEMCG_BPF_FIELD(struct kernfs_node, node, iattr);
-
-	return !attributes || !MEMCG_BPF_FIELD(struct kernfs_iattrs, attributes, ia_uid.val);
-}
-
 /*
- * Is the stalled task's memory protected? `limit` is the cgroup at whose limit it stalls: the
- * nearest from its own up whose usage is at its limit, because the kernel checks that one first; 0:
- * the machine's memory. Protection set by a user other than root counts only within a limit set by
- * a user, too.
+ * Is the memory of the stalled task protected? Protection set by a user other than root counts only
+ * within a limit set by a user, too.
  */
-static __noinline bool is_stalled_protected(struct task_struct *task, __u64 *limit)
+static __always_inline bool is_stalled_protected(struct cgroup_subsys_state *css,
+						 const struct limit *limit)
 {
-	struct cgroup_subsys_state *css = memcg_bpf_task_css(task);
-	struct limit_search at = {.css = css};
-
-	if (!is_protected(css))
-		return false;
-	bpf_loop(MEMCG_BPF_SKIPPED_LEVELS_MAX, find_limiting_cgroup_step, &at, 0);
-	*limit = at.by;
-	return owned_by_root(css) || (at.by && !owned_by_root(at.css));
+	return is_protected(css) && (owned_by_root(css) || limit->by_user);
 }
 
 /* Adds the end of a stall to the entry of the protected cgroup. */

@@ -6,41 +6,78 @@
 #include "task_state.h"
 #include "protected_stall.h"
 
-/* Global, so that the verifier follows it once and not for every path to it. */
-__noinline int stall_start_in(__u64 id, __u64 now)
+/* Is the stall to be counted for this bound cgroup? `timed`: by its clock as well. Global, so that
+ * the verifier follows it once and not for every path to it. */
+__noinline int stall_start_in(__u64 id, __u64 now, __u32 timed)
 {
 	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
 	struct memcg_bpf_stall_clock *stalls = bpf_map_lookup_elem(&memcg_stalls, &id);
 
 	if (!binding || !(binding->flags & MEMCG_BPF_BINDING_COUNT) || !stalls)
 		return 0;
-	memcg_bpf_stall_clock_start(stalls, now);
+	if (timed)
+		memcg_bpf_stall_clock_start(stalls, now);
 	return 1;
 }
 
-/* The end of the stall is counted for the same cgroups, even if the task is moved meanwhile. */
-static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup *cgroup,
-				   __u64 ancestors, __u64 now)
-{
-	volatile __u64 *zero =
-		&memcg_globals.zero; /* the verifier must not follow the count of levels */
+struct stall_walk {
 	struct cgroup_subsys_state *self;
-	__u64 n = *zero;
+	struct memcg_bpf_task_state *state;
+	__u64 ancestors;
+	__u64 now;
+	__u64 limit_level;
+	__u64 bound;
+	__u64 timed;
+};
 
+/* One of the bound cgroups that `ancestors` says, the nearest first. By bpf_loop(), of which the
+ * verifier follows one step. */
+static long stall_start_step(__u64 i, struct stall_walk *at)
+{
+	struct cgroup_subsys_state *self = at->self, *parent = self->parent;
+	__u64 n = at->bound & (MEMCG_BPF_STALL_LEVELS - 1);
+
+	if (at->ancestors & 1) {
+		__u64 id = self->cgroup->kn->id;
+		bool timed = self->cgroup->level >= at->limit_level;
+
+		if (at->bound < MEMCG_BPF_STALL_LEVELS && stall_start_in(id, at->now, timed)) {
+			at->state->cgroup[n] = id;
+			at->timed |= (__u64)timed << n;
+			at->bound++;
+		}
+	}
+	at->ancestors >>= 1;
+	if (!at->ancestors || !parent)
+		return 1;
+	at->self = parent;
+	return 0;
+}
+
+/*
+ * The clocks that run are those of the cgroup whose limit the task waits for and of the bound ones
+ * below it; the counters are those of all. The end of the stall is counted for the same cgroups,
+ * even if the task is moved meanwhile.
+ */
+static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup *cgroup,
+				   __u64 ancestors, __u64 level)
+{
+	struct stall_walk at = {
+		.state = s,
+		.ancestors = ancestors & MEMCG_BPF_ANC_MASK,
+		.now = s->stall,
+		.limit_level = level,
+	};
+
+	s->bound = 0;
 	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
 		cgroup = memcg_bpf_to_max_level(cgroup);
-	ancestors &= MEMCG_BPF_ANC_MASK;
-	self = cgroup ? &cgroup->self : NULL;
-	memcg_bpf_for_each_bound(self, ancestors, i)
-	{
-		__u64 id = self->cgroup->kn->id;
-
-		if (n >= MEMCG_BPF_STALL_LEVELS || !stall_start_in(id, now))
-			continue;
-		s->cgroup[n & (MEMCG_BPF_STALL_LEVELS - 1)] = id;
-		n = (n + 1) ^ *zero;
-	}
-	s->bound = n;
+	if (!cgroup || !at.ancestors)
+		return;
+	at.self = &cgroup->self;
+	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, stall_start_step, &at, 0);
+	s->bound = at.bound;
+	s->timed = at.timed;
 }
 
 static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u64 now)
@@ -52,7 +89,7 @@ static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u6
 		struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
 		struct memcg_bpf_stall_clock *stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
 
-		if (stalls && stalls->created <= s->stall)
+		if (stalls && s->timed & 1U << i && stalls->created <= s->stall)
 			memcg_bpf_stall_clock_stop(stalls, now);
 		if (c) {
 			memcg_bpf_add(&c->stalls, 1);
@@ -76,30 +113,32 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct cgroup *cgroup = memcg_bpf_task_cgroup(task);
 	struct memcg_bpf_task_state *s;
-	__u64 now = 0, ancestors = 0, limit = 0;
-	bool protected = false;
+	__u64 ancestors = 0, now;
+	struct limit limit = {};
+	bool watching, protected;
 
 	if (!memcg_bpf_no_policy(cgroup))
 		ancestors = memcg_bpf_ancestors(cgroup, &ancestors_stall);
-	if (memcg_globals.watch_protected) {
-		now = bpf_ktime_get_ns();
-		protected = watched(memcg_globals.watch_protected, now) &&
-			    is_stalled_protected(task, &limit);
-	}
+	if (!ancestors && !memcg_globals.watch_protected)
+		return 0;
+	now = bpf_ktime_get_ns();
+	watching = watched(memcg_globals.watch_protected, now);
+	if (!ancestors && !watching)
+		return 0;
+	find_limit(memcg_bpf_task_css(task), now, &limit);
+	protected = watching && is_stalled_protected(memcg_bpf_task_css(task), &limit);
 	if (!ancestors && !protected)
 		return 0;
 	s = task_state_create();
 	if (!s || (s->stall && (__u64)flags < s->stack_addr))
 		return 0;
-	if (!now)
-		now = bpf_ktime_get_ns();
 	if (s->stall)
 		stall_stop(s, cgroup->kn->id, now);
 	s->stall = now;
 	s->stack_addr = (__u64)flags;
 	s->protected = protected;
-	s->limit = limit;
-	stall_start(s, cgroup, ancestors, now);
+	s->limit = limit.id;
+	stall_start(s, cgroup, ancestors, limit.level);
 	return 0;
 }
 

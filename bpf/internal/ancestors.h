@@ -90,11 +90,6 @@ static __noinline struct cgroup *memcg_bpf_to_max_level(struct cgroup *cgroup)
 	return cgroup->level <= MEMCG_BPF_MAX_LEVEL ? cgroup : NULL;
 }
 
-/* Visits a cgroup and its ancestors, at most MEMCG_BPF_MAX_LEVEL after memcg_bpf_to_max_level(). */
-#define memcg_bpf_for_each_ancestor(cgroup, i)                \
-	for (int i = 0; i <= MEMCG_BPF_MAX_LEVEL && (cgroup); \
-	     i++, (cgroup) = memcg_bpf_cgroup_parent(cgroup))
-
 /*
  * Visits the cgroups whose bit is set in `ancestors`, the nearest first. `self` is the cgroup's own
  * state, from which one load leads to the next; self->cgroup is the cgroup.
@@ -120,34 +115,47 @@ static __noinline struct cgroup *memcg_bpf_to_max_level(struct cgroup *cgroup)
 /* Nested deeper than any program needs. */
 #define MEMCG_BPF_ANC_TOO_DEEP (1ULL << 63)
 
+struct memcg_bpf_find_ancestors_iter {
+	struct cgroup *cgroup;
+	__u64 ancestors;
+};
+
+static long memcg_bpf_find_ancestors_step(__u64 i, struct memcg_bpf_find_ancestors_iter *at)
+{
+	struct cgroup *cgroup = at->cgroup, *parent = memcg_bpf_cgroup_parent(cgroup);
+	__u64 id = cgroup->kn->id;
+	struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
+
+	if (binding) {
+		if (!(at->ancestors & MEMCG_BPF_ANC_MASK))
+			at->ancestors |= (__u64)(binding->slot & MEMCG_BPF_SLOT_MASK)
+					 << MEMCG_BPF_SLOT_SHIFT;
+		at->ancestors |= 1ULL << (i & 63);
+	}
+	if (!parent)
+		return 1;
+	at->cgroup = parent;
+	return 0;
+}
+
 /*
- * Looks every cgroup from this one up to the root up in the map of bindings. The verifier must not
- * follow which bits are set: every combination would be a state of its own.
+ * Looks every cgroup from this one up to the root up in the map of bindings. By bpf_loop(), of
+ * which the verifier follows one step: which bits are set would be a state of its own for every
+ * combination, at every level.
  */
 static __always_inline __u64 memcg_bpf_find_ancestors(struct cgroup *cgroup)
 {
-	volatile __u64 *zero = &memcg_globals.zero;
-	__u64 ancestors = *zero;
+	volatile __u64 *zero = &memcg_globals.zero; /* the verifier must not know the result */
+	struct memcg_bpf_find_ancestors_iter at = {.cgroup = cgroup, .ancestors = *zero};
 
 	if (cgroup->level > MEMCG_BPF_MAX_LEVEL) {
-		cgroup = memcg_bpf_to_max_level(cgroup);
-		if (!cgroup)
+		at.cgroup = memcg_bpf_to_max_level(cgroup);
+		if (!at.cgroup)
 			return MEMCG_BPF_ANC_TOO_DEEP;
-		ancestors = MEMCG_BPF_ANC_SKIPPED ^ *zero;
+		at.ancestors = MEMCG_BPF_ANC_SKIPPED ^ *zero;
 	}
-	memcg_bpf_for_each_ancestor(cgroup, i)
-	{
-		__u64 id = cgroup->kn->id;
-		struct memcg_bpf_binding *binding = bpf_map_lookup_elem(&memcg_bindings, &id);
-
-		if (!binding)
-			continue;
-		if (!(ancestors & MEMCG_BPF_ANC_MASK))
-			ancestors |= (__u64)(binding->slot & MEMCG_BPF_SLOT_MASK)
-				     << MEMCG_BPF_SLOT_SHIFT;
-		ancestors = (ancestors | 1ULL << i) ^ *zero;
-	}
-	return ancestors & MEMCG_BPF_ANC_MASK ? ancestors : 0;
+	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_find_ancestors_step, &at, 0);
+	return at.ancestors & MEMCG_BPF_ANC_MASK ? at.ancestors : 0;
 }
 
 /* Changes with every change of a binding. */

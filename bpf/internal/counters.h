@@ -50,17 +50,51 @@ static __always_inline void memcg_bpf_count_request(struct memcg_bpf_counters *c
 		memcg_bpf_add(&c->growth_failed, 1);
 }
 
+struct memcg_bpf_count_growth_walk {
+	struct cgroup_subsys_state *self;
+	__u64 ancestors;
+	__u64 pages;
+	__u64 refused;
+};
+
+static long memcg_bpf_count_growth_step(__u64 i, struct memcg_bpf_count_growth_walk *at)
+{
+	struct cgroup_subsys_state *self = at->self, *parent = self->parent;
+	struct memcg_bpf_counters *c;
+
+	if (at->ancestors & 1) {
+		c = memcg_bpf_counters_of(self->cgroup);
+		if (c)
+			memcg_bpf_count_request(c, at->pages, at->refused);
+	}
+	at->ancestors >>= 1;
+	if (!at->ancestors || !parent)
+		return 1;
+	at->self = parent;
+	return 0;
+}
+
 /*
  * Counts a request for the only policy with a growth hook. A second program at the function,
  * core's, would cost every task of the machine 132 instructions for each request
- * (docs/decisions/0015). That the kernel refuses the request afterwards is computed in advance.
+ * (docs/decisions/0015). That the kernel refuses the request afterwards is computed in advance. By
+ * bpf_loop(): the verifier comes here from every step of the policy's own loop.
  */
 static __noinline __attribute__((unused)) void
 memcg_bpf_count_growth(struct cgroup *cgroup, __u64 ancestors, __u64 pages, bool refused)
 {
-	if (pages > memcg_globals.commit_limit)
-		refused = true;
-	MEMCG_BPF_COUNT_ANCESTORS(cgroup, ancestors, memcg_bpf_count_request(c, pages, refused));
+	struct memcg_bpf_count_growth_walk at = {
+		.ancestors = ancestors & MEMCG_BPF_ANC_MASK,
+		.pages = pages,
+		.refused = refused || pages > memcg_globals.commit_limit,
+	};
+
+	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
+		cgroup = memcg_bpf_to_max_level(cgroup);
+	if (!cgroup || !at.ancestors)
+		return;
+	at.self = &cgroup->self;
+	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_count_growth_step, &at, 0);
 }
 
 #endif

@@ -3,10 +3,46 @@
 #ifndef MEMCG_BPF_HOOKS_H
 #define MEMCG_BPF_HOOKS_H
 
+/* The way from a cgroup to the bound ones above it. */
+struct memcg_bpf_walk {
+	struct memcg_bpf_call call;
+	struct cgroup_subsys_state *self; /* of the cgroup that comes next */
+	__u64 ancestors;		  /* bit 0: it is bound */
+	__u64 own;			  /* it is the cgroup the event happened in */
+};
+
+/* Puts the way's beginning into `walk`; false when there is nothing to visit. */
+static __always_inline bool memcg_bpf_walk_begin(struct memcg_bpf_walk *walk, struct cgroup *cgroup,
+						 __u64 ancestors)
+{
+	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
+		cgroup = memcg_bpf_to_max_level(cgroup);
+	walk->own = !(ancestors & MEMCG_BPF_ANC_SKIPPED);
+	walk->ancestors = ancestors & MEMCG_BPF_ANC_MASK;
+	if (!cgroup || !walk->ancestors)
+		return false;
+	walk->self = &cgroup->self;
+	walk->call.now = bpf_ktime_get_ns();
+	return true;
+}
+
+/* Moves on to the parent; false at the end of the way. */
+static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
+{
+	struct cgroup_subsys_state *parent = walk->self->parent;
+
+	walk->own = 0;
+	walk->ancestors >>= 1;
+	if (!walk->ancestors || !parent)
+		return false;
+	walk->self = parent;
+	return true;
+}
+
 /*
- * The policy's function is verified separately, as part of a global function, so that the walk to
- * the bound cgroups does not multiply its states. It therefore knows kernel objects by their
- * address only.
+ * The policy's function is verified separately, as part of a global function, and the walk is a
+ * bpf_loop(), of which the verifier follows one step: neither multiplies the states of the other.
+ * The function therefore knows kernel objects by their address only.
  */
 #define MEMCG_BPF_DEFINE_HOOK(hook)                                                            \
 	__noinline int memcg_bpf_##hook##_call(struct memcg_bpf_call *call,                    \
@@ -14,46 +50,42 @@
 	{                                                                                      \
 		return call && p ? memcg_bpf_##hook##_fn(&call->ctx, p) : MEMCG_BPF_OK;        \
 	}                                                                                      \
-	static __noinline int memcg_bpf_##hook##_walk(struct cgroup *cgroup, __u64 ancestors,  \
-						      struct memcg_bpf_call *call)             \
+	static long memcg_bpf_##hook##_step(__u64 i, struct memcg_bpf_walk *at)                \
 	{                                                                                      \
-		struct cgroup_subsys_state *self;                                              \
-		bool own = !(ancestors & MEMCG_BPF_ANC_SKIPPED);                               \
+		struct cgroup *cgroup = at->self->cgroup;                                      \
+		memcg_bpf_policy_slot *slot;                                                   \
+		__u32 index;                                                                   \
                                                                                                \
-		call->now = bpf_ktime_get_ns();                                                \
-		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                         \
-			cgroup = memcg_bpf_to_max_level(cgroup);                               \
-		ancestors &= MEMCG_BPF_ANC_MASK;                                               \
-		self = cgroup ? &cgroup->self : NULL;                                          \
-		memcg_bpf_for_each_bound(self, ancestors, i)                                   \
-		{                                                                              \
-			memcg_bpf_policy_slot *slot;                                           \
-			__u32 index;                                                           \
-                                                                                               \
-			if (!memcg_bpf_binding_slot(self->cgroup, &index))                     \
-				continue;                                                      \
+		if (at->ancestors & 1 && memcg_bpf_binding_slot(cgroup, &index)) {             \
 			slot = bpf_map_lookup_elem(&params, &index);                           \
-			call->css = memcg_bpf_css(self->cgroup);                               \
-			if (!slot || !slot->active || !call->css)                              \
-				continue;                                                      \
-			call->cgroup = self->cgroup->kn->id;                                   \
-			call->ctx.at_own_limit = own && !i;                                    \
-			call->mode = slot->params.mode;                                        \
-			memcg_bpf_##hook##_call(call, &slot->params);                          \
+			at->call.css = memcg_bpf_css(cgroup);                                  \
+			if (slot && slot->active && at->call.css) {                            \
+				at->call.cgroup = cgroup->kn->id;                              \
+				at->call.ctx.at_own_limit = at->own;                           \
+				at->call.mode = slot->params.mode;                             \
+				memcg_bpf_##hook##_call(&at->call, &slot->params);             \
+			}                                                                      \
 		}                                                                              \
+		return !memcg_bpf_walk_up(at);                                                 \
+	}                                                                                      \
+	static __noinline int memcg_bpf_##hook##_walk(struct cgroup *cgroup, __u64 ancestors,  \
+						      struct memcg_bpf_walk *walk)             \
+	{                                                                                      \
+		if (memcg_bpf_walk_begin(walk, cgroup, ancestors))                             \
+			bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_##hook##_step, walk, 0);   \
 		return 0;                                                                      \
 	}                                                                                      \
 	MEMCG_BPF_ANCESTOR_CACHE(ancestors_##hook, MEMCG_BPF_ANCESTOR_CACHE_SMALL);            \
 	static __always_inline int memcg_bpf_##hook##_entry(struct cgroup *cgroup,             \
 							    const struct memcg_bpf_ctx *event) \
 	{                                                                                      \
-		struct memcg_bpf_call call; /* set only for bound cgroups */                   \
+		struct memcg_bpf_walk walk; /* set only for bound cgroups */                   \
                                                                                                \
 		if (memcg_bpf_no_policy(cgroup))                                               \
 			return 0;                                                              \
-		call = (struct memcg_bpf_call){.ctx = *event};                                 \
+		walk = (struct memcg_bpf_walk){.call.ctx = *event};                            \
 		return memcg_bpf_##hook##_walk(                                                \
-			cgroup, memcg_bpf_ancestors(cgroup, &ancestors_##hook), &call);        \
+			cgroup, memcg_bpf_ancestors(cgroup, &ancestors_##hook), &walk);        \
 	}
 
 static __always_inline struct cgroup *memcg_bpf_current(void)

@@ -38,7 +38,8 @@ struct memcg_bpf_task_state {
 	__u64 reclaim_ns;
 	__u64 host;	 /* when its reclaim for the whole machine began */
 	__u64 limit;	 /* id of the cgroup at whose limit it stalls; 0: the machine's memory */
-	__u32 bound;	 /* entries of `cgroup` */
+	__u16 bound;	 /* entries of `cgroup` */
+	__u16 timed;	 /* bit n: the clock of cgroup[n] runs */
 	__u32 protected; /* its cgroup has memory.low or memory.min */
 	__u64 cgroup[MEMCG_BPF_STALL_LEVELS];
 };

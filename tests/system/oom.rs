@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::{
     PROGRAMS, TestEnv, acted, active, events, find, first_line, last_action, sh, systemd, try_sh,
-    unit_in_state, wait_for, wait_for_stall,
+    unit_in_state, wait_for, wait_for_stall, waited,
 };
 
 /// Above memory.high, and with nothing that could be reclaimed, a program that asks for more is made to wait nearly all
@@ -114,5 +114,32 @@ fn oom_group_kill_follows_kernel_oom() {
         matches!(state.as_str(), "failed" | "inactive").then_some(())
     });
     assert!(!std::path::Path::new(&format!("/sys/fs/cgroup{cgroup}/cgroup.procs")).exists());
+    env.end();
+}
+
+/// Whoever may write a limit of its own can stall at will; that must not end a neighbour.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn oom_ignores_stall_on_inner_limit() {
+    let mut env = TestEnv::new("oom-inner");
+    env.unit("mpouter.slice", "[Slice]\n").policy("mpouter.slice", "oom pressure=20% for=500ms");
+    let unit = |command: &str, more: &str| {
+        format!("[Service]\nType=exec\nExecStart={PROGRAMS}/{command}\nSlice=mpouter.slice\n{more}\n")
+    };
+    env.unit("mpbystander.service", &unit("alloc 64 hold", ""));
+    env.unit("mpinner.service", &unit("alloc 400 hold", "MemoryHigh=4M\nMemorySwapMax=0"));
+    env.reload();
+    systemd::start("mpbystander.service");
+    active("/mpouter.slice");
+    systemd::start("mpinner.service");
+    let inner = "/mpouter.slice/mpinner.service";
+    wait_for("it to wait", || waited(inner).filter(|us| *us > 5_000_000));
+    assert_eq!(acted("/mpouter.slice", "done"), 0);
+    assert_eq!(systemd::active_state("mpbystander.service"), "active");
+    // The wait is shown all the same, and a limit of the slice itself is the slice's own concern.
+    wait_for("stalls to be counted", || (active("/mpouter.slice").counters["stalls"] > 0).then_some(()));
+    sh("systemctl set-property --runtime mpinner.service MemoryHigh=infinity; \
+        systemctl set-property --runtime mpouter.slice MemoryHigh=16M MemorySwapMax=0");
+    wait_for("a kill", || (acted("/mpouter.slice", "done") > 0).then_some(()));
     env.end();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{
     PROGRAMS, TestEnv, acted, active, bytes, first_line, knob, knob_becomes, last_action, sh,
-    stored_journal_entries, systemd, unit_in_state, wait_for,
+    stored_journal_entries, systemd, unit_in_state, wait_for, waited,
 };
 
 const MIB: u64 = 1 << 20;
@@ -37,11 +37,6 @@ fn busy(env: &TestEnv) -> PathBuf {
 fn zram(env: &mut TestEnv) {
     sh("modprobe zram; echo 1536M >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0");
     env.at_end("swapoff /dev/zram0; echo 1 >/sys/block/zram0/reset".to_owned());
-}
-
-/// Microseconds for which some task of a cgroup has waited for memory.
-fn waited(cgroup: &str) -> Option<u64> {
-    knob(cgroup, "memory.pressure").lines().next()?.rsplit_once("total=")?.1.parse().ok()
 }
 
 /// Waits for direct reclaim of the whole machine. `filling` may take as long as it needs to fill the machine, provided

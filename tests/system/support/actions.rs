@@ -24,6 +24,11 @@ pub fn knob_becomes(cgroup: &str, file: &str, value: &str) {
     wait_for(&format!("{file} of {cgroup} to be {value}"), || (knob(cgroup, file) == value).then_some(()));
 }
 
+/// Microseconds for which some task of a cgroup has waited for memory, by the kernel's own count.
+pub fn waited(cgroup: &str) -> Option<u64> {
+    knob(cgroup, "memory.pressure").lines().next()?.rsplit_once("total=")?.1.parse().ok()
+}
+
 /// How many actions ended so (`done`, `dry-run`, …), as the daemon counts them.
 pub fn acted(cgroup: &str, outcome: &str) -> u64 {
     find(cgroup).and_then(|report| report.actions.get(outcome).copied()).unwrap_or_default()

@@ -19,7 +19,7 @@ use memcg_bpf::report::BindingReport;
 
 pub use actions::{
     acted, bytes, journal_entries, knob, knob_becomes, last_action, recursion_misses, recursion_misses_of,
-    stored_journal_entries, wait_for_stall,
+    stored_journal_entries, wait_for_stall, waited,
 };
 pub use alloc_loop::{pin_to_cpu, start_alloc_loop, stop_alloc_loop};
 pub use bus::{action_stats, attach, status};
