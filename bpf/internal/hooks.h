@@ -8,7 +8,6 @@ struct memcg_bpf_walk {
 	struct memcg_bpf_call call;
 	struct cgroup_subsys_state *self; /* of the cgroup that comes next */
 	__u64 ancestors;		  /* bit 0: it is bound */
-	__u64 own;			  /* it is the cgroup the event happened in */
 };
 
 /* Puts the way's beginning into `walk`; false when there is nothing to visit. */
@@ -17,7 +16,7 @@ static __always_inline bool memcg_bpf_walk_begin(struct memcg_bpf_walk *walk, st
 {
 	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
 		cgroup = memcg_bpf_to_max_level(cgroup);
-	walk->own = !(ancestors & MEMCG_BPF_ANC_SKIPPED);
+	walk->call.ctx.at_own_limit = !(ancestors & MEMCG_BPF_ANC_SKIPPED);
 	walk->ancestors = ancestors & MEMCG_BPF_ANC_MASK;
 	if (!cgroup || !walk->ancestors)
 		return false;
@@ -31,7 +30,7 @@ static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
 {
 	struct cgroup_subsys_state *parent = walk->self->parent;
 
-	walk->own = 0;
+	walk->call.ctx.at_own_limit = 0;
 	walk->ancestors >>= 1;
 	if (!walk->ancestors || !parent)
 		return false;
@@ -61,19 +60,11 @@ static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
 			at->call.css = memcg_bpf_css(cgroup);                                  \
 			if (slot && slot->active && at->call.css) {                            \
 				at->call.cgroup = cgroup->kn->id;                              \
-				at->call.ctx.at_own_limit = at->own;                           \
 				at->call.mode = slot->params.mode;                             \
 				memcg_bpf_##hook##_call(&at->call, &slot->params);             \
 			}                                                                      \
 		}                                                                              \
 		return !memcg_bpf_walk_up(at);                                                 \
-	}                                                                                      \
-	static __noinline int memcg_bpf_##hook##_walk(struct cgroup *cgroup, __u64 ancestors,  \
-						      struct memcg_bpf_walk *walk)             \
-	{                                                                                      \
-		if (memcg_bpf_walk_begin(walk, cgroup, ancestors))                             \
-			bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_##hook##_step, walk, 0);   \
-		return 0;                                                                      \
 	}                                                                                      \
 	MEMCG_BPF_ANCESTOR_CACHE(ancestors_##hook, MEMCG_BPF_ANCESTOR_CACHE_SMALL);            \
 	static __always_inline int memcg_bpf_##hook##_entry(struct cgroup *cgroup,             \
@@ -84,8 +75,10 @@ static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
 		if (memcg_bpf_no_policy(cgroup))                                               \
 			return 0;                                                              \
 		walk = (struct memcg_bpf_walk){.call.ctx = *event};                            \
-		return memcg_bpf_##hook##_walk(                                                \
-			cgroup, memcg_bpf_ancestors(cgroup, &ancestors_##hook), &walk);        \
+		if (memcg_bpf_walk_begin(&walk, cgroup,                                        \
+					 memcg_bpf_ancestors(cgroup, &ancestors_##hook)))      \
+			bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_##hook##_step, &walk, 0);  \
+		return 0;                                                                      \
 	}
 
 static __always_inline struct cgroup *memcg_bpf_current(void)
