@@ -35,16 +35,16 @@ struct stall_walk {
 static long stall_start_step(__u64 i, struct stall_walk *at)
 {
 	struct cgroup_subsys_state *self = at->self, *parent = self->parent;
-	__u64 n = at->bound & (MEMCG_BPF_STALL_LEVELS - 1);
+	__u64 n = at->bound;
 
 	if (at->ancestors & 1) {
 		__u64 id = self->cgroup->kn->id;
 		bool timed = self->cgroup->level >= at->limit_level;
 
-		if (at->bound < MEMCG_BPF_STALL_LEVELS && stall_start_in(id, at->now, timed)) {
+		if (n < MEMCG_BPF_STALL_LEVELS && stall_start_in(id, at->now, timed)) {
 			at->state->cgroup[n] = id;
 			at->timed |= (__u64)timed << n;
-			at->bound++;
+			at->bound = n + 1;
 		}
 	}
 	at->ancestors >>= 1;
@@ -89,7 +89,7 @@ static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u6
 		struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
 		struct memcg_bpf_stall_clock *stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
 
-		if (stalls && s->timed & 1U << i && stalls->created <= s->stall)
+		if (stalls && s->timed & 1ULL << i && stalls->created <= s->stall)
 			memcg_bpf_stall_clock_stop(stalls, now);
 		if (c) {
 			memcg_bpf_add(&c->stalls, 1);

@@ -27,7 +27,9 @@ struct memcg_bpf_binding {
 #define MEMCG_BPF_BINDING_COUNT	 1 /* keep the subtree's counters */
 #define MEMCG_BPF_BINDING_DAEMON 2 /* no binding: registered for the next daemon's cgroup */
 
-#define MEMCG_BPF_STALL_LEVELS 4 /* bound cgroups above one task whose stalls are timed */
+/* Bound cgroups above one task whose stalls are counted: all, so that none of them, whoever bound
+ * it, hides a stall from one above it. */
+#define MEMCG_BPF_STALL_LEVELS (MEMCG_BPF_MAX_LEVEL + 1)
 
 /* The state of one task; freed with the task. Only the task itself writes it. */
 struct memcg_bpf_task_state {
@@ -38,8 +40,8 @@ struct memcg_bpf_task_state {
 	__u64 reclaim_ns;
 	__u64 host;	 /* when its reclaim for the whole machine began */
 	__u64 limit;	 /* id of the cgroup at whose limit it stalls; 0: the machine's memory */
-	__u16 bound;	 /* entries of `cgroup` */
-	__u16 timed;	 /* bit n: the clock of cgroup[n] runs */
+	__u64 timed;	 /* bit n: the clock of cgroup[n] runs */
+	__u32 bound;	 /* entries of `cgroup` */
 	__u32 protected; /* its cgroup has memory.low or memory.min */
 	__u64 cgroup[MEMCG_BPF_STALL_LEVELS];
 };
@@ -51,7 +53,7 @@ struct memcg_bpf_protected_stalls {
 	__u64 before;				 /* in the second before */
 	__u64 until;				 /* the end of the last stall */
 	__u64 limit;				 /* as in memcg_bpf_task_state */
-	__u64 ancestors[MEMCG_BPF_STALL_LEVELS]; /* bound cgroups it belongs to */
+	__u64 ancestors[MEMCG_BPF_STALL_LEVELS]; /* bound cgroups it belongs to; 0 ends them */
 };
 #define MEMCG_BPF_PROTECTED_STALLS_MAX	64
 #define MEMCG_BPF_PROTECTED_STALLS_SPAN 1000000000ULL

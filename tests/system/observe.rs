@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, TestEnv, active, events, first_line, knob, recursion_misses_of, sh, systemd, try_sh,
+    PROGRAMS, TestEnv, active, attach, events, first_line, knob, recursion_misses_of, sh, systemd, try_sh,
     unit_in_state, wait_for,
 };
 
@@ -257,5 +257,34 @@ fn thrashing_shows_refaults_and_stalls() {
         (some_us / 2..=some_us * 3 / 2).contains(&stall_us),
         "{some_us} us in memory.pressure, {counted:?}"
     );
+    env.end();
+}
+
+/// Policies on nested cgroups hide no stall from the one above them.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn stalls_counted_above_six_nested_policies() {
+    let mut env = TestEnv::new("observe-deep");
+    env.unit("mpdeep.slice", "[Slice]\nMemoryHigh=8M\nMemorySwapMax=0\n").reload();
+    sh("systemctl start mpdeep.slice");
+    let mut path = "/mpdeep.slice".to_owned();
+    for _ in 0..6 {
+        attach(&path, "observe");
+        sh(&format!(
+            "echo +memory >/sys/fs/cgroup{path}/cgroup.subtree_control; mkdir /sys/fs/cgroup{path}/n"
+        ));
+        path.push_str("/n");
+    }
+    attach(&path, "observe");
+    let procs = format!("/sys/fs/cgroup{path}/cgroup.procs");
+    env.at_end(
+        "echo 1 >/sys/fs/cgroup/mpdeep.slice/cgroup.kill; sleep 1; \
+        find /sys/fs/cgroup/mpdeep.slice -mindepth 1 -depth -type d -exec rmdir {} +"
+            .to_owned(),
+    );
+    sh(&format!("sh -c 'echo $$ >{procs}; exec {PROGRAMS}/alloc 200 hold' >/dev/null 2>&1 &"));
+    for cgroup in [path.as_str(), "/mpdeep.slice"] {
+        wait_for("stalls to be counted", || (active(cgroup).counters["stalls"] > 0).then_some(()));
+    }
     env.end();
 }
