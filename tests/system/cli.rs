@@ -259,7 +259,7 @@ fn json_output_matches_docs() {
         (&format!("report {history}"), 0, "kind time_us"),
         ("policies", 0, "name doc file self_binding hooks missing_hooks params"),
         ("profiles", 0, "name doc file line errors"),
-        ("check 'deny limt=1M'", 1, "wrong sentence line word message at"),
+        ("check 'deny limt=1M'", 1, "wrong severity sentence line word message at"),
         ("pause --for 1min", 0, acting),
         ("resume", 0, acting),
         ("reload", 0, "replaced added removed profiles configuration errors notes"),

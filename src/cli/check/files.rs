@@ -18,38 +18,31 @@ const QUADLET: [&str; 5] = ["container", "pod", "kube", "volume", "network"];
 pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
     let shown = escape_line(&path.to_string_lossy());
     let Some((kind, unit)) = unit_of(path) else {
-        return vec![Finding::sentence(
-            true,
-            format!(
-                "{shown}: not a unit file; the name must be x.service, x.slice, x.scope, or x.service.d/y.conf for a drop-in"
-            ),
-        )];
+        return vec![Finding::error(format!(
+            "{shown}: not a unit file; the name must be x.service, x.slice, x.scope, or x.service.d/y.conf for a drop-in"
+        ))];
     };
     let text = match files::read_text(path, UNIT_FILE_MAX) {
         Ok(text) => text,
-        Err(error) => return vec![Finding::sentence(true, format!("{shown}: {error}"))],
+        Err(error) => return vec![Finding::error(format!("{shown}: {error}"))],
     };
     let reading = unit_file::read(kind, &shown, &text);
     let mut findings: Vec<Finding> =
-        reading.warnings.iter().map(|warning| Finding::sentence(true, escape_line(warning))).collect();
+        reading.warnings.iter().map(|warning| Finding::error(escape_line(warning))).collect();
     for directive in &reading.directives {
         let location = format!("{shown}:{}", directive.line);
         if directive.spelling == Spelling::Bare {
-            findings.push(Finding::sentence(
-                false,
-                format!("{location}: systemd logs a warning about this key at every load; use X-MemoryBPFPolicy= instead"),
+            findings.push(Finding::note(format!("{location}: systemd logs a warning about this key at every load; use X-MemoryBPFPolicy= instead"),
             ));
         }
         let (line, unexpanded) = Specifiers::default().expand(&unit, &directive.value);
         findings.extend(
-            unexpanded
-                .iter()
-                .map(|what| Finding::sentence(true, format!("{location}: {}", escape_line(what)))),
+            unexpanded.iter().map(|what| Finding::error(format!("{location}: {}", escape_line(what)))),
         );
         findings.extend(findings_in_line(&line, catalog, Some(&location)));
     }
     if findings.is_empty() && reading.directives.is_empty() {
-        findings.push(Finding::sentence(false, format!("{shown}: no memory policy")));
+        findings.push(Finding::note(format!("{shown}: no memory policy")));
     }
     findings
 }
