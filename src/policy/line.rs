@@ -68,6 +68,30 @@ pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
     }
 }
 
+/// The text of each clause of a line, without the `;` between them.
+pub fn clause_texts(line: &str, clauses: &[Clause]) -> Vec<String> {
+    let ends = clauses.iter().skip(1).map(|next| next.at).chain([line.len()]);
+    let count = clauses.len();
+    clauses
+        .iter()
+        .zip(ends)
+        .enumerate()
+        .map(|(index, (clause, end))| {
+            let text = line.get(clause.at..end).unwrap_or(line);
+            if index.saturating_add(1) < count { without_separator(text) } else { text }.to_owned()
+        })
+        .collect()
+}
+
+/// A policy's text without the `;` that follows it and the space around that.
+fn without_separator(text: &str) -> &str {
+    let text = text.trim_end_matches([' ', '\t']);
+    let text = text.strip_suffix(';').unwrap_or(text);
+    let trimmed = text.trim_end_matches([' ', '\t']);
+    // A space after a backslash belongs to the value.
+    if trimmed.ends_with('\\') { text } else { trimmed }
+}
+
 /// The calls in a line as far as they can be made out, and what is wrong with the grammar. The rest of a line with
 /// errors can then be checked too.
 pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {

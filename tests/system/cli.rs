@@ -124,6 +124,10 @@ fn explain_names_cause_of_inaction() {
     // Nothing is wrong with these.
     env.unit("mpdry.service", sleep).policy("mpdry.service", "deny limit=1M mode=dry-run");
     env.unit("mpfar.service", sleep).policy("mpfar.service", "deny limit=512M");
+    env.unit("mpreset.service", sleep);
+    let drop_in = |name: &str| format!("/etc/systemd/system/mpreset.service.d/{name}.conf");
+    env.file(&drop_in("10"), "[Service]\nX-MemoryBPFPolicy=observe; deny limit=64M\n");
+    env.file(&drop_in("20"), "[Service]\nX-MemoryBPFPolicy=\nX-MemoryBPFPolicy=oom mode=dry-run\n");
     env.reload();
     unit_in_state("mpfar.service", "registered");
     unit_in_state("mpdry.service", "registered");
@@ -161,6 +165,10 @@ fn explain_names_cause_of_inaction() {
         ],
     );
     assert_explains("mpdry.service", &["is overridden by a higher origin", "limit=2G", &conf("mpdry")]);
+    let reset = format!("'observe; deny limit=64M' of {}:2 is reset by {}:2.", drop_in("10"), drop_in("20"));
+    assert_explains("mpreset.service", &[&reset]);
+    let text = words("memcg-bpf explain mpreset.service");
+    assert!(!text.contains("is not known to memcg-bpfd"), "{text}");
     sh("memcg-bpf detach mpdry.service");
     assert_explains("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
     sh("memcg-bpf pause --for 10min");

@@ -71,6 +71,7 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         report.unit.as_deref().or(unit_in(cgroup.as_str())).and_then(|unit| UnitName::parse(unit).ok());
     if let Some(unit) = unit.filter(|_| report.container.is_none()) {
         report.explanation.extend(diagnose::diagnose_unit(root, &unit, Some(&report)));
+        diagnose::locate_policies(root, &unit, &mut report);
     }
     if let Some(id) = report.container.clone() {
         report.explanation.extend(diagnose::diagnose_container(root, cgroup, &id, listed.is_some()));
