@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 
+use crate::names::ROOT_SLICE;
 use change::{attach, detach, pause, reload};
 use monitor::{events, metrics, record, report, top};
 use show::{explain, policies, profiles, status};
@@ -99,7 +100,7 @@ fn handle_completion(args: &[OsString]) -> io::Result<bool> {
 }
 
 fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(args.into_iter().map(root_slice_as_path)) {
         Ok(cli) => cli,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -146,6 +147,11 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// `-.slice` is a unit and no option: its cgroup is `/`.
+fn root_slice_as_path(arg: OsString) -> OsString {
+    if arg == ROOT_SLICE { "/".into() } else { arg }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +176,13 @@ mod tests {
         for args in [["memcg-bpf", "--json", "status"], ["memcg-bpf", "status", "--json"]] {
             assert!(Cli::try_parse_from(args).unwrap().json);
         }
+    }
+
+    #[test]
+    fn root_slice_is_no_option() {
+        let args = ["memcg-bpf", "explain", "-.slice"].map(OsString::from);
+        let cli = Cli::try_parse_from(args.into_iter().map(root_slice_as_path)).unwrap();
+        assert!(matches!(cli.command, Command::Explain(_)));
     }
 
     #[test]

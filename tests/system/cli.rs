@@ -292,3 +292,33 @@ fn json_output_matches_docs() {
     }
     env.end();
 }
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn units_are_found_by_alias_and_without_suffix() {
+    let mut env = TestEnv::new("names");
+    env.unit("mpreal.service", "[Service]\nType=exec\nExecStart=sleep 1000\n");
+    env.policy("mpreal.service", "observe");
+    sh("ln -s mpreal.service /run/systemd/system/mpalias.service");
+    sh("ln -s /dev/null /run/systemd/system/mpmasked.service");
+    env.at_end("rm -f /run/systemd/system/mpalias.service /run/systemd/system/mpmasked.service".to_owned());
+    env.reload();
+    systemd::start("mpreal.service");
+    active("/system.slice/mpreal.service");
+    for name in ["mpreal", "mpreal.service", "mpalias", "mpalias.service"] {
+        assert_explains(name, &["mpreal.service /system.slice/mpreal.service", "observe is attached"]);
+    }
+    sh("memcg-bpf attach mpalias 'deny limit=1G'");
+    assert_explains("mpreal", &["deny is attached, requested by operator"]);
+    sh("memcg-bpf detach mpalias");
+    for (name, sentence) in [
+        ("mpmasked", "unit 'mpmasked.service' is masked"),
+        ("mprael.service", "unit 'mprael.service' does not exist; did you mean 'mpreal.service'?"),
+        ("mpraeel", "unknown cgroup 'mpraeel'"),
+    ] {
+        let output = try_sh(&format!("memcg-bpf explain {name}"));
+        assert!(output.status == 1 && output.err.contains(sentence), "{name}: {output:?}");
+    }
+    assert!(words("memcg-bpf explain -.slice").contains("-.slice"), "the root slice is no option");
+    env.end();
+}

@@ -33,6 +33,13 @@ pub(in crate::cli) fn diagnose_unit(
         let warnings = unit_file::read(unit.kind(), name, text).warnings;
         messages.extend(warnings.iter().map(|warning| format!("{warning}.")));
     }
+    if unit.is_root_slice() {
+        messages.extend(clauses.effective.iter().map(|clause| {
+            let (text, location) = (escape_line(&clause.text), &clause.location);
+            format!("'{text}' of {location} is ignored: the root cgroup cannot have a policy.")
+        }));
+        return messages;
+    }
     let known = |clause: &PolicyClause| report.is_some_and(|report| is_requested(report, clause));
     for clause in clauses.effective.iter().filter(|clause| !known(clause)) {
         messages.push(format!(

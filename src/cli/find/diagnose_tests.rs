@@ -75,7 +75,7 @@ fn with_request(location: &str, line: &str) -> BindingReport {
 }
 
 #[test]
-fn reset_lines_are_told_with_the_line_that_resets_them() {
+fn reset_line_is_reported_with_the_line_that_resets_it() {
     let report = with_request("2.conf:3", "oom mode=dry-run");
     let reset = "'observe; deny limit=64M' of 1.conf:2 is reset by 2.conf:2.";
     assert_eq!(explained(&["observe; deny limit=64M", "|oom mode=dry-run"], Some(&report)), [reset]);
@@ -130,6 +130,15 @@ fn attached_policy_has_the_line_that_names_it() {
 fn lines_with(root: &Path, path: &str) -> Vec<String> {
     put(root, path, "[Service]\nX-MemoryBPFPolicy=deny limit=1G\n");
     diagnose_unit(root, &unit(), None)
+}
+
+#[test]
+fn line_on_the_root_slice_is_said_to_be_ignored() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "etc/systemd/system/-.slice.d/1.conf", "[Slice]\nX-MemoryBPFPolicy=observe\n");
+    let messages = diagnose_unit(root.path(), &UnitName::parse("-.slice").unwrap(), None);
+    let place = "/etc/systemd/system/-.slice.d/1.conf:2";
+    assert_eq!(messages, [format!("'observe' of {place} is ignored: the root cgroup cannot have a policy.")]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::cli::find::target;
 use crate::cli::find::target::TargetError;
 use crate::cli::output::Output;
 use crate::cli::term::{Style, Terminal, escape_line, json, wrap};
-use crate::names::{CgroupPath, UnitName};
+use crate::names::{CgroupPath, ROOT_SLICE, UnitName};
 use crate::report::{AttachedPolicy, BindingReport, KnobReport};
 use crate::text::human_bytes;
 
@@ -146,6 +146,9 @@ pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
 
 /// The system unit of a path. Only below slices, because only systemd creates cgroups there.
 fn unit_in(path: &str) -> Option<&str> {
+    if path == "/" {
+        return Some(ROOT_SLICE);
+    }
     let (above, name) = path.rsplit_once('/')?;
     let is_unit = [".service", ".scope", ".slice"].iter().any(|ending| name.ends_with(ending));
     let in_slices = above.split('/').skip(1).all(|part| part.ends_with(".slice"));
@@ -247,6 +250,7 @@ mod tests {
         assert_eq!(name("/a.slice"), "a.slice");
         assert_eq!(name("/machine.slice/x.scope/a.service"), "/machine.slice/x.scope/a.service");
         assert_eq!(name("/plain/a.service"), "/plain/a.service");
+        assert_eq!(name("/"), "-.slice");
         assert_eq!(name(""), "");
     }
 
