@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::finding::{Finding, findings_in_line};
+use super::quadlet::{QUADLET, findings_in_annotations, service_without_container};
 use crate::cli::term::escape_line;
 use crate::files;
 use crate::names::{UnitKind, UnitName};
@@ -10,9 +11,6 @@ use crate::policy::catalog::Catalog;
 use crate::source::specifier::Specifiers;
 use crate::source::unit_file::{self, Spelling};
 use crate::systemd::UNIT_FILE_MAX;
-
-/// Podman's Quadlet makes services from such files and copies their `[Service]` section.
-const QUADLET: [&str; 5] = ["container", "pod", "kube", "volume", "network"];
 
 /// All errors in a unit file or drop-in.
 pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
@@ -29,6 +27,8 @@ pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
     let reading = unit_file::read(kind, &shown, &text);
     let mut findings: Vec<Finding> =
         reading.warnings.iter().map(|warning| Finding::error(escape_line(warning))).collect();
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
+    let without_container = service_without_container(ending);
     for directive in &reading.directives {
         let location = format!("{shown}:{}", directive.line);
         if directive.spelling == Spelling::Bare {
@@ -40,8 +40,17 @@ pub(super) fn findings_in_unit(path: &Path, catalog: &Catalog) -> Vec<Finding> {
             unexpanded.iter().map(|what| Finding::error(format!("{location}: {}", escape_line(what)))),
         );
         findings.extend(findings_in_line(&line, catalog, Some(&location)));
+        if let Some(why) = &without_container {
+            findings.push(Finding::warning(format!("{location}: {why}")));
+        }
     }
-    if findings.is_empty() && reading.directives.is_empty() {
+    let mut annotations = 0;
+    if ending == "container" {
+        let (found, policies) = findings_in_annotations(&shown, &text, catalog);
+        findings.extend(found);
+        annotations = policies;
+    }
+    if findings.is_empty() && reading.directives.is_empty() && annotations == 0 {
         findings.push(Finding::note(format!("{shown}: no memory policy")));
     }
     findings
@@ -106,6 +115,33 @@ mod tests {
         assert!(device[0].wrong);
         let missing = findings_in_unit(Path::new("/nonexistent/x.service"), &Catalog::default());
         assert!(missing[0].sentence.contains("No such file"), "{}", missing[0].sentence);
+    }
+
+    #[test]
+    fn annotations_of_a_quadlet_are_checked() {
+        let text =
+            "[Container]\nAnnotation=memcg.bpf/policy=deny limit=64M\n[Service]\nX-MemoryBPFPolicy=none\n";
+        let found = sentences("solo.container", text);
+        assert!(found[0].0 && found[0].1.starts_with("solo.container:2: podman splits"), "{found:?}");
+        let quoted = "[Container]\nAnnotation=\"memcg.bpf/policy=none\"\n";
+        assert_eq!(sentences("solo.container", quoted), []);
+        assert!(sentences("solo.container", "[Container]\n")[0].1.contains("no memory policy"));
+    }
+
+    #[test]
+    fn policy_for_helpers_of_a_pod_is_a_warning() {
+        for (file, instead) in
+            [("grp.pod", "Annotation=\"memcg.bpf/policy=…\" in"), ("app.kube", "metadata.annotations")]
+        {
+            let found = sentences(file, "[Pod]\n[Service]\nX-MemoryBPFPolicy=none\n");
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(!found[0].0 && found[0].1.contains("holds only helpers of podman"), "{found:?}");
+            assert!(
+                found[0].1.starts_with(&format!("{file}:3: ")) && found[0].1.contains(instead),
+                "{found:?}"
+            );
+            assert!(sentences(file, "[Pod]\n")[0].1.contains("no memory policy"));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod files;
 mod finding;
+mod quadlet;
 
 use std::path::PathBuf;
 

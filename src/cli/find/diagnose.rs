@@ -181,7 +181,8 @@ fn diagnose_annotations(
     messages
 }
 
-fn is_likely_typo(key: &str) -> bool {
+/// True for an annotation that is meant for memcg-bpf and is not.
+pub(in crate::cli) fn is_likely_typo(key: &str) -> bool {
     let ours =
         key == POLICY || key == REQUIRED || key.starts_with(POLICY_OF) || key.starts_with("memcg.bpf/");
     !ours && (strsim::levenshtein(&key.to_lowercase(), POLICY) <= MAX_TYPO_DISTANCE || key.ends_with(POLICY))
