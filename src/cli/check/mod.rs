@@ -2,9 +2,11 @@
 
 mod files;
 mod finding;
+mod inert;
 mod quadlet;
+mod units;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -25,16 +27,19 @@ const CONTEXT: usize = 40;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf check deny limit=64M
+  memcg-bpf check --unit demo.service
   memcg-bpf check --unit /etc/systemd/system/demo.service.d/50-memory.conf
 
+For a unit, all its files are checked together: --unit demo stands for demo.service. Parameters that can
+have no effect, such as a limit above MemoryMax= of the same unit, are warnings.
 The exit status is 1 if there are errors, else 0. Warnings, for example of a broken policy object that
 the line does not use, do not change the exit status.")]
 pub(in crate::cli) struct Check {
     /// The policy line
     #[arg(value_name = "LINE", required_unless_present = "unit", conflicts_with = "unit", add = ArgValueCandidates::new(candidates::complete_line))]
     line: Vec<String>,
-    /// Check unit files and drop-ins instead of a line
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Check units, or unit files, drop-ins and Quadlet files, instead of a line
+    #[arg(long, value_name = "UNIT|FILE", num_args = 1.., add = ArgValueCandidates::new(candidates::units))]
     unit: Vec<PathBuf>,
     #[command(flatten)]
     objects: ObjectDir,
@@ -51,14 +56,19 @@ impl Check {
                 if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
             );
         }
-        let (profiles, broken) = profiles::load(std::path::Path::new("/"));
+        let (profiles, broken) = profiles::load(Path::new("/"));
         let catalog = Catalog { policies: objects.schemas, profiles };
         let mut found = broken_files(&objects.errors, &broken);
         if self.unit.is_empty() {
             found.extend(findings_in_line(&self.line.join(" "), &catalog, None));
         }
-        for path in &self.unit {
-            found.extend(files::findings_in_unit(path, &catalog));
+        for unit in &self.unit {
+            // A name without a slash is a file in the current directory, or a unit.
+            let name = unit.to_str().filter(|name| *name == "/" || !name.contains('/') && !unit.exists());
+            found.extend(match name.and_then(units::unit_named) {
+                Some(name) => units::findings_in_unit_named(Path::new("/"), &name, &catalog),
+                None => files::findings_in_file(unit, &catalog),
+            });
         }
         let success = !found.iter().any(|finding| finding.wrong);
         let text = if as_json { json(&found)? } else { render(&found, success) };
@@ -156,7 +166,7 @@ mod tests {
 
     /// `check LINE` with all built policies, and a broken object beside them.
     fn check_beside_broken_object(line: &str, as_json: bool) -> Output {
-        let built = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bpf"));
+        let built = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bpf"));
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("policies")).unwrap();
         for file in ["core.bpf.o", "policies/deny.bpf.o"] {

@@ -148,7 +148,11 @@ fn by_word(
 }
 
 /// The unit of the same type with the most similar name. The suffix that all have does not make names similar.
-fn closest_unit(unit: &UnitName, files: &UnitFileIndex, running: &[String]) -> Option<String> {
+pub(in crate::cli) fn closest_unit(
+    unit: &UnitName,
+    files: &UnitFileIndex,
+    running: &[String],
+) -> Option<String> {
     let suffix = format!(".{}", unit.kind().suffix());
     let stem = unit.as_str().strip_suffix(&suffix)?;
     let names = files.names().chain(running.iter().map(String::as_str));
