@@ -39,7 +39,7 @@ pub(in crate::cli) struct Attach {
     #[arg(long)]
     dry_run: bool,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
-    #[arg(value_name = "LINE", required = true, trailing_var_arg = true, add = ArgValueCandidates::new(candidates::complete_line))]
+    #[arg(value_name = "LINE", required = true, add = ArgValueCandidates::new(candidates::complete_line))]
     line: Vec<String>,
 }
 
