@@ -322,3 +322,35 @@ fn units_are_found_by_alias_and_without_suffix() {
     assert!(words("memcg-bpf explain -.slice").contains("-.slice"), "the root slice is no option");
     env.end();
 }
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn stopped_daemon_stays_stopped_until_something_changes() {
+    let mut env = TestEnv::new("stopped");
+    let state = || systemd::active_state("memcg-bpfd");
+    sh("systemctl stop memcg-bpfd");
+    env.at_end("systemctl start memcg-bpfd".to_owned());
+    for command in [
+        "status",
+        "status system.slice",
+        "explain system.slice",
+        "top --json",
+        "metrics",
+        "doctor",
+        "events",
+        "policies",
+        "profiles",
+        "check observe",
+    ] {
+        let output = words(&format!("memcg-bpf {command}"));
+        let needs_daemon = ["status", "explain", "top", "metrics", "doctor"];
+        if needs_daemon.iter().any(|word| command.starts_with(word)) {
+            assert!(output.contains("memcg-bpfd is stopped: no policy is active"), "{command}: {output}");
+        }
+        assert_eq!(state(), "inactive", "{command} started the daemon: {output}");
+    }
+    sh("memcg-bpf attach system.slice observe");
+    assert_eq!(state(), "active");
+    sh("memcg-bpf detach system.slice; memcg-bpf status");
+    env.end();
+}

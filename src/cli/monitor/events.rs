@@ -101,7 +101,8 @@ fn filter_path(text: &str) -> anyhow::Result<String> {
     if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::CGROUP_ROOT) {
         return Ok(text.to_owned());
     }
-    let reports: Vec<BindingReport> = Client::connect().and_then(|client| client.list()).unwrap_or_default();
+    let reports: Vec<BindingReport> =
+        Client::connect_to_look().and_then(|client| client.list()).unwrap_or_default();
     match target::find(text, &reports) {
         Ok(path) => Ok(path.as_str().to_owned()),
         Err(TargetError::NoUnit(unit) | TargetError::Masked(unit)) => Ok(unit),

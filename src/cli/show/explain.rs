@@ -35,7 +35,7 @@ pub(in crate::cli) struct Explain {
 
 impl Explain {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = Client::connect_to_look()?;
         let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
         let sees_all = list.is_some();
         let mut reports = list.unwrap_or_default();
@@ -47,7 +47,7 @@ impl Explain {
             Err(other) => return Err(other.into()),
         };
         if let Some(text) = client.stats().ok().as_ref().and_then(paused) {
-            report.explanation.insert(0, text.trim_end().to_owned());
+            report.explanation.insert(0, text.trim_end().replace('\n', " "));
         }
         let success = report.state != WITHOUT_POLICY;
         let text = if as_json { json(&report)? } else { describe(&report, terminal) };

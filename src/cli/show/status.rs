@@ -30,7 +30,7 @@ pub(in crate::cli) struct Status {
 
 impl Status {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = Client::connect_to_look()?;
         let mut reports: Vec<BindingReport> = client.list()?;
         container::add_names(&mut reports);
         // Older daemons do not have this method.
