@@ -145,8 +145,7 @@ fn calls(may_start: bool) -> Vec<(String, bool)> {
     client.stats::<()>().unwrap_err();
     client.version().unwrap_err();
     client.attach::<Option<String>>("/a", "observe").unwrap();
-    let seen = seen.lock().unwrap().clone();
-    seen
+    seen.lock().unwrap().clone()
 }
 
 #[test]

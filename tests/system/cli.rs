@@ -341,9 +341,10 @@ fn stopped_daemon_stays_stopped_until_something_changes() {
         "policies",
         "profiles",
         "check observe",
+        "attach --dry-run system.slice observe",
     ] {
         let output = words(&format!("memcg-bpf {command}"));
-        let needs_daemon = ["status", "explain", "top", "metrics", "doctor"];
+        let needs_daemon = ["status", "explain", "top", "metrics", "doctor", "attach"];
         if needs_daemon.iter().any(|word| command.starts_with(word)) {
             assert!(output.contains("memcg-bpfd is stopped: no policy is active"), "{command}: {output}");
         }

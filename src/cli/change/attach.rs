@@ -49,7 +49,7 @@ impl Attach {
     }
 
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = if self.dry_run { Client::connect_to_look()? } else { Client::connect()? };
         let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
         // Without permission to list all cgroups, the request is one of the cgroup's owner.
         let origin = if list.is_some() { Origin::Operator } else { Origin::Xattr };
