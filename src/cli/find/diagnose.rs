@@ -98,9 +98,18 @@ fn replaced_lines(replaced: &[ReplacedClause]) -> Vec<String> {
 /// Has the daemon this clause from this line? A specifier may have been expanded.
 fn is_requested(report: &BindingReport, clause: &PolicyClause) -> bool {
     report.requests.iter().any(|request| {
-        let is_here = request.location.split(", ").any(|part| part == clause.location);
+        let is_here = request.location.split(", ").any(|part| is_same_line(part, &clause.location));
         is_here && (clause.text.contains('%') || says(&request.line, clause))
     })
+}
+
+/// Is it one line of one file? systemd names files behind links to directories by their real path.
+fn is_same_line(one: &str, other: &str) -> bool {
+    let real = |location: &str| {
+        let (file, line) = location.rsplit_once(':')?;
+        Some((std::fs::canonicalize(file).ok()?, line.to_owned()))
+    };
+    one == other || real(one).is_some_and(|one| real(other) == Some(one))
 }
 
 fn says(line: &str, clause: &PolicyClause) -> bool {
@@ -118,7 +127,7 @@ pub(in crate::cli) fn locate_policies(root: &Path, unit: &UnitName, report: &mut
     for policy in &mut report.policies {
         let is_source = |clause: &&PolicyClause| {
             clause.name.as_deref() == Some(&policy.name)
-                && policy.location.split(", ").any(|part| part == clause.location)
+                && policy.location.split(", ").any(|part| is_same_line(part, &clause.location))
         };
         if let Some(clause) = clauses.iter().find(is_source) {
             policy.location = clause.location.clone();

@@ -142,6 +142,17 @@ fn line_on_the_root_slice_is_said_to_be_ignored() {
 }
 
 #[test]
+fn file_in_a_linked_directory_is_the_same_file() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "real/10.conf", "[Service]\nX-MemoryBPFPolicy=observe\n");
+    std::os::unix::fs::symlink("real", root.path().join("a.service.d")).unwrap();
+    let at = |file: &str, line: u32| format!("{}:{line}", root.path().join(file).display());
+    assert!(is_same_line(&at("real/10.conf", 2), &at("a.service.d/10.conf", 2)));
+    assert!(!is_same_line(&at("real/10.conf", 2), &at("a.service.d/10.conf", 3)));
+    assert!(!is_same_line("uid 0", "uid 1000"));
+}
+
+#[test]
 fn every_directory_of_the_search_path_is_read() {
     for dir in crate::systemd::UNIT_PATH {
         let root = tempfile::tempdir().unwrap();
