@@ -11,7 +11,7 @@ mod container;
 mod unit;
 
 pub use container::{CONTAINER_ID_MAX, ContainerId};
-pub use unit::{UNIT_NAME_MAX, UnitName, unescape};
+pub use unit::{ROOT_SLICE, UNIT_NAME_MAX, UnitName, unescape};
 
 /// A cgroup's 64-bit id (inode number with generation): its identity. A path is only a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

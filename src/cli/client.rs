@@ -5,11 +5,14 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use zbus::proxy;
+use zbus::proxy::MethodFlags;
+use zbus::{DynamicType, proxy};
 
 use super::term::escape_line;
+use crate::bpf::pins::PIN_ROOT;
 use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
 
 /// The default timeout of D-Bus.
@@ -36,18 +39,11 @@ trait Daemon {
     #[zbus(allow_interactive_auth)]
     fn detach(&self, cgroup: &str) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
-    fn list(&self) -> zbus::Result<String>;
-    #[zbus(name = "List")]
-    fn list_unasked(&self) -> zbus::Result<String>;
-    #[zbus(allow_interactive_auth)]
-    fn explain(&self, cgroup: &str) -> zbus::Result<String>;
-    #[zbus(allow_interactive_auth)]
     fn pause(&self, nanoseconds: u64) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn resume(&self) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<String>;
-    fn stats(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn version(&self) -> zbus::Result<String>;
 }
@@ -59,6 +55,13 @@ pub(in crate::cli) enum ClientError {
     NoBus(String),
     #[error("memcg-bpfd is not running ({0}); start it with: systemctl start memcg-bpfd")]
     NotRunning(String),
+    #[error("memcg-bpfd is stopped: no policy is active; to start it, run: systemctl start memcg-bpfd")]
+    Stopped,
+    #[error(
+        "memcg-bpfd is not running, but its policies are active until it is started or stopped again; see: systemctl status \
+         memcg-bpfd"
+    )]
+    NotRunningWithPolicies,
     #[error(
         "memcg-bpfd is not installed: /{ACTIVATION} is missing; install the package memcg-bpf, then: systemctl start memcg-bpfd"
     )]
@@ -83,13 +86,19 @@ pub(in crate::cli) struct Client {
     proxy: DaemonProxy<'static>,
     /// May a note be displayed during a slow call?
     show_progress: bool,
+    /// May a call start the daemon?
+    may_start: bool,
 }
 
 impl Client {
-    /// Connects to the system bus; the bus starts the daemon at the first call if need be.
+    /// Connects to the system bus, to change something: the bus starts the daemon at the first call if need be.
     pub fn connect() -> Result<Self, ClientError> {
-        let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| SYSTEM_BUS.to_owned());
-        Self::connect_to(&address)
+        Self::connect_to(&bus_address())
+    }
+
+    /// Connects to the system bus, to look: a stopped daemon stays stopped.
+    pub fn connect_to_look() -> Result<Self, ClientError> {
+        Self::connect().map(|client| Client { may_start: false, ..client })
     }
 
     fn connect_to(address: &str) -> Result<Self, ClientError> {
@@ -102,7 +111,7 @@ impl Client {
             DaemonProxy::builder(&connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
         });
         match proxy {
-            Ok(proxy) => Ok(Client { runtime, proxy, show_progress: true }),
+            Ok(proxy) => Ok(Client { runtime, proxy, show_progress: true, may_start: true }),
             Err(ClientError::ProtocolMismatch(why) | ClientError::NotRunning(why)) => {
                 Err(ClientError::NoBus(why))
             }
@@ -119,6 +128,24 @@ impl Client {
         run_with_timeout(&self.runtime, self.show_progress, deadline(), call)
     }
 
+    /// A method that changes nothing.
+    fn query(
+        &self,
+        method: &'static str,
+        flags: MethodFlags,
+        args: &(impl Serialize + DynamicType),
+    ) -> Result<String, ClientError> {
+        let flags = if self.may_start { flags } else { flags | MethodFlags::NO_AUTO_START };
+        let reply = self.wait(async {
+            let reply = self.proxy.inner().call_with_flags(method, flags, args).await?;
+            reply.ok_or_else(|| zbus::Error::Failure("no reply".to_owned()))
+        });
+        match reply {
+            Err(ClientError::NotRunning(_)) if !self.may_start => Err(not_running(Path::new(PIN_ROOT))),
+            reply => reply,
+        }
+    }
+
     /// Attach: the binding.
     pub fn attach<T: DeserializeOwned>(&self, cgroup: &str, line: &str) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.attach(cgroup, line)))
@@ -131,12 +158,12 @@ impl Client {
 
     /// List: all bindings.
     pub fn list<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        parse(self.wait(self.proxy.list()))
+        parse(self.query("List", MethodFlags::ALLOW_INTERACTIVE_AUTH, &()))
     }
 
     /// List without a password prompt, to look up names. `None` if the user is not allowed to list.
     pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
-        match parse(self.wait(self.proxy.list_unasked())) {
+        match parse(self.query("List", MethodFlags::empty(), &())) {
             Ok(list) => Ok(Some(list)),
             Err(ClientError::NotAllowed(_)) => Ok(None),
             Err(error) => Err(error),
@@ -145,7 +172,7 @@ impl Client {
 
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
-        parse(self.wait(self.proxy.explain(cgroup)))
+        parse(self.query("Explain", MethodFlags::ALLOW_INTERACTIVE_AUTH, &(cgroup,)))
     }
 
     /// Pause: action statistics. 0 means no end.
@@ -165,12 +192,28 @@ impl Client {
 
     /// Stats: action statistics.
     pub fn stats<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        parse(self.wait(self.proxy.stats()))
+        parse(self.query("Stats", MethodFlags::empty(), &()))
     }
 
     /// The daemon's version.
     pub fn version(&self) -> Result<String, ClientError> {
+        if !self.may_start {
+            // Reading a property would start the daemon.
+            self.query("Stats", MethodFlags::empty(), &())?;
+        }
         self.wait(self.proxy.version())
+    }
+}
+
+fn bus_address() -> String {
+    std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| SYSTEM_BUS.to_owned())
+}
+
+/// The daemon is not running. Policies of one that was killed stay in the kernel, which only root can see.
+fn not_running(pins: &Path) -> ClientError {
+    match std::fs::read_dir(pins).ok().and_then(|mut entries| entries.next()) {
+        Some(_) => ClientError::NotRunningWithPolicies,
+        None => ClientError::Stopped,
     }
 }
 
@@ -235,69 +278,5 @@ fn reason(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fdo(error: zbus::fdo::Error) -> zbus::Error {
-        zbus::Error::FDO(Box::new(error))
-    }
-
-    #[test]
-    fn every_failure_is_one_sentence_with_the_way_out() {
-        let root = tempfile::tempdir().unwrap();
-        let say = |error: zbus::Error| client_error(&error, root.path()).to_string();
-        use zbus::fdo::Error as Bus;
-        assert_eq!(
-            say(fdo(Bus::ServiceUnknown("x".into()))),
-            "memcg-bpfd is not installed: /usr/share/dbus-1/system-services/org.memcg.Bpf1.service is missing; \
-             install the package memcg-bpf, then: systemctl start memcg-bpfd"
-        );
-        assert_eq!(say(fdo(Bus::AccessDenied("x".into()))), "permission denied: use sudo");
-        assert_eq!(
-            say(fdo(Bus::NoReply("x".into()))),
-            "memcg-bpfd did not reply within 25 seconds; see: journalctl -u memcg-bpfd"
-        );
-        std::fs::create_dir_all(root.path().join("usr/share/dbus-1/system-services")).unwrap();
-        std::fs::write(root.path().join(ACTIVATION), "").unwrap();
-        assert_eq!(
-            say(fdo(Bus::ServiceUnknown("no such\u{1b}[2J".into()))),
-            "memcg-bpfd is not running (no such\\u{1b}[2J); start it with: systemctl start memcg-bpfd"
-        );
-    }
-
-    #[test]
-    fn bus_errors_mean_the_same_to_command_and_hook() {
-        use zbus::fdo::Error as Bus;
-        let of = |error: zbus::Error| client_error(&error, Path::new("/nonexistent"));
-        assert_eq!(
-            of(zbus::Error::Handshake("EXTERNAL rejected by the server.".into())),
-            ClientError::Denied
-        );
-        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        assert_eq!(of(denied.into()), ClientError::Denied);
-        for error in [Bus::InvalidSignature("x".into()), Bus::UnknownObject("x".into())] {
-            assert!(matches!(of(fdo(error)), ClientError::ProtocolMismatch(_)));
-        }
-    }
-
-    /// Macros take no constants.
-    #[test]
-    fn proxy_uses_the_names_of_the_bus_room() {
-        use zbus::proxy::Defaults;
-        assert_eq!(DaemonProxy::INTERFACE.as_ref().unwrap().as_str(), crate::bus::INTERFACE);
-        assert_eq!(DaemonProxy::DESTINATION.as_ref().unwrap().as_str(), crate::bus::NAME);
-        assert_eq!(DaemonProxy::PATH.as_ref().unwrap().as_str(), crate::bus::PATH);
-    }
-
-    #[test]
-    fn a_missing_bus_is_said_to_be_missing() {
-        let error = Client::connect_to("unix:path=/nonexistent/bus").err().unwrap();
-        assert!(matches!(error, ClientError::NoBus(_)), "{error}");
-        assert!(error.to_string().ends_with("start it with: systemctl start dbus.socket"), "{error}");
-    }
-
-    #[test]
-    fn an_answer_that_is_no_json_is_not_believed() {
-        assert!(matches!(parse::<Vec<String>>(Ok("[".to_owned())), Err(ClientError::ProtocolMismatch(_))));
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 
+use crate::names::ROOT_SLICE;
 use change::{attach, detach, pause, reload};
 use monitor::{events, metrics, record, report, top};
 use show::{explain, policies, profiles, status};
@@ -28,7 +29,7 @@ use term::Terminal;
 
 /// Programmable memory policy for containers and systemd units.
 #[derive(Debug, Parser)]
-#[command(name = "memcg-bpf", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "memcg-bpf", version, max_term_width = 100)]
 #[command(after_help = "Examples:
   memcg-bpf status                                   list cgroups with a memory policy
   memcg-bpf attach demo.service deny limit=64M       deny memory requests above 64 MiB
@@ -99,7 +100,7 @@ fn handle_completion(args: &[OsString]) -> io::Result<bool> {
 }
 
 fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(rewritten(args)) {
         Ok(cli) => cli,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -146,6 +147,16 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// `-.slice` is a unit and no option: its cgroup is `/`. `help COMMAND` is `COMMAND --help`, which suggests commands.
+fn rewritten(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let args: Vec<OsString> =
+        args.into_iter().map(|arg| if arg == ROOT_SLICE { "/".into() } else { arg }).collect();
+    match args.as_slice() {
+        [program, help, command] if help == "help" => vec![program.clone(), command.clone(), "--help".into()],
+        _ => args,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,10 +177,43 @@ mod tests {
     }
 
     #[test]
-    fn json_may_stand_before_and_after_the_subcommand() {
-        for args in [["memcg-bpf", "--json", "status"], ["memcg-bpf", "status", "--json"]] {
-            assert!(Cli::try_parse_from(args).unwrap().json);
+    fn json_may_stand_anywhere() {
+        for line in [
+            "--json status",
+            "status --json",
+            "status demo.service --json",
+            "attach demo.service deny limit=64M --json",
+            "attach demo.service --json deny limit=64M",
+            "check deny limit=64M --json",
+            "check --unit a.service b.service --json",
+            "pause --for 10min --json",
+            "report history --json",
+        ] {
+            let cli = Cli::try_parse_from(std::iter::once("memcg-bpf").chain(line.split(' ')));
+            assert!(cli.as_ref().is_ok_and(|cli| cli.json), "{line}: {:?}", cli.err());
         }
+        let cli =
+            Cli::try_parse_from("memcg-bpf attach x.service deny limit=64M --dry-run --json".split(' '));
+        let Command::Attach(attach) = cli.unwrap().command else { panic!("not attach") };
+        assert_eq!(attach.line(), "deny limit=64M");
+    }
+
+    #[test]
+    fn help_of_a_command_is_a_command() {
+        let help = |line: &str| {
+            let args = rewritten(line.split(' ').map(OsString::from));
+            Cli::try_parse_from(args).unwrap_err().render().to_string()
+        };
+        assert_eq!(help("memcg-bpf help"), help("memcg-bpf --help"));
+        assert_eq!(help("memcg-bpf help attach"), help("memcg-bpf attach --help"));
+        assert!(help("memcg-bpf help atach").contains("'attach'"), "{}", help("memcg-bpf help atach"));
+    }
+
+    #[test]
+    fn root_slice_is_no_option() {
+        let args = ["memcg-bpf", "explain", "-.slice"].map(OsString::from);
+        let cli = Cli::try_parse_from(rewritten(args)).unwrap();
+        assert!(matches!(cli.command, Command::Explain(_)));
     }
 
     #[test]

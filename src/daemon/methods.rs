@@ -201,7 +201,7 @@ async fn detach_container(daemon: &mut Daemon, id: ContainerId, caller: Caller) 
 fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
     if let Some(mut report) = daemon.engine.report_path(path) {
         daemon.fill_report(&mut report);
-        report.explanation = crate::report::explain::explain(&report, &daemon.objects.schemas);
+        report.explanation = crate::report::explain::explain(&report, daemon.engine.catalog());
         report.explanation.extend(ancestor_policies(daemon, path));
         return json(&report);
     }

@@ -180,7 +180,12 @@ impl UnitSync {
     /// Reads the unit's files in systemd's order and passes the request to the engine. Files that systemd has not read yet count for the
     /// unit's next start.
     async fn handle_unit_info(&mut self, daemon: &mut Daemon, info: &UnitInfo) {
-        let Some(path) = info.expected_cgroup() else { return };
+        let Some(path) = info.expected_cgroup() else {
+            if info.name.is_root_slice() {
+                self.warn_of_root_slice(info);
+            }
+            return;
+        };
         // It says so of files that it knows; a drop-in directory that is new it may not have noticed.
         let stale = info.needs_daemon_reload || self.changed_since_reload.contains(&info.name);
         let forecast = if stale { self.unit_index.resolve(&info.name) } else { None };
@@ -226,6 +231,21 @@ impl UnitSync {
                 OBJECT_SYSTEMD_UNIT = info.name.as_str(),
                 "{} was already running when its policy was attached",
                 info.name
+            );
+        }
+    }
+
+    /// The root cgroup has no policy, whatever its files say. Drop-ins for all slices do not mean it.
+    fn warn_of_root_slice(&self, info: &UnitInfo) {
+        let (mut files, _) = read_unit_files(info);
+        files.retain(|(path, _)| path.contains("/-.slice"));
+        let (request, _) = unit_policy(&info.name, &files, &self.specifiers);
+        if let Some(request) = request.filter(|request| request.line != "none") {
+            tracing::warn!(
+                OBJECT_SYSTEMD_UNIT = info.name.as_str(),
+                "{}: ignoring '{}': the root cgroup cannot have a policy",
+                request.location,
+                request.line
             );
         }
     }

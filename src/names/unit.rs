@@ -9,6 +9,9 @@ use crate::text::printable::{QUOTE_MAX, quote};
 /// Longest unit name systemd accepts, in bytes (UNIT_NAME_MAX less the terminating zero).
 pub const UNIT_NAME_MAX: usize = 255;
 
+/// The slice of the root cgroup.
+pub const ROOT_SLICE: &str = "-.slice";
+
 /// cgroup files start with one of these and a dot; systemd escapes unit names that would clash with them.
 const CONTROLLERS: [&str; 14] = [
     "cgroup",
@@ -158,6 +161,11 @@ impl UnitName {
             // A '-' or an escape in the template's name must not make slices within slices.
             (_, Some(_)) => UnitName::parse(&format!("system-{}.slice", escape(&self.prefix))).ok(),
         }
+    }
+
+    /// True for the slice of the root cgroup, which can have no policy.
+    pub fn is_root_slice(&self) -> bool {
+        self.text == ROOT_SLICE
     }
 
     /// The cgroup this unit has while it is in `slice`. A slice's own place follows from its name alone; a `slice`

@@ -68,6 +68,30 @@ pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
     }
 }
 
+/// The text of each clause of a line, without the `;` between them.
+pub fn clause_texts(line: &str, clauses: &[Clause]) -> Vec<String> {
+    let ends = clauses.iter().skip(1).map(|next| next.at).chain([line.len()]);
+    let count = clauses.len();
+    clauses
+        .iter()
+        .zip(ends)
+        .enumerate()
+        .map(|(index, (clause, end))| {
+            let text = line.get(clause.at..end).unwrap_or(line);
+            if index.saturating_add(1) < count { without_separator(text) } else { text }.to_owned()
+        })
+        .collect()
+}
+
+/// A policy's text without the `;` that follows it and the space around that.
+fn without_separator(text: &str) -> &str {
+    let text = text.trim_end_matches([' ', '\t']);
+    let text = text.strip_suffix(';').unwrap_or(text);
+    let trimmed = text.trim_end_matches([' ', '\t']);
+    // A space after a backslash belongs to the value.
+    if trimmed.ends_with('\\') { text } else { trimmed }
+}
+
 /// The calls in a line as far as they can be made out, and what is wrong with the grammar. The rest of a line with
 /// errors can then be checked too.
 pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
@@ -75,7 +99,13 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
         let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
         return (Vec::new(), vec![Diagnostic::new(text, message)]);
     }
-    let (tokens, mut errors) = lexer::tokenize(text);
+    let (mut tokens, mut errors) = lexer::tokenize(text);
+    if let Some((comment, error)) = trailing_comment(text, &tokens) {
+        tokens.truncate(comment);
+        // An apostrophe in a comment is no open quote.
+        errors.retain(|other| other.at < error.at);
+        errors.push(error);
+    }
     let mut calls: Vec<Clause> = Vec::new();
     // Where the policy that is expected next would stand, and after what.
     let mut open: Option<&str> = Some("before");
@@ -92,7 +122,10 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
             }
             Token::Word(word) if open.is_some() => {
                 open = None;
-                if let Some((key, _)) = word.text.split_once('=') {
+                let is_open_quote = errors.iter().any(|error| error.at == Some(word.at));
+                if let Some(error) = quoted_clause(text, &word).filter(|_| !is_open_quote) {
+                    errors.push(error);
+                } else if let Some((key, _)) = word.text.split_once('=') {
                     let message = format!(
                         "'{}' stands where a policy's name is expected",
                         quote(&word.text, QUOTE_MAX)
@@ -150,6 +183,27 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
             Err(Box::new(fail(message)))
         }
     }
+}
+
+/// A comment behind a policy line, which neither unit files nor annotations have: the index of its first token.
+fn trailing_comment(text: &str, tokens: &[Token]) -> Option<(usize, Diagnostic)> {
+    tokens.iter().enumerate().find_map(|(index, token)| {
+        let Token::Word(word) = token else { return None };
+        let rest = text.get(word.at..).filter(|rest| rest.starts_with('#'))?;
+        let message = format!(
+            "a comment cannot stand in a policy line; remove '{}'",
+            quote(rest.trim_end(), QUOTE_MAX)
+        );
+        Some((index, Diagnostic::new(rest, message).at(word.at)))
+    })
+}
+
+/// `"deny limit=64M"`: quotes that make one word of a policy and its parameters.
+fn quoted_clause(text: &str, word: &Word) -> Option<Diagnostic> {
+    let is_quoted = text.get(word.at..)?.starts_with(['"', '\'']) && word.text.contains([' ', '\t']);
+    let written = quote(&word.text, QUOTE_MAX);
+    let message = format!("the quotes make '{written}' one word; remove the quotes");
+    is_quoted.then(|| Diagnostic::new(&word.text, message).at(word.at))
 }
 
 fn missing_name(at: usize, side: &str) -> Diagnostic {

@@ -1,15 +1,14 @@
 //! Sentences about each attached policy: its limits and the distance of usage from them. Knows no policy: every
 //! parameter that is a size is compared with usage.
 
-use crate::policy::schema::{ParamKind, PolicySchema};
-use crate::report::{AttachedPolicy, BindingReport};
+use crate::policy::catalog::Catalog;
+use crate::policy::line::{self, Clause, Line};
+use crate::policy::schema::ParamKind;
+use crate::report::{AttachedPolicy, BindingReport, RequestReport};
 use crate::text::{human_bytes, parse_bytes, parse_percent};
 
 /// The sentences of a report.
-pub fn explain(
-    report: &BindingReport,
-    schemas: &std::collections::BTreeMap<String, PolicySchema>,
-) -> Vec<String> {
+pub fn explain(report: &BindingReport, catalog: &Catalog) -> Vec<String> {
     let mut lines = Vec::new();
     match report.state.as_str() {
         "registered" => lines.push(
@@ -32,7 +31,7 @@ pub fn explain(
         if policy.parameters.get("mode").is_some_and(|mode| mode == "dry-run") {
             lines.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
         }
-        if let Some(schema) = schemas.get(&policy.name) {
+        if let Some(schema) = catalog.policies.get(&policy.name) {
             lines.extend(
                 schema
                     .params
@@ -42,7 +41,7 @@ pub fn explain(
             );
         }
     }
-    lines.extend(overridden_requests(report));
+    lines.extend(overridden_requests(report, catalog));
     lines.extend(denial_summary(report));
     lines
 }
@@ -78,16 +77,71 @@ fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) 
     })
 }
 
-/// Requests that lost against a higher origin.
-fn overridden_requests(report: &BindingReport) -> Vec<String> {
-    let wins = |location: &str| report.policies.iter().any(|p| p.location == location);
-    let lost = report
-        .requests
-        .iter()
-        .filter(|r| report.errors.is_empty() && !wins(&r.location) && !r.line.is_empty());
-    lost.filter(|r| r.line != "none")
-        .map(|r| format!("'{}' from {} ({}) is overridden by a higher origin.", r.line, r.origin, r.location))
-        .collect()
+/// Requests, or the parts of them, that lost against other requests.
+fn overridden_requests(report: &BindingReport, catalog: &Catalog) -> Vec<String> {
+    if !report.errors.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    let mut none: Option<&RequestReport> = None;
+    // The highest origin comes first.
+    for request in &report.requests {
+        let Ok(Line::Clauses(clauses)) = line::parse(&request.line) else {
+            none = none.or(Some(request));
+            continue;
+        };
+        let texts = line::clause_texts(&request.line, &clauses);
+        // Parts that lost against the same request are named together.
+        let mut lost: Vec<(Vec<String>, String)> = Vec::new();
+        for (clause, text) in clauses.iter().zip(texts) {
+            for (part, by) in lost_parts(report, request, none, clause, &text, catalog) {
+                match lost.iter_mut().find(|(_, other)| *other == by) {
+                    Some((parts, _)) => parts.push(part),
+                    None => lost.push((vec![part], by)),
+                }
+            }
+        }
+        lines.extend(lost.into_iter().map(|(parts, by)| {
+            let (text, origin, location) = (parts.join("; "), &request.origin, &request.location);
+            format!("'{text}' from {origin} ({location}) is overridden by {by}.")
+        }));
+    }
+    lines
+}
+
+/// What of a clause is not attached, and the request against which it lost. Of a profile, its policies one by one.
+fn lost_parts(
+    report: &BindingReport,
+    request: &RequestReport,
+    none: Option<&RequestReport>,
+    clause: &Clause,
+    text: &str,
+    catalog: &Catalog,
+) -> Vec<(String, String)> {
+    // The `none` of an origin discards the requests of lower origins only.
+    let none = none.filter(|none| none.origin != request.origin);
+    let by = |name: &str| match report.policies.iter().find(|policy| policy.name == name) {
+        Some(policy) if policy.origin != request.origin => {
+            Some(format!("a higher origin: {} ({})", policy.origin, policy.location))
+        }
+        Some(policy) if policy.location != request.location => {
+            Some(format!("a later request: {}", policy.location))
+        }
+        Some(_) => None,
+        None => none.map(|none| format!("a higher origin: none from {} ({})", none.origin, none.location)),
+    };
+    if !catalog.profiles.contains_key(&clause.name) {
+        return by(&clause.name).map(|by| (text.to_owned(), by)).into_iter().collect();
+    }
+    let members = catalog.expand(&Line::Clauses(vec![clause.clone()])).unwrap_or_default();
+    let lost: Vec<(String, String)> =
+        members.iter().filter_map(|member| Some((member.name.clone(), by(&member.name)?))).collect();
+    match lost.first() {
+        Some((_, by)) if lost.len() == members.len() && lost.iter().all(|(_, other)| other == by) => {
+            vec![(text.to_owned(), by.clone())]
+        }
+        _ => lost.into_iter().map(|(name, by)| (format!("{name} of {text}"), by)).collect(),
+    }
 }
 
 fn denial_summary(report: &BindingReport) -> Option<String> {
@@ -100,5 +154,81 @@ fn denial_summary(report: &BindingReport) -> Option<String> {
             "{denied} growth requests have been denied, and {dry} more would have been denied without dry-run."
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixture;
+    use crate::policy::profile::Profile;
+
+    /// What is overridden where the requests are `(origin, line)`, the highest first, and these policies are attached.
+    fn overridden(requests: &[(&str, &str)], attached: &[(&str, &str)]) -> Vec<String> {
+        let request = |(origin, line): &(&str, &str)| RequestReport {
+            origin: (*origin).to_owned(),
+            location: format!("at {origin}"),
+            line: (*line).to_owned(),
+        };
+        let policy = |(name, origin): &(&str, &str)| AttachedPolicy {
+            name: (*name).to_owned(),
+            origin: (*origin).to_owned(),
+            location: format!("at {origin}"),
+            ..AttachedPolicy::default()
+        };
+        let report = BindingReport {
+            requests: requests.iter().map(request).collect(),
+            policies: attached.iter().map(policy).collect(),
+            ..BindingReport::default()
+        };
+        let mut catalog = fixture::catalog();
+        let profile = Profile {
+            name: "both".to_owned(),
+            line: "deny limit=1G; observe".to_owned(),
+            doc: String::new(),
+            file: String::new(),
+        };
+        catalog.profiles.insert("both".to_owned(), profile);
+        overridden_requests(&report, &catalog)
+    }
+
+    #[test]
+    fn overridden_part_of_a_request_is_named() {
+        let drop_in = ("drop-in", "deny limit=64M; observe");
+        let by_operator = "is overridden by a higher origin: operator (at operator).";
+        let attached = [("deny", "operator"), ("observe", "drop-in")];
+        assert_eq!(
+            overridden(&[("operator", "deny limit=1G"), drop_in], &attached),
+            [format!("'deny limit=64M' from drop-in (at drop-in) {by_operator}")]
+        );
+        let attached = [("deny", "operator"), ("observe", "operator")];
+        assert_eq!(
+            overridden(&[("operator", "both"), drop_in], &attached),
+            [format!("'deny limit=64M; observe' from drop-in (at drop-in) {by_operator}")]
+        );
+        assert_eq!(
+            overridden(&[("operator", "none"), drop_in], &[]),
+            [
+                "'deny limit=64M; observe' from drop-in (at drop-in) is overridden by a higher origin: none from operator \
+              (at operator)."
+            ]
+        );
+        assert_eq!(overridden(&[drop_in], &[("deny", "drop-in"), ("observe", "drop-in")]), [""; 0]);
+    }
+
+    #[test]
+    fn overridden_policies_of_a_profile_are_named() {
+        let requests = [("operator", "deny limit=2G"), ("annotation", "both")];
+        assert_eq!(
+            overridden(&requests, &[("deny", "operator"), ("observe", "annotation")]),
+            [
+                "'deny of both' from annotation (at annotation) is overridden by a higher origin: operator (at operator)."
+            ]
+        );
+    }
+
+    #[test]
+    fn policy_that_the_kernel_rejected_is_not_called_overridden() {
+        assert_eq!(overridden(&[("drop-in", "deny limit=64M")], &[]), [""; 0]);
     }
 }

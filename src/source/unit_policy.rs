@@ -20,11 +20,126 @@ pub const FILES_MAX: usize = 256;
 pub const ASSIGNMENTS_MAX: usize = 256;
 
 /// One policy, or one text that is none, with its place.
-struct PolicyClause {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyClause {
     /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors.
-    name: Option<String>,
-    text: String,
-    location: String,
+    pub name: Option<String>,
+    /// As it stands in the file, specifiers expanded.
+    pub text: String,
+    /// File and line.
+    pub location: String,
+}
+
+/// What a later assignment of the unit does to an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacement {
+    /// It is empty or `none`.
+    Reset,
+    /// It names the same policy.
+    Override,
+}
+
+/// A clause that does not count, because of a later assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplacedClause {
+    /// The clause.
+    pub clause: PolicyClause,
+    /// How it was replaced.
+    pub how: Replacement,
+    /// File and line of the later assignment.
+    pub by: String,
+}
+
+/// What the files of a unit say, clause by clause.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitClauses {
+    /// Those that count, in order.
+    pub effective: Vec<PolicyClause>,
+    /// Those that do not count, in the order in which they were replaced.
+    pub replaced: Vec<ReplacedClause>,
+    /// What does not count for other reasons, with file and line.
+    pub warnings: Vec<String>,
+    /// The `none` that counts: then nothing else does.
+    none_at: Option<String>,
+}
+
+impl UnitClauses {
+    /// Reads the files: pairs of path and text, the fragment, then the drop-ins as systemd ordered them.
+    pub fn read(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> Self {
+        let mut clauses = UnitClauses::default();
+        if files.len() > FILES_MAX {
+            clauses.warnings.push(format!(
+                "{}: has {} files, of which the first {FILES_MAX} count",
+                unit.as_str(),
+                files.len()
+            ));
+        }
+        let mut assignments = 0usize;
+        for (path, text) in files.iter().take(FILES_MAX) {
+            let reading = unit_file::read(unit.kind(), path, text);
+            clauses.warnings.extend(reading.warnings);
+            for Directive { value, line, .. } in reading.directives {
+                let printable = format!("{}:{line}", quote(path, QUOTE_PATH_MAX));
+                assignments = assignments.saturating_add(1);
+                if assignments > ASSIGNMENTS_MAX {
+                    clauses.warnings.push(format!(
+                        "{printable}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
+                    ));
+                    return clauses;
+                }
+                let (value, unexpanded) = specifiers.expand(unit, &value);
+                clauses.warnings.extend(unexpanded.into_iter().map(|what| format!("{printable}: {what}")));
+                clauses.assign(value, &format!("{path}:{line}"));
+            }
+        }
+        clauses
+    }
+
+    /// One assignment after those before it.
+    fn assign(&mut self, value: String, location: &str) {
+        if value.is_empty() {
+            self.replace(Replacement::Reset, location, |_| true);
+            return;
+        }
+        match line::parse(&value) {
+            Ok(Line::None) => {
+                self.replace(Replacement::Reset, location, |_| true);
+                self.none_at = Some(location.to_owned());
+            }
+            Ok(Line::Clauses(calls)) => {
+                // Only earlier assignments are replaced: the same policy twice in one assignment is an error.
+                let named =
+                    |piece: &PolicyClause| calls.iter().any(|c| piece.name.as_deref() == Some(&c.name));
+                self.replace(Replacement::Override, location, named);
+                let texts = line::clause_texts(&value, &calls);
+                let location = location.to_owned();
+                self.effective.extend(calls.into_iter().zip(texts).map(|(call, text)| PolicyClause {
+                    name: Some(call.name),
+                    text,
+                    location: location.clone(),
+                }));
+            }
+            Err(_) => {
+                self.replace(Replacement::Override, location, |_| false);
+                let location = location.to_owned();
+                self.effective.push(PolicyClause { name: None, text: value, location });
+            }
+        }
+    }
+
+    /// The matching clauses no longer count; a `none` before never does.
+    fn replace(&mut self, how: Replacement, by: &str, matches: impl Fn(&PolicyClause) -> bool) {
+        let none = self.none_at.take().map(|location| PolicyClause {
+            name: Some("none".to_owned()),
+            text: "none".to_owned(),
+            location,
+        });
+        let (gone, kept) = std::mem::take(&mut self.effective).into_iter().partition(matches);
+        self.effective = kept;
+        let gone: Vec<PolicyClause> = gone;
+        let replaced = |clause| ReplacedClause { clause, how, by: by.to_owned() };
+        self.replaced.extend(none.into_iter().chain(gone).map(replaced));
+    }
 }
 
 /// What the files ask for: the request, absent when nothing is assigned or all was reset, and warnings with file and
@@ -35,67 +150,8 @@ pub fn unit_policy(
     files: &[(String, String)],
     specifiers: &Specifiers,
 ) -> (Option<Request>, Vec<String>) {
-    let mut warnings = Vec::new();
-    let mut pieces: Vec<PolicyClause> = Vec::new();
-    let mut none_at: Option<String> = None;
-    if files.len() > FILES_MAX {
-        warnings.push(format!(
-            "{}: has {} files, of which the first {FILES_MAX} count",
-            unit.as_str(),
-            files.len()
-        ));
-    }
-    let mut assignments = 0usize;
-    for (path, text) in files.iter().take(FILES_MAX) {
-        let reading = unit_file::read(unit.kind(), path, text);
-        warnings.extend(reading.warnings);
-        for Directive { value, line, .. } in reading.directives {
-            let location = format!("{path}:{line}");
-            let printable = format!("{}:{line}", quote(path, QUOTE_PATH_MAX));
-            assignments = assignments.saturating_add(1);
-            if assignments > ASSIGNMENTS_MAX {
-                warnings.push(format!(
-                    "{printable}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
-                ));
-                return (request(unit, &pieces, none_at), warnings);
-            }
-            let (value, unexpanded) = specifiers.expand(unit, &value);
-            warnings.extend(unexpanded.into_iter().map(|what| format!("{printable}: {what}")));
-            if value.is_empty() {
-                pieces.clear();
-                none_at = None;
-                continue;
-            }
-            match line::parse(&value) {
-                Ok(Line::None) => {
-                    pieces.clear();
-                    none_at = Some(location);
-                }
-                Ok(Line::Clauses(calls)) => {
-                    none_at = None;
-                    // Only earlier assignments are replaced: the same policy twice in one assignment is an error.
-                    pieces
-                        .retain(|piece| !calls.iter().any(|call| piece.name.as_deref() == Some(&call.name)));
-                    let starts: Vec<usize> = calls.iter().map(|call| call.at).collect();
-                    for (index, call) in calls.into_iter().enumerate() {
-                        let next = starts.get(index.saturating_add(1)).copied();
-                        let text = value.get(call.at..next.unwrap_or(value.len())).unwrap_or(&value);
-                        let text = if next.is_some() { without_separator(text) } else { text };
-                        pieces.push(PolicyClause {
-                            name: Some(call.name),
-                            text: text.to_owned(),
-                            location: location.clone(),
-                        });
-                    }
-                }
-                Err(_) => {
-                    none_at = None;
-                    pieces.push(PolicyClause { name: None, text: value, location });
-                }
-            }
-        }
-    }
-    (request(unit, &pieces, none_at), warnings)
+    let clauses = UnitClauses::read(unit, files, specifiers);
+    (request(unit, &clauses.effective, clauses.none_at), clauses.warnings)
 }
 
 /// The slice that the unit's files put it in, if they name one. Systemd expands more specifiers than we know; such a
@@ -105,15 +161,6 @@ pub fn unit_slice(unit: &UnitName, files: &[(String, String)], specifiers: &Spec
     let slice = readings.filter_map(|reading| reading.slice).next_back()?;
     let (slice, _) = specifiers.expand(unit, &slice);
     UnitName::parse(&slice).ok().filter(|slice| slice.kind() == UnitKind::Slice)
-}
-
-/// A policy's text without the `;` that follows it and the space around that.
-fn without_separator(text: &str) -> &str {
-    let text = text.trim_end_matches([' ', '\t']);
-    let text = text.strip_suffix(';').unwrap_or(text);
-    let trimmed = text.trim_end_matches([' ', '\t']);
-    // A space after a backslash belongs to the value.
-    if trimmed.ends_with('\\') { text } else { trimmed }
 }
 
 fn request(unit: &UnitName, pieces: &[PolicyClause], none_at: Option<String>) -> Option<Request> {

@@ -16,9 +16,14 @@ const A: &str = "/org/freedesktop/systemd1/unit/a_2eservice";
 const JOB: &str = "/org/freedesktop/systemd1/job/7";
 
 #[derive(Debug, DBusError)]
-#[zbus(prefix = "org.freedesktop.systemd1")]
+#[zbus(prefix = "org.freedesktop")]
 enum FakeError {
+    #[zbus(name = "systemd1.NoSuchUnit")]
     NoSuchUnit(String),
+    #[zbus(name = "systemd1.UnitMasked")]
+    UnitMasked(String),
+    #[zbus(name = "DBus.Error.InvalidArgs")]
+    InvalidArgs(String),
 }
 
 #[derive(Default)]
@@ -49,14 +54,15 @@ impl FakeManager {
         }
     }
 
-    async fn ref_unit(&self, name: &str) -> Result<(), zbus::fdo::Error> {
+    async fn ref_unit(&self, name: &str) -> Result<(), FakeError> {
         if name.starts_with("slow") {
             self.patience.notified().await;
         }
         if name.contains("@.") {
-            return Err(zbus::fdo::Error::InvalidArgs(format!(
-                "Unit name {name} is missing the instance name."
-            )));
+            return Err(FakeError::InvalidArgs(format!("Unit name {name} is missing the instance name.")));
+        }
+        if name.starts_with("masked") {
+            return Err(FakeError::UnitMasked(format!("Unit {name} is masked.")));
         }
         self.loaded.lock().unwrap().insert(name.to_owned(), A);
         Ok(())
@@ -222,6 +228,7 @@ async fn an_alias_is_described_under_the_units_own_name() {
 async fn templates_and_masked_units_are_no_units() {
     let (_server, systemd) = pair(true).await;
     assert_eq!(systemd.load(&unit("x@.service")).await.unwrap(), None);
+    assert_eq!(systemd.load(&unit("masked.service")).await.unwrap(), None);
     assert_eq!(systemd.load(&unit("a.service")).await.unwrap(), None);
 }
 

@@ -12,9 +12,13 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 pub(super) const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// How `UnrefUnit` says that a reload has dropped the reference.
 pub(super) const NOT_REFERENCED: [&str; 2] = ["org.freedesktop.systemd1.NotReferenced", NO_SUCH_UNIT];
-/// How `RefUnit` says that a name cannot be loaded: templates, and names systemd finds bad.
-pub(super) const NOT_LOADABLE: [&str; 3] =
-    [NO_SUCH_UNIT, "org.freedesktop.systemd1.LoadFailed", "org.freedesktop.DBus.Error.InvalidArgs"];
+/// How `RefUnit` says that a name cannot be loaded: masked units, templates, and names systemd finds bad.
+pub(super) const NOT_LOADABLE: [&str; 4] = [
+    NO_SUCH_UNIT,
+    "org.freedesktop.systemd1.UnitMasked",
+    "org.freedesktop.systemd1.LoadFailed",
+    "org.freedesktop.DBus.Error.InvalidArgs",
+];
 
 /// Why systemd did not answer.
 #[derive(Debug, Error)]

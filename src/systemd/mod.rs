@@ -22,5 +22,5 @@ pub use files::{UNIT_FILE_MAX, UNIT_FILES_MAX, read_unit_files};
 pub use queries::{Reply, UnitQueries};
 pub use search::{Pattern, PolicyUnits, SearchResult, UNIT_PATH, discover, index};
 pub use signals::{Events, subscribe};
-pub use unit_index::UnitFileIndex;
+pub use unit_index::{UnitFileIndex, UnitLookup};
 pub use unit_info::{ActiveState, UnitInfo};

@@ -90,8 +90,8 @@ pub struct SearchResult {
 
 /// Searches the directories of systemd's unit path, taken below `root`.
 pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> SearchResult {
-    let mut search = Search::new(root, true);
-    search.all(unit_path);
+    let mut search = Search::new(root, unit_path, true);
+    search.all();
     if search.left == 0 {
         search.warnings.push(format!(
             "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
@@ -112,13 +112,15 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> SearchResult {
 
 /// The names of all unit files and drop-ins in the directories of systemd's unit path, taken below `root`. Reads none.
 pub fn index<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> UnitFileIndex {
-    let mut search = Search::new(root, false);
-    search.all(unit_path);
+    let mut search = Search::new(root, unit_path, false);
+    search.all();
     search.files
 }
 
 struct Search<'a> {
     root: &'a Path,
+    /// systemd's unit path below the root.
+    directories: Vec<PathBuf>,
     /// Are files read for a mention of a policy?
     reads: bool,
     found: PolicyUnits,
@@ -131,11 +133,14 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(root: &'a Path, reads: bool) -> Self {
+    fn new<P: AsRef<Path>>(root: &'a Path, unit_path: &[P], reads: bool) -> Self {
+        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let directories: Vec<PathBuf> = unit_path.iter().map(|path| below(path.as_ref())).collect();
         Search {
             root,
             reads,
-            files: UnitFileIndex::below(root),
+            files: UnitFileIndex::of(root, &directories),
+            directories,
             found: PolicyUnits::default(),
             named: BTreeSet::new(),
             templates: BTreeSet::new(),
@@ -144,10 +149,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn all<P: AsRef<Path>>(&mut self, unit_path: &[P]) {
-        for directory in unit_path {
-            let directory = directory.as_ref();
-            self.directory(&self.root.join(directory.strip_prefix("/").unwrap_or(directory)));
+    fn all(&mut self) {
+        for directory in self.directories.clone() {
+            self.directory(&directory);
             self.files.next_directory();
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{ActiveState, UnitInfo};
 use crate::names::{UnitKind, UnitName};
@@ -17,15 +17,34 @@ enum Fragment {
     /// The unit's file.
     File(PathBuf),
     /// A second name for another unit.
-    Alias,
-    /// Nothing that systemd would load again: masked, or made at run time.
+    Alias(UnitName),
+    /// A link to /dev/null, or an empty file.
+    Masked,
+    /// Nothing that systemd would load again: made at run time, or a link that it ignores.
     None,
 }
+
+/// What a unit's name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitLookup {
+    /// A unit, under its own name where the name asked for is an alias.
+    Found(UnitName),
+    /// A unit that systemd refuses to load.
+    Masked(UnitName),
+    /// No file, drop-in directory or alias has this name.
+    Absent,
+}
+
+/// Aliases of aliases that are followed.
+const ALIASES_MAX: usize = 8;
 
 /// Unit files and drop-ins by name, as the search path has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitFileIndex {
+    root: PathBuf,
     transient: PathBuf,
+    /// Where a link must point to be an alias. A link to elsewhere is a unit file of its own.
+    search_path: Vec<PathBuf>,
     /// The directories of the search path looked through.
     directories: usize,
     /// Unit file name → what it is. Of several directories the first counts.
@@ -39,9 +58,15 @@ pub struct UnitFileIndex {
 }
 
 impl UnitFileIndex {
-    /// Nothing yet.
-    pub(super) fn below(root: &Path) -> Self {
-        UnitFileIndex { transient: root.join(TRANSIENT), ..UnitFileIndex::default() }
+    /// Nothing yet, of these directories.
+    pub(super) fn of(root: &Path, directories: &[PathBuf]) -> Self {
+        let real = directories.iter().filter_map(|directory| fs::canonicalize(directory).ok());
+        UnitFileIndex {
+            root: root.to_path_buf(),
+            transient: root.join(TRANSIENT),
+            search_path: directories.iter().cloned().chain(real).collect(),
+            ..UnitFileIndex::default()
+        }
     }
 
     /// True before the first search.
@@ -59,28 +84,78 @@ impl UnitFileIndex {
         if self.fragments.contains_key(name.as_str()) {
             return;
         }
-        let fragment = match fs::read_link(path) {
-            _ if path.starts_with(&self.transient) => Fragment::None,
-            Ok(target) => {
-                let target = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                match UnitName::parse(target) {
-                    Ok(other) if other == *name || name.template().as_deref() == Some(target) => {
-                        Fragment::File(path.to_path_buf())
-                    }
-                    Ok(other) => {
-                        self.aliases.entry(other.as_str().to_owned()).or_default().push(name.clone());
-                        Fragment::Alias
-                    }
-                    Err(_) => Fragment::None,
-                }
-            }
+        let fragment = self.fragment(name, path);
+        if let Fragment::Alias(other) = &fragment {
+            self.aliases.entry(other.as_str().to_owned()).or_default().push(name.clone());
+        }
+        self.fragments.insert(name.as_str().to_owned(), fragment);
+    }
+
+    fn fragment(&self, name: &UnitName, path: &Path) -> Fragment {
+        if path.starts_with(&self.transient) {
+            return Fragment::None;
+        }
+        let Ok(target) = fs::read_link(path) else {
             // An empty file masks a unit as well as a link to /dev/null does.
-            Err(_) if fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) => {
+            let has_text = fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0);
+            return if has_text { Fragment::File(path.to_path_buf()) } else { Fragment::Masked };
+        };
+        let below_root = |target: &Path| self.root.join(target.strip_prefix("/").unwrap_or(target));
+        let full = match target.is_absolute() {
+            true => below_root(&target),
+            false => path.parent().unwrap_or(&self.root).join(&target),
+        };
+        if target == Path::new("/dev/null") || fs::metadata(&full).is_ok_and(|m| m.len() == 0 || !m.is_file())
+        {
+            return Fragment::Masked;
+        }
+        if !self.is_in_search_path(&full) {
+            return Fragment::File(path.to_path_buf());
+        }
+        let target = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match UnitName::parse(target) {
+            Ok(other) if other == *name || name.template().as_deref() == Some(target) => {
                 Fragment::File(path.to_path_buf())
             }
+            Ok(other) => Fragment::Alias(other),
             Err(_) => Fragment::None,
-        };
-        self.fragments.insert(name.as_str().to_owned(), fragment);
+        }
+    }
+
+    fn is_in_search_path(&self, file: &Path) -> bool {
+        let Some(directory) = file.parent().map(without_dots) else { return false };
+        let real = fs::canonicalize(&directory);
+        let is_below = |at: &Path| self.search_path.iter().any(|directory| at.starts_with(directory));
+        is_below(&directory) || real.is_ok_and(|real| is_below(&real))
+    }
+
+    /// The unit that systemd means by this name.
+    pub fn lookup(&self, name: &UnitName) -> UnitLookup {
+        let mut name = name.clone();
+        for _ in 0..ALIASES_MAX {
+            let own = self.fragments.get(name.as_str());
+            match own.or_else(|| self.fragments.get(&name.template()?)) {
+                Some(Fragment::File(_) | Fragment::None) => return UnitLookup::Found(name),
+                Some(Fragment::Masked) => return UnitLookup::Masked(name),
+                Some(Fragment::Alias(other)) => name = instance_of(other, &name),
+                None if name.kind() == UnitKind::Slice || self.has_drop_ins(&name) => {
+                    return UnitLookup::Found(name);
+                }
+                None => return UnitLookup::Absent,
+            }
+        }
+        UnitLookup::Absent
+    }
+
+    /// The names of all units with a file, templates and aliases included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fragments.keys().map(String::as_str)
+    }
+
+    /// Is there a drop-in directory for this very unit?
+    fn has_drop_ins(&self, name: &UnitName) -> bool {
+        let directory = format!("{}.d", name.as_str());
+        self.drop_ins.keys().any(|(_, of)| *of == directory)
     }
 
     pub(super) fn add_drop_ins(&mut self, directory: String, files: &[(String, PathBuf)]) {
@@ -156,6 +231,27 @@ impl UnitFileIndex {
             })
             .collect()
     }
+}
+
+/// The path without `.` and `..`, whatever links it goes through.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// The unit that an alias stands for: of a template, the instance with the same instance name.
+fn instance_of(target: &UnitName, alias: &UnitName) -> UnitName {
+    let instance = alias.instance().filter(|_| target.is_template()).and_then(|instance| {
+        UnitName::parse(&format!("{}@{instance}.{}", target.prefix(), target.kind().suffix())).ok()
+    });
+    instance.unwrap_or_else(|| target.clone())
 }
 
 #[cfg(test)]

@@ -79,9 +79,11 @@ fn unit_that_systemd_would_not_load_is_not_resolved() {
         ("usr/lib/systemd/system/y.service", FILE),
     ];
     assert_eq!(files(&alias, "y.service").unwrap(), [alias[2].0, drop_in.0]);
-    // A linked file has its own name, and a slice needs no file.
-    let linked = ("etc/systemd/system/x.service", "-> /opt/x.service");
-    assert_eq!(files(&[linked], "x.service").unwrap(), [linked.0]);
+    // A linked file has the name of the link, and a slice needs no file.
+    for target in ["-> /opt/x.service", "-> /opt/app/unit.service", "-> ../../../opt/app/unit"] {
+        let linked = ("etc/systemd/system/x.service", target);
+        assert_eq!(files(&[linked], "x.service").unwrap(), [linked.0]);
+    }
     assert_eq!(files(&[], "x.slice").unwrap(), Vec::<String>::new());
 }
 
@@ -92,4 +94,38 @@ fn cgroup_is_resolved_too() {
     let path = |unit: &str| found.files.resolve(&name(unit)).unwrap().expected_cgroup().unwrap();
     assert_eq!(path("x-y@1.service").as_str(), "/system.slice/system-x\\x2dy.slice/x-y@1.service");
     assert_eq!(path("a-b.slice").as_str(), "/a.slice/a-b.slice");
+}
+
+#[test]
+fn name_stands_for_the_unit_that_systemd_means() {
+    let root = tree(&[
+        ("usr/lib/systemd/system/web.service", FILE),
+        ("etc/systemd/system/websrv.service", "-> /usr/lib/systemd/system/web.service"),
+        ("etc/systemd/system/www.service", "-> websrv.service"),
+        ("usr/lib/systemd/system/pg@.service", FILE),
+        ("etc/systemd/system/db@.service", "-> /usr/lib/systemd/system/pg@.service"),
+        ("etc/systemd/system/off.service", "-> /dev/null"),
+        ("etc/systemd/system/empty.service", ""),
+        ("etc/systemd/system/circle.service", "-> circle2.service"),
+        ("etc/systemd/system/circle2.service", "-> circle.service"),
+        ("etc/systemd/system/later.service.d/10.conf", FILE),
+    ]);
+    let index = discover(root.path(), &UNIT_PATH).files;
+    for (asked, found) in [
+        ("web.service", "web.service"),
+        ("websrv.service", "web.service"),
+        ("www.service", "web.service"),
+        ("pg@1.service", "pg@1.service"),
+        ("db@1.service", "pg@1.service"),
+        ("later.service", "later.service"),
+        ("any.slice", "any.slice"),
+    ] {
+        assert_eq!(index.lookup(&name(asked)), UnitLookup::Found(name(found)), "{asked}");
+    }
+    for masked in ["off.service", "empty.service"] {
+        assert_eq!(index.lookup(&name(masked)), UnitLookup::Masked(name(masked)));
+    }
+    for absent in ["wbe.service", "circle.service", "x@1.service"] {
+        assert_eq!(index.lookup(&name(absent)), UnitLookup::Absent, "{absent}");
+    }
 }

@@ -40,11 +40,12 @@ const SIZES: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
-/// A size → bytes: base 1024 as in systemd, `64K 1.5G 4096`; `64KiB` is understood too. Fractions are rounded down to
-/// whole bytes. Errors: empty, negative, spaces, an unknown suffix, beyond 64 bits.
+/// A size → bytes: base 1024 as in systemd, `64K 1.5G 4096`; `64Ki` and `64KiB` are the same as `64K`. Fractions are
+/// rounded down to whole bytes. Errors: empty, negative, spaces, an unknown suffix, beyond 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     let (number, suffix) = split_unit(text, VALID_SIZES)?;
-    let plain = suffix.strip_suffix("iB").filter(|s| !s.is_empty() && *s != "B").unwrap_or(suffix);
+    let binary = suffix.strip_suffix("iB").or(suffix.strip_suffix('i'));
+    let plain = binary.filter(|s| !s.is_empty() && *s != "B").unwrap_or(suffix);
     let factor = match plain {
         "" => 1,
         letter => match SIZES.iter().find(|(name, _)| *name == letter) {
@@ -62,10 +63,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
 
 fn unknown_size(text: &str, suffix: &str) -> UnitError {
     let error = UnitError::new(VALID_SIZES, number::unknown(suffix));
-    // 64m, 64mb, 64MB: people mean 64M.
+    // 64m, 64mb, 64MB, 64mi: people mean 64M.
     let upper = suffix.to_ascii_uppercase();
-    let letter =
-        upper.strip_suffix("IB").or(upper.strip_suffix('B')).filter(|s| !s.is_empty()).unwrap_or(&upper);
+    let unit = upper.strip_suffix("IB").or(upper.strip_suffix('B')).or(upper.strip_suffix('I'));
+    let letter = unit.filter(|s| !s.is_empty()).unwrap_or(&upper);
     let meant = SIZES.iter().find(|(name, _)| *name == letter);
     error.suggest(meant.and_then(|(name, _)| Some(format!("{}{name}", text.strip_suffix(suffix)?))))
 }

@@ -15,6 +15,12 @@ fn sizes_are_base_1024_and_exact() {
         ("64K", 65_536),
         ("64KiB", 65_536),
         ("10MiB", 10 << 20),
+        ("4Ki", 4096),
+        ("64Mi", 64 << 20),
+        ("1.5Gi", 1_610_612_736),
+        ("2Ti", 2 << 40),
+        ("1Pi", 1 << 50),
+        ("15Ei", 15 << 60),
         ("1.5G", 1_610_612_736),
         ("0.1K", 102),
         ("1.0", 1),
@@ -46,10 +52,13 @@ fn invalid_size_is_reported_with_its_reason() {
         ("16E", "it is too large (16E and more do not fit)"),
         ("99999999999999999999999999", "it is too large (16E and more do not fit)"),
         ("1iB", "its suffix 'iB' is unknown"),
+        ("1i", "its suffix 'i' is unknown"),
+        ("1Bi", "its suffix 'Bi' is unknown"),
     ] {
         assert_eq!(why(parse_bytes(text)), format!("{reason}{tail}"), "{text}");
     }
-    for (text, meant) in [("64m", "64M"), ("64mb", "64M"), ("64MB", "64M"), ("1.5gib", "1.5G"), ("4kb", "4K")]
+    for (text, meant) in
+        [("64m", "64M"), ("64mb", "64M"), ("64MB", "64M"), ("1.5gib", "1.5G"), ("4kb", "4K"), ("64mi", "64M")]
     {
         assert_eq!(parse_bytes(text).unwrap_err().suggestion.as_deref(), Some(meant), "{text}");
     }

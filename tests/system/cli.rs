@@ -124,6 +124,10 @@ fn explain_names_cause_of_inaction() {
     // Nothing is wrong with these.
     env.unit("mpdry.service", sleep).policy("mpdry.service", "deny limit=1M mode=dry-run");
     env.unit("mpfar.service", sleep).policy("mpfar.service", "deny limit=512M");
+    env.unit("mpreset.service", sleep);
+    let drop_in = |name: &str| format!("/etc/systemd/system/mpreset.service.d/{name}.conf");
+    env.file(&drop_in("10"), "[Service]\nX-MemoryBPFPolicy=observe; deny limit=64M\n");
+    env.file(&drop_in("20"), "[Service]\nX-MemoryBPFPolicy=\nX-MemoryBPFPolicy=oom mode=dry-run\n");
     env.reload();
     unit_in_state("mpfar.service", "registered");
     unit_in_state("mpdry.service", "registered");
@@ -161,6 +165,10 @@ fn explain_names_cause_of_inaction() {
         ],
     );
     assert_explains("mpdry.service", &["is overridden by a higher origin", "limit=2G", &conf("mpdry")]);
+    let reset = format!("'observe; deny limit=64M' of {}:2 is reset by {}:2.", drop_in("10"), drop_in("20"));
+    assert_explains("mpreset.service", &[&reset]);
+    let text = words("memcg-bpf explain mpreset.service");
+    assert!(!text.contains("is not known to memcg-bpfd"), "{text}");
     sh("memcg-bpf detach mpdry.service");
     assert_explains("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
     sh("memcg-bpf pause --for 10min");
@@ -259,7 +267,7 @@ fn json_output_matches_docs() {
         (&format!("report {history}"), 0, "kind time_us"),
         ("policies", 0, "name doc file self_binding hooks missing_hooks params"),
         ("profiles", 0, "name doc file line errors"),
-        ("check 'deny limt=1M'", 1, "wrong sentence line word message at"),
+        ("check 'deny limt=1M'", 1, "wrong severity sentence line word message at"),
         ("pause --for 1min", 0, acting),
         ("resume", 0, acting),
         ("reload", 0, "replaced added removed profiles configuration errors notes"),
@@ -282,5 +290,68 @@ fn json_output_matches_docs() {
             assert!(first.and_then(|it| it.get(field)).is_some(), "{command}: no {field} in {}", output.out);
         }
     }
+    env.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn units_are_found_by_alias_and_without_suffix() {
+    let mut env = TestEnv::new("names");
+    env.unit("mpreal.service", "[Service]\nType=exec\nExecStart=sleep 1000\n");
+    env.policy("mpreal.service", "observe");
+    sh("ln -s mpreal.service /run/systemd/system/mpalias.service");
+    sh("ln -s /dev/null /run/systemd/system/mpmasked.service");
+    env.at_end("rm -f /run/systemd/system/mpalias.service /run/systemd/system/mpmasked.service".to_owned());
+    env.reload();
+    systemd::start("mpreal.service");
+    active("/system.slice/mpreal.service");
+    for name in ["mpreal", "mpreal.service", "mpalias", "mpalias.service"] {
+        assert_explains(name, &["mpreal.service /system.slice/mpreal.service", "observe is attached"]);
+    }
+    sh("memcg-bpf attach mpalias 'deny limit=1G'");
+    assert_explains("mpreal", &["deny is attached, requested by operator"]);
+    sh("memcg-bpf detach mpalias");
+    for (name, sentence) in [
+        ("mpmasked", "unit 'mpmasked.service' is masked"),
+        ("mprael.service", "unit 'mprael.service' does not exist; did you mean 'mpreal.service'?"),
+        ("mpraeel", "unknown cgroup 'mpraeel'"),
+    ] {
+        let output = try_sh(&format!("memcg-bpf explain {name}"));
+        assert!(output.status == 1 && output.err.contains(sentence), "{name}: {output:?}");
+    }
+    assert!(words("memcg-bpf explain -.slice").contains("-.slice"), "the root slice is no option");
+    env.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn stopped_daemon_stays_stopped_until_something_changes() {
+    let mut env = TestEnv::new("stopped");
+    let state = || systemd::active_state("memcg-bpfd");
+    sh("systemctl stop memcg-bpfd");
+    env.at_end("systemctl start memcg-bpfd".to_owned());
+    for command in [
+        "status",
+        "status system.slice",
+        "explain system.slice",
+        "top --json",
+        "metrics",
+        "doctor",
+        "events",
+        "policies",
+        "profiles",
+        "check observe",
+        "attach --dry-run system.slice observe",
+    ] {
+        let output = words(&format!("memcg-bpf {command}"));
+        let needs_daemon = ["status", "explain", "top", "metrics", "doctor", "attach"];
+        if needs_daemon.iter().any(|word| command.starts_with(word)) {
+            assert!(output.contains("memcg-bpfd is stopped: no policy is active"), "{command}: {output}");
+        }
+        assert_eq!(state(), "inactive", "{command} started the daemon: {output}");
+    }
+    sh("memcg-bpf attach system.slice observe");
+    assert_eq!(state(), "active");
+    sh("memcg-bpf detach system.slice; memcg-bpf status");
     env.end();
 }

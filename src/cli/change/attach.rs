@@ -39,7 +39,7 @@ pub(in crate::cli) struct Attach {
     #[arg(long)]
     dry_run: bool,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
-    #[arg(value_name = "LINE", required = true, trailing_var_arg = true, add = ArgValueCandidates::new(candidates::complete_line))]
+    #[arg(value_name = "LINE", required = true, add = ArgValueCandidates::new(candidates::complete_line))]
     line: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ impl Attach {
     }
 
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = if self.dry_run { Client::connect_to_look()? } else { Client::connect()? };
         let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
         // Without permission to list all cgroups, the request is one of the cgroup's owner.
         let origin = if list.is_some() { Origin::Operator } else { Origin::Xattr };

@@ -16,7 +16,7 @@ use crate::text::parse_duration;
   memcg-bpf pause                     until: memcg-bpf resume
 
 Restores memory.high, memory.low and cgroup.freeze to their original values, and performs no reclaim
-and no kill. The policy deny is not affected, because it decides in the kernel.")]
+and no kill. The policy deny is not paused and goes on denying, because it decides in the kernel.")]
 pub(in crate::cli) struct Pause {
     /// Duration, such as 30s, 10min or 2h. Defaults to until `memcg-bpf resume`
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -60,7 +60,8 @@ fn output(report: ActionStats, as_json: bool) -> anyhow::Result<Output> {
 pub(in crate::cli) fn paused(report: &ActionStats) -> Option<String> {
     let left = report.paused_for.map_or(String::new(), |left| format!(" ({} left)", human_duration(left)));
     let text = format!(
-        "Actions are paused{left}. All changed knobs are restored. To resume, run: memcg-bpf resume\n"
+        "Actions are paused{left}: no process is killed, no memory is reclaimed, and all changed knobs are restored.\n\
+         The policy deny is not paused and goes on denying. To resume, run: memcg-bpf resume\n"
     );
     report.paused.then_some(text)
 }
@@ -76,10 +77,11 @@ mod tests {
         report.paused = true;
         assert_eq!(
             paused(&report).unwrap(),
-            "Actions are paused. All changed knobs are restored. To resume, run: memcg-bpf resume\n"
+            "Actions are paused: no process is killed, no memory is reclaimed, and all changed knobs are restored.\n\
+             The policy deny is not paused and goes on denying. To resume, run: memcg-bpf resume\n"
         );
         report.paused_for = Some(90_123_456_789);
-        assert!(paused(&report).unwrap().starts_with("Actions are paused (1min 30s 123ms left). "));
+        assert!(paused(&report).unwrap().starts_with("Actions are paused (1min 30s 123ms left): "));
     }
 
     #[test]

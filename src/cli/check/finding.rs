@@ -7,11 +7,21 @@ use crate::policy::catalog::Catalog;
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::precedence::check_line;
 
+/// What a finding means for the exit status: only errors count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    Error,
+    Warning,
+    Note,
+}
+
 /// Something that was found.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
-    /// True for an error, false for a note.
+    /// True for an error.
     pub wrong: bool,
+    pub severity: Severity,
     /// The whole sentence.
     pub sentence: String,
     /// The line with the error, if the position is known.
@@ -22,8 +32,20 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub fn sentence(wrong: bool, sentence: String) -> Self {
-        Finding { wrong, sentence, line: None, error: None }
+    pub fn error(sentence: String) -> Self {
+        Self::new(Severity::Error, sentence)
+    }
+
+    pub fn warning(sentence: String) -> Self {
+        Self::new(Severity::Warning, sentence)
+    }
+
+    pub fn note(sentence: String) -> Self {
+        Self::new(Severity::Note, sentence)
+    }
+
+    fn new(severity: Severity, sentence: String) -> Self {
+        Finding { wrong: severity == Severity::Error, severity, sentence, line: None, error: None }
     }
 }
 
@@ -32,10 +54,9 @@ pub(super) fn findings_in_line(line: &str, catalog: &Catalog, location: Option<&
     check_line(line, catalog, None, location)
         .into_iter()
         .map(|error| Finding {
-            wrong: true,
-            sentence: escape_line(&error.to_string()),
             line: error.at.map(|_| line.to_owned()),
-            error: Some(error),
+            error: Some(error.clone()),
+            ..Finding::error(escape_line(&error.to_string()))
         })
         .collect()
 }

@@ -2,8 +2,11 @@
 
 mod files;
 mod finding;
+mod inert;
+mod quadlet;
+mod units;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -15,7 +18,7 @@ use crate::cli::output::Output;
 use crate::cli::term::{escape_line, json};
 use crate::policy::catalog::Catalog;
 use crate::policy::diagnostic::Diagnostic;
-use finding::{Finding, findings_in_line};
+use finding::{Finding, Severity, findings_in_line};
 
 /// Characters of a long policy line that are shown before and after an error.
 const CONTEXT: usize = 40;
@@ -24,15 +27,19 @@ const CONTEXT: usize = 40;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf check deny limit=64M
+  memcg-bpf check --unit demo.service
   memcg-bpf check --unit /etc/systemd/system/demo.service.d/50-memory.conf
 
-The exit status is 0 if there are no errors, else 1.")]
+For a unit, all its files are checked together: --unit demo stands for demo.service. Parameters that can
+have no effect, such as a limit above MemoryMax= of the same unit, are warnings.
+The exit status is 1 if there are errors, else 0. Warnings, for example of a broken policy object that
+the line does not use, do not change the exit status.")]
 pub(in crate::cli) struct Check {
     /// The policy line
     #[arg(value_name = "LINE", required_unless_present = "unit", conflicts_with = "unit", add = ArgValueCandidates::new(candidates::complete_line))]
     line: Vec<String>,
-    /// Check unit files and drop-ins instead of a line
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Check units, or unit files, drop-ins and Quadlet files, instead of a line
+    #[arg(long, value_name = "UNIT|FILE", num_args = 1.., add = ArgValueCandidates::new(candidates::units))]
     unit: Vec<PathBuf>,
     #[command(flatten)]
     objects: ObjectDir,
@@ -49,17 +56,19 @@ impl Check {
                 if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) }
             );
         }
-        let (profiles, broken) = profiles::load(std::path::Path::new("/"));
+        let (profiles, broken) = profiles::load(Path::new("/"));
         let catalog = Catalog { policies: objects.schemas, profiles };
-        let mut found: Vec<Finding> =
-            objects.errors.into_iter().map(|error| Finding::sentence(true, escape_line(&error))).collect();
-        found
-            .extend(broken.into_iter().map(|error| Finding::sentence(true, escape_line(&error.to_string()))));
+        let mut found = broken_files(&objects.errors, &broken);
         if self.unit.is_empty() {
             found.extend(findings_in_line(&self.line.join(" "), &catalog, None));
         }
-        for path in &self.unit {
-            found.extend(files::findings_in_unit(path, &catalog));
+        for unit in &self.unit {
+            // A name without a slash is a file in the current directory, or a unit.
+            let name = unit.to_str().filter(|name| *name == "/" || !name.contains('/') && !unit.exists());
+            found.extend(match name.and_then(units::unit_named) {
+                Some(name) => units::findings_in_unit_named(Path::new("/"), &name, &catalog),
+                None => files::findings_in_file(unit, &catalog),
+            });
         }
         let success = !found.iter().any(|finding| finding.wrong);
         let text = if as_json { json(&found)? } else { render(&found, success) };
@@ -67,10 +76,22 @@ impl Check {
     }
 }
 
+/// Policy objects and profiles that cannot be read. They concern the result only if it depends on them: then their name
+/// is unknown, which is an error of its own.
+fn broken_files(objects: &[String], profiles: &[impl ToString]) -> Vec<Finding> {
+    let profiles = profiles.iter().map(ToString::to_string);
+    objects.iter().cloned().chain(profiles).map(|error| Finding::warning(escape_line(&error))).collect()
+}
+
 fn render(found: &[Finding], success: bool) -> String {
     let mut out = String::new();
     for finding in found {
-        out.push_str(&format!("{}{}\n", if finding.wrong { "" } else { "note: " }, finding.sentence));
+        let prefix = match finding.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+            Severity::Note => "note: ",
+        };
+        out.push_str(&format!("{prefix}{}\n", finding.sentence));
         if let (Some(line), Some(error)) = (&finding.line, &finding.error) {
             out.push_str(&underline(line, error));
         }
@@ -141,5 +162,30 @@ mod tests {
         assert!(text.ends_with("2 errors.\n"), "{text}");
         assert!(text.contains("x.conf:3"), "{text}");
         assert!(render(&[], true).contains("No errors."));
+    }
+
+    /// `check LINE` with all built policies, and a broken object beside them.
+    fn check_beside_broken_object(line: &str, as_json: bool) -> Output {
+        let built = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bpf"));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("policies")).unwrap();
+        for file in ["core.bpf.o", "policies/deny.bpf.o"] {
+            std::fs::copy(built.join(file), dir.path().join(file)).expect("run 'make bpf' first");
+        }
+        std::fs::write(dir.path().join("policies/mine.bpf.o"), "broken").unwrap();
+        let objects = ObjectDir::in_dir(dir.path().to_owned());
+        Check { line: vec![line.to_owned()], unit: Vec::new(), objects }.run(as_json).unwrap()
+    }
+
+    #[test]
+    fn broken_object_is_a_warning_unless_the_line_needs_it() {
+        let fine = check_beside_broken_object("deny limit=64M", false);
+        assert!(fine.success && fine.text.ends_with("No errors.\n"), "{}", fine.text);
+        assert!(fine.text.starts_with("warning: ") && fine.text.contains("/mine.bpf.o"), "{}", fine.text);
+        let needed = check_beside_broken_object("mine", false);
+        assert!(!needed.success && needed.text.contains("unknown policy 'mine'"), "{}", needed.text);
+        let json: serde_json::Value =
+            serde_json::from_str(&check_beside_broken_object("deny limit=64M", true).text).unwrap();
+        assert_eq!((&json[0]["wrong"], &json[0]["severity"]), (&false.into(), &"warning".into()), "{json}");
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn installed(root: &Path) -> Vec<Finding> {
 
 /// Checks the daemon and its actions.
 pub(super) fn daemon() -> Vec<Finding> {
-    let client = Client::connect();
+    let client = Client::connect_to_look();
     let mut found = vec![check_version(client.as_ref().map_err(Clone::clone).and_then(Client::version))];
     if let Ok(client) = client
         && let Ok(report) = client.stats()
@@ -128,6 +128,9 @@ fn check_version(answer: Result<String, ClientError>) -> Finding {
             "systemctl restart memcg-bpfd",
         ),
         Err(ClientError::Denied) => Finding::warn("daemon", "permission denied", "use sudo memcg-bpf doctor"),
+        Err(error @ ClientError::Stopped) => {
+            Finding::fail("daemon", error.to_string(), "systemctl start memcg-bpfd")
+        }
         Err(error) => Finding::fail("daemon", error.to_string(), "see: journalctl -u memcg-bpfd -n 20"),
     }
 }

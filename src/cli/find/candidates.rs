@@ -10,6 +10,7 @@ use crate::bpf::objects::PolicyObjects;
 use crate::bpf::profiles;
 use crate::cgroup::tree;
 use crate::names::CgroupPath;
+use crate::systemd::{UNIT_PATH, index};
 
 /// Digits of a container ID that engines print.
 const ID_SHOWN: usize = 12;
@@ -57,6 +58,11 @@ pub(in crate::cli) fn cgroups() -> Vec<CompletionCandidate> {
         .filter_map(display_name)
         .map(CompletionCandidate::new)
         .collect()
+}
+
+/// The units with a file.
+pub(in crate::cli) fn units() -> Vec<CompletionCandidate> {
+    index(Path::new("/"), &UNIT_PATH).names().map(CompletionCandidate::new).collect()
 }
 
 /// The display name of a cgroup: a unit name, or the beginning of a container ID.

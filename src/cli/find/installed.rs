@@ -24,6 +24,12 @@ impl ObjectDir {
         ObjectDir { objects: None }
     }
 
+    /// The objects below this directory.
+    #[cfg(test)]
+    pub fn in_dir(dir: PathBuf) -> Self {
+        ObjectDir { objects: Some(dir) }
+    }
+
     pub fn core(&self) -> PathBuf {
         self.objects.as_ref().map_or_else(|| PathBuf::from(CORE_OBJECT), |dir| dir.join("core.bpf.o"))
     }

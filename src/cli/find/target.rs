@@ -10,8 +10,10 @@ use crate::cgroup::{process, tree};
 use crate::cli::find::container;
 use crate::cli::term::escape_line;
 use crate::names::{CgroupPath, NameError, UnitKind, UnitName};
+use crate::policy::diagnostic::closest_match;
 use crate::report::BindingReport;
 use crate::source::container_cgroup::{CgroupError, process_cgroup};
+use crate::systemd::{UNIT_PATH, UnitFileIndex, UnitLookup, index};
 
 /// Shorter beginnings of a container's id are too likely to be something else.
 const ID_PREFIX_MIN: usize = 4;
@@ -43,12 +45,21 @@ pub(in crate::cli) enum TargetError {
          unit. To attach a policy at its next start, add X-MemoryBPFPolicy= to a drop-in: systemctl edit {0}"
     )]
     NoUnit(String),
+    #[error(
+        "unit '{0}' does not exist{did_you_mean}; see: systemctl list-units --all. A user unit is named by the path of its cgroup",
+        did_you_mean = did_you_mean(.1)
+    )]
+    NoSuchUnit(String, Option<String>),
+    #[error("unit '{0}' is masked, so systemd does not start it; to unmask it, run: systemctl unmask {0}")]
+    Masked(String),
     #[error("'{0}' is a template; give the name of an instance")]
     Template(String),
     #[error(
-        "unknown cgroup '{0}': no container has this name or ID, and no unit or path matches; see: podman ps, systemctl status"
+        "unknown cgroup '{0}': no container has this name or ID, and no unit or path matches{did_you_mean}; see: podman ps, \
+         systemctl status",
+        did_you_mean = did_you_mean(.1)
     )]
-    NoContainer(String),
+    NoContainer(String, Option<String>),
     #[error("ambiguous cgroup '{0}': {1}; give more characters, or the path")]
     Ambiguous(String, String),
     #[error("no process {0}: {1}")]
@@ -57,10 +68,18 @@ pub(in crate::cli) enum TargetError {
     Process(u32, CgroupError),
 }
 
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map_or(String::new(), |name| format!("; did you mean '{}'?", escape_line(name)))
+}
+
 /// Finds the cgroup that `text` names, among those with policies first, then in the tree.
 pub(in crate::cli) fn find(text: &str, reports: &[BindingReport]) -> Result<CgroupPath, TargetError> {
     let cwd = std::env::current_dir().unwrap_or_default();
-    match parse(text, &cwd)? {
+    let target = parse(text, &cwd)?;
+    let mut all = None;
+    let tree = || all.get_or_insert_with(|| tree::descendants(&CgroupPath::root())).clone();
+    let files = || index(Path::new("/"), &UNIT_PATH);
+    match target {
         Target::Path(path) => Ok(path),
         Target::Pid(pid) => {
             let text = process::cgroup_text(pid).map_err(|e| TargetError::NoProcess(pid, e))?;
@@ -68,12 +87,94 @@ pub(in crate::cli) fn find(text: &str, reports: &[BindingReport]) -> Result<Cgro
             Ok(nearest_bound(&path, reports))
         }
         Target::Container(text) => {
-            let mut all = None;
-            let all = || all.get_or_insert_with(|| tree::descendants(&CgroupPath::root())).clone();
-            by_id_or_name(&text, reports, all, |path, id| container::lookup(path, id).name)
+            by_word(&text, reports, tree, files, |path, id| container::lookup(path, id).name)
         }
-        target => search(&target, reports, || tree::descendants(&CgroupPath::root())),
+        Target::Unit(unit) => by_unit(&unit, reports, tree, files),
     }
+}
+
+/// A unit by its name or an alias.
+fn by_unit(
+    unit: &UnitName,
+    reports: &[BindingReport],
+    mut tree: impl FnMut() -> Vec<CgroupPath>,
+    files: impl FnOnce() -> UnitFileIndex,
+) -> Result<CgroupPath, TargetError> {
+    match search(&Target::Unit(unit.clone()), reports, &mut tree) {
+        Err(TargetError::NoUnit(_)) => {}
+        found => return found,
+    }
+    let files = files();
+    match files.lookup(unit) {
+        UnitLookup::Found(real) => search(&Target::Unit(real), reports, tree),
+        UnitLookup::Masked(real) => Err(TargetError::Masked(escape_line(real.as_str()))),
+        UnitLookup::Absent => {
+            let suggestion = closest_unit(unit, &files, &unit_names(&tree()));
+            Err(TargetError::NoSuchUnit(escape_line(unit.as_str()), suggestion))
+        }
+    }
+}
+
+/// A container, or a service without its suffix. A container of the service itself is preferred to the service.
+fn by_word(
+    text: &str,
+    reports: &[BindingReport],
+    mut tree: impl FnMut() -> Vec<CgroupPath>,
+    files: impl FnOnce() -> UnitFileIndex,
+    name: impl Fn(&CgroupPath, &str) -> Option<String>,
+) -> Result<CgroupPath, TargetError> {
+    let container = match by_id_or_name(text, reports, &mut tree, name) {
+        Ok(path) => Some(path),
+        Err(TargetError::NoContainer(..)) => None,
+        Err(other) => return Err(other),
+    };
+    let unit = UnitName::parse(&format!("{text}.service")).ok().filter(|unit| !unit.is_template());
+    let running = unit.clone().and_then(|unit| search(&Target::Unit(unit), reports, &mut tree).ok());
+    match (container, running) {
+        (Some(container), Some(unit)) if !container.is_within(&unit) => only(text, vec![container, unit]),
+        (Some(container), _) => Ok(container),
+        (None, Some(unit)) => Ok(unit),
+        (None, None) => {
+            let files = files();
+            let known = unit.filter(|unit| files.lookup(unit) != UnitLookup::Absent);
+            if let Some(unit) = known {
+                return by_unit(&unit, reports, tree, || files);
+            }
+            let names = words(&files, reports, &tree());
+            let suggestion = closest_match(text, names.iter().map(String::as_str));
+            Err(TargetError::NoContainer(escape_line(text), suggestion))
+        }
+    }
+}
+
+/// The unit of the same type with the most similar name. The suffix that all have does not make names similar.
+pub(in crate::cli) fn closest_unit(
+    unit: &UnitName,
+    files: &UnitFileIndex,
+    running: &[String],
+) -> Option<String> {
+    let suffix = format!(".{}", unit.kind().suffix());
+    let stem = unit.as_str().strip_suffix(&suffix)?;
+    let names = files.names().chain(running.iter().map(String::as_str));
+    let closest = closest_match(stem, names.filter_map(|name| name.strip_suffix(&suffix)))?;
+    Some(format!("{closest}{suffix}"))
+}
+
+/// The names of the units in the tree.
+fn unit_names(tree: &[CgroupPath]) -> Vec<String> {
+    let name = |path: &CgroupPath| {
+        let unit = UnitName::parse(path.file_name().trim_start_matches('_')).ok()?;
+        is_unit(path, &unit).then(|| unit.as_str().to_owned())
+    };
+    tree.iter().filter_map(name).collect()
+}
+
+/// What a word without a suffix can mean: services, and containers with a policy.
+fn words(files: &UnitFileIndex, reports: &[BindingReport], tree: &[CgroupPath]) -> Vec<String> {
+    let running = unit_names(tree);
+    let units = files.names().chain(running.iter().map(String::as_str));
+    let services = units.filter_map(|unit| unit.strip_suffix(".service")).map(str::to_owned);
+    services.chain(reports.iter().filter_map(|report| report.container_name.clone())).collect()
 }
 
 fn parse(text: &str, cwd: &Path) -> Result<Target, TargetError> {
@@ -139,7 +240,7 @@ fn search(
             only(id, outermost(tree().into_iter().filter(|path| is_container(path, id)).collect()))
         }
         Target::Path(path) => Ok(path.clone()),
-        Target::Pid(pid) => Err(TargetError::NoContainer(pid.to_string())),
+        Target::Pid(pid) => Err(TargetError::NoContainer(pid.to_string(), None)),
     }
 }
 
@@ -151,7 +252,7 @@ fn by_id_or_name(
     name: impl Fn(&CgroupPath, &str) -> Option<String>,
 ) -> Result<CgroupPath, TargetError> {
     match search(&Target::Container(text.to_owned()), reports, &mut tree) {
-        Err(TargetError::NoContainer(_)) => {}
+        Err(TargetError::NoContainer(..)) => {}
         found => return found,
     }
     let called_so = |path: &CgroupPath| {
@@ -199,7 +300,7 @@ fn outermost(paths: Vec<CgroupPath>) -> Vec<CgroupPath> {
 
 fn only(text: &str, mut found: Vec<CgroupPath>) -> Result<CgroupPath, TargetError> {
     match (found.pop(), found.is_empty()) {
-        (None, _) => Err(TargetError::NoContainer(escape_line(text))),
+        (None, _) => Err(TargetError::NoContainer(escape_line(text), None)),
         (Some(path), true) => Ok(path),
         (Some(path), false) => {
             found.push(path);

@@ -122,3 +122,68 @@ fn a_container_is_found_by_its_name_where_no_id_begins_so() {
     let error = by_id_or_name("web", &[], tree, name).unwrap_err().to_string();
     assert!(error.starts_with("unknown cgroup 'web': no container has this name or ID"), "{error}");
 }
+
+/// `find` with these unit files, the tree above, and containers named by the beginning of their ID.
+fn find_among(files: &[&str], text: &str) -> Result<String, String> {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("etc/systemd/system");
+    std::fs::create_dir_all(&directory).unwrap();
+    for file in files {
+        match file.split_once(" -> ") {
+            Some((alias, target)) => std::os::unix::fs::symlink(target, directory.join(alias)).unwrap(),
+            None => std::fs::write(directory.join(file), "[Service]\n").unwrap(),
+        }
+    }
+    let files = || index(root.path(), &UNIT_PATH);
+    let name = |_: &CgroupPath, id: &str| id.starts_with("1f2e3d").then(|| "nginx-proxy".to_owned());
+    let found = match parse(text, Path::new("/")).unwrap() {
+        Target::Unit(unit) => by_unit(&unit, &[], tree, files),
+        Target::Container(text) => by_word(&text, &[], tree, files, name),
+        other => panic!("{other:?}"),
+    };
+    found.map(|path| path.to_string()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn suffix_of_a_service_may_be_left_out() {
+    assert_eq!(find_among(&[], "nginx").unwrap(), "/system.slice/nginx.service");
+    assert_eq!(find_among(&[], "nginx-proxy").unwrap(), format!("/machine.slice/libpod-{ID}.scope"));
+    let stopped = find_among(&["postgresql.service"], "postgresql").unwrap_err();
+    assert!(stopped.starts_with("unit 'postgresql.service' has no cgroup: it is not running"), "{stopped}");
+    // The service and a container elsewhere have the same name.
+    let service = path("/system.slice/runc-web.service");
+    let both = || tree().into_iter().chain([path("/system.slice/web.service"), service.clone()]).collect();
+    let error = by_word("web", &[], both, UnitFileIndex::default, |_, _| None).unwrap_err().to_string();
+    assert!(
+        error.starts_with("ambiguous cgroup 'web': /system.slice/runc-web.scope, /system.slice/web.service"),
+        "{error}"
+    );
+}
+
+#[test]
+fn alias_means_its_unit() {
+    let files = ["nginx.service", "web.service -> nginx.service", "db.service", "sql.service -> db.service"];
+    assert_eq!(find_among(&files, "web.service").unwrap(), "/system.slice/nginx.service");
+    let stopped = find_among(&files, "sql.service").unwrap_err();
+    assert!(stopped.starts_with("unit 'db.service' has no cgroup"), "{stopped}");
+}
+
+#[test]
+fn unit_that_does_not_exist_is_said_not_to_exist() {
+    let files = ["postgresql.service", "off.service -> /dev/null"];
+    let error = |text: &str| find_among(&files, text).unwrap_err();
+    assert!(
+        error("postgersql.service")
+            .starts_with("unit 'postgersql.service' does not exist; did you mean 'postgresql.service'?"),
+        "{}",
+        error("postgersql.service")
+    );
+    assert!(error("ngnix.service").contains("did you mean 'nginx.service'?"), "{}", error("ngnix.service"));
+    assert!(error("ngnix").contains("no unit or path matches; did you mean 'nginx'?"), "{}", error("ngnix"));
+    assert!(
+        error("zzz.service").starts_with("unit 'zzz.service' does not exist; see: systemctl"),
+        "{}",
+        error("zzz.service")
+    );
+    assert!(error("off").starts_with("unit 'off.service' is masked"), "{}", error("off"));
+}

@@ -9,6 +9,8 @@ const MANUAL: &str = "memcg-bpf";
 
 /// File names and texts.
 pub(super) fn pages(mut cli: Command, date: &str) -> anyhow::Result<Vec<(String, String)>> {
+    // `memcg-bpf help` prints what these pages have.
+    cli = cli.disable_help_subcommand(true);
     cli.build();
     let mut pages = vec![page(&cli, date)?];
     for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {

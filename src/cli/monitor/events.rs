@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cli::client::Client;
-use crate::cli::find::target;
+use crate::cli::find::target::{self, TargetError};
 use crate::cli::output::Output;
 use crate::cli::term::time::Timestamp;
 use crate::cli::term::{Terminal, escape_line, json_line, print, wrap};
@@ -101,9 +101,11 @@ fn filter_path(text: &str) -> anyhow::Result<String> {
     if text.starts_with('/') && !text.starts_with(crate::cgroup::mount::CGROUP_ROOT) {
         return Ok(text.to_owned());
     }
-    let reports: Vec<BindingReport> = Client::connect().and_then(|client| client.list()).unwrap_or_default();
+    let reports: Vec<BindingReport> =
+        Client::connect_to_look().and_then(|client| client.list()).unwrap_or_default();
     match target::find(text, &reports) {
         Ok(path) => Ok(path.as_str().to_owned()),
+        Err(TargetError::NoUnit(unit) | TargetError::Masked(unit)) => Ok(unit),
         Err(_) if text.contains('.') && !text.contains('/') => Ok(text.to_owned()),
         Err(error) => Err(error.into()),
     }

@@ -66,7 +66,7 @@ impl Record {
     pub fn run(&self, as_json: bool) -> anyhow::Result<Output> {
         let mut writer = Writer::open(&self.file, self.size)
             .with_context(|| format!("opening {}", self.file.display()))?;
-        let client = Client::connect()?;
+        let client = Client::connect_to_look()?;
         let events_received = stream_events();
         let until = self.length.and_then(|length| Instant::now().checked_add(length));
         let mut samples = 0_u64;

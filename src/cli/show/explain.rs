@@ -15,7 +15,7 @@ use crate::cli::find::target;
 use crate::cli::find::target::TargetError;
 use crate::cli::output::Output;
 use crate::cli::term::{Style, Terminal, escape_line, json, wrap};
-use crate::names::{CgroupPath, UnitName};
+use crate::names::{CgroupPath, ROOT_SLICE, UnitName};
 use crate::report::{AttachedPolicy, BindingReport, KnobReport};
 use crate::text::human_bytes;
 
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Explain {
 
 impl Explain {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = Client::connect_to_look()?;
         let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
         let sees_all = list.is_some();
         let mut reports = list.unwrap_or_default();
@@ -47,7 +47,7 @@ impl Explain {
             Err(other) => return Err(other.into()),
         };
         if let Some(text) = client.stats().ok().as_ref().and_then(paused) {
-            report.explanation.insert(0, text.trim_end().to_owned());
+            report.explanation.insert(0, text.trim_end().replace('\n', " "));
         }
         let success = report.state != WITHOUT_POLICY;
         let text = if as_json { json(&report)? } else { describe(&report, terminal) };
@@ -71,6 +71,7 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         report.unit.as_deref().or(unit_in(cgroup.as_str())).and_then(|unit| UnitName::parse(unit).ok());
     if let Some(unit) = unit.filter(|_| report.container.is_none()) {
         report.explanation.extend(diagnose::diagnose_unit(root, &unit, Some(&report)));
+        diagnose::locate_policies(root, &unit, &mut report);
     }
     if let Some(id) = report.container.clone() {
         report.explanation.extend(diagnose::diagnose_container(root, cgroup, &id, listed.is_some()));
@@ -145,6 +146,9 @@ pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
 
 /// The system unit of a path. Only below slices, because only systemd creates cgroups there.
 fn unit_in(path: &str) -> Option<&str> {
+    if path == "/" {
+        return Some(ROOT_SLICE);
+    }
     let (above, name) = path.rsplit_once('/')?;
     let is_unit = [".service", ".scope", ".slice"].iter().any(|ending| name.ends_with(ending));
     let in_slices = above.split('/').skip(1).all(|part| part.ends_with(".slice"));
@@ -246,6 +250,7 @@ mod tests {
         assert_eq!(name("/a.slice"), "a.slice");
         assert_eq!(name("/machine.slice/x.scope/a.service"), "/machine.slice/x.scope/a.service");
         assert_eq!(name("/plain/a.service"), "/plain/a.service");
+        assert_eq!(name("/"), "-.slice");
         assert_eq!(name(""), "");
     }
 

@@ -23,14 +23,14 @@ const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "DENIED", "LAST 
   memcg-bpf status demo.service       details of one cgroup
   memcg-bpf status --json | jq '.[] | select(.counters.growth_denied > 0) | .cgroup'")]
 pub(in crate::cli) struct Status {
-    /// Show details of one cgroup: cgroup path, unit name, container ID (or its beginning) or name, or process ID
+    /// Show details of one cgroup: cgroup path, unit name (.service may be left out), container ID (or its beginning) or name, or process ID
     #[arg(value_name = "CGROUP")]
     cgroup: Option<String>,
 }
 
 impl Status {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = Client::connect_to_look()?;
         let mut reports: Vec<BindingReport> = client.list()?;
         container::add_names(&mut reports);
         // Older daemons do not have this method.

@@ -164,12 +164,13 @@ fn pause_restores_knobs_and_survives_restart() {
     let output = sh("memcg-bpf pause");
     assert_eq!(
         output,
-        "Actions are paused. All changed knobs are restored. To resume, run: memcg-bpf resume"
+        "Actions are paused: no process is killed, no memory is reclaimed, and all changed knobs are restored.\n\
+         The policy deny is not paused and goes on denying. To resume, run: memcg-bpf resume"
     );
     becomes(&at, "memory.high", u64::MAX);
     ask(&at, "32 x x");
     assert_eq!(knob(&at, "memory.high"), "max");
-    assert!(sh("memcg-bpf status").starts_with("Actions are paused. "));
+    assert!(sh("memcg-bpf status").starts_with("Actions are paused: "));
     assert!(try_sh("memcg-bpf doctor").out.contains("are paused: policies change nothing"));
     // A constraint submitted during the pause becomes active when it ends.
     ask(&at, "32");
@@ -178,7 +179,7 @@ fn pause_restores_knobs_and_survives_restart() {
 
     sh("memcg-bpf pause; systemctl restart memcg-bpfd");
     becomes(&at, "memory.high", u64::MAX);
-    assert!(sh("memcg-bpf status").starts_with("Actions are paused. "));
+    assert!(sh("memcg-bpf status").starts_with("Actions are paused: "));
     sh("memcg-bpf pause --for 3s");
     wait_for("the pause to end by itself", || {
         (!sh("memcg-bpf status").contains("Actions are paused")).then_some(())

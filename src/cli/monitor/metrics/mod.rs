@@ -61,7 +61,7 @@ impl Metrics {
 }
 
 fn page() -> anyhow::Result<(String, Vec<BindingReport>, ActionStats)> {
-    let client = Client::connect()?;
+    let client = Client::connect_to_look()?;
     let mut bindings: Vec<BindingReport> = client.list()?;
     container::add_names(&mut bindings);
     let actions: ActionStats = client.stats()?;

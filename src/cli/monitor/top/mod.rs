@@ -46,7 +46,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 impl Top {
     pub fn run(&self, as_json: bool) -> anyhow::Result<Output> {
-        let client = Client::connect()?;
+        let client = Client::connect_to_look()?;
         if as_json {
             return Ok(Output::success(json(&fetch(&client)?)?));
         }
