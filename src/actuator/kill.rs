@@ -10,6 +10,7 @@ use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::admission;
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
+use crate::policy::request::Authority;
 use crate::text::human_bytes;
 
 /// Other candidates that a report names.
@@ -36,6 +37,8 @@ pub struct KillJob {
     pub memory_max: u64,
     /// Actions are paused, or were until now.
     pub paused: Arc<AtomicBool>,
+    /// The authority behind the policy.
+    pub authority: Authority,
 }
 
 /// The result of a kill.
@@ -279,8 +282,17 @@ mod tests {
         for path in ["/no/such", "/init.scope"] {
             let path = CgroupPath::parse(path).unwrap();
             let (action, paused) = (action.clone(), paused.clone());
-            let job =
-                KillJob { action, path, scope, select, grace, daemon_cgroup: None, memory_max: 0, paused };
+            let job = KillJob {
+                action,
+                path,
+                scope,
+                select,
+                grace,
+                daemon_cgroup: None,
+                memory_max: 0,
+                paused,
+                authority: Authority::Owner,
+            };
             assert_eq!(job.run(), Ok(None));
         }
     }
