@@ -61,11 +61,14 @@ mod tests {
     }
 
     /// What a line says, without the positions.
-    fn meaning(text: &str) -> Option<Vec<(String, Vec<(String, String)>)>> {
-        let args = |c: Clause| c.args.into_iter().map(|arg| (arg.key, arg.value)).collect();
+    fn meaning(text: &str) -> Option<Vec<String>> {
+        let words = |c: Clause| {
+            let args = c.args.into_iter().map(|arg| format!("{:?}={:?}", arg.key, arg.value));
+            std::iter::once(format!("{:?}", c.name)).chain(args).collect::<Vec<_>>().join(" ")
+        };
         match parse(text).ok()? {
             Line::None => Some(Vec::new()),
-            Line::Clauses(all) => Some(all.into_iter().map(|c| (c.name.clone(), args(c))).collect()),
+            Line::Clauses(all) => Some(all.into_iter().map(words).collect()),
         }
     }
 
