@@ -18,11 +18,14 @@ pub fn run(bytes: &[u8]) {
     match record.encode() {
         Ok(again) => {
             assert!(again.len() <= RECORD_MAX);
-            assert_eq!(CgroupRecord::parse(&again).as_ref(), Ok(&record), "what is written is read back");
+            let stored = CgroupRecord::parse(&again).expect("what is written is read back");
+            assert_eq!(stored.requests.len(), record.requests.len());
+            // Lines are normalized, and once is enough.
+            assert_eq!(stored.encode().as_ref(), Ok(&again));
         }
         // JSON can be shorter than ours, without the names of fields.
         Err(error) => {
-            assert!(matches!(error, RecordError::DoesNotFit(_)), "{error}");
+            assert!(matches!(error, RecordError::DoesNotFit(..) | RecordError::TooLong(_)), "{error}");
             sentence(&error.to_string(), SENTENCE_MAX);
         }
     }

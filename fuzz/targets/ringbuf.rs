@@ -26,7 +26,7 @@ pub fn run(bytes: &[u8]) {
     let reason = action.reason();
     assert!(reason.len() <= action.reason_template.len() + 4 * 64, "{reason:?}");
     let path = CgroupPath::parse("/a.slice/b.service").unwrap();
-    let facts = Facts { usage: 1 << 30, min: 0, effective_max: 2 << 30, page: 4096, contains_daemon: false };
+    let facts = Facts { usage: 1 << 30, min: 0, effective_max: 2 << 30, page: 4096, ..Facts::default() };
     let mut guards = Admission::new(Limits::default());
     match guards.admit(action.time, &path, &action, &facts) {
         Decision::Block(why) => sentence(&why, 1024),

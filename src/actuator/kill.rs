@@ -1,5 +1,7 @@
-//! One kill: selects the victim, kills it and describes the result. Blocks; runs on a thread of its own.
+//! One kill: selects the victim, signals it, and describes the result when it has ended. Each stage is short and runs on
+//! a worker thread; between two stages, the kill occupies none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::admission;
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
+use crate::policy::request::Authority;
 use crate::text::human_bytes;
 
 /// Other candidates that a report names.
@@ -36,6 +39,8 @@ pub struct KillJob {
     pub memory_max: u64,
     /// Actions are paused, or were until now.
     pub paused: Arc<AtomicBool>,
+    /// The authority behind the policy.
+    pub authority: Authority,
 }
 
 /// The result of a kill.
@@ -49,6 +54,28 @@ pub struct KillReport {
     pub sentence: String,
 }
 
+/// The result of one stage.
+pub enum Stage {
+    /// The kill is over: the report, `None` if the cgroup is removed, or why it failed.
+    Over(Result<Option<KillReport>, String>),
+    /// The victim has a signal, and is waited for.
+    Waits(Box<WaitingKill>),
+}
+
+/// A kill whose victim has a signal.
+pub struct WaitingKill {
+    before: u64,
+    victim: Victim,
+    waiting: kill::Waiting,
+}
+
+impl WaitingKill {
+    /// Waits until [`KillJob::resume`] is due.
+    pub async fn wait(&self) {
+        self.waiting.wait().await;
+    }
+}
+
 /// The chosen victim: a process, or a cgroup with all in it.
 struct Victim {
     candidate: Candidate,
@@ -59,21 +86,48 @@ struct Victim {
 }
 
 impl KillJob {
-    /// Performs the kill; in a dry run, only describes it. `None`: the cgroup is removed.
-    pub fn run(&self) -> Result<Option<KillReport>, String> {
+    /// Begins the kill; in a dry run, only describes it.
+    pub fn run(&self) -> Stage {
         if !self.is_there() {
-            return Ok(None);
+            return Stage::Over(Ok(None));
         }
         if admission::is_expired(now(), self.action.time) {
-            return Err(admission::EXPIRED_MSG.to_owned());
+            return Stage::Over(Err(admission::EXPIRED_MSG.to_owned()));
         }
         if self.is_paused() {
-            return Err("actions are paused".to_owned());
+            return Stage::Over(Err("actions are paused".to_owned()));
         }
         match self.try_kill() {
-            Err(_) if !self.is_there() => Ok(None),
-            result => result.map(Some),
+            Ok(stage) => stage,
+            Err(_) if !self.is_there() => Stage::Over(Ok(None)),
+            Err(why) => Stage::Over(Err(why)),
         }
+    }
+
+    /// Goes on when the victim has ended, or its grace is over.
+    pub fn resume(&self, waiting: WaitingKill) -> Stage {
+        let WaitingKill { before, victim, waiting } = waiting;
+        match waiting.resume(!self.is_paused()) {
+            Ok(progress) => self.stage(before, victim, progress),
+            Err(error) => Stage::Over(Err(format!("{}: {error}", self.describe_victim(&victim)))),
+        }
+    }
+
+    fn stage(&self, before: u64, victim: Victim, progress: kill::Progress) -> Stage {
+        let killed = match progress {
+            kill::Progress::Waits(waiting) => {
+                return Stage::Waits(Box::new(WaitingKill { before, victim, waiting }));
+            }
+            kill::Progress::Over(killed) => killed,
+        };
+        let sentence = format!(
+            "killed {} {}{}",
+            self.describe_victim(&victim),
+            self.describe_signal(&killed),
+            describe_rest(&victim.others)
+        );
+        let after = memory::usage(&self.path).unwrap_or(0);
+        Stage::Over(Ok(Some(KillReport { before, after, sentence })))
     }
 
     /// It may have waited for its turn, and another cgroup may have the path by now.
@@ -85,7 +139,7 @@ impl KillJob {
         !self.action.dry_run && self.paused.load(Ordering::Relaxed)
     }
 
-    fn try_kill(&self) -> Result<KillReport, String> {
+    fn try_kill(&self) -> Result<Stage, String> {
         let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
         for _ in 0..MAX_ATTEMPTS {
             let Some(victim) = self.choose() else {
@@ -97,19 +151,13 @@ impl KillJob {
                     self.describe_victim(&victim),
                     describe_rest(&victim.others)
                 );
-                return Ok(KillReport { before, after: before, sentence });
+                return Ok(Stage::Over(Ok(Some(KillReport { before, after: before, sentence }))));
             }
-            if let Some(killed) =
-                self.kill_victim(&victim).map_err(|e| format!("{}: {e}", self.describe_victim(&victim)))?
+            let begun = self.kill_victim(&victim);
+            if let Some(progress) =
+                begun.map_err(|error| format!("{}: {error}", self.describe_victim(&victim)))?
             {
-                let sentence = format!(
-                    "killed {} {}{}",
-                    self.describe_victim(&victim),
-                    self.describe_signal(&killed),
-                    describe_rest(&victim.others)
-                );
-                let after = memory::usage(&self.path).unwrap_or(0);
-                return Ok(KillReport { before, after, sentence });
+                return Ok(self.stage(before, victim, progress));
             }
         }
         Err(format!("{MAX_ATTEMPTS} processes ended by themselves before they could be killed"))
@@ -124,7 +172,7 @@ impl KillJob {
         };
         match self.scope {
             KillScope::Group => {
-                let alive = tree::descendants(&self.path)
+                let alive = tree::populated(&self.path)
                     .iter()
                     .flat_map(victim::pids)
                     .any(|pid| !victim::is_unkillable(pid));
@@ -150,34 +198,30 @@ impl KillJob {
         }
     }
 
-    /// `None`: it had ended by itself.
-    fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Killed>> {
+    /// Sends the first signal. `None`: the victim had ended by itself.
+    fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Progress>> {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
-        // Once the victim is held, so that it is one of this cgroup's.
-        let verify_cgroup =
-            || if self.is_there() { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::NotFound)) };
-        let result = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
-            (Some(cgroup), ..) => mount::cgroup_id(cgroup).and_then(|id| {
-                verify_cgroup()?;
-                let victims: Vec<u32> = tree::descendants(cgroup).iter().flat_map(victim::pids).collect();
-                with_oomd_xattrs(&units_emptied_by(cgroup, &victims), || {
-                    kill::cgroup(cgroup, id, self.grace, || !self.is_paused())
-                })
-            }),
-            (None, Some(pid), Some(path)) => kill::PidFd::open(pid, path)
-                .and_then(|target| verify_cgroup().map(|()| target))
-                .and_then(|target| {
-                    with_oomd_xattrs(&units_emptied_by(path, &[pid]), || {
-                        kill::process(&target, self.grace, || !self.is_paused())
-                    })
-                }),
+        let (target, path, one) = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
+            (Some(cgroup), ..) => {
+                (mount::cgroup_id(cgroup).map(|id| kill::Target::Cgroup(cgroup.clone(), id)), cgroup, None)
+            }
+            (None, Some(pid), Some(path)) => {
+                (kill::PidFd::open(pid, path).map(kill::Target::Process), path, Some(pid))
+            }
             _ => return Ok(None),
         };
-        match result {
-            Ok(killed) if killed.processes == 0 => Ok(None),
-            Ok(killed) => Ok(Some(killed)),
+        let begun = target.and_then(|target| {
+            // Once the victim is held, so that it is one of this cgroup's.
+            if !self.is_there() {
+                return Err(std::io::ErrorKind::NotFound.into());
+            }
+            set_oomd_xattrs(&units_emptied_by(path, one));
+            kill::begin(target, self.grace)
+        });
+        match begun {
+            Ok(progress) => Ok(Some(progress)),
             Err(error) if gone(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -225,36 +269,42 @@ fn describe_rest(all: &[Candidate]) -> String {
     format!("; considered as well: {}{rest}", named.join(", "))
 }
 
-/// Units of systemd's, at, above and below a cgroup, in which nothing is left when these processes are gone.
-fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
+/// Units of systemd's, at, above and below a cgroup, in which nothing is left after the kill, with their processes.
+/// `one`: the only process of the cgroup that is killed, else all in it and below are.
+fn units_emptied_by(cgroup: &CgroupPath, one: Option<u32>) -> Vec<(CgroupPath, usize)> {
+    let mut counts: BTreeMap<CgroupPath, usize> = BTreeMap::new();
+    for path in tree::populated(cgroup) {
+        let pids = victim::pids(&path);
+        if one.is_some_and(|one| pids.iter().any(|pid| *pid != one)) {
+            return Vec::new();
+        }
+        let mut at = Some(path).filter(|_| !pids.is_empty());
+        while let Some(path) = at.filter(|at| at.is_within(cgroup)) {
+            at = path.parent();
+            let count = counts.entry(path).or_default();
+            *count = count.saturating_add(pids.len());
+        }
+    }
+    let Some(all) = counts.get(cgroup).copied() else { return Vec::new() };
+    let mut child = cgroup.clone();
+    while let Some(path) = child.parent().filter(|path| !path.is_root()) {
+        if tree::is_populated_beside(&path, &child) {
+            break;
+        }
+        counts.insert(path.clone(), all);
+        child = path;
+    }
     let is_unit =
         |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
-    let mut around = tree::descendants(cgroup);
-    let mut at = cgroup.parent();
-    while let Some(path) = at {
-        at = path.parent();
-        around.push(path);
-    }
-    let ends = |path: &CgroupPath| {
-        let mut pids = tree::descendants(path).iter().flat_map(victim::pids).collect::<Vec<_>>();
-        let any = !pids.is_empty();
-        pids.retain(|pid| !victims.contains(pid));
-        any && pids.is_empty()
-    };
-    around.into_iter().filter(|path| is_unit(path) && ends(path)).collect()
+    counts.into_iter().filter(|(path, _)| is_unit(path)).collect()
 }
 
 /// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
-fn with_oomd_xattrs(
-    units: &[CgroupPath],
-    kill: impl FnOnce() -> std::io::Result<kill::Killed>,
-) -> std::io::Result<kill::Killed> {
-    for unit in units {
-        let inside = tree::descendants(unit).iter().map(|path| victim::pids(path).len()).sum();
+fn set_oomd_xattrs(units: &[(CgroupPath, usize)]) {
+    for (unit, processes) in units {
         kill::set_oomd_xattr(unit, "user.oomd_ooms", 1);
-        kill::set_oomd_xattr(unit, "user.oomd_kill", inside);
+        kill::set_oomd_xattr(unit, "user.oomd_kill", *processes);
     }
-    kill()
 }
 
 #[cfg(test)]
@@ -279,9 +329,18 @@ mod tests {
         for path in ["/no/such", "/init.scope"] {
             let path = CgroupPath::parse(path).unwrap();
             let (action, paused) = (action.clone(), paused.clone());
-            let job =
-                KillJob { action, path, scope, select, grace, daemon_cgroup: None, memory_max: 0, paused };
-            assert_eq!(job.run(), Ok(None));
+            let job = KillJob {
+                action,
+                path,
+                scope,
+                select,
+                grace,
+                daemon_cgroup: None,
+                memory_max: 0,
+                paused,
+                authority: Authority::Owner,
+            };
+            assert!(matches!(job.run(), Stage::Over(Ok(None))));
         }
     }
 

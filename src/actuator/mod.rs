@@ -17,6 +17,7 @@ use crate::ledger::{Cause, Effect, Input, Ledger, Write};
 use crate::log::audit::ActionOutcome;
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::{Action, ActionKind, Knob, MAX, human_duration};
+use crate::policy::request::Authority;
 use crate::source::xattr::KnobRecord;
 use crate::text::human_bytes;
 use clock::now;
@@ -95,8 +96,8 @@ impl Actuator {
         self.step(Input::Adopt { cgroup, path, kept });
     }
 
-    /// Handles an action that a policy requests.
-    pub fn handle(&mut self, action: Action) {
+    /// Handles an action that a policy requests, with the authority behind the policy.
+    pub fn handle(&mut self, action: Action, authority: Authority) {
         let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
             self.log.stats.count_stale();
             return;
@@ -118,7 +119,7 @@ impl Actuator {
         {
             return;
         }
-        let Some(facts) = self.facts(action.cgroup, &path) else {
+        let Some(facts) = self.facts(action.cgroup, &path, authority) else {
             self.log.stats.count_stale();
             return;
         };
@@ -129,7 +130,7 @@ impl Actuator {
     }
 
     /// `None`: the cgroup is removed.
-    fn facts(&self, cgroup: CgroupId, path: &CgroupPath) -> Option<Facts> {
+    fn facts(&self, cgroup: CgroupId, path: &CgroupPath, authority: Authority) -> Option<Facts> {
         if mount::cgroup_id(path).ok()? != cgroup {
             return None;
         }
@@ -142,6 +143,7 @@ impl Actuator {
             min: knob::read_file(path, "memory.min").unwrap_or(0),
             effective_max: memory::effective_max(path, self.machine),
             page: self.page,
+            authority,
         })
     }
 
@@ -151,7 +153,7 @@ impl Actuator {
             ActionKind::SetKnob(knob, value) => self.constrain(knob, value, action, path),
             _ if self.pause.is_active() => {
                 if matches!(kind, ActionKind::Kill { .. }) {
-                    self.admission.kill_cancelled(cgroup, action.dry_run);
+                    self.admission.kill_cancelled(cgroup, action.dry_run, facts.authority);
                 }
                 self.log.block(&action, &path, "actions are paused".to_owned());
             }
@@ -182,6 +184,7 @@ impl Actuator {
                 daemon_cgroup: self.daemon_cgroup.clone(),
                 memory_max: facts.effective_max,
                 paused: self.pause.flag(),
+                authority: facts.authority,
             })),
         }
     }
@@ -272,7 +275,7 @@ impl Actuator {
 
     fn kill_done(&mut self, job: &KillJob, result: Result<Option<KillReport>, String>) {
         let action = &job.action;
-        self.admission.kill_finished(now(), action.cgroup, action.dry_run);
+        self.admission.kill_finished(now(), action.cgroup, action.dry_run, job.authority);
         let (outcome, values, detail) = match result {
             Ok(Some(report)) => {
                 let outcome = if action.dry_run { ActionOutcome::DryRun } else { ActionOutcome::Done };

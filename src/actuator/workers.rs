@@ -1,6 +1,6 @@
 //! What takes its time, done beside the daemon's loop: a write to memory.high may block for seconds, reclaim and kills
-//! with grace for longer. Each kind has its own few threads, so that none keeps another from its turn; and what is done for
-//! the cgroups of one user's never takes all of them.
+//! for longer. Each kind has its own few threads, so that none keeps another from its turn; and what is done for
+//! the cgroups of one user, one unit or one container never takes all of them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::kill::{self, KillJob};
+use super::kill::{self, KillJob, Stage, WaitingKill};
 use crate::cgroup::delegation;
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::reclaim::{self, Reclaimed};
@@ -20,14 +20,13 @@ use crate::policy::action::Action;
 const WRITES: usize = 4;
 /// Threads that take memory: each keeps a processor busy.
 const RECLAIMS: usize = 2;
-/// Kills on their way at once; most only wait for a grace to pass.
+/// Threads that kill. A grace occupies none of them.
 const KILLS: usize = 16;
 
-/// One user's cgroups get a share of the threads, and wait for one another beyond that.
-const USER_SHARE_DIVISOR: usize = 4;
+/// The cgroups of one user, and each unit and container, get a share of the threads, and wait beyond that.
+const SHARE_DIVISOR: usize = 4;
 
 /// Something to do.
-#[derive(Debug)]
 pub enum Job {
     /// Write a knob.
     Write(Write),
@@ -44,6 +43,36 @@ pub enum Job {
     },
     /// End something.
     Kill(KillJob),
+    /// Go on with a kill whose victim has ended, or whose grace is over.
+    ResumeKill(KillJob, Box<WaitingKill>),
+}
+
+/// Whose share of the threads a job takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Share {
+    /// The cgroups of a user.
+    User(u32),
+    /// A unit or container, or a cgroup outside of any.
+    Cgroup(CgroupPath),
+}
+
+impl Share {
+    fn of(path: &CgroupPath) -> Share {
+        if let Some(uid) = delegation::delegated_uid(path) {
+            return Share::User(uid);
+        }
+        let is_unit =
+            |at: &CgroupPath| [".service", ".scope"].iter().any(|end| at.file_name().ends_with(end));
+        let outermost_unit =
+            std::iter::successors(Some(path.clone()), CgroupPath::parent).filter(is_unit).last();
+        Share::Cgroup(outermost_unit.unwrap_or_else(|| path.clone()))
+    }
+}
+
+/// What a job leads to.
+enum Outcome {
+    Done(Done),
+    Waits(KillJob, Box<WaitingKill>),
 }
 
 /// The result of a job.
@@ -62,21 +91,20 @@ impl Job {
         match self {
             Job::Write(_) => JobKind::Writes,
             Job::Reclaim { .. } => JobKind::Reclaims,
-            Job::Kill(_) => JobKind::Kills,
+            Job::Kill(_) | Job::ResumeKill(..) => JobKind::Kills,
         }
     }
 
-    /// Below whose service manager it is.
-    fn user(&self) -> Option<u32> {
-        delegation::delegated_uid(match self {
+    fn share(&self) -> Share {
+        Share::of(match self {
             Job::Write(write) => &write.path,
             Job::Reclaim { path, .. } => path,
-            Job::Kill(job) => &job.path,
+            Job::Kill(job) | Job::ResumeKill(job, _) => &job.path,
         })
     }
 
-    fn run(self) -> Done {
-        match self {
+    fn run(self) -> Outcome {
+        let done = match self {
             Job::Write(write) => {
                 let result = knob::write(&write.path, write.cgroup, write.knob, &write.expect, write.value);
                 Done::Wrote(write, result)
@@ -89,11 +117,16 @@ impl Job {
                 };
                 Done::Reclaimed(action, path, result)
             }
-            Job::Kill(job) => {
-                let result = job.run();
-                Done::Killed(job, result)
-            }
-        }
+            Job::Kill(job) => match job.run() {
+                Stage::Over(result) => Done::Killed(job, result),
+                Stage::Waits(waiting) => return Outcome::Waits(job, waiting),
+            },
+            Job::ResumeKill(job, waiting) => match job.resume(*waiting) {
+                Stage::Over(result) => Done::Killed(job, result),
+                Stage::Waits(waiting) => return Outcome::Waits(job, waiting),
+            },
+        };
+        Outcome::Done(done)
     }
 }
 
@@ -105,23 +138,26 @@ enum JobKind {
 }
 
 /// Jobs of one kind.
-#[derive(Debug)]
 struct Pool {
     kind: JobKind,
     max: usize,
-    /// For whom each of those that are under way is done.
-    running: Vec<Option<u32>>,
+    /// The shares that the jobs in progress take.
+    running: Vec<Share>,
     waiting: VecDeque<Job>,
 }
 
-/// Of which kind it was, for whom, and what came of it.
-type Finished = (JobKind, Option<u32>, Done);
+enum Message {
+    /// A job left its thread.
+    Finished(JobKind, Share, Outcome),
+    /// A kill has waited for its victim.
+    Resume(KillJob, Box<WaitingKill>),
+}
 
 /// All jobs. How many can wait is bounded by whoever starts them: one write a knob, one reclaim and one kill a cgroup.
 pub struct Jobs {
     pools: Vec<Pool>,
-    sender: mpsc::UnboundedSender<Finished>,
-    receiver: mpsc::UnboundedReceiver<Finished>,
+    sender: mpsc::UnboundedSender<Message>,
+    receiver: mpsc::UnboundedReceiver<Message>,
 }
 
 impl Default for Jobs {
@@ -149,16 +185,30 @@ impl Jobs {
 
     /// The next job that is done.
     pub async fn next(&mut self) -> Done {
-        match self.receiver.recv().await {
-            Some((kind, user, done)) => {
-                if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
-                    pool.finished(user);
-                    pool.start_next(&self.sender);
+        loop {
+            let (kind, share, outcome) = match self.receiver.recv().await {
+                Some(Message::Finished(kind, share, outcome)) => (kind, share, outcome),
+                Some(Message::Resume(job, waiting)) => {
+                    self.start(Job::ResumeKill(job, waiting));
+                    continue;
                 }
-                done
+                // We hold a sender ourselves.
+                None => std::future::pending().await,
+            };
+            if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
+                pool.finished(&share);
+                pool.start_next(&self.sender);
             }
-            // We hold a sender ourselves.
-            None => std::future::pending().await,
+            match outcome {
+                Outcome::Done(done) => return done,
+                Outcome::Waits(job, waiting) => {
+                    let sender = self.sender.clone();
+                    tokio::spawn(async move {
+                        waiting.wait().await;
+                        drop(sender.send(Message::Resume(job, waiting)));
+                    });
+                }
+            }
         }
     }
 
@@ -179,29 +229,30 @@ impl Jobs {
 }
 
 impl Pool {
-    /// The first whose turn it is: who has a share of the threads already is passed over.
-    fn next(&mut self) -> Option<(Option<u32>, Job)> {
+    /// The first whose turn it is: jobs whose share is in use are passed over.
+    fn next(&mut self) -> Option<(Share, Job)> {
         if self.running.len() >= self.max {
             return None;
         }
-        let share = self.max.div_ceil(USER_SHARE_DIVISOR);
-        let may =
-            |user: Option<u32>| user.is_none() || self.running.iter().filter(|u| **u == user).count() < share;
-        let turn = self.waiting.iter().position(|job| may(job.user()))?;
-        self.waiting.remove(turn).map(|job| (job.user(), job))
+        let limit = self.max.div_ceil(SHARE_DIVISOR);
+        let may = |share: Share| self.running.iter().filter(|running| **running == share).count() < limit;
+        let turn = self.waiting.iter().position(|job| may(job.share()))?;
+        self.waiting.remove(turn).map(|job| (job.share(), job))
     }
 
-    fn finished(&mut self, user: Option<u32>) {
-        if let Some(at) = self.running.iter().position(|running| *running == user) {
+    fn finished(&mut self, share: &Share) {
+        if let Some(at) = self.running.iter().position(|running| running == share) {
             self.running.swap_remove(at);
         }
     }
 
-    fn start_next(&mut self, sender: &mpsc::UnboundedSender<Finished>) {
-        while let Some((user, job)) = self.next() {
-            self.running.push(user);
+    fn start_next(&mut self, sender: &mpsc::UnboundedSender<Message>) {
+        while let Some((share, job)) = self.next() {
+            self.running.push(share.clone());
             let (kind, sender) = (self.kind, sender.clone());
-            tokio::task::spawn_blocking(move || drop(sender.send((kind, user, job.run()))));
+            tokio::task::spawn_blocking(move || {
+                drop(sender.send(Message::Finished(kind, share, job.run())));
+            });
         }
     }
 }
@@ -219,25 +270,33 @@ mod tests {
         Job::Write(Write { cgroup: CgroupId(1), path, knob: Knob::High, expect: Vec::new(), value: 1, cause })
     }
 
-    fn turns(pool: &mut Pool) -> Vec<Option<u32>> {
+    fn turns(pool: &mut Pool) -> Vec<Share> {
         let mut turns = Vec::new();
-        while let Some((user, _)) = pool.next() {
-            pool.running.push(user);
-            turns.push(user);
+        while let Some((share, _)) = pool.next() {
+            pool.running.push(share.clone());
+            turns.push(share);
         }
         turns
     }
 
     #[test]
-    fn jobs_of_one_user_do_not_delay_others() {
+    fn jobs_of_one_user_unit_or_container_do_not_delay_others() {
         let mut pool = Pool { kind: JobKind::Kills, max: 8, running: Vec::new(), waiting: VecDeque::new() };
         let of = |uid: u32, n: usize| write(&format!("/user.slice/user-{uid}.slice/user@{uid}.service/{n}"));
+        let container = |n: usize| write(&format!("/machine.slice/libpod-a.scope/container/{n}"));
+        let unit = |name: &str| Share::Cgroup(CgroupPath::parse(name).unwrap());
         pool.waiting.extend((0..20).map(|n| of(1000, n)));
-        pool.waiting.extend([of(1001, 0), write("/system.slice/a.service")]);
-        assert_eq!(turns(&mut pool), [Some(1000), Some(1000), Some(1001), None]);
-        pool.finished(Some(1000));
-        assert_eq!(turns(&mut pool), [Some(1000)]);
-        pool.waiting.extend((0..9).map(|_| write("/system.slice/a.service")));
-        assert_eq!(turns(&mut pool).len(), 4, "eight at once");
+        pool.waiting.extend((0..20).map(container));
+        pool.waiting.extend([of(1001, 0), write("/system.slice/a.service"), write("/a.slice")]);
+        let (user, libpod) = (Share::User(1000), unit("/machine.slice/libpod-a.scope"));
+        let mut first = vec![user.clone(), user.clone(), libpod.clone(), libpod.clone()];
+        first.extend([Share::User(1001), unit("/system.slice/a.service"), unit("/a.slice")]);
+        assert_eq!(turns(&mut pool), first);
+        pool.finished(&user);
+        assert_eq!(turns(&mut pool), [user]);
+        pool.finished(&libpod);
+        assert_eq!(turns(&mut pool), [libpod]);
+        pool.waiting.extend((0..9).map(|n| write(&format!("/system.slice/{n}.service"))));
+        assert_eq!(turns(&mut pool).len(), 1, "eight at once");
     }
 }

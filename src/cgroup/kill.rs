@@ -17,8 +17,10 @@ use crate::names::{CgroupId, CgroupPath};
 const MAX_PASSES: usize = 20;
 /// How long the end of what got SIGKILL is waited for. Longer means that the kernel does not get it done.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often an emptying cgroup is looked at.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The times between two checks for the end of the victims: first, and at most.
+const CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Processes that are checked for their end one by one, if others in their cgroup must not be killed.
+const WATCHED_MAX: usize = 64;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,12 +57,14 @@ impl PidFd {
         pidfd_send_signal(&self.fd, signal).is_ok()
     }
 
-    /// Has it ended within this time?
-    fn wait_exit(&self, within: Duration) -> bool {
-        let until = Instant::now().checked_add(within);
+    fn has_ended(&self) -> bool {
+        self.wait_exit(Instant::now())
+    }
+
+    /// Has it ended by then?
+    fn wait_exit(&self, until: Instant) -> bool {
         loop {
-            let left = until.map_or(within, |until| until.saturating_duration_since(Instant::now()));
-            let timeout = Timespec::try_from(left).ok();
+            let timeout = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
             match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], timeout.as_ref()) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => return matches!(other, Ok(1..)),
@@ -69,65 +73,147 @@ impl PidFd {
     }
 }
 
-/// Ends one process. Blocks for the grace, and until it is gone. `may`: after the grace, is SIGKILL still wanted?
-pub fn process(target: &PidFd, grace: Duration, still_allowed: impl Fn() -> bool) -> io::Result<Killed> {
+/// What is killed.
+pub enum Target {
+    /// One process.
+    Process(PidFd),
+    /// Everything in a cgroup and below, save what must not be killed.
+    Cgroup(CgroupPath, CgroupId),
+}
+
+/// How far a kill is.
+pub enum Progress {
+    /// It is over.
+    Over(Killed),
+    /// The victims have a signal, and are waited for.
+    Waits(Waiting),
+}
+
+/// A kill whose victims are waited for. Occupies no thread.
+pub struct Waiting {
+    target: Target,
+    killed: Killed,
+    /// Processes to check one by one, because the cgroup will not become empty.
+    watched: Vec<PidFd>,
+    until: Instant,
+}
+
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
+}
+
+/// Sends the first signal: SIGTERM if there is a grace, else SIGKILL.
+pub fn begin(target: Target, grace: Duration) -> io::Result<Progress> {
+    if grace.is_zero() {
+        return force(target, 0);
+    }
     let mut killed = Killed { processes: 1, ..Killed::default() };
-    if !grace.is_zero() && target.signal(Signal::TERM) {
-        if target.wait_exit(grace) {
-            return Ok(Killed { ended: true, ..killed });
-        }
-        if !still_allowed() {
-            return Ok(killed);
+    let mut watched = Vec::new();
+    match &target {
+        Target::Process(process) if !process.signal(Signal::TERM) => return force(target, 1),
+        Target::Process(_) => {}
+        Target::Cgroup(path, id) => {
+            let (all, spared) = killable(path, *id).ok_or(io::ErrorKind::NotFound)?;
+            all.iter().for_each(|process| {
+                let _ = process.signal(Signal::TERM);
+            });
+            killed.processes = all.len();
+            if spared {
+                watched = all.into_iter().take(WATCHED_MAX).collect();
+            }
         }
     }
-    killed.forced = true;
-    pidfd_send_signal(&target.fd, Signal::KILL)?;
-    killed.ended = target.wait_exit(KILL_TIMEOUT);
-    Ok(killed)
+    Ok(Progress::Waits(Waiting { target, killed, watched, until: after(grace) }))
 }
 
-/// Ends everything in a cgroup and below, save what must not be killed. Blocks as [`process`] does.
-pub fn cgroup(
-    path: &CgroupPath,
-    id: CgroupId,
-    grace: Duration,
-    still_allowed: impl Fn() -> bool,
-) -> io::Result<Killed> {
-    let (all, spared) = killable(path, id).ok_or(io::ErrorKind::NotFound)?;
-    let mut killed = Killed { processes: all.len(), ..Killed::default() };
-    if !grace.is_zero() {
-        for target in &all {
-            target.signal(Signal::TERM);
-        }
-        if wait_empty(path, id, grace) {
-            return Ok(Killed { ended: true, ..killed });
-        }
-        if !still_allowed() {
-            return Ok(killed);
+/// Sends SIGKILL. `processes`: those that had SIGTERM before.
+fn force(target: Target, processes: usize) -> io::Result<Progress> {
+    let mut killed = Killed { processes: processes.max(1), forced: true, ended: false };
+    match &target {
+        Target::Process(process) => pidfd_send_signal(&process.fd, Signal::KILL)?,
+        Target::Cgroup(path, id) => {
+            let (all, spared) = killable(path, *id).ok_or(io::ErrorKind::NotFound)?;
+            killed.processes = all.len().max(processes);
+            // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
+            let at_once = || open(path, *id, "cgroup.kill", Access::Write)?.write_all(b"1");
+            if spared || at_once().is_err() {
+                killed.ended = kill_each(path, *id, after(KILL_TIMEOUT));
+                return Ok(Progress::Over(killed));
+            }
         }
     }
-    killed.forced = true;
-    // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
-    let at_once = || open(path, id, "cgroup.kill", Access::Write)?.write_all(b"1");
-    if spared || at_once().is_err() {
-        kill_each(path, id);
-    }
-    killed.ended = wait_empty(path, id, KILL_TIMEOUT);
-    Ok(killed)
+    Ok(Progress::Waits(Waiting { target, killed, watched: Vec::new(), until: after(KILL_TIMEOUT) }))
 }
 
-fn kill_each(path: &CgroupPath, id: CgroupId) {
+impl Waiting {
+    /// Waits until the victims have ended, or for no longer than the grace. Each check reads one file, however large the
+    /// tree is.
+    pub async fn wait(&self) {
+        let (mut interval, longest) = CHECK_INTERVALS;
+        while !self.has_ended() {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(interval.min(left)).await;
+            interval = interval.saturating_mul(2).min(longest);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match &self.target {
+            Target::Process(process) => process.has_ended(),
+            Target::Cgroup(path, id) => {
+                (!self.watched.is_empty() && self.watched.iter().all(PidFd::has_ended))
+                    || !tree::is_populated(path)
+                    || !is_there(path, *id)
+            }
+        }
+    }
+
+    /// Goes on after [`Waiting::wait`]. `still_allowed`: is SIGKILL still wanted after a grace?
+    pub fn resume(mut self, still_allowed: bool) -> io::Result<Progress> {
+        let mut ended = self.has_ended();
+        if ended
+            && !self.watched.is_empty()
+            && let Target::Cgroup(path, id) = &self.target
+        {
+            // The others of its cgroup, and those that were started since.
+            let left = killable(path, *id).map(|(all, _)| all).unwrap_or_default();
+            ended = left.is_empty();
+            self.watched = left.into_iter().take(WATCHED_MAX).collect();
+            if !ended && Instant::now() < self.until {
+                return Ok(Progress::Waits(self));
+            }
+        }
+        if ended || self.killed.forced || !still_allowed {
+            return Ok(Progress::Over(Killed { ended, ..self.killed }));
+        }
+        match force(self.target, self.killed.processes) {
+            // Its last process ended in this moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Progress::Over(Killed { ended: true, ..self.killed }))
+            }
+            other => other,
+        }
+    }
+}
+
+/// Kills process by process; true if nothing is left that may be killed.
+fn kill_each(path: &CgroupPath, id: CgroupId, until: Instant) -> bool {
     for _ in 0..MAX_PASSES {
-        let Some((left, _)) = killable(path, id) else { return };
+        let Some((left, _)) = killable(path, id) else { return true };
         // All of them, and then the next round.
         let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
         if signalled == 0 {
-            return;
+            return true;
         }
-        for target in &left {
-            target.wait_exit(KILL_TIMEOUT);
+        if !left.iter().all(|target| target.wait_exit(until)) {
+            return false;
         }
     }
+    killable(path, id).is_none_or(|(left, _)| left.is_empty())
 }
 
 /// A unit that is started again has its predecessor's path, and is not meant.
@@ -139,7 +225,7 @@ fn is_there(path: &CgroupPath, id: CgroupId) -> bool {
 fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     let mut spared = false;
     let mut found = Vec::new();
-    for cgroup in tree::descendants(path) {
+    for cgroup in tree::populated(path) {
         for pid in pids(&cgroup) {
             if is_unkillable(pid) {
                 spared = true;
@@ -150,21 +236,6 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     }
     // After the pidfds are open: the processes were in this cgroup, and not in another that has its path by now.
     is_there(path, id).then_some((found, spared))
-}
-
-/// Is nothing left within this time but what must not be killed?
-fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
-    let began = Instant::now();
-    loop {
-        let over = tree::descendants(path).iter().all(|cgroup| pids(cgroup).into_iter().all(is_unkillable));
-        if over || !is_there(path, id) {
-            return true;
-        }
-        if began.elapsed() >= within {
-            return false;
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
 }
 
 /// Reports to systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
@@ -179,3 +250,7 @@ pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
         tracing::debug!(%error, %path, "telling systemd of a kill");
     }
 }
+
+#[cfg(test)]
+#[path = "kill_tests.rs"]
+mod tests;

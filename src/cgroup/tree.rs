@@ -1,9 +1,10 @@
 //! Walking the cgroup tree.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mount::{CGROUP_ROOT, dir};
+use super::xattr::is_removed;
 use crate::names::CgroupPath;
 
 /// More cgroups than any machine runs; keeps a hostile tree from filling our memory.
@@ -11,6 +12,40 @@ const CGROUPS_MAX: usize = 1_000_000;
 
 /// All cgroups below `top` and `top` itself, parents first. Those that vanish meanwhile are left out.
 pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
+    descend(Path::new(CGROUP_ROOT), top, |_| true)
+}
+
+/// All cgroups below `top` in which a process is, or below which one is, and `top` itself, parents first. Those that vanish
+/// meanwhile are left out. Subtrees without processes are not visited.
+pub fn populated(top: &CgroupPath) -> Vec<CgroupPath> {
+    populated_at(Path::new(CGROUP_ROOT), top)
+}
+
+/// True if a process is in the cgroup or below it. One read, however large the tree is. Of a cgroup that was removed,
+/// nothing is left.
+pub fn is_populated(path: &CgroupPath) -> bool {
+    is_populated_at(Path::new(CGROUP_ROOT), path)
+}
+
+/// True if a process is in this cgroup or below it, but not below this child.
+pub fn is_populated_beside(path: &CgroupPath, child: &CgroupPath) -> bool {
+    let beside = |name: String| path.join(&name).is_ok_and(|other| other != *child && is_populated(&other));
+    let own = std::fs::read_to_string(dir(path).join("cgroup.procs")).is_ok_and(|text| !text.is_empty());
+    own || children(&dir(path)).unwrap_or_default().into_iter().any(beside)
+}
+
+fn is_populated_at(mount: &Path, path: &CgroupPath) -> bool {
+    match std::fs::read_to_string(dir_at(mount, path).join("cgroup.events")) {
+        Ok(text) => !text.lines().any(|line| line == "populated 0"),
+        Err(error) => !is_removed(&error),
+    }
+}
+
+fn populated_at(mount: &Path, top: &CgroupPath) -> Vec<CgroupPath> {
+    descend(mount, top, |path| is_populated_at(mount, path))
+}
+
+fn descend(mount: &Path, top: &CgroupPath, enter: impl Fn(&CgroupPath) -> bool) -> Vec<CgroupPath> {
     let mut found = vec![top.clone()];
     let mut next = 0;
     while let Some(path) = found.get(next).cloned() {
@@ -18,13 +53,19 @@ pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
         if found.len() >= CGROUPS_MAX {
             break;
         }
-        for name in children(&dir(&path)).unwrap_or_default() {
-            if let Ok(child) = path.join(&name) {
+        for name in children(&dir_at(mount, &path)).unwrap_or_default() {
+            if let Ok(child) = path.join(&name)
+                && enter(&child)
+            {
                 found.push(child);
             }
         }
     }
     found
+}
+
+fn dir_at(mount: &Path, path: &CgroupPath) -> PathBuf {
+    mount.join(path.as_str().trim_start_matches('/'))
 }
 
 /// Shows all cgroups below `top` and `top` itself, parents first, until `each` says false. Holds the names along one
@@ -34,9 +75,7 @@ pub fn walk(top: &CgroupPath, each: impl FnMut(&CgroupPath) -> bool) {
 }
 
 fn walk_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) -> bool) {
-    let below = |path: &CgroupPath| {
-        children(&mount.join(path.as_str().trim_start_matches('/'))).unwrap_or_default().into_iter()
-    };
+    let below = |path: &CgroupPath| children(&dir_at(mount, path)).unwrap_or_default().into_iter();
     let mut branch: Vec<(CgroupPath, std::vec::IntoIter<String>)> = Vec::new();
     let mut next = Some(top.clone());
     let mut seen: usize = 0;
@@ -109,6 +148,21 @@ mod tests {
         assert_eq!(seen(mount.path(), "/a", ""), ["/a", "/a/b", "/a/b/c", "/a/d"]);
         assert_eq!(seen(mount.path(), "/", "/a/b"), ["/", "/a", "/a/b"]);
         assert_eq!(seen(mount.path(), "/gone", ""), ["/gone"]);
+    }
+
+    #[test]
+    fn subtrees_without_processes_are_not_visited() {
+        let mount = tree();
+        for (path, populated) in [("a", 1), ("a/b", 0), ("a/b/c", 1), ("a/d", 1), ("e", 0)] {
+            let text = format!("populated {populated}\nfrozen 0\n");
+            std::fs::write(mount.path().join(path).join("cgroup.events"), text).unwrap();
+        }
+        // c says that it is populated, which shows that nobody looked.
+        let paths: Vec<String> =
+            populated_at(mount.path(), &CgroupPath::root()).iter().map(ToString::to_string).collect();
+        assert_eq!(paths, ["/", "/a", "/a/d"]);
+        let gone = CgroupPath::parse("/gone").unwrap();
+        assert!(!is_populated_at(mount.path(), &gone));
     }
 
     #[test]

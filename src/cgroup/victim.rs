@@ -48,7 +48,7 @@ pub fn select(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate
 /// The processes in a subtree that may be killed. `most`: the memory that oom_score_adj's thousandths are of.
 pub fn processes(top: &CgroupPath, max: u64) -> Vec<Candidate> {
     let mut found = Vec::new();
-    for path in tree::descendants(top) {
+    for path in tree::populated(top) {
         let pressure = pressure(&path);
         for pid in pids(&path) {
             if let Some(candidate) = process(pid, &path, max) {
@@ -62,7 +62,7 @@ pub fn processes(top: &CgroupPath, max: u64) -> Vec<Candidate> {
 /// The cgroups in a subtree that hold processes, without those where something must not be killed.
 pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
     let mut found = Vec::new();
-    for path in tree::descendants(top) {
+    for path in tree::populated(top) {
         let pids = pids(&path);
         if pids.is_empty()
             || own.is_some_and(|own| own.is_within(&path))

@@ -125,7 +125,7 @@ impl EffectApplier {
             }
             Effect::SetAttachments(set) => self.set_attachments(&set),
             Effect::WriteRecord { path, requests } => {
-                xattr::update_record(&path, |record| record.requests = requests)
+                xattr::update_record(&path, |record| record.set_requests(requests))
             }
             // Changed knobs stay on record until they are restored.
             Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),

@@ -45,6 +45,9 @@ pub struct Config {
     pub limits: Limits,
     /// `[Policies] Preload=`: load policies that do not deny before they are requested.
     pub preload: bool,
+    /// `[Policies] AnnotationsOverrideDropIns=`: annotations and cgroup owners may replace and discard the policies of
+    /// drop-ins.
+    pub override_drop_ins: bool,
 }
 
 impl Default for Config {
@@ -54,6 +57,7 @@ impl Default for Config {
             log_level: LevelFilter::INFO,
             limits: Limits::default(),
             preload: true,
+            override_drop_ins: false,
         }
     }
 }
@@ -126,7 +130,10 @@ impl Config {
                 ("Actions", "KillsPerMinute") => {
                     limit(&value, &mut self.limits.kills_per_minute, Limits::default().kills_per_minute, warn)
                 }
-                ("Policies", "Preload") => self.preload(&value, warn),
+                ("Policies", "Preload") => boolean(&value, &mut self.preload, true, warn),
+                ("Policies", "AnnotationsOverrideDropIns") => {
+                    boolean(&value, &mut self.override_drop_ins, false, warn)
+                }
                 ("Actions" | "Annotations" | "Log" | "Policies", key) => {
                     warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
                 }
@@ -158,14 +165,6 @@ impl Config {
         }
     }
 
-    fn preload(&mut self, value: &str, mut warn: impl FnMut(String)) {
-        match parse_bool(value) {
-            Ok(preload) => self.preload = preload,
-            Err(_) if value.is_empty() => self.preload = true,
-            Err(_) => warn(format!("'{}' is not a boolean", shown(value, WORD_MAX))),
-        }
-    }
-
     fn level(&mut self, value: &str, mut warn: impl FnMut(String)) {
         self.log_level = match value {
             "" | "info" => LevelFilter::INFO,
@@ -181,6 +180,15 @@ impl Config {
                 return;
             }
         };
+    }
+}
+
+/// Empty resets to the default.
+fn boolean(value: &str, place: &mut bool, default: bool, mut warn: impl FnMut(String)) {
+    match parse_bool(value) {
+        Ok(set) => *place = set,
+        Err(_) if value.is_empty() => *place = default,
+        Err(_) => warn(format!("'{}' is not a boolean", shown(value, WORD_MAX))),
     }
 }
 

@@ -48,9 +48,16 @@ fn the_shipped_sample_changes_nothing_and_shows_every_key() {
         .flat_map(|line| [line, "\n"])
         .collect();
     assert!(
-        ["AllowPolicies=", "Level=info", "PerSecond=10", "KillsPerMinute=6", "Preload=yes"]
-            .iter()
-            .all(|key| uncommented.contains(&format!("\n{key}")))
+        [
+            "AllowPolicies=",
+            "Level=info",
+            "PerSecond=10",
+            "KillsPerMinute=6",
+            "AnnotationsOverrideDropIns=no",
+            "Preload=yes"
+        ]
+        .iter()
+        .all(|key| uncommented.contains(&format!("\n{key}")))
     );
     let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &uncommented)]);
     assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
@@ -149,6 +156,16 @@ fn a_file_of_nothing_but_mistakes_does_not_flood_the_journal() {
     let text = format!("[Annotations]\nAllowPolicies={}\n", &names[..200_000]);
     let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", &text)]).path());
     assert_eq!((config.allow_policies.unwrap().len(), warnings.len()), (NAMES_MAX, 1), "{warnings:?}");
+}
+
+#[test]
+fn annotations_override_drop_ins_only_if_set() {
+    for (value, set, wrong) in [("no", false, 0), ("yes", true, 0), ("", false, 0), ("maybe", false, 1)] {
+        let text = format!("[Policies]\nAnnotationsOverrideDropIns={value}\n");
+        let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", &text)]);
+        let (config, warnings) = Config::load(root.path());
+        assert_eq!((config.override_drop_ins, warnings.len()), (set, wrong), "{value}: {warnings:?}");
+    }
 }
 
 #[test]

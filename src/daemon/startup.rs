@@ -90,7 +90,10 @@ pub fn engine_config(
     let (profiles, errors) = profiles::load(Path::new("/"));
     let engine_config = EngineConfig {
         catalog: Catalog { policies: objects.schemas.clone(), profiles },
-        allow: AllowList { names: config.allow_policies.clone().map(|names| names.into_iter().collect()) },
+        allow: AllowList {
+            names: config.allow_policies.clone().map(|names| names.into_iter().collect()),
+            override_drop_ins: config.override_drop_ins,
+        },
         counting: objects.counting(),
         offered,
         missing,

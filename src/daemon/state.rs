@@ -91,7 +91,8 @@ impl Daemon {
     /// What policies ask for.
     pub async fn handle_actions(&mut self, actions: Vec<Action>) {
         for action in actions {
-            self.actuator.handle(action);
+            let authority = self.engine.authority(action.cgroup, &action.policy);
+            self.actuator.handle(action, authority);
         }
         self.publish_actions().await;
         if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::catalog::Catalog;
+use crate::policy::diagnostic::Diagnostic;
 use crate::policy::precedence::{AllowList, Resolution, ResolvedPolicy, resolve};
 use crate::policy::request::Request;
+use crate::source::xattr::check_shares;
 
 /// What can be used here: filled at start and when objects or profiles change.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +25,19 @@ pub struct EngineConfig {
 
 impl EngineConfig {
     /// The policies that follow from a cgroup's requests, and the errors of the requests.
+    /// A request that exceeds its share of the record is invalid: it would be lost with the daemon.
     pub(super) fn resolve(&self, requests: &[Request]) -> Resolution {
-        resolve(requests, &self.catalog, &self.allow)
+        let mut fitting = Vec::new();
+        let mut errors = Vec::new();
+        for request in requests {
+            match check_shares(std::slice::from_ref(request)) {
+                Ok(()) => fitting.push(request.clone()),
+                Err(error) => errors.push(Diagnostic::new("", error.to_string()).in_request(request)),
+            }
+        }
+        let mut resolved = resolve(&fitting, &self.catalog, &self.allow);
+        resolved.errors.extend(errors);
+        resolved
     }
 
     /// Does any of these policies need the subtree's counters?

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::policy::catalog::Catalog;
-use crate::policy::request::{Origin, Request};
+use crate::policy::request::{Authority, Origin, Request};
 use crate::report::BindingReport;
 use cgroups::Cgroups;
 pub use cgroups::REASON_REMOVED;
@@ -97,6 +97,12 @@ impl Engine {
     /// The request of an origin for a cgroup.
     pub fn request_of(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
         self.cgroups.get(cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
+    }
+
+    /// The authority behind a policy on a cgroup: the lowest for a policy that is not attached.
+    pub fn authority(&self, cgroup: CgroupId, policy: &str) -> Authority {
+        let attached = self.cgroups.get(cgroup).map(|c| c.resolved.policies.as_slice()).unwrap_or_default();
+        attached.iter().find(|p| p.name == policy).map(|p| p.origin.authority()).unwrap_or_default()
     }
 
     /// The path of a cgroup we know.

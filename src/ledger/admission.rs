@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::{Action, ActionKind, KillScope, Knob, MAX};
+use crate::policy::request::Authority;
 use crate::text::human_bytes;
 
 /// memory.high never goes below this: a program needs its code and stacks to get anywhere.
@@ -25,7 +26,7 @@ const MINUTE_NS: u64 = 60_000_000_000;
 pub struct Limits {
     /// Actions of one cgroup in one second.
     pub per_second: u32,
-    /// Kills below one cgroup with a policy in one minute.
+    /// Kills requested by the policies of one cgroup in one minute.
     pub kills_per_minute: u32,
 }
 
@@ -48,6 +49,8 @@ pub struct Facts {
     pub effective_max: u64,
     /// The size of a page.
     pub page: u64,
+    /// The authority behind the policy that requests the action.
+    pub authority: Authority,
 }
 
 /// Is it too late now to do what was asked for then?
@@ -71,13 +74,21 @@ struct Kill {
     began: u64,
     finished: Option<u64>,
     dry_run: bool,
+    authority: Authority,
+}
+
+impl Kill {
+    fn is(&self, cgroup: CgroupId, dry_run: bool, authority: Authority) -> bool {
+        self.cgroup == cgroup && self.dry_run == dry_run && self.authority == authority
+    }
 }
 
 /// What the guards remember.
 #[derive(Debug, Default)]
 pub struct Admission {
     limits: Limits,
-    recent: BTreeMap<CgroupId, VecDeque<u64>>,
+    /// The times of the actions of the last second, with the authority behind them.
+    recent: BTreeMap<CgroupId, VecDeque<(u64, Authority)>>,
     kills: VecDeque<Kill>,
 }
 
@@ -106,33 +117,33 @@ impl Admission {
             return Decision::Block(EXPIRED_MSG.to_owned());
         }
         if matches!(bounded, ActionKind::Kill { .. })
-            && let Some(why) = self.check_kill_limit(now, path, action)
+            && let Some(why) = self.check_kill_limit(now, path, action, facts.authority)
         {
             return Decision::Block(why);
         }
-        if !self.check_rate(now, action.cgroup) {
+        if !self.check_rate(now, action.cgroup, facts.authority) {
             let most = self.limits.per_second;
             return Decision::Block(format!("more than {most} actions in a second (PerSecond={most})"));
         }
         if matches!(bounded, ActionKind::Kill { .. }) {
             let (cgroup, dry_run) = (action.cgroup, action.dry_run);
-            self.kills.push_back(Kill { path: path.clone(), cgroup, began: now, finished: None, dry_run });
+            let (path, authority) = (path.clone(), facts.authority);
+            self.kills.push_back(Kill { path, cgroup, began: now, finished: None, dry_run, authority });
         }
         Decision::Allow(bounded)
     }
 
     /// The kill that was let through is over: the victims are gone, or it failed.
-    pub fn kill_finished(&mut self, now: u64, cgroup: CgroupId, dry_run: bool) {
-        let of =
-            |kill: &&mut Kill| kill.cgroup == cgroup && kill.dry_run == dry_run && kill.finished.is_none();
+    pub fn kill_finished(&mut self, now: u64, cgroup: CgroupId, dry_run: bool, authority: Authority) {
+        let of = |kill: &&mut Kill| kill.is(cgroup, dry_run, authority) && kill.finished.is_none();
         for kill in self.kills.iter_mut().filter(of) {
             kill.finished = Some(now);
         }
     }
 
     /// The kill that was let through is not done after all, and counts for nothing.
-    pub fn kill_cancelled(&mut self, cgroup: CgroupId, dry_run: bool) {
-        self.kills.retain(|kill| kill.cgroup != cgroup || kill.dry_run != dry_run || kill.finished.is_some());
+    pub fn kill_cancelled(&mut self, cgroup: CgroupId, dry_run: bool, authority: Authority) {
+        self.kills.retain(|kill| !kill.is(cgroup, dry_run, authority) || kill.finished.is_some());
     }
 
     /// A cgroup is gone.
@@ -140,15 +151,22 @@ impl Admission {
         self.recent.remove(&cgroup);
     }
 
-    /// One event is seen by the policies of a cgroup and by those of the cgroups around it.
-    fn check_kill_limit(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
+    /// One event is seen by the policies of a cgroup and by those of the cgroups around it. A kill delays only kills for
+    /// the same cgroup or one inside it that have no higher authority.
+    fn check_kill_limit(
+        &mut self,
+        now: u64,
+        path: &CgroupPath,
+        action: &Action,
+        authority: Authority,
+    ) -> Option<String> {
         self.kills.retain(|kill| kill.finished.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
         // A dry run stands for what would be done if nobody else did anything either.
-        let kills = || self.kills.iter().filter(|kill| kill.dry_run == action.dry_run);
-        let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
+        let counts = |kill: &&Kill| kill.dry_run == action.dry_run && kill.authority >= authority;
+        let kills = || self.kills.iter().filter(counts);
         // A unit that was started again: what its cgroup's predecessor was killed for is not what it waits for.
         let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
-        for kill in kills().filter(related).filter(|kill| !anew(kill)) {
+        for kill in kills().filter(|kill| path.is_within(&kill.path) && !anew(kill)) {
             match kill.finished {
                 None => return Some(format!("a kill in {} is not over yet", kill.path)),
                 Some(over) if action.time < over.saturating_add(KILL_COOLDOWN_NS) => {
@@ -161,20 +179,21 @@ impl Admission {
             }
         }
         let most = self.limits.kills_per_minute;
-        let within = kills().filter(|kill| kill.path.is_within(path)).count();
+        let within = kills().filter(|kill| kill.path == *path).count();
         (within >= usize::try_from(most).unwrap_or(usize::MAX))
             .then(|| format!("more than {most} kills in a minute (KillsPerMinute={most})"))
     }
 
-    fn check_rate(&mut self, now: u64, cgroup: CgroupId) -> bool {
+    fn check_rate(&mut self, now: u64, cgroup: CgroupId, authority: Authority) -> bool {
         let recent = self.recent.entry(cgroup).or_default();
-        while recent.front().is_some_and(|then| now.saturating_sub(*then) >= SECOND_NS) {
+        while recent.front().is_some_and(|(then, _)| now.saturating_sub(*then) >= SECOND_NS) {
             recent.pop_front();
         }
-        if recent.len() >= usize::try_from(self.limits.per_second).unwrap_or(usize::MAX) {
+        let counted = recent.iter().filter(|(_, of)| *of >= authority).count();
+        if counted >= usize::try_from(self.limits.per_second).unwrap_or(usize::MAX) {
             return false;
         }
-        recent.push_back(now);
+        recent.push_back((now, authority));
         true
     }
 }

@@ -4,9 +4,17 @@ use super::*;
 use crate::policy::action::VictimOrder;
 
 const S: u64 = 1_000_000_000;
+const O: Authority = Authority::Owner;
 
 fn facts() -> Facts {
-    Facts { contains_daemon: false, usage: 64 << 20, min: 0, effective_max: 1 << 30, page: 4096 }
+    Facts {
+        contains_daemon: false,
+        usage: 64 << 20,
+        min: 0,
+        effective_max: 1 << 30,
+        page: 4096,
+        authority: O,
+    }
 }
 
 fn action(cgroup: u64, time: u64, kind: ActionKind) -> Action {
@@ -90,23 +98,22 @@ fn never_two_kills_for_one_event() {
     };
     assert!(kill(&mut guards, 0, 0, 1, "/a/b"));
     assert!(!kill(&mut guards, S, S, 1, "/a/b"), "the first is not over");
-    assert!(!kill(&mut guards, S, S, 2, "/a"), "seen from above");
-    assert!(!kill(&mut guards, S, S, 3, "/a/b/c"), "and from below");
+    assert!(!kill(&mut guards, S, S, 3, "/a/b/c"), "seen from below");
     assert!(kill(&mut guards, S, S, 4, "/other"), "something else");
-    guards.kill_finished(2 * S, CgroupId(1), false);
+    guards.kill_finished(2 * S, CgroupId(1), false, O);
     assert!(!kill(&mut guards, 4 * S, 2 * S + S / 2, 1, "/a/b"), "asked while memory came back");
     assert!(kill(&mut guards, 4 * S, 3 * S, 1, "/a/b"), "another event");
-    guards.kill_finished(4 * S, CgroupId(1), false);
+    guards.kill_finished(4 * S, CgroupId(1), false, O);
     assert!(kill(&mut guards, 6 * S, 6 * S, 1, "/a/b"));
-    guards.kill_finished(6 * S, CgroupId(1), false);
+    guards.kill_finished(6 * S, CgroupId(1), false, O);
     assert!(!kill(&mut guards, 8 * S, 8 * S, 1, "/a/b"), "the fourth in a minute");
     assert!(kill(&mut guards, 61 * S, 61 * S, 1, "/a/b"));
-    guards.kill_finished(61 * S, CgroupId(1), false);
+    guards.kill_finished(61 * S, CgroupId(1), false, O);
     assert!(!kill(&mut guards, 66 * S, 61 * S, 3, "/a/b/c"), "seen from below");
     assert!(kill(&mut guards, 66 * S, 61 * S, 5, "/a/b"), "the path's next cgroup");
-    guards.kill_finished(66 * S, CgroupId(5), false);
+    guards.kill_finished(66 * S, CgroupId(5), false, O);
     assert!(kill(&mut guards, 67 * S, 67 * S, 6, "/a/b"));
-    guards.kill_finished(67 * S, CgroupId(6), false);
+    guards.kill_finished(67 * S, CgroupId(6), false, O);
     assert!(!kill(&mut guards, 68 * S, 68 * S, 7, "/a/b"), "which are not killed without end either");
 }
 
@@ -119,13 +126,13 @@ fn a_kill_that_was_not_done_counts_for_nothing() {
     };
     for second in 0..3 {
         assert!(kill(&mut guards, second * S, false));
-        guards.kill_cancelled(CgroupId(1), true);
+        guards.kill_cancelled(CgroupId(1), true, O);
         assert!(!kill(&mut guards, second * S, false), "the one that is not undone goes on");
-        guards.kill_cancelled(CgroupId(1), false);
+        guards.kill_cancelled(CgroupId(1), false, O);
     }
     assert!(kill(&mut guards, 5 * S, false));
-    guards.kill_finished(5 * S, CgroupId(1), false);
-    guards.kill_cancelled(CgroupId(1), false);
+    guards.kill_finished(5 * S, CgroupId(1), false, O);
+    guards.kill_cancelled(CgroupId(1), false, O);
     assert!(!kill(&mut guards, 9 * S, false), "what was done stays done");
 }
 
@@ -144,4 +151,45 @@ fn a_dry_kill_keeps_no_real_one_from_being_done() {
     let dry = Action { dry_run: true, ..action(1, 0, KILL) };
     assert!(matches!(guards.admit(0, &path("/a"), &dry, &facts()), Decision::Allow(_)));
     assert!(matches!(guards.admit(0, &path("/a"), &action(1, 0, KILL), &facts()), Decision::Allow(_)));
+}
+
+#[test]
+fn kill_of_lower_authority_or_inner_cgroup_delays_no_other() {
+    let mut guards = Admission::new(Limits { per_second: 2, kills_per_minute: 2 });
+    let mut kill = |now: u64, cgroup: u64, at: &str, authority| {
+        let facts = Facts { authority, ..facts() };
+        match guards.admit(now, &path(at), &action(cgroup, now, KILL), &facts) {
+            Decision::Allow(_) => {
+                // The outer cgroups' kills end at once; the inner ones have a grace that never ends.
+                if at == "/a" || authority == Authority::Administrator {
+                    guards.kill_finished(now, CgroupId(cgroup), false, authority);
+                }
+                true
+            }
+            Decision::Block(_) => false,
+        }
+    };
+    assert!(kill(0, 2, "/a/b", Authority::Administrator), "an inner kill of the highest authority");
+    assert!(kill(0, 1, "/a", O), "the outer one does not wait for it");
+    assert!(kill(2 * S, 3, "/a/b/c", O), "a grace");
+    assert!(!kill(3 * S, 3, "/a/b/c", O) && !kill(3 * S, 4, "/a/b/c/d", O), "which is not over");
+    assert!(kill(4 * S, 3, "/a/b/c", Authority::Container), "a higher authority does not wait for it");
+    assert!(!kill(5 * S, 4, "/a/b/c/d", Authority::Container), "an equal one inside does");
+    assert!(kill(6 * S, 4, "/a/b/c/d", Authority::UnitFile));
+    assert!(kill(7 * S, 1, "/a", O), "the rate of the outer cgroup is its own");
+    assert!(!kill(9 * S, 1, "/a", O), "and has an end");
+    assert!(kill(9 * S, 1, "/a", Authority::UnitFile), "but not for a higher authority");
+}
+
+#[test]
+fn actions_of_lower_authority_use_up_no_higher_rate() {
+    let mut guards = Admission::new(Limits { per_second: 2, kills_per_minute: 2 });
+    let high = ActionKind::SetKnob(Knob::High, Some(64 << 20));
+    let mut may = |authority| {
+        let facts = Facts { authority, ..facts() };
+        matches!(guards.admit(0, &path("/a"), &action(1, 0, high), &facts), Decision::Allow(_))
+    };
+    assert!(may(O) && may(O) && !may(O));
+    assert!(may(Authority::UnitFile) && may(Authority::UnitFile) && !may(Authority::UnitFile));
+    assert!(may(Authority::Administrator) && !may(Authority::Container));
 }

@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub(crate) mod fixture;
 mod lexer;
 pub mod line;
+pub mod normalize;
 pub mod params;
 pub mod precedence;
 pub mod profile;

@@ -1,7 +1,8 @@
 //! Many requests for one cgroup → the policies that are attached there.
 //!
 //! Different policies add up; of the same policy, the highest origin's is taken whole, not mixed with the others.
-//! `none` from an origin discards the requests of lower origins. A request with an error is rejected whole, so that no part of
+//! `none` from an origin discards the requests of lower origins. Annotations and xattrs only add to the policies of
+//! drop-ins, unless the configuration allows them to override these. A request with an error is rejected whole, so that no part of
 //! it is attached, and the other requests stand.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +19,14 @@ use super::schema::PolicySchema;
 pub struct AllowList {
     /// These policies and no others; `None` stands for all that bind only the asker itself.
     pub names: Option<BTreeSet<String>>,
+    /// True if annotations and xattrs may replace and discard the policies of drop-ins.
+    pub override_drop_ins: bool,
 }
 
 impl AllowList {
     /// Exactly these policies, even such as take memory from others.
     pub fn only<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
-        AllowList { names: Some(names.into_iter().map(Into::into).collect()) }
+        AllowList { names: Some(names.into_iter().map(Into::into).collect()), ..AllowList::default() }
     }
 
     /// May this origin ask for this policy?
@@ -33,6 +36,13 @@ impl AllowList {
             (Origin::Annotation | Origin::Xattr, Some(names)) => names.contains(&schema.name),
             (Origin::Annotation | Origin::Xattr, None) => schema.self_binding,
         }
+    }
+
+    /// Must a request of this origin leave this policy as it is?
+    fn protects(&self, bound: &ResolvedPolicy, origin: Origin) -> bool {
+        bound.origin == Origin::DropIn
+            && matches!(origin, Origin::Annotation | Origin::Xattr)
+            && !self.override_drop_ins
     }
 
     /// The policies of a catalog that annotations may ask for.
@@ -74,9 +84,35 @@ pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Re
     let mut errors: Vec<Vec<Diagnostic>> = Vec::new();
     for request in ordered {
         match parse_and_check(&request.line, Some(request.origin), catalog, allow) {
-            Ok(ParsedLine::Nothing) => policies_by_name.retain(|_, bound| bound.origin >= request.origin),
+            Ok(ParsedLine::Nothing) => {
+                let kept: Vec<&str> = policies_by_name
+                    .values()
+                    .filter(|bound| allow.protects(bound, request.origin))
+                    .map(|bound| bound.name.as_str())
+                    .collect();
+                if !kept.is_empty() {
+                    errors.push(vec![kept_by_drop_in(request, "'none' does not discard", "none", &kept)]);
+                }
+                policies_by_name.retain(|_, bound| {
+                    bound.origin >= request.origin || allow.protects(bound, request.origin)
+                });
+            }
             Ok(ParsedLine::Policies(policies)) => {
                 for (name, params) in policies {
+                    let kept =
+                        policies_by_name.get(&name).filter(|bound| allow.protects(bound, request.origin));
+                    if let Some(bound) = kept {
+                        // The schema does not define which parameters are stricter, so only equal ones are accepted.
+                        if bound.params != params {
+                            errors.push(vec![kept_by_drop_in(
+                                request,
+                                "this does not replace",
+                                &name,
+                                &[&name],
+                            )]);
+                        }
+                        continue;
+                    }
                     let (origin, location) = (request.origin, request.location.clone());
                     policies_by_name.insert(name.clone(), ResolvedPolicy { name, origin, location, params });
                 }
@@ -88,6 +124,16 @@ pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Re
         policies: policies_by_name.into_values().collect(),
         errors: errors.into_iter().rev().flatten().collect(),
     }
+}
+
+/// The report of a request that would have weakened a drop-in.
+fn kept_by_drop_in(request: &Request, what: &str, word: &str, policies: &[&str]) -> Diagnostic {
+    let quoted: Vec<String> = policies.iter().map(|name| format!("'{name}'")).collect();
+    let message = format!(
+        "{what} {} of a drop-in, which stays attached (AnnotationsOverrideDropIns=no)",
+        join_with_and(quoted.iter().map(String::as_str))
+    );
+    Diagnostic::new(word, message).in_request(request)
 }
 
 /// What a line asks for.

@@ -40,14 +40,14 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
         (Xattr, "deny limit=2K"),
         (Operator, "observe mode=dry-run"),
         (Annotation, "deny limit=3K"),
-        (DropIn, "deny limit=1K; oom; observe"),
+        (DropIn, "oom; observe"),
     ];
     assert_eq!(attached(&all), "deny:annotation:3K observe:operator:dry-run oom:drop-in:act");
     let mut reversed = all;
     reversed.reverse();
     assert_eq!(attached(&reversed), attached(&all));
     // Taken whole: min= of the drop-in does not seep through.
-    let requests = [request(DropIn, "deny limit=1K min=9K"), request(Xattr, "deny limit=2K")];
+    let requests = [request(DropIn, "deny limit=1K min=9K"), request(Operator, "deny limit=2K")];
     let resolved = resolve(&requests, &fixture::catalog(), &AllowList::default());
     assert_eq!(resolved.policies[0].params.parameters["min"], "0");
     assert_eq!(resolved.policies[0].location, "place of deny limit=2K");
@@ -55,13 +55,44 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
 
 #[test]
 fn none_discards_what_lower_origins_said() {
-    let drop_in = (DropIn, "deny limit=1K");
-    assert_eq!(attached(&[drop_in, (Annotation, "none")]), "");
-    assert_eq!(attached(&[drop_in, (Annotation, "")]), "");
-    assert_eq!(attached(&[drop_in, (Annotation, "none"), (Operator, "observe")]), "observe:operator:act");
+    let lower = (Xattr, "deny limit=1K");
+    assert_eq!(attached(&[lower, (Annotation, "none")]), "");
+    assert_eq!(attached(&[lower, (Annotation, "")]), "");
+    assert_eq!(attached(&[lower, (Annotation, "none"), (Operator, "observe")]), "observe:operator:act");
+    assert_eq!(attached(&[(DropIn, "deny limit=1K"), (Operator, "none")]), "");
     assert_eq!(attached(&[(Operator, "observe"), (Annotation, "none")]), "observe:operator:act");
     assert_eq!(attached(&[(DropIn, "none"), (Xattr, "observe")]), "observe:xattr:act");
     assert_eq!(attached(&[]), "");
+}
+
+#[test]
+fn annotations_and_xattrs_add_to_drop_ins_and_never_weaken_them() {
+    let drop_in = (DropIn, "deny limit=1K");
+    let of_drop_in = "of a drop-in, which stays attached (AnnotationsOverrideDropIns=no)";
+    for origin in [Annotation, Xattr] {
+        for (line, attached, error) in [
+            ("none", "deny:drop-in:1K", "'none' does not discard 'deny'"),
+            ("", "deny:drop-in:1K", "'none' does not discard 'deny'"),
+            ("deny limit=2K", "deny:drop-in:1K", "this does not replace 'deny'"),
+            (
+                "deny limit=2K; observe",
+                &format!("deny:drop-in:1K observe:{origin}:act"),
+                "this does not replace 'deny'",
+            ),
+        ] {
+            let (policies, errors) = render(&[drop_in, (origin, line)], &AllowList::default());
+            assert_eq!(policies, attached, "{origin} {line}");
+            assert_eq!(errors, [format!("{origin} of place of {line}: {error} {of_drop_in}")]);
+        }
+        assert_eq!(attached(&[drop_in, (origin, "deny limit=1K")]), "deny:drop-in:1K", "the same");
+        let weaker = AllowList { override_drop_ins: true, ..AllowList::default() };
+        assert_eq!(render(&[drop_in, (origin, "none")], &weaker), (String::new(), vec![]));
+        let replaced = render(&[drop_in, (origin, "deny limit=2K")], &weaker);
+        assert_eq!(replaced, (format!("deny:{origin}:2K"), vec![]));
+    }
+    // An annotation and an operator are as before.
+    assert_eq!(attached(&[(Xattr, "deny limit=1K"), (Annotation, "deny limit=2K")]), "deny:annotation:2K");
+    assert_eq!(attached(&[drop_in, (Operator, "deny limit=2K")]), "deny:operator:2K");
 }
 
 #[test]

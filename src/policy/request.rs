@@ -18,6 +18,33 @@ pub enum Origin {
     Operator,
 }
 
+/// The authority behind a request. It differs from the precedence: an annotation is more specific than a drop-in, but its
+/// author has less authority. Actions of a lower authority never delay those of a higher one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Authority {
+    /// The owner of the cgroup, without privileges.
+    #[default]
+    Owner,
+    /// The author of a container's annotations.
+    Container,
+    /// The author of unit files.
+    UnitFile,
+    /// An administrator.
+    Administrator,
+}
+
+impl Origin {
+    /// The authority behind requests of this origin.
+    pub fn authority(self) -> Authority {
+        match self {
+            Origin::Xattr => Authority::Owner,
+            Origin::Annotation => Authority::Container,
+            Origin::DropIn => Authority::UnitFile,
+            Origin::Operator => Authority::Administrator,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

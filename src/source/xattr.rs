@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::policy::action::Knob;
+use crate::policy::normalize::normalize;
 use crate::policy::request::{Origin, Request};
 use crate::text::printable::{QUOTE_ERROR_MAX, quote};
 
@@ -16,9 +17,16 @@ pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
 /// The attribute in which a cgroup's owner may write a plain policy line.
 pub const OWNER_POLICY_XATTR: &str = "user.memcg_bpf";
 
-/// Longest record in bytes. The kernel keeps extended attributes of cgroups in unswappable memory; two lines of full
-/// length fit.
-pub const RECORD_MAX: usize = 8192;
+/// Longest record in bytes: the shares of all origins and of the knobs. The kernel keeps extended attributes of cgroups
+/// in unswappable memory.
+pub const RECORD_MAX: usize = 24_576;
+
+/// The share of each origin in bytes: a line of full length with its location. No origin can use the share of another,
+/// nor that of the knobs.
+pub const ORIGIN_MAX: usize = 5632;
+
+/// The share of the knobs in bytes. Knobs that exceed it are recorded without their constraints.
+const KNOBS_MAX: usize = 1920;
 
 /// Longest owner's line in bytes: that of a policy line.
 pub const OWNER_LINE_MAX: usize = 4096;
@@ -42,11 +50,12 @@ pub enum RecordError {
         "the record {RECORD_XATTR} has version {0}, this program knows version {VERSION}; it was written by a newer memcg-bpf"
     )]
     Version(u64),
-    /// The requests do not fit.
+    /// The requests of an origin exceed its share.
     #[error(
-        "the requests for this cgroup need {0} bytes in {RECORD_XATTR}, the most is {RECORD_MAX}; shorten their policy lines"
+        "the policy line of the {0} needs {1} bytes in {RECORD_XATTR}, and {ORIGIN_MAX} are the most for each origin; shorten \
+         the line"
     )]
-    DoesNotFit(usize),
+    DoesNotFit(Origin, usize),
     /// The owner's line is too long.
     #[error("{OWNER_POLICY_XATTR} is {0} bytes long, the most is {OWNER_LINE_MAX}")]
     OwnerTooLong(usize),
@@ -111,16 +120,33 @@ impl CgroupRecord {
         Ok(CgroupRecord { requests: stored.requests, knobs: stored.knobs, paused_until: stored.paused_until })
     }
 
-    /// The bytes for [`RECORD_XATTR`]. What does not fit is refused, for half a record would be another policy.
+    /// The bytes for [`RECORD_XATTR`], with normalized lines. What exceeds the share of its origin is refused, for half a
+    /// record would be another policy.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let stored = RecordV1 {
+        check_shares(&self.requests)?;
+        let mut stored = RecordV1 {
             version: VERSION,
-            requests: self.requests.clone(),
+            requests: self.requests.iter().map(normalized).collect(),
             knobs: self.knobs.clone(),
             paused_until: self.paused_until,
         };
+        if encoded_len(&stored.knobs) > KNOBS_MAX {
+            // The original value must be restored; the constraints are requested again.
+            stored.knobs.iter_mut().for_each(|knob| knob.constraints.clear());
+        }
         let bytes = serde_json::to_vec(&stored).map_err(|error| RecordError::Malformed(error.to_string()))?;
-        if bytes.len() > RECORD_MAX { Err(RecordError::DoesNotFit(bytes.len())) } else { Ok(bytes) }
+        if bytes.len() > RECORD_MAX { Err(RecordError::TooLong(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Replaces the requests. One that exceeds the share of its origin is left out: it is invalid, and reported as such.
+    pub fn set_requests(&mut self, requests: Vec<Request>) {
+        self.requests.clear();
+        for request in requests {
+            self.requests.push(request);
+            if check_shares(&self.requests).is_err() {
+                self.requests.pop();
+            }
+        }
     }
 
     /// Says nothing: there need not be a record.
@@ -146,6 +172,27 @@ impl CgroupRecord {
             }
         }
     }
+}
+
+/// Fails if the requests of an origin exceed its share of the record.
+pub fn check_shares(requests: &[Request]) -> Result<(), RecordError> {
+    let mut used: BTreeMap<Origin, usize> = BTreeMap::new();
+    for request in requests {
+        let bytes = used.entry(request.origin).or_default();
+        *bytes = bytes.saturating_add(encoded_len(&normalized(request)));
+        if *bytes > ORIGIN_MAX {
+            return Err(RecordError::DoesNotFit(request.origin, *bytes));
+        }
+    }
+    Ok(())
+}
+
+fn normalized(request: &Request) -> Request {
+    Request { line: normalize(&request.line), ..request.clone() }
+}
+
+fn encoded_len(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
 }
 
 /// The request in [`OWNER_POLICY_XATTR`], whose value is a plain policy line; line ends and a terminating zero, as `setfattr`

@@ -66,7 +66,7 @@ fn each_wrong_record_has_its_sentence() {
             br#"{"version":1,"requests":[{"origin":"king","location":"","line":""}]}"#,
             format!("the record trusted.memcg_bpf cannot be read: unknown variant `king`, expected one of `drop-in`, `xattr`, `annotation`, `operator` at line 1 column 41{way_out}"),
         ),
-        (&[b' '; 8193], "the record trusted.memcg_bpf is 8193 bytes long, the most is 8192".to_owned()),
+        (&[b' '; 24_577], "the record trusted.memcg_bpf is 24577 bytes long, the most is 24576".to_owned()),
     ];
     for (bytes, sentence) in cases {
         assert_eq!(CgroupRecord::parse(bytes).map_err(|error| error.to_string()), Err(sentence));
@@ -87,8 +87,53 @@ fn what_does_not_fit_is_refused_rather_than_cut() {
     };
     assert_eq!(
         record.encode().unwrap_err().to_string(),
-        "the requests for this cgroup need 8268 bytes in trusted.memcg_bpf, the most is 8192; shorten their policy lines"
+        "the policy line of the operator needs 8241 bytes in trusted.memcg_bpf, and 5632 are the most for each origin; shorten \
+         the line"
     );
+}
+
+/// A line of the greatest length without a needless byte.
+fn longest_line() -> String {
+    format!("deny a={}", "x".repeat(4089))
+}
+
+#[test]
+fn padded_annotation_leaves_room_for_drop_in_operator_and_knobs() {
+    let padded = format!("observe{}", "\t".repeat(3859));
+    let knob = |knob| KnobRecord {
+        knob,
+        original: u64::MAX,
+        written: vec![1 << 40; 4],
+        constraints: (0..64).map(|n| (format!("{n:064}"), 1 << 40)).collect(),
+    };
+    let record = CgroupRecord {
+        requests: vec![
+            request(Origin::Annotation, &padded, Some(&"c".repeat(64))),
+            request(Origin::Xattr, &longest_line(), None),
+            request(Origin::DropIn, &longest_line(), None),
+            request(Origin::Operator, &longest_line(), None),
+        ],
+        knobs: vec![knob(Knob::High), knob(Knob::Low), knob(Knob::Freeze)],
+        paused_until: Some(u64::MAX),
+    };
+    let stored = CgroupRecord::parse(&record.encode().unwrap()).unwrap();
+    assert_eq!(stored.requests[0].line, "observe");
+    assert_eq!(stored.requests[1..], record.requests[1..]);
+    let originals =
+        |record: &CgroupRecord| record.knobs.iter().map(|k| (k.knob, k.original)).collect::<Vec<_>>();
+    assert_eq!(originals(&stored), originals(&record));
+}
+
+#[test]
+fn request_above_its_share_is_left_out_and_others_stay() {
+    let controls = format!("deny a='{}'", "\u{1}".repeat(4000));
+    let mut record = CgroupRecord::default();
+    record.set_requests(vec![
+        request(Origin::Annotation, &controls, Some("c1")),
+        request(Origin::DropIn, &longest_line(), None),
+    ]);
+    assert_eq!(record.requests, [request(Origin::DropIn, &longest_line(), None)]);
+    assert!(record.encode().is_ok());
 }
 
 #[test]

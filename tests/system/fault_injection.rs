@@ -69,55 +69,47 @@ fn actions_on_removed_cgroups_counted() {
 
 #[test]
 #[ignore = "needs root in the test machine: make check"]
-fn queued_kill_spares_recreated_cgroup() {
-    /// As many as are on their way at once (src/actuator/workers.rs).
-    const KILLS: usize = 16;
+fn graces_delay_no_other_kill() {
+    /// As many as there are threads for kills (src/actuator/workers.rs).
+    const GRACES: usize = 16;
     let mut env = TestEnv::new("turn");
     install_scripted_policy(&mut env);
-    let (all, before) = (KILLS + 1, action_counts());
+    let (all, before) = (GRACES + 1, action_counts());
     env.at_end(
         "cd /sys/fs/cgroup; for d in mpturn-*; do echo 1 > $d/cgroup.kill; until rmdir $d; do sleep 0.1; done; done".to_owned(),
     );
     sh(&format!(
         "mkdir $(seq -f /sys/fs/cgroup/mpturn-%g {all}); \
-         for i in $(seq {all}); do memcg-bpf attach /mpturn-$i 'scripted verb=kill detail=2 value=300000000000' || exit 1; done"
+         for i in $(seq {GRACES}); do memcg-bpf attach /mpturn-$i 'scripted verb=kill detail=2 value=300000000000' || exit 1; done; \
+         memcg-bpf attach /mpturn-{all} 'scripted verb=kill detail=2'"
     ));
-    // All but the last contain a process that ignores SIGTERM, which the daemon waits for.
-    let lives_in = |at: &str| {
-        let joins = format!("trap '' TERM; echo $BASHPID > /sys/fs/cgroup/{at}/cgroup.procs");
-        format!("({joins}; exec sleep 1000) </dev/null >/dev/null 2>&1 & disown")
-    };
+    // Each contains a process that ignores SIGTERM.
     sh(&format!(
-        "for i in $(seq {KILLS}); do {}; done; for i in $(seq {KILLS}); do \
-         until [ -n \"$(cat /sys/fs/cgroup/mpturn-$i/cgroup.procs)\" ]; do sleep 0.1; done; done",
-        lives_in("mpturn-$i")
+        "for i in $(seq {all}); do (trap '' TERM; echo $BASHPID > /sys/fs/cgroup/mpturn-$i/cgroup.procs; \
+         exec sleep 1000) </dev/null >/dev/null 2>&1 & disown; done; for i in $(seq {all}); do \
+         until [ -n \"$(cat /sys/fs/cgroup/mpturn-$i/cgroup.procs)\" ]; do sleep 0.1; done; done"
     ));
     // Submitted until the kill runs: then the next one is blocked. The submitting program may itself be killed.
-    let on_its_way = |i: usize| {
+    for i in 1..=GRACES {
         let at = format!("/mpturn-{i}");
-        wait_for(&format!("a kill in {at} to be on its way"), || {
+        wait_for(&format!("a grace in {at}"), || {
             if find(&at)?.last_action.is_some_and(|last| last.detail.ends_with("is not over yet")) {
                 return Some(());
             }
             try_sh(&format!("{PROGRAMS}/alloc_in_cgroup {at} 64 64"));
             None
         });
-    };
-    // The last one waits; then one of the others is over.
-    (1..=all).for_each(on_its_way);
-    sh(&format!(
-        "cd /sys/fs/cgroup; until rmdir mpturn-{all}; do sleep 0.1; done; \
-         mkdir mpturn-{all}; {}; until [ -n \"$(cat mpturn-{all}/cgroup.procs)\" ]; do sleep 0.1; done; \
-         echo 1 > mpturn-1/cgroup.kill",
-        lives_in(&format!("mpturn-{all}"))
-    ));
-    wait_for("the kill to have had its turn", || {
-        (new_actions(&before).get("removed") == Some(&1)).then_some(())
+    }
+    wait_for("the kill without a grace", || {
+        try_sh(&format!("{PROGRAMS}/alloc_in_cgroup /mpturn-{all} 64 64"));
+        (new_actions(&before).get("done") >= Some(&1)).then_some(())
     });
-    assert_eq!(sh(&format!("wc -l < /sys/fs/cgroup/mpturn-{all}/cgroup.procs")), "1");
-    assert!(journal_of(&main_pid()).contains(&format!(
-        "/mpturn-{all}: scripted: kill removed: the cgroup was removed before the action was performed"
-    )));
+    let line = journal_entries(&format!("/mpturn-{all}")).pop().unwrap();
+    assert!(line["MESSAGE"].as_str().unwrap().contains("with SIGKILL"), "{line:?}");
+    assert_eq!(
+        sh("cat /sys/fs/cgroup/mpturn-[1-9]/cgroup.procs /sys/fs/cgroup/mpturn-1[0-6]/cgroup.procs | wc -l"),
+        "16"
+    );
     env.end();
 }
 

@@ -236,3 +236,17 @@ fn what_was_recorded_is_what_is_adopted() {
     }
     assert_eq!(engine.report_all(), again.report_all());
 }
+
+#[test]
+fn annotation_above_its_share_of_the_record_is_refused_and_drop_in_stays() {
+    let (mut engine, mut model) = (Engine::new(config()), Model::default());
+    let padded = format!("observe{}", "\t".repeat(3859));
+    let too_long = format!("observe {}", "\t\u{1}".repeat(2000));
+    run(&mut engine, &mut model, ask(1, Origin::DropIn, "deny limit=1M"));
+    run(&mut engine, &mut model, ask(1, Origin::Annotation, &padded));
+    assert_eq!(engine.report_all()[0].errors, [""; 0]);
+    run(&mut engine, &mut model, ask(1, Origin::Annotation, &too_long));
+    let errors = engine.report_all()[0].errors.join("; ");
+    assert!(errors.contains("5632 are the most for each origin"), "{errors}");
+    assert_eq!(model.slots[&model.bound[&CgroupId(1)]].len(), 1, "the drop-in's deny");
+}

@@ -2,12 +2,12 @@
 //! for a scraper on this machine or a proxy before it, so nothing but loopback addresses and Unix sockets is served.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -15,8 +15,8 @@ use crate::cli::term::{eprint, escape_line};
 
 /// A scraper's request has some hundred bytes.
 const HEAD_MAX: usize = 8 * 1024;
-/// Slower clients are disconnected.
-const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for a whole request and its reply. Slower clients are disconnected.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,7 @@ pub(super) fn serve(listen: &Listen, page: impl Fn() -> anyhow::Result<String>) 
         Listen::Loopback(address) => {
             let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
             for stream in listener.incoming() {
-                let one = stream.and_then(|stream| {
-                    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-                    stream.set_write_timeout(Some(IO_TIMEOUT))?;
-                    handle(stream, &page)
-                });
-                log_error(one);
+                log_error(stream.and_then(|stream| handle(stream, REQUEST_TIMEOUT, &page)));
             }
         }
         Listen::Socket(path) => {
@@ -68,12 +63,7 @@ pub(super) fn serve(listen: &Listen, page: impl Fn() -> anyhow::Result<String>) 
             let listener =
                 UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
             for stream in listener.incoming() {
-                let one = stream.and_then(|stream| {
-                    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-                    stream.set_write_timeout(Some(IO_TIMEOUT))?;
-                    handle(stream, &page)
-                });
-                log_error(one);
+                log_error(stream.and_then(|stream| handle(stream, REQUEST_TIMEOUT, &page)));
             }
         }
     }
@@ -86,7 +76,67 @@ fn log_error(result: io::Result<()>) {
     }
 }
 
-fn handle(mut stream: impl Read + Write, page: impl Fn() -> anyhow::Result<String>) -> io::Result<()> {
+/// A stream whose reads and writes can be bounded in time.
+trait Bounded: Read + Write {
+    /// Bounds the next read or write.
+    fn set_timeout(&self, left: Duration) -> io::Result<()>;
+}
+
+impl Bounded for TcpStream {
+    fn set_timeout(&self, left: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(left))?;
+        self.set_write_timeout(Some(left))
+    }
+}
+
+impl Bounded for UnixStream {
+    fn set_timeout(&self, left: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(left))?;
+        self.set_write_timeout(Some(left))
+    }
+}
+
+/// A stream with one deadline for all reads and writes, however small each is.
+struct Deadline<S> {
+    stream: S,
+    until: Instant,
+}
+
+impl<S: Bounded> Deadline<S> {
+    fn new(stream: S, time: Duration) -> Self {
+        let now = Instant::now();
+        Deadline { stream, until: now.checked_add(time).unwrap_or(now) }
+    }
+
+    fn set_timeout(&self) -> io::Result<()> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the client was too slow"));
+        }
+        self.stream.set_timeout(left)
+    }
+}
+
+impl<S: Bounded> Read for Deadline<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.set_timeout()?;
+        self.stream.read(buffer)
+    }
+}
+
+impl<S: Bounded> Write for Deadline<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.set_timeout()?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn handle(stream: impl Bounded, time: Duration, page: impl Fn() -> anyhow::Result<String>) -> io::Result<()> {
+    let mut stream = Deadline::new(stream, time);
     let mut head = Vec::new();
     let mut part = [0_u8; 1024];
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
@@ -124,7 +174,7 @@ mod tests {
         let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
         here.write_all(request.as_bytes()).unwrap();
         here.shutdown(std::net::Shutdown::Write).unwrap();
-        let result = handle(there, || Ok("x 1\n".to_owned()));
+        let result = handle(there, REQUEST_TIMEOUT, || Ok("x 1\n".to_owned()));
         let mut response = String::new();
         // Who is cut off may hear of that before it has read all.
         let _ = here.read_to_string(&mut response);
@@ -142,6 +192,24 @@ mod tests {
         assert!(ask("POST /metrics HTTP/1.1\r\n\r\n").1.starts_with("HTTP/1.1 405 "));
         assert!(ask("nonsense").0.is_err());
         assert!(ask(&"x".repeat(HEAD_MAX + 4096)).0.is_err());
+    }
+
+    #[test]
+    fn client_that_sends_byte_by_byte_is_disconnected_in_time() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let client = std::thread::spawn(move || {
+            for _ in 0..60 {
+                std::thread::sleep(Duration::from_millis(50));
+                if here.write_all(b"G").is_err() {
+                    return true;
+                }
+            }
+            false
+        });
+        let began = Instant::now();
+        assert!(handle(there, Duration::from_millis(200), || Ok(String::new())).is_err());
+        assert!(began.elapsed() < Duration::from_secs(2));
+        assert!(client.join().unwrap());
     }
 
     #[test]
