@@ -45,9 +45,6 @@ pub enum NameError {
 /// Longest cgroup path we accept, in bytes: PATH_MAX less the terminating zero.
 pub const CGROUP_PATH_MAX: usize = 4095;
 
-/// The name that the rooms above still use.
-pub use crate::text::printable::quote as shown;
-
 impl CgroupPath {
     /// The root cgroup, `/`.
     pub fn root() -> Self {
@@ -117,7 +114,10 @@ impl CgroupPath {
     /// The child called `name`, which is taken as one component.
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.contains('/') {
-            return Err(NameError::CgroupPath(quote(name, QUOTE_MAX), "a child's name is one component"));
+            return Err(NameError::CgroupPath(
+                quote(name, QUOTE_MAX),
+                "a child's name must be one component",
+            ));
         }
         if self.is_root() {
             Self::parse(&format!("/{name}"))

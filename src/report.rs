@@ -145,7 +145,7 @@ impl ReloadReport {
             some("replaced the policies", &self.replaced),
             some("added", &self.added),
             some("removed", &self.removed),
-            some("took other profiles:", &self.profiles),
+            some("changed the profiles", &self.profiles),
             configuration,
         ];
         let changes: Vec<String> = parts.into_iter().flatten().collect();
@@ -224,7 +224,7 @@ pub struct ParamReport {
     pub kind: String,
     /// One sentence of effect.
     pub doc: String,
-    /// Value when none is given; absent means that it must be given.
+    /// The default; absent if the parameter is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     /// `LOW..HIGH`.

@@ -89,7 +89,7 @@ impl KillJob {
         let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
         for _ in 0..MAX_ATTEMPTS {
             let Some(victim) = self.choose() else {
-                return Err("there is nothing in it that may be killed".to_owned());
+                return Err("no process of the cgroup may be killed".to_owned());
             };
             if self.action.dry_run {
                 let sentence = format!(
@@ -112,7 +112,7 @@ impl KillJob {
                 return Ok(KillReport { before, after, sentence });
             }
         }
-        Err(format!("{MAX_ATTEMPTS} processes ended by themselves before they could be killed"))
+        Err(format!("{MAX_ATTEMPTS} processes exited before they could be killed"))
     }
 
     fn choose(&self) -> Option<Victim> {
@@ -199,7 +199,7 @@ impl KillJob {
             (true, true) => "with SIGKILL".to_owned(),
             (true, false) => format!("with SIGKILL, {grace} after SIGTERM"),
         };
-        if killed.ended { signal } else { format!("{signal}; it has not ended yet") }
+        if killed.ended { signal } else { format!("{signal}; not exited yet") }
     }
 }
 
@@ -209,7 +209,10 @@ fn describe_candidate(candidate: &Candidate) -> String {
     let bytes = human_bytes(candidate.bytes);
     match candidate.pid {
         Some(pid) => {
-            format!("process {pid} ({}, {bytes}, in {path})", crate::names::shown(&candidate.name, 64))
+            format!(
+                "process {pid} ({}, {bytes}, in {path})",
+                crate::text::printable::quote(&candidate.name, 64)
+            )
         }
         None => format!("all in {path} ({bytes})"),
     }
@@ -217,12 +220,12 @@ fn describe_candidate(candidate: &Candidate) -> String {
 
 fn describe_rest(all: &[Candidate]) -> String {
     if all.is_empty() {
-        return "; nothing else was considered".to_owned();
+        return "; no other candidates".to_owned();
     }
     let named: Vec<String> = all.iter().take(MAX_LISTED).map(describe_candidate).collect();
     let more = all.len().saturating_sub(MAX_LISTED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("; considered as well: {}{rest}", named.join(", "))
+    format!("; other candidates: {}{rest}", named.join(", "))
 }
 
 /// Units of systemd's, at, above and below a cgroup, in which nothing is left when these processes are gone.
@@ -301,9 +304,9 @@ mod tests {
         let all: Vec<Candidate> = (1..6).map(|pid| process(pid, "x", 4096)).collect();
         assert_eq!(
             describe_rest(&all),
-            "; considered as well: process 1 (x, 4K, in /a/b), process 2 (x, 4K, in /a/b), process 3 (x, 4K, in /a/b) \
+            "; other candidates: process 1 (x, 4K, in /a/b), process 2 (x, 4K, in /a/b), process 3 (x, 4K, in /a/b) \
              and 2 more"
         );
-        assert_eq!(describe_rest(&[]), "; nothing else was considered");
+        assert_eq!(describe_rest(&[]), "; no other candidates");
     }
 }

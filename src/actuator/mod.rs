@@ -157,11 +157,11 @@ impl Actuator {
             }
             ActionKind::Reclaim { bytes, .. } if action.dry_run => {
                 let left = facts.usage.saturating_sub(bytes);
-                let detail = format!("would have taken {}", human_bytes(bytes));
+                let detail = format!("would have reclaimed {}", human_bytes(bytes));
                 self.log.log_action(ActionOutcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
             ActionKind::Reclaim { .. } if self.last_reclaim.get(&cgroup) == Some(&MAX) => {
-                self.log.block(&action, &path, "memory is being taken from it already".to_owned());
+                self.log.block(&action, &path, "memory of this cgroup is already being reclaimed".to_owned());
             }
             // It was decided by what the cgroup had before the last helping: together they would be too much.
             ActionKind::Reclaim { .. }

@@ -173,7 +173,7 @@ impl Jobs {
             }
         });
         if waited.await.is_err() {
-            tracing::warn!("writing a knob takes longer than {patience:?}; not waiting for its end");
+            tracing::warn!("writing a knob takes longer than {patience:?}; no longer waiting for it");
         }
     }
 }

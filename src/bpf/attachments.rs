@@ -84,7 +84,9 @@ impl Attachments {
                 required.policies.contains(name)
             })
         {
-            tracing::warn!("growth is not counted for a moment: {error}");
+            tracing::warn!(
+                "failed to change the growth counter; growth requests are not counted until it is attached: {error}"
+            );
         }
         for (name, policy) in policies.iter_mut() {
             if !required.policies.contains(name) {

@@ -48,7 +48,7 @@ impl CoreObject {
             }
         }
         let (object, said) = libbpf_log::capture(|| opened.load());
-        let hint = "; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?";
+        let hint = "; memcg-bpfd needs CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN";
         let object = object.map_err(|e| BpfError::load(path, &e, hint, said))?;
         let mut shared = BTreeMap::new();
         for map in object.maps() {

@@ -39,10 +39,12 @@ pub enum BpfError {
     #[error("there is no policy object for '{0}'")]
     NoPolicy(String),
     /// bpffs cannot be used.
-    #[error("verdicts will pause while memcg-bpfd is down, because nothing can be pinned: {0}")]
+    #[error("failed to pin BPF objects, so policies are inactive while memcg-bpfd is not running: {0}")]
     NoBpffs(std::io::Error),
     /// A link or map cannot be pinned.
-    #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0:#}")]
+    #[error(
+        "failed to pin a BPF object, so its policies are inactive while memcg-bpfd is not running: {0:#}"
+    )]
     Pin(libbpf_rs::Error),
     /// A map operation failed.
     #[error("changing the map {map}: {why:#}")]
@@ -52,11 +54,13 @@ pub enum BpfError {
     Run { program: &'static str, why: std::io::Error },
     /// There are as many registrations as there can be.
     #[error(
-        "{0} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears"
+        "failed to register {0}: at most 4096 cgroups can be registered; its policy is attached after the cgroup is created"
     )]
     Registrations(CgroupPath),
     /// The path does not fit a registration.
-    #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
+    #[error(
+        "failed to register '{0}': the path is longer than 254 bytes; its policy is attached after the cgroup is created"
+    )]
     PathTooLong(CgroupPath),
     /// The `command` program returned an error.
     #[error("failed to {op} cgroup {id} (error {code}): at most 4096 cgroups can have policies at once")]

@@ -21,7 +21,7 @@ extern "C" fn print(level: libbpf_print_level, format: *const c_char, values: *m
         // SAFETY: libbpf calls this with a format and the values for it, which live longer than the call.
         match unsafe { vsprintf::vsprintf_raw(format, values) } {
             Ok(bytes) => append(&String::from_utf8_lossy(&bytes)),
-            Err(error) => append(&format!("libbpf: something that cannot be shown: {error}\n")),
+            Err(error) => append(&format!("libbpf: invalid message: {error}\n")),
         }
     }
     0

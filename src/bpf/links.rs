@@ -69,7 +69,10 @@ impl Links {
         self.held.extend(links);
         // Attached all the same, while this process runs.
         if let Err(error) = self.pin(pins) {
-            tracing::warn!("programs of {} cannot be pinned and end with memcg-bpfd: {error:#}", self.object);
+            tracing::warn!(
+                "failed to pin programs of {}; they are detached when memcg-bpfd exits: {error:#}",
+                self.object
+            );
         }
     }
 
@@ -100,7 +103,7 @@ impl Links {
             if link.pin_path().is_some()
                 && let Err(error) = link.unpin()
             {
-                tracing::error!(%error, "{program} cannot be unpinned: it stays attached");
+                tracing::error!(%error, "failed to unpin {program}; it stays attached");
                 return true;
             }
             // Without its number it is attached anew, which fails only while somebody has it.
@@ -126,9 +129,9 @@ fn reopen(id: u32, place: &Path) -> Option<Link> {
     // SAFETY: descriptor and path live longer than this call.
     let pinned = unsafe { libbpf_sys::bpf_obj_pin(fd.as_raw_fd(), place_c.as_ptr()) };
     if pinned < 0 {
-        tracing::debug!(error = %io::Error::last_os_error(), "pinning link {id} again");
+        tracing::debug!(error = %io::Error::last_os_error(), "failed to pin link {id}");
         return None;
     }
     let opened = Link::open(place).and_then(|mut link| link.unpin().map(|()| link));
-    opened.inspect_err(|error| tracing::debug!(%error, "taking link {id} up again")).ok()
+    opened.inspect_err(|error| tracing::debug!(%error, "failed to open link {id}")).ok()
 }

@@ -9,7 +9,7 @@ mod core_object;
 mod error;
 mod events;
 mod growth_counter;
-mod hooks;
+pub mod hooks;
 mod libbpf_log;
 mod links;
 pub mod objects;

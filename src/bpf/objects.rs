@@ -120,7 +120,7 @@ fn open(path: &Path) -> Result<(Btf<'static>, Hooks), BpfError> {
     // Reports and sentences name hooks; a symbol of an object may hold anything.
     let plain = |hook: &str| hook.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     match hooks.keys().find(|hook| hook.len() > HOOK_MAX || !plain(hook)) {
-        Some(hook) => Err(fail(format!("its program '{hook}__…' is not named after a hook"))),
+        Some(hook) => Err(fail(format!("unknown hook in the program name '{hook}__…'"))),
         None => Ok((btf, hooks)),
     }
 }

@@ -124,7 +124,7 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
     let objects = objects::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
     assert!(objects.schemas.is_empty());
     let error = &objects.errors[0];
-    assert!(error.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{error}");
+    assert!(error.ends_with("unknown hook in the program name '\\u{1b}rowth__…'"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::names::{CgroupId, CgroupPath};
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum NotDelegated {
-    #[error("{path} is not below {manager}, where the cgroups of uid {uid} are")]
+    #[error("{path} is not below {manager}, the user manager of uid {uid}")]
     Elsewhere { path: CgroupPath, manager: String, uid: u32 },
     #[error("{path} belongs to uid {owner}, not to uid {uid}")]
     Another { path: CgroupPath, owner: u32, uid: u32 },
@@ -70,10 +70,7 @@ mod tests {
             "/user.slice/user-1000.slice/session-2.scope",
             "/user.slice/user-1001.slice/user@1001.service/app.slice",
         ] {
-            assert_eq!(
-                said(path),
-                format!("{path} is not below {manager}, where the cgroups of uid 1000 are")
-            );
+            assert_eq!(said(path), format!("{path} is not below {manager}, the user manager of uid 1000"));
         }
         let user = |path: &str| delegated_uid(&CgroupPath::parse(path).unwrap());
         assert_eq!(user(&format!("{manager}/app.slice/x.service")), Some(1000));

@@ -176,6 +176,6 @@ pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
     let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
     let new = old.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
     if let Err(error) = xattr::set(directory, attribute, new.to_string().as_bytes()) {
-        tracing::debug!(%error, %path, "telling systemd of a kill");
+        tracing::debug!(%error, %path, "failed to set the xattr {attribute}");
     }
 }

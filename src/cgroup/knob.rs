@@ -30,7 +30,7 @@ pub fn read(path: &CgroupPath, knob: Knob) -> io::Result<u64> {
 /// A number from one of a cgroup's files; `max` is [`MAX`].
 pub fn read_file(path: &CgroupPath, file: &str) -> io::Result<u64> {
     let text = std::fs::read_to_string(dir(path).join(file))?;
-    parse(&text).ok_or_else(|| io::Error::other(format!("{file} of {path} says '{}'", text.trim())))
+    parse(&text).ok_or_else(|| io::Error::other(format!("{file} of {path} contains '{}'", text.trim())))
 }
 
 fn parse(text: &str) -> Option<u64> {

@@ -17,7 +17,7 @@ pub fn usage(path: &CgroupPath) -> io::Result<u64> {
     let text = read(path, "memory.current")?;
     text.trim()
         .parse()
-        .map_err(|_| io::Error::other(format!("memory.current of {path} says '{}'", text.trim())))
+        .map_err(|_| io::Error::other(format!("memory.current of {path} contains '{}'", text.trim())))
 }
 
 /// Does the cgroup lack the memory controller, so that no policy can be attached? One that is removed lacks nothing: it may go,
@@ -59,7 +59,7 @@ pub fn pressure(path: &CgroupPath) -> io::Result<(String, String)> {
     };
     of("some")
         .zip(of("full"))
-        .ok_or_else(|| io::Error::other(format!("memory.pressure of {path} says '{text}'")))
+        .ok_or_else(|| io::Error::other(format!("memory.pressure of {path} contains '{text}'")))
 }
 
 /// The bytes of a page: what the kernel counts memory in. Not everywhere 4096: arm64 has three sizes.

@@ -9,9 +9,9 @@ use tracing::level_filters::LevelFilter;
 
 use crate::files::read_text;
 use crate::ledger::admission::Limits;
-use crate::names::shown;
 use crate::text::ini::{Item, items};
 use crate::text::parse_bool;
+use crate::text::printable::quote;
 
 /// Where configuration is looked for; for the same file name the first directory wins.
 pub const CONFIG_DIRS: [&str; 4] =
@@ -65,7 +65,7 @@ impl Config {
         let mut warnings = Vec::new();
         for path in files(root) {
             let place = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path));
-            let place = shown(&place.display().to_string(), PLACE_MAX);
+            let place = quote(&place.display().to_string(), PLACE_MAX);
             match read_text(&path, FILE_MAX) {
                 Ok(text) => {
                     let mut found = Vec::new();
@@ -91,7 +91,7 @@ impl Config {
             let unknown = |header: &str| {
                 format!(
                     "unknown section '{}'; valid are [Actions], [Annotations], [Log] and [Policies]",
-                    shown(header, WORD_MAX)
+                    quote(header, WORD_MAX)
                 )
             };
             let (key, value) = match item {
@@ -111,7 +111,7 @@ impl Config {
                 }
                 Item::Assignment(key, value) => (key, value),
                 Item::Other(line) => {
-                    warn(format!("'{}' is not an assignment", shown(&line, WORD_MAX)));
+                    warn(format!("'{}' is not an assignment", quote(&line, WORD_MAX)));
                     continue;
                 }
                 // The limit of the file is below that of a line.
@@ -128,9 +128,9 @@ impl Config {
                 }
                 ("Policies", "Preload") => self.preload(&value, warn),
                 ("Actions" | "Annotations" | "Log" | "Policies", key) => {
-                    warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
+                    warn(format!("unknown key '{}' in section [{section}]", quote(key, WORD_MAX)))
                 }
-                ("", key) => warn(format!("'{}' stands outside of any known section", shown(key, WORD_MAX))),
+                ("", key) => warn(format!("key '{}' is not in a known section", quote(key, WORD_MAX))),
                 // The section itself was reported, once.
                 _ => {}
             }
@@ -147,11 +147,11 @@ impl Config {
         for name in value.split_whitespace() {
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
             if name.len() > 64 || !name.chars().all(legal) {
-                warn(format!("'{}' is not the name of a policy", shown(name, WORD_MAX)));
+                warn(format!("'{}' is not the name of a policy", quote(name, WORD_MAX)));
             } else if listed.iter().any(|known| known == name) {
                 // Twice is once.
             } else if listed.len() >= NAMES_MAX {
-                return warn(format!("more than {NAMES_MAX} policies are named"));
+                return warn(format!("more than {NAMES_MAX} policies in the list"));
             } else {
                 listed.push(name.to_owned());
             }
@@ -162,7 +162,7 @@ impl Config {
         match parse_bool(value) {
             Ok(preload) => self.preload = preload,
             Err(_) if value.is_empty() => self.preload = true,
-            Err(_) => warn(format!("'{}' is not a boolean", shown(value, WORD_MAX))),
+            Err(_) => warn(format!("'{}' is not a boolean", quote(value, WORD_MAX))),
         }
     }
 
@@ -176,7 +176,7 @@ impl Config {
             other => {
                 warn(format!(
                     "unknown level '{}'; valid are error, warning, info, debug, trace",
-                    shown(other, WORD_MAX)
+                    quote(other, WORD_MAX)
                 ));
                 return;
             }
@@ -189,7 +189,7 @@ fn limit(value: &str, place: &mut u32, default: u32, mut warn: impl FnMut(String
     match value.parse() {
         Ok(number) if number <= LIMIT_MAX => *place = number,
         _ if value.is_empty() => *place = default,
-        _ => warn(format!("'{}' is not an integer from 0 to {LIMIT_MAX}", shown(value, WORD_MAX))),
+        _ => warn(format!("'{}' is not an integer from 0 to {LIMIT_MAX}", quote(value, WORD_MAX))),
     }
 }
 

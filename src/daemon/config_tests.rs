@@ -94,7 +94,7 @@ fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
     assert_eq!(
         warnings,
         [
-            at(1, "'Level' stands outside of any known section"),
+            at(1, "key 'Level' is not in a known section"),
             at(2, "unknown section '[Lgo]'; valid are [Actions], [Annotations], [Log] and [Policies]"),
             at(7, "unknown key 'Levle' in section [Log]"),
             at(8, "unknown level 'loud'; valid are error, warning, info, debug, trace"),
@@ -104,7 +104,7 @@ fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
                 13,
                 "unknown section '[Annotations'; valid are [Actions], [Annotations], [Log] and [Policies]"
             ),
-            at(14, "'AllowPolicies' stands outside of any known section"),
+            at(14, "key 'AllowPolicies' is not in a known section"),
         ]
     );
 }

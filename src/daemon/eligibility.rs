@@ -61,7 +61,7 @@ pub fn check(path: &CgroupPath) -> Result<CgroupId, Error> {
 /// The cgroup at a path, if it is delegated to this user.
 pub fn delegated(path: &CgroupPath, uid: u32) -> Result<CgroupId, Error> {
     delegation::delegated_cgroup(path, uid)
-        .map_err(|e| Error::AccessDenied(format!("uid {uid} may not do that: {e}")))
+        .map_err(|e| Error::AccessDenied(format!("permission denied for uid {uid}: {e}")))
 }
 
 /// The error for a path without a cgroup.

@@ -120,7 +120,7 @@ pub fn authorized_cgroup(daemon: &Daemon, path: &CgroupPath, caller: Caller) -> 
     let below = format!("{}/", delegation::user_manager_cgroup(uid));
     if daemon.engine.count_requests_below(&below, owned) >= BINDINGS_PER_USER {
         return Err(Error::AccessDenied(format!(
-            "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, the most that one user may have"
+            "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, which is the maximum for a user"
         )));
     }
     Ok(owned)
@@ -189,7 +189,7 @@ async fn detach_container(daemon: &mut Daemon, id: ContainerId, caller: Caller) 
         };
         cgroups.retain(|cgroup| daemon.engine.path_of(*cgroup).is_some_and(|path| owns(&path, *cgroup)));
         if cgroups.len() < had && cgroups.is_empty() {
-            return Err(Error::AccessDenied(format!("container {id} is not one of uid {uid}'s")));
+            return Err(Error::AccessDenied(format!("container {id} does not belong to uid {uid}")));
         }
     }
     for cgroup in cgroups {
@@ -229,7 +229,7 @@ fn missing_hooks(report: &BindingReport) -> Vec<String> {
     let of = |p: &crate::report::AttachedPolicy| {
         p.missing_hooks
             .iter()
-            .map(|hook| format!("this kernel lacks the hook '{hook}' that {} wants", p.name))
+            .map(|hook| format!("this kernel lacks the hook '{hook}' that {} uses", p.name))
             .collect::<Vec<_>>()
     };
     report.policies.iter().flat_map(of).collect()

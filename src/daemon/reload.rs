@@ -105,7 +105,7 @@ impl Reload {
             Ok(Err(all)) | Err(all) => Err(unchanged(all)),
         };
         match &answer {
-            Ok(report) => tracing::info!("read again: {}", report.summary()),
+            Ok(report) => tracing::info!("reloaded: {}", report.summary()),
             Err(error) => tracing::error!("{error}"),
         }
         self.answer(&answer.and_then(|report| json(&report)));
@@ -123,8 +123,7 @@ impl Reload {
     async fn swap_in(&mut self, new_config: NewConfig, daemon: &mut Daemon) -> Result<ReloadReport, String> {
         let report = self.diff(&new_config, daemon);
         if !report.replaced.is_empty() && !daemon.engine.has_room_for_reload() {
-            return Err("more than half of the 4096 places for policy lines are taken, so objects cannot be replaced \
-                        one beside the other; run 'systemctl restart memcg-bpfd'"
+            return Err("more than half of the 4096 slots for policy lines are in use, so objects cannot be replaced during a reload; run 'systemctl restart memcg-bpfd'"
                 .to_owned());
         }
         let NewConfig { config, known_warnings, objects, report: kernel, engine_config, loaded } = new_config;
@@ -151,7 +150,7 @@ impl Reload {
         let other = |name: &&String| before.get(*name).is_some_and(|file| after.get(*name) != Some(file));
         let differ = |name: &&String| old.get(*name).map(fingerprint) != new.get(*name).map(fingerprint);
         let profiles: BTreeSet<&String> = old.keys().chain(new.keys()).filter(differ).collect();
-        let core = "core.bpf.o has changed: it is taken up by 'systemctl restart memcg-bpfd'";
+        let core = "core.bpf.o has changed; to load it, run 'systemctl restart memcg-bpfd'";
         ReloadReport {
             replaced: after.keys().filter(other).cloned().collect(),
             added: beside(after, before),

@@ -31,14 +31,14 @@ pub async fn stop(daemon: &mut Daemon, queries: Option<&UnitQueries>) {
     let lost = daemon.engine.report_all().iter().filter(|b| b.container.is_some()).count();
     if lost > 0 {
         tracing::warn!(
-            "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
+            "stopping detaches the policies of {lost} running containers; 'systemctl restart' keeps them"
         );
     }
     daemon.apply(Input::Shutdown).await;
     if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
         tracing::error!("removing {}: {error}", pins::PIN_ROOT);
     }
-    tracing::info!("stopped; nothing is left");
+    tracing::info!("stopped; all policies are detached");
 }
 
 /// Does no successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
@@ -95,7 +95,7 @@ pub fn cleanup() -> ExitCode {
             }
         }
     }
-    let programs = if unpinned > 0 { ", and the programs of a daemon that is gone" } else { "" };
+    let programs = if unpinned > 0 { ", and the programs of a previous daemon" } else { "" };
     println!("memcg-bpfd: {erased} records removed{programs}");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -8,16 +8,13 @@ use anyhow::{Context, Result};
 use super::config::Config;
 use super::host;
 use crate::bpf::objects::PolicyObjects;
-use crate::bpf::{BpfRuntime, objects, probe, profiles};
+use crate::bpf::{BpfRuntime, hooks, objects, probe, profiles};
 use crate::cgroup::{memory, mount};
 use crate::engine::EngineConfig;
 use crate::log::subscriber::LevelHandle;
 use crate::policy::catalog::Catalog;
 use crate::policy::precedence::AllowList;
 use crate::report::KernelReport;
-
-/// The hook whose verdict holds from the first instruction.
-const GROWTH: &str = "growth";
 
 /// The state that is read and loaded before the first request.
 pub struct Startup {
@@ -53,7 +50,7 @@ pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     }
     // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
     // What only looks and asks may come some moments late (preload.rs); what refuses may not.
-    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH)) {
+    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(hooks::GROWTH)) {
         if let Err(error) = kernel.load_policy(policy) {
             // A request for the policy reports the error.
             tracing::debug!("{error}");

@@ -95,7 +95,7 @@ impl Daemon {
         }
         self.publish_actions().await;
         if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {
-            tracing::warn!("{lost} actions requested by policies were lost, because too many came at once");
+            tracing::warn!("{lost} actions requested by policies were lost because a ring buffer was full");
         }
     }
 

@@ -93,7 +93,7 @@ impl UnitSync {
             Reply::Unit(info) => self.handle_unit_info(daemon, &info).await,
             Reply::NoSuchUnit(unit) if self.changed_since_reload.contains(&unit) => {}
             Reply::NoSuchUnit(unit) => {
-                tracing::debug!("{unit}: systemd knows of none");
+                tracing::debug!("{unit}: not loaded by systemd");
                 daemon.apply(Input::UnitUnloaded(unit)).await;
             }
             Reply::Failed(error) => tracing::warn!("{error}"),
@@ -121,7 +121,7 @@ impl UnitSync {
             };
             let Some(path) = path else { continue };
             let request = request.filter(|_| not_allowed(&path).is_none());
-            tracing::debug!("{unit} by its files as they are now: a policy: {}", request.is_some());
+            tracing::debug!("{unit}: read from its files; policy: {}", request.is_some());
             daemon.apply(Input::Unit { unit, path, cgroup: None, request }).await;
         }
     }
@@ -150,7 +150,7 @@ impl UnitSync {
                 self.changed_since_reload.clear();
                 self.rescan(daemon).await;
             }
-            Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
+            Event::ManagerLost => tracing::warn!("systemd is not on the system bus; waiting for its return"),
         }
     }
 
@@ -198,7 +198,7 @@ impl UnitSync {
         // systemd may answer with a cgroup that is gone by now.
         let cgroup = cgroup.filter(|id| mount::cgroup_id(&path).ok() == Some(*id));
         tracing::debug!(
-            "{} by systemd: {:?}, cgroup {cgroup:?}, a policy: {}, files not read yet: {stale}",
+            "{}: reported by systemd: {:?}, cgroup {cgroup:?}, policy: {}, needs daemon-reload: {stale}",
             info.name,
             info.active,
             request.is_some()
@@ -265,7 +265,7 @@ impl UnitSync {
             return;
         }
         tracing::warn!(
-            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
+            "{lost} events from the kernel were lost because a ring buffer was full; scanning all cgroups"
         );
         let all: Vec<_> = daemon.engine.cgroups().map(|(id, path)| (id, path.clone())).collect();
         for (id, path) in all {

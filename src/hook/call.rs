@@ -129,7 +129,7 @@ fn within(deadline: Duration, call: impl Future<Output = zbus::Result<()>>) -> R
     runtime.shutdown_background();
     match result {
         Ok(answer) => answer.map_err(CallError::from),
-        Err(_) => Err(CallError::Unreachable(format!("memcg-bpfd did not answer within {deadline:?}"))),
+        Err(_) => Err(CallError::Unreachable(format!("memcg-bpfd did not reply within {deadline:?}"))),
     }
 }
 
@@ -147,7 +147,7 @@ impl From<zbus::Error> for CallError {
                 "memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd",
             ),
             CallFailure::Forbidden => {
-                CallError::Denied("the system bus does not let this user ask memcg-bpfd".to_owned())
+                CallError::Denied("the system bus denies this user access to memcg-bpfd".to_owned())
             }
             CallFailure::Rejected => CallError::Denied("the system bus does not accept this user".to_owned()),
             CallFailure::NoBus(_) => {
@@ -156,12 +156,12 @@ impl From<zbus::Error> for CallError {
             CallFailure::Disconnected(text) => {
                 CallError::Unreachable(line(&format!("the system bus cannot be reached: {text}")))
             }
-            CallFailure::Timeout => unreachable("memcg-bpfd did not answer in time"),
+            CallFailure::Timeout => unreachable("memcg-bpfd did not reply in time"),
             CallFailure::WrongArguments(text) => CallError::Rejected(line(&format!(
-                "memcg-bpfd does not understand this hook; are they of the same version? ({text})"
+                "memcg-bpfd rejected the call of this hook; their versions may differ ({text})"
             ))),
             CallFailure::NoMethod(_) => unreachable(
-                "the memcg-bpfd that runs has no AttachContainer; is it just starting, or older than this hook?",
+                "the running memcg-bpfd has no method AttachContainer; it is starting, or older than this hook",
             ),
             CallFailure::BusError(text) => {
                 CallError::Unreachable(line(&format!("memcg-bpfd cannot be reached: {text}")))

@@ -52,6 +52,6 @@ fn timeouts_of_the_bus_are_reported_as_timeouts() {
     let timed_out = io::Error::from(io::ErrorKind::TimedOut);
     for error in [timed_out.into(), zbus::Error::FDO(Box::new(fdo::Error::NoReply("x".into())))] {
         let error = CallError::from(error);
-        assert_eq!(error, CallError::Unreachable("memcg-bpfd did not answer in time".to_owned()));
+        assert_eq!(error, CallError::Unreachable("memcg-bpfd did not reply in time".to_owned()));
     }
 }

@@ -28,9 +28,11 @@ pub(crate) fn start(request: &ContainerRequest, line: &str, environment: &Enviro
     };
     let answer = match request.pid {
         // D-Bus strings cannot hold it, and no answer of the bus would say so.
-        _ if line.contains('\0') => Err(CallError::Rejected("the policy line holds a zero byte".to_owned())),
+        _ if line.contains('\0') => {
+            Err(CallError::Rejected("the policy line contains a zero byte".to_owned()))
+        }
         None => Err(CallError::Rejected(
-            "the runtime gives no pid at this stage; use the stages createRuntime or prestart".to_owned(),
+            "the runtime provides no pid at this stage; use the stage createRuntime or prestart".to_owned(),
         )),
         Some(pid) => {
             let args =
@@ -74,7 +76,7 @@ fn record(
     let cgroup = container_cgroup(&text, cgroups_path, &request.id).map_err(|error| error.to_string())?;
     let on_cgroup = |error: io::Error| {
         let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-            " (root may record, and the owner of a delegated cgroup)"
+            " (only root and the owner of a delegated cgroup can write it)"
         } else {
             ""
         };

@@ -150,12 +150,9 @@ impl Admission {
         let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
         for kill in kills().filter(related).filter(|kill| !anew(kill)) {
             match kill.finished {
-                None => return Some(format!("a kill in {} is not over yet", kill.path)),
+                None => return Some(format!("a kill in {} is in progress", kill.path)),
                 Some(over) if action.time < over.saturating_add(KILL_COOLDOWN_NS) => {
-                    return Some(format!(
-                        "it is about what something was just killed for in {}: never two for one event",
-                        kill.path
-                    ));
+                    return Some(format!("a process in {} was already killed for this event", kill.path));
                 }
                 Some(_) => {}
             }
@@ -195,7 +192,7 @@ fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
         }
         ActionKind::SetKnob(Knob::Freeze, Some(0)) => ActionKind::SetKnob(Knob::Freeze, None),
         ActionKind::SetKnob(Knob::Freeze, Some(_)) if facts.contains_daemon => {
-            return Err("memcg-bpfd runs in it and would stand still with it".to_owned());
+            return Err("memcg-bpfd runs in this cgroup and would be frozen".to_owned());
         }
         ActionKind::SetKnob(Knob::Freeze, Some(1)) => ActionKind::SetKnob(Knob::Freeze, Some(1)),
         ActionKind::SetKnob(Knob::Freeze, Some(other)) => {
@@ -205,12 +202,12 @@ fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
         ActionKind::Reclaim { bytes, swappiness } => {
             let bytes = whole_pages(bytes.min(facts.usage));
             if bytes == 0 {
-                return Err(format!("there is nothing to take: it uses {}", human_bytes(facts.usage)));
+                return Err(format!("nothing to reclaim: memory in use is {}", human_bytes(facts.usage)));
             }
             ActionKind::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
         }
         ActionKind::Kill { scope: KillScope::Group, .. } if facts.contains_daemon => {
-            return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
+            return Err("memcg-bpfd runs in this cgroup and would be killed".to_owned());
         }
         ActionKind::Kill { grace_ns, scope, select } => {
             ActionKind::Kill { grace_ns: grace_ns.min(MAX_GRACE_NS), scope, select }

@@ -42,7 +42,7 @@ fn values_stay_within_bounds() {
     assert_eq!(bounded(kill(MAX), facts()), Ok(kill(MAX_GRACE_NS)));
     let take = |bytes, swappiness| ActionKind::Reclaim { bytes, swappiness };
     assert_eq!(bounded(take(1 << 40, Some(201)), facts()), Ok(take(64 << 20, Some(200))));
-    assert_eq!(bounded(take(0, None), facts()), Err("there is nothing to take: it uses 64M".to_owned()));
+    assert_eq!(bounded(take(0, None), facts()), Err("nothing to reclaim: memory in use is 64M".to_owned()));
     assert_eq!(
         bounded(ActionKind::SetKnob(Knob::Freeze, Some(0)), facts()),
         Ok(ActionKind::SetKnob(Knob::Freeze, None))

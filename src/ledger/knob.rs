@@ -100,7 +100,7 @@ impl KnobState {
                     (p.clone(), Constraint { value: *value, requested: *value, expires, adopted: true })
                 })
                 .collect(),
-            cause: Cause::internal("no policy requests it any more"),
+            cause: Cause::internal("no policy requests a value"),
             ..KnobState::new(current)
         })
     }
@@ -168,7 +168,7 @@ impl KnobState {
             self.constraints.iter().filter(|(_, c)| c.expires <= now).map(|(p, _)| p.clone()).collect();
         for policy in expired {
             self.constraints.remove(&policy);
-            let reason = "the policy has not renewed it for 30s".to_owned();
+            let reason = "the policy has not renewed the constraint for 30s".to_owned();
             self.set_cause(Cause { policy, reason, numbers: [0; 4] });
         }
     }

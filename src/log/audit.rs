@@ -218,7 +218,7 @@ fn journal(record: &ActionRecord) {
             record.reason
         ),
     };
-    let sentence = crate::names::shown(&sentence, 2000);
+    let sentence = crate::text::printable::quote(&sentence, 2000);
     let (path, outcome, reason) = (record.path.as_str(), record.outcome.word(), record.reason.as_str());
     let (policy, detail) = (record.policy.as_str(), record.detail.as_str());
     macro_rules! line {

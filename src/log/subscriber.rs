@@ -81,8 +81,10 @@ impl JournalLayer {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let mut entry_of_lost = Entry::new(Priority::Warning, IDENTIFIER);
-            entry_of_lost
-                .field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
+            entry_of_lost.field(
+                "MESSAGE",
+                &format!("{lost} messages before this one were not written to the journal"),
+            );
             if !self.journal.try_send(&entry_of_lost) {
                 self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
                 return;
@@ -153,7 +155,10 @@ mod tests {
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);
         tracing::info!(MEMCG_BPF_CGROUP = "/a", MEMCG_BPF_TO = 7u64, %error, "said");
         let all = received(&reader);
-        assert!(all[0].contains("MESSAGE=the journal did not take 2 messages before this one\n"), "{all:?}");
+        assert!(
+            all[0].contains("MESSAGE=2 messages before this one were not written to the journal\n"),
+            "{all:?}"
+        );
         for line in [
             "PRIORITY=5",
             "SYSLOG_IDENTIFIER=memcg-bpfd",

@@ -61,7 +61,7 @@ impl UnitName {
             None => (stem, None),
         };
         if prefix.is_empty() {
-            return fail("there is nothing before the '@' or the dot");
+            return fail("the part before the '@' or the dot is empty");
         }
         Ok(UnitName {
             text: text.to_owned(),

@@ -26,8 +26,11 @@ fn what_systemd_refuses_is_refused_with_a_reason() {
         ("", "'' is not a systemd unit name: it does not end in .service, .slice or .scope"),
         ("x", "'x' is not a systemd unit name: it does not end in .service, .slice or .scope"),
         ("x.timer", "'x.timer' is not a systemd unit name: it does not end in .service, .slice or .scope"),
-        (".service", "'.service' is not a systemd unit name: there is nothing before the '@' or the dot"),
-        ("@x.service", "'@x.service' is not a systemd unit name: there is nothing before the '@' or the dot"),
+        (".service", "'.service' is not a systemd unit name: the part before the '@' or the dot is empty"),
+        (
+            "@x.service",
+            "'@x.service' is not a systemd unit name: the part before the '@' or the dot is empty",
+        ),
         (
             "a/b.service",
             "'a/b.service' is not a systemd unit name: only letters, digits and :-_.\\@ may stand in it",

@@ -58,7 +58,7 @@ impl Catalog {
         let mut errors = Vec::new();
         if let Some(arg) = at.args.first() {
             let message = format!(
-                "'{name}' is a profile ({}) and takes no parameters, so '{}=' cannot stand here",
+                "'{name}' is a profile ({}) and takes no parameters, but '{}=' was given",
                 profile.file,
                 quote(&arg.key, QUOTE_MAX)
             );
@@ -76,7 +76,7 @@ impl Catalog {
             if !self.policies.contains_key(&member.name) {
                 let error = if self.profiles.contains_key(&member.name) {
                     let message =
-                        format!("'{}' is a profile, and a profile may name policies only", member.name);
+                        format!("'{}' is a profile, and a profile can contain only policies", member.name);
                     Diagnostic::new(&member.name, message)
                 } else {
                     self.unknown(&member.name)
@@ -128,10 +128,7 @@ fn duplicates(calls: &[Clause]) -> Vec<Diagnostic> {
             (Some(profile), _) | (None, Some(profile)) => format!(", once in profile '{profile}'"),
             (None, None) => String::new(),
         };
-        errors.push(
-            Diagnostic::new(&call.name, format!("policy '{}' stands twice in this line{by}", call.name))
-                .at(call.at),
-        );
+        errors.push(Diagnostic::new(&call.name, format!("duplicate policy '{}'{by}", call.name)).at(call.at));
     }
     errors
 }

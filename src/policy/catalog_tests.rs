@@ -35,7 +35,7 @@ fn a_profile_cannot_name_itself_round_and_round() {
     assert_eq!(
         render(&catalog, "gold"),
         ["column 1: profile 'gold' (/etc/memcg-bpf/profiles.d/gold.profile): \
-          'gold' is a profile, and a profile may name policies only"; 2]
+          'gold' is a profile, and a profile can contain only policies"; 2]
             .join(" / ")
     );
 }

@@ -64,7 +64,7 @@ fn word(at: usize, chars: &mut Chars<'_>, errors: &mut Vec<Diagnostic>) -> Word 
                 Err(written) => {
                     let message = match written.as_str() {
                         "" => "the line ends in a backslash".to_owned(),
-                        _ => format!("'\\{}' is not an escape", printable::quote(&written, QUOTE_MAX)),
+                        _ => format!("invalid escape '\\{}'", printable::quote(&written, QUOTE_MAX)),
                     };
                     let error = Diagnostic::new(&format!("\\{written}"), message).at(at);
                     errors.push(
@@ -85,7 +85,7 @@ fn word(at: usize, chars: &mut Chars<'_>, errors: &mut Vec<Diagnostic>) -> Word 
         }
     }
     if let Some((open, at)) = quote {
-        let message = format!("the quote {open} is never closed");
+        let message = format!("missing closing quote {open}");
         errors.push(Diagnostic::new(&open.to_string(), message).at(at));
     }
     word

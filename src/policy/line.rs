@@ -72,7 +72,7 @@ pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
 /// errors can then be checked too.
 pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     if text.len() > LINE_BYTES_MAX {
-        let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
+        let message = format!("the line is {} bytes long, and the maximum is {LINE_BYTES_MAX}", text.len());
         return (Vec::new(), vec![Diagnostic::new(text, message)]);
     }
     let (tokens, mut errors) = lexer::tokenize(text);
@@ -93,10 +93,8 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
             Token::Word(word) if open.is_some() => {
                 open = None;
                 if let Some((key, _)) = word.text.split_once('=') {
-                    let message = format!(
-                        "'{}' stands where a policy's name is expected",
-                        quote(&word.text, QUOTE_MAX)
-                    );
+                    let message =
+                        format!("expected the name of a policy, found '{}'", quote(&word.text, QUOTE_MAX));
                     errors.push(Diagnostic::new(key, message).at(word.at));
                 }
                 calls.push(Clause { name: word.text, args: Vec::new(), at: word.at, profile: None });
@@ -114,7 +112,7 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     errors.extend(none_with_others(&calls));
     if let Some(call) = calls.get(POLICIES_PER_LINE_MAX) {
         let message =
-            format!("the line has {} policies, and {POLICIES_PER_LINE_MAX} are the most", calls.len());
+            format!("the line has {} policies, and the maximum is {POLICIES_PER_LINE_MAX}", calls.len());
         errors.push(Diagnostic::new(&call.name, message).at(call.at));
         // What is refused anyway is not worth two thousand look-ups.
         calls.truncate(POLICIES_PER_LINE_MAX);
@@ -145,21 +143,22 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
             Err(Box::new(fail(message).suggest(meant)))
         }
         None => {
-            let message =
-                format!("'{written}' is not written key=value; a further policy needs a ';' before it");
+            let message = format!(
+                "'{written}' is not of the form key=value; to add another policy, separate it with ';'"
+            );
             Err(Box::new(fail(message)))
         }
     }
 }
 
 fn missing_name(at: usize, side: &str) -> Diagnostic {
-    Diagnostic::new(";", format!("there is no policy {side} this ';'")).at(at)
+    Diagnostic::new(";", format!("missing policy {side} ';'")).at(at)
 }
 
 fn none_with_others(calls: &[Clause]) -> Option<Diagnostic> {
     let none = calls.iter().find(|call| call.name == "none")?;
     if calls.len() > 1 {
-        Some(Diagnostic::new("none", "'none' stands alone in a line, without other policies").at(none.at))
+        Some(Diagnostic::new("none", "'none' cannot be combined with other policies").at(none.at))
     } else if none.args.is_empty() {
         None
     } else {

@@ -37,7 +37,7 @@ pub enum DecodeError {
         got: usize,
     },
     /// A number that no text stands for.
-    #[error("parameter '{param}' of policy '{policy}' holds {raw}, which is no value of its type")]
+    #[error("parameter '{param}' of policy '{policy}' holds {raw}, which is not a value of its type")]
     Value {
         /// The policy's name.
         policy: String,
@@ -67,7 +67,7 @@ pub(super) fn from_call_partial(
         if !schema.params.iter().any(|param| param.name == arg.key) {
             errors.push(unknown(schema, &policy, arg));
         } else if given.contains_key(arg.key.as_str()) {
-            let message = format!("parameter '{}' of {policy} is given twice", quote(&arg.key, QUOTE_MAX));
+            let message = format!("duplicate parameter '{}' of {policy}", quote(&arg.key, QUOTE_MAX));
             errors.push(Diagnostic::new(&arg.key, message).at(arg.at));
         } else {
             given.insert(&arg.key, arg);
@@ -93,7 +93,7 @@ pub(super) fn from_call_partial(
                 continue;
             }
             (None, None) => {
-                let message = format!("parameter '{}' of {policy} must be given", param.name);
+                let message = format!("missing parameter '{}' of {policy}", param.name);
                 Err(Box::new(Diagnostic::new(&call.name, message).at(call.at)))
             }
         };

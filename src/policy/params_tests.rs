@@ -50,12 +50,12 @@ fn all_errors_of_a_clause_are_in_line_order() {
          valid: values from 1% to 100% / \
          column 23: 'soon' is not valid for parameter 'for' of policy 'oom': it does not start with a digit; \
          valid: durations such as 250ms, 2s or 1min 30s / \
-         column 28: parameter 'for' of policy 'oom' is given twice / \
+         column 28: duplicate parameter 'for' of policy 'oom' / \
          column 35: unknown parameter 'selct' of policy 'oom'; did you mean 'select'? / \
          column 53: '0' is out of range for parameter 'most' of policy 'oom'; valid: values from 1 to 100 / \
-         column 55: parameter 'most' of policy 'oom' is given twice"
+         column 55: duplicate parameter 'most' of policy 'oom'"
     );
-    assert_eq!(render("deny mode=act"), "column 1: parameter 'limit' of policy 'deny' must be given");
+    assert_eq!(render("deny mode=act"), "column 1: missing parameter 'limit' of policy 'deny'");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn bytes_of_another_struct_are_not_decoded() {
     bytes[16] = 7;
     assert_eq!(
         to_text(&deny, &bytes).unwrap_err().to_string(),
-        "parameter 'mode' of policy 'deny' holds 7, which is no value of its type"
+        "parameter 'mode' of policy 'deny' holds 7, which is not a value of its type"
     );
     bytes[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
     assert!(to_text(&deny, &bytes).unwrap_err().to_string().starts_with("parameter 'limit'"));
@@ -138,7 +138,7 @@ fn schema_errors_are_reported() {
             "policy 'Oom': parameter 'select': its default 'largest' is wrong: no such choice",
             "policy 'Oom': parameter 'select': its values do not fit 4 bytes",
             "policy 'Oom': parameter 'most': it is 4 bytes wide instead of 8",
-            "policy 'Oom': parameter 'for': it lies beyond the struct's 48 bytes",
+            "policy 'Oom': parameter 'for': it is beyond the 48 bytes of the struct",
             "policy 'Oom': parameters 'pressure' and 'for' overlap",
         ]
     );

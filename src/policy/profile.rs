@@ -56,7 +56,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
-            format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
+            format!("the profile is {} bytes long, and the maximum is {PROFILE_BYTES_MAX}", text.len());
         return Err(vec![Diagnostic::new(name, message).in_location(file)]);
     }
     let mut parser = Parser { file, ..Parser::default() };
@@ -68,7 +68,7 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             Item::Assignment(key, value) => parser.assignment(number, &key, &value),
             Item::Other(text) => {
                 let message =
-                    format!("'{}' is not written KEY=VALUE and is ignored", quote(&text, QUOTE_MAX));
+                    format!("ignoring '{}', which is not of the form KEY=VALUE", quote(&text, QUOTE_MAX));
                 parser.warnings.push(parser.at(number, &text, message));
             }
             // The limit of a profile is far below that of a line.
@@ -100,7 +100,7 @@ impl Parser<'_> {
             Some("Profile") => Section::Profile,
             Some(title) if title.starts_with("X-") => Section::Ignored,
             _ => {
-                let message = format!("unknown section '{}' is ignored", quote(header, QUOTE_MAX));
+                let message = format!("ignoring unknown section '{}'", quote(header, QUOTE_MAX));
                 self.warnings.push(self.at(number, header, message).valid("[Profile]"));
                 Section::Ignored
             }
@@ -110,8 +110,7 @@ impl Parser<'_> {
     fn assignment(&mut self, number: usize, key: &str, value: &str) {
         match key {
             _ if self.section == Section::Outside => {
-                let message =
-                    format!("'{}=' stands before any section and is ignored", quote(key, QUOTE_MAX));
+                let message = format!("ignoring '{}=' before the first section", quote(key, QUOTE_MAX));
                 self.warnings.push(self.at(number, key, message));
             }
             "Description" => self.doc = value.to_owned(),
@@ -123,7 +122,7 @@ impl Parser<'_> {
             "Policy" => match line::parse(value) {
                 Ok(Line::Clauses(_)) => self.pieces.push(value.to_owned()),
                 Ok(Line::None) => {
-                    let message = "a profile must name policies, and 'none' is none".to_owned();
+                    let message = "a profile cannot contain 'none'".to_owned();
                     self.errors.push(self.at(number, "none", message).at(0));
                 }
                 Err(wrong) => {
@@ -134,7 +133,7 @@ impl Parser<'_> {
             _ if key.starts_with("X-") => {}
             _ => {
                 let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
-                let message = format!("unknown key '{}' is ignored", quote(key, QUOTE_MAX));
+                let message = format!("ignoring unknown key '{}'", quote(key, QUOTE_MAX));
                 let warning = self.at(number, key, message).valid("Description and Policy").suggest(nearest);
                 self.warnings.push(warning);
             }
@@ -172,7 +171,7 @@ fn wrong_name(name: &str) -> Option<Diagnostic> {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
-        let message = format!("'{}' is no name for a profile", quote(name, QUOTE_MAX));
+        let message = format!("'{}' is not a valid profile name", quote(name, QUOTE_MAX));
         return Some(
             Diagnostic::new(name, message)
                 .valid("lower-case letters, digits and '-', starting with a letter"),

@@ -34,7 +34,7 @@ pub struct ParamSchema {
     pub width: usize,
     /// One sentence of effect.
     pub doc: String,
-    /// The value when none is given, as text; `None` means that it must be given.
+    /// The default, as text; `None` if the parameter is required.
     pub default: Option<String>,
     /// `LOW..HIGH` as text in the parameter's own notation; either side may be missing.
     pub range: Option<String>,

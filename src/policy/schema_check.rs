@@ -28,7 +28,7 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     }
     if schema.size > PARAMS_SIZE_MAX {
         let message =
-            format!("its parameters are {} bytes long, and {PARAMS_SIZE_MAX} are the most", schema.size);
+            format!("its parameters are {} bytes long, and the maximum is {PARAMS_SIZE_MAX}", schema.size);
         error(&schema.name, message);
     }
     for name in duplicates(schema.params.iter().map(|param| param.name.as_str())) {
@@ -69,7 +69,7 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
         ));
     }
     if param.offset.checked_add(param.width).is_none_or(|end| end > size) {
-        wrong.push((param.name.clone(), format!("it lies beyond the struct's {size} bytes")));
+        wrong.push((param.name.clone(), format!("it is beyond the {size} bytes of the struct")));
     }
     let mut numbers = Vec::new();
     if let ParamKind::Choice(words) = &param.kind {

@@ -27,10 +27,10 @@ pub fn explain(
             policy.name, policy.origin, policy.location
         ));
         for hook in &policy.missing_hooks {
-            lines.push(format!("{} wants the hook '{hook}', which this kernel lacks.", policy.name));
+            lines.push(format!("{} uses the hook '{hook}', which this kernel lacks.", policy.name));
         }
         if policy.parameters.get("mode").is_some_and(|mode| mode == "dry-run") {
-            lines.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
+            lines.push(format!("{} makes no changes, because of mode=dry-run.", policy.name));
         }
         if let Some(schema) = schemas.get(&policy.name) {
             lines.extend(

@@ -6,8 +6,9 @@ use zbus::{OwnedVariant, Variant};
 
 use super::error::Error;
 pub(super) use crate::bus::{OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_REQUIRED as REQUIRED};
-use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, shown};
+use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId};
 use crate::policy::line::LINE_BYTES_MAX;
+use crate::text::printable::quote;
 
 /// Characters of an unknown option or type that an error quotes.
 const WORD_MAX: usize = 64;
@@ -85,7 +86,7 @@ impl Options {
                 (CGROUPS_PATH, other) => return Err(wrong_type(CGROUPS_PATH, "a string (s)", other)),
                 (REQUIRED, other) => return Err(wrong_type(REQUIRED, "a boolean (b)", other)),
                 (unknown, _) => {
-                    let word = shown(unknown, WORD_MAX);
+                    let word = quote(unknown, WORD_MAX);
                     return Err(invalid(format!(
                         "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s) and '{REQUIRED}' (b)"
                     )));
@@ -97,6 +98,6 @@ impl Options {
 }
 
 fn wrong_type(option: &str, expected: &str, value: &Variant<'_>) -> Error {
-    let signature = shown(&value.value_signature().to_string(), WORD_MAX);
+    let signature = quote(&value.value_signature().to_string(), WORD_MAX);
     invalid(format!("option '{option}' must be {expected}, not of type '{signature}'"))
 }

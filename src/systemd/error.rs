@@ -23,7 +23,7 @@ pub enum SystemdError {
     #[error("systemd is not on the system bus; unit files and drop-ins are not read (is PID 1 systemd?)")]
     Absent,
     /// A call failed.
-    #[error("asking systemd for {what}: {source}")]
+    #[error("failed to query systemd for {what}: {source}")]
     Call {
         /// What was asked for.
         what: String,
@@ -31,7 +31,7 @@ pub enum SystemdError {
         source: zbus::Error,
     },
     /// A call took too long.
-    #[error("asking systemd for {what}: no answer within 25 s")]
+    #[error("failed to query systemd for {what}: no reply within 25 s")]
     Timeout {
         /// What was asked for.
         what: String,

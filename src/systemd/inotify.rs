@@ -83,9 +83,7 @@ impl Watcher {
                 Ok(events) if !events.iter().any(|event| self.is_relevant(event)) => continue,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => {
-                    tracing::warn!(
-                        "changes of unit files count from daemon-reload on only: inotify: {error}"
-                    );
+                    tracing::warn!("changes of unit files apply only after daemon-reload: inotify: {error}");
                     return;
                 }
             }
@@ -158,7 +156,7 @@ impl Watcher {
         if self.watched.len() >= WATCHES_MAX {
             if !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!(
-                    "more than {WATCHES_MAX} directories with unit files; in the others changes count from daemon-reload on only"
+                    "more than {WATCHES_MAX} directories with unit files; changes in the others apply only after daemon-reload"
                 );
             }
             return true;

@@ -207,7 +207,7 @@ impl UnitQueries {
                     Ok(changes) => self.changes = Some(changes),
                     Err(error) => {
                         tracing::warn!(
-                            "changes of unit files count from daemon-reload on only: inotify: {error}"
+                            "changes of unit files apply only after daemon-reload: inotify: {error}"
                         );
                     }
                 }

@@ -94,7 +94,7 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> SearchResult {
     search.all(unit_path);
     if search.left == 0 {
         search.warnings.push(format!(
-            "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
+            "the unit search path has more than {ENTRIES_MAX} entries; other units are found when they start"
         ));
     }
     let Search { found: mut discovery, files, named, templates, warnings, .. } = search;

@@ -96,7 +96,7 @@ fn queued_kill_spares_recreated_cgroup() {
     let on_its_way = |i: usize| {
         let at = format!("/mpturn-{i}");
         wait_for(&format!("a kill in {at} to be on its way"), || {
-            if find(&at)?.last_action.is_some_and(|last| last.detail.ends_with("is not over yet")) {
+            if find(&at)?.last_action.is_some_and(|last| last.detail.ends_with("is in progress")) {
                 return Some(());
             }
             try_sh(&format!("{PROGRAMS}/alloc_in_cgroup {at} 64 64"));
@@ -192,7 +192,7 @@ fn runs_without_bpffs_and_warns_once() {
             .to_owned(),
     );
     systemd::start("memcg-bpfd");
-    let sentence = "verdicts will pause while memcg-bpfd is down, because nothing can be pinned: /sys/fs/bpf is not a bpffs";
+    let sentence = "failed to pin BPF objects, so policies are inactive while memcg-bpfd is not running: /sys/fs/bpf is not a bpffs";
     let governed = |env: &TestEnv| {
         unit_in_state("mpnofs.service", "registered");
         systemd::start("mpnofs.service");

@@ -12,8 +12,8 @@ use crate::cli::find::candidates;
 use crate::cli::find::installed::ObjectDir;
 use crate::cli::output::Output;
 use crate::cli::term::{Terminal, eprint, escape_line, json, wrap};
-use crate::names::shown;
 use crate::report::{KernelReport, PolicyReport};
+use crate::text::printable::quote;
 
 /// Characters of a line of the verifier's log, in which the object's own words stand.
 const LOG_LINE_MAX: usize = 500;
@@ -76,7 +76,7 @@ fn verify_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Resu
     let loaded =
         BpfRuntime::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
     if let Err(BpfError::Load { log, .. }) = &loaded {
-        log.lines().for_each(|line| eprint(&format!("{}\n", shown(line, LOG_LINE_MAX))));
+        log.lines().for_each(|line| eprint(&format!("{}\n", quote(line, LOG_LINE_MAX))));
     }
     Ok(loaded?)
 }

@@ -109,8 +109,8 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
             "; it starts without a policy",
         ),
         (Behaviour::Busy, "too many containers start at once", recorded),
-        (Behaviour::Slow, "memcg-bpfd did not answer within 800ms", recorded),
-        (Behaviour::BusSilent, "memcg-bpfd did not answer within 800ms", recorded),
+        (Behaviour::Slow, "memcg-bpfd did not reply within 800ms", recorded),
+        (Behaviour::BusSilent, "memcg-bpfd did not reply within 800ms", recorded),
         (
             Behaviour::NotInstalled,
             "memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd",
@@ -118,12 +118,12 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
         ),
         (
             Behaviour::NotForThisUser,
-            "the system bus does not let this user ask memcg-bpfd",
+            "the system bus denies this user access to memcg-bpfd",
             "; it starts without a policy",
         ),
         (
             Behaviour::OfAnotherVersion,
-            "memcg-bpfd does not understand this hook; are they of the same version? (expected (su))",
+            "memcg-bpfd rejected the call of this hook; their versions may differ (expected (su))",
             "; it starts without a policy",
         ),
     ];
@@ -190,7 +190,7 @@ fn record_error_is_reported_and_container_starts() {
     let env = TestEnv::with(no_bus(), Memory { forbidden: true, ..Memory::default() });
     assert_eq!(
         note(&env),
-        "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (root may record, and the owner of a delegated cgroup)"
+        "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (only root and the owner of a delegated cgroup can write it)"
     );
 
     // An owner who is not root writes the owner policy.

@@ -27,7 +27,7 @@ fn a_start_without_pid_is_a_reason_of_its_own() {
     assert_eq!(
         run(json, None, &env.environment).notes,
         [
-            "container c1: the runtime gives no pid at this stage; use the stages createRuntime or prestart; it starts without a policy"
+            "container c1: the runtime provides no pid at this stage; use the stage createRuntime or prestart; it starts without a policy"
         ]
     );
 }
@@ -36,7 +36,10 @@ fn a_start_without_pid_is_a_reason_of_its_own() {
 fn a_line_that_no_bus_can_carry_is_refused_here() {
     let env = TestEnv::new(no_bus());
     let result = env.run(&[("memcg.bpf/policy", "deny\0")]);
-    assert_eq!(result.notes, ["container c1: the policy line holds a zero byte; it starts without a policy"]);
+    assert_eq!(
+        result.notes,
+        ["container c1: the policy line contains a zero byte; it starts without a policy"]
+    );
     assert_eq!(env.recorded(), None);
 }
 
