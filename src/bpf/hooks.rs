@@ -6,14 +6,23 @@ use std::collections::BTreeMap;
 use libbpf_rs::btf::types::{Func, Typedef};
 use libbpf_rs::{Btf, OpenObject};
 
-/// The hooks that Rust code knows by name. All others are read from the objects.
+/// The name of the hook whose verdict decides on growth requests.
 pub const GROWTH: &str = "growth";
+/// Other hooks that Rust code refers to by name. The names of all others are read from the objects.
 pub const RECLAIM: &str = "reclaim";
 pub const STALL: &str = "stall";
 pub const TICK: &str = "tick";
 /// Core's hooks that count growth requests and charges.
 pub const COUNT_GROWTH: &str = "count_growth";
 pub const COUNT_CHARGE: &str = "count_charge";
+
+/// The name under which reports show a program of core, such as `stall-counters` for `count_stall_begin`. The programs
+/// of a group of counters share one name.
+pub fn counters_name(hook: &str) -> String {
+    let counted = hook.strip_prefix("count_").unwrap_or(hook);
+    let group = ["_begin", "_end", "_ended"].iter().find_map(|part| counted.strip_suffix(part));
+    format!("{}-counters", group.unwrap_or(counted).replace('_', "-"))
+}
 
 /// A hook's candidates in order: program name and section, and which of them this kernel has.
 #[derive(Debug, Clone, Default)]

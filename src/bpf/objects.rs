@@ -149,11 +149,18 @@ impl PolicyObjects {
         self.counts.keys().cloned().collect()
     }
 
-    /// The hooks a policy's own programs need, and those of core that count for it.
-    pub fn required_hooks(&self, policy: &str) -> Vec<String> {
+    /// The hooks of a policy's own programs.
+    pub fn hooks_of(&self, policy: &str) -> Vec<String> {
+        self.hooks.get(policy).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// The hooks of a policy and the groups of counters that it reads, if this kernel lacks them.
+    pub fn missing_hooks(&self, policy: &str, kernel: &KernelReport) -> Vec<String> {
         let counts = self.counts.get(policy).copied().unwrap_or_default();
-        let own = self.hooks.get(policy).into_iter().flat_map(BTreeMap::keys);
-        own.chain(self.core_hooks.keys().filter(|hook| counts.needs(hook))).cloned().collect()
+        let needed = self.core_hooks.keys().filter(|hook| counts.needs(hook));
+        let counters: BTreeSet<String> = needed.map(|hook| hooks::counters_name(hook)).collect();
+        let all = self.hooks_of(policy).into_iter().chain(counters);
+        all.filter(|hook| !self.is_available(policy, hook, kernel)).collect()
     }
 
     /// Does this kernel have a hook, by a candidate that the policy knows?
@@ -167,22 +174,14 @@ impl PolicyObjects {
     pub fn reports(&self, kernel: &KernelReport) -> Vec<PolicyReport> {
         self.schemas
             .values()
-            .map(|schema| {
-                let hooks = self.required_hooks(&schema.name);
-                let lacking = |hook: &&String| !self.is_available(&schema.name, hook, kernel);
-                PolicyReport {
-                    name: schema.name.clone(),
-                    doc: schema.doc.clone(),
-                    file: self
-                        .files
-                        .get(&schema.name)
-                        .map(|f| f.path.display().to_string())
-                        .unwrap_or_default(),
-                    self_binding: schema.self_binding,
-                    missing_hooks: hooks.iter().filter(lacking).cloned().collect(),
-                    hooks,
-                    params: schema.params.iter().map(param_report).collect(),
-                }
+            .map(|schema| PolicyReport {
+                name: schema.name.clone(),
+                doc: schema.doc.clone(),
+                file: self.files.get(&schema.name).map(|f| f.path.display().to_string()).unwrap_or_default(),
+                self_binding: schema.self_binding,
+                missing_hooks: self.missing_hooks(&schema.name, kernel),
+                hooks: self.hooks_of(&schema.name),
+                params: schema.params.iter().map(param_report).collect(),
             })
             .collect()
     }

@@ -22,11 +22,22 @@ pub fn btf() -> Result<Btf<'static>, BpfError> {
 pub fn probe_hooks(objects: &PolicyObjects) -> Result<KernelReport, BpfError> {
     let btf = btf()?;
     let mut hooks: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for (hook, list) in objects.hooks.values().flatten().chain(&objects.core_hooks) {
-        let chosen = list.iter().find(|section| super::hooks::kernel_has(&btf, section));
+    let chosen =
+        |list: &[String]| list.iter().find(|section| super::hooks::kernel_has(&btf, section)).cloned();
+    for (hook, list) in objects.hooks.values().flatten() {
         // A policy of one's own with other candidates takes no hook from the rest.
         let known = hooks.entry(hook.clone()).or_default();
-        *known = known.take().or_else(|| chosen.cloned());
+        *known = known.take().or_else(|| chosen(list));
+    }
+    // A group of counters needs all of its programs.
+    for (program, list) in &objects.core_hooks {
+        let entry = hooks.entry(super::hooks::counters_name(program)).or_insert_with(|| Some(String::new()));
+        *entry = match (entry.take(), chosen(list)) {
+            (Some(known), Some(section)) if known.is_empty() => Some(section),
+            (Some(known), Some(section)) if known.split(", ").any(|one| one == section) => Some(known),
+            (Some(known), Some(section)) => Some(format!("{known}, {section}")),
+            _ => None,
+        };
     }
     let native = NATIVE
         .iter()

@@ -11,6 +11,7 @@ use super::abi;
 use super::objects::{self, PolicyObjects};
 use super::schema::CounterSet;
 use crate::policy::schema::ParamKind;
+use crate::report::KernelReport;
 
 fn built() -> &'static Path {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bpf"));
@@ -71,9 +72,9 @@ fn the_policies_that_act_say_what_they_need() {
         // What `protect` gets it takes from others.
         assert_eq!(objects.schemas[name].self_binding, name != "protect", "{name}");
         assert_eq!(objects.counts[name], CounterSet::Pressure, "{name}");
-        let wanted = objects.required_hooks(name);
-        assert!(wanted.iter().any(|hook| hook == "count_stall_begin"), "{wanted:?}");
-        assert!(!wanted.iter().any(|hook| hook == "count_growth" || hook == "count_charge"), "{wanted:?}");
+        let missing = objects.missing_hooks(name, &KernelReport::default()).join(" ");
+        let counters = "host-reclaim-counters oom-counters reclaim-counters refault-counters stall-counters";
+        assert_eq!(missing, format!("{} {counters}", hooks(name)));
     }
     // `for` is a word of C's.
     assert_eq!(objects.schemas["oom"].params[1].name, "for");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::config::Config;
 use super::host;
 use crate::bpf::objects::PolicyObjects;
-use crate::bpf::{BpfRuntime, hooks, objects, probe, profiles};
+use crate::bpf::{BpfRuntime, GROWTH_HOOK, objects, probe, profiles};
 use crate::cgroup::{memory, mount};
 use crate::engine::EngineConfig;
 use crate::log::subscriber::LevelHandle;
@@ -50,7 +50,7 @@ pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     }
     // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
     // What only looks and asks may come some moments late (preload.rs); what refuses may not.
-    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(hooks::GROWTH)) {
+    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH_HOOK)) {
         if let Err(error) = kernel.load_policy(policy) {
             // A request for the policy reports the error.
             tracing::debug!("{error}");
@@ -79,10 +79,10 @@ pub fn engine_config(
     let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for policy in objects.hooks.keys() {
-        for hook in objects.required_hooks(policy) {
-            let list = if objects.is_available(policy, &hook, report) { &mut offered } else { &mut missing };
-            list.entry(policy.clone()).or_default().push(hook);
-        }
+        let mut hooks = objects.hooks_of(policy);
+        hooks.retain(|hook| objects.is_available(policy, hook, report));
+        offered.insert(policy.clone(), hooks);
+        missing.insert(policy.clone(), objects.missing_hooks(policy, report));
     }
     let (profiles, errors) = profiles::load(Path::new("/"));
     let engine_config = EngineConfig {
