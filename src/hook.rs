@@ -36,13 +36,13 @@ memcg-bpf-hook: the OCI hook of memcg-bpf
 A container runtime runs it with the container's state (JSON) on standard input:
     memcg-bpf-hook [prestart | createRuntime | poststop]
 Without an argument the stage follows from the state. For podman and CRI-O install
-90-memcg-bpf.json in /usr/share/containers/oci/hooks.d. It looks at the annotations
+90-memcg-bpf.json in /usr/share/containers/oci/hooks.d. It reads the annotations
     memcg.bpf/policy              the policy line, as in \"deny limit=64M\"
     memcg.bpf/policy.CONTAINER    the same for one container of a pod
     memcg.bpf/required            \"true\": the container does not start without it
 By hand:
     echo '{\"ociVersion\":\"1.0\",\"id\":\"x\",\"pid\":1,\"status\":\"created\"}' | memcg-bpf-hook
-What it did: journalctl -t memcg-bpf-hook
+Log: journalctl -t memcg-bpf-hook
 
 Options:
     --help       this text

@@ -259,7 +259,7 @@ impl Actuator {
         let (outcome, values, detail) = match result {
             Ok(r) => {
                 let short = if r.short { ", less than requested" } else { "" };
-                let detail = format!("took {}{short}", human_bytes(r.before.saturating_sub(r.after)));
+                let detail = format!("reclaimed {}{short}", human_bytes(r.before.saturating_sub(r.after)));
                 (ActionOutcome::Done, (r.before, r.after), detail)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

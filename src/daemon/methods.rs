@@ -68,11 +68,8 @@ async fn attach(
     };
     let location = format!("uid {}", caller.uid());
     let request = Request { origin, location, line, container: None, unit: None };
-    let errors = daemon.engine.validate(&request);
-    if !errors.is_empty() {
-        return Err(Error::InvalidPolicy(errors.join("\n")));
-    }
-    submit(daemon, cgroup, path, request).await
+    validate(daemon, &request)?;
+    json(&submit(daemon, cgroup, path, request).await?)
 }
 
 async fn attach_container(
@@ -95,21 +92,25 @@ async fn attach_container(
         container: Some(id.to_string()),
         unit: None,
     };
-    let errors = daemon.engine.validate(&request);
-    if !errors.is_empty() {
+    if let Err(error) = validate(daemon, &request) {
         // Kept, so that `explain` can show why the container has no policy.
         if !required {
             daemon.apply(Input::Request { cgroup, path, request }).await;
         }
-        return Err(Error::InvalidPolicy(errors.join("\n")));
+        return Err(error);
     }
-    let answer = submit(daemon, cgroup, path.clone(), request).await?;
-    let lacking = daemon.engine.report_path(&path).map(|report| missing_hooks(&report)).unwrap_or_default();
+    let report = submit(daemon, cgroup, path, request).await?;
+    let lacking = missing_hooks(&report);
     if required && !lacking.is_empty() {
         daemon.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
         return Err(Error::NotSupported(lacking.join("; ")));
     }
-    Ok(answer)
+    json(&report)
+}
+
+fn validate(daemon: &Daemon, request: &Request) -> Result<(), Error> {
+    let errors = daemon.engine.validate(request);
+    if errors.is_empty() { Ok(()) } else { Err(Error::InvalidPolicy(errors.join("\n"))) }
 }
 
 /// The cgroup at this path, if this caller may attach a policy to it.
@@ -132,7 +133,7 @@ async fn submit(
     cgroup: CgroupId,
     path: CgroupPath,
     request: Request,
-) -> Result<String, Error> {
+) -> Result<BindingReport, Error> {
     let origin = request.origin;
     let before = daemon.engine.request_of(cgroup, origin);
     let failures = daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
@@ -145,17 +146,17 @@ async fn submit(
         daemon.apply(back).await;
         return Err(Error::Failed(failures.join("\n")));
     }
-    report(daemon, &path)
+    Ok(report(daemon, &path))
 }
 
-fn report(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
+fn report(daemon: &Daemon, path: &CgroupPath) -> BindingReport {
     let mut report = daemon.engine.report_path(path).unwrap_or_else(|| BindingReport {
         cgroup: path.as_str().to_owned(),
         state: "none".to_owned(),
         ..BindingReport::default()
     });
     daemon.fill_report(&mut report);
-    json(&report)
+    report
 }
 
 async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result<String, Error> {
@@ -175,7 +176,7 @@ async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result
     for origin in origins {
         daemon.apply(Input::Withdraw { cgroup, origin }).await;
     }
-    report(daemon, &path)
+    json(&report(daemon, &path))
 }
 
 async fn detach_container(daemon: &mut Daemon, id: ContainerId, caller: Caller) -> Result<String, Error> {
@@ -218,11 +219,8 @@ fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
 
 /// Policies of ancestors, which apply to this cgroup as well.
 fn ancestor_policies(daemon: &Daemon, path: &CgroupPath) -> Vec<String> {
-    let sentence = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
-        let verb = if names.len() == 1 { "applies" } else { "apply" };
-        format!("{} on {cgroup} also {verb} to this cgroup.", names.join(", "))
-    };
-    daemon.engine.bound_ancestors(path).into_iter().map(sentence).collect()
+    let ancestors = daemon.engine.bound_ancestors(path).into_iter();
+    ancestors.map(|(cgroup, names)| crate::report::explain::inherited(cgroup.as_str(), names)).collect()
 }
 
 fn missing_hooks(report: &BindingReport) -> Vec<String> {

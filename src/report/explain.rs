@@ -47,6 +47,12 @@ pub fn explain(
     lines
 }
 
+/// The policies of an ancestor, which apply to its descendants as well.
+pub fn inherited<N: AsRef<str>>(ancestor: &str, policies: impl IntoIterator<Item = N>) -> String {
+    let names: Vec<String> = policies.into_iter().map(|name| name.as_ref().to_owned()).collect();
+    format!("Inherited from: {ancestor} ({}).", names.join(", "))
+}
+
 /// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."
 fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<String> {
     let text = policy.parameters.get(param)?;

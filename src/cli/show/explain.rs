@@ -95,8 +95,8 @@ fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingRepo
         !report.policies.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
     };
     for report in reports.iter().filter(above) {
-        let names: Vec<&str> = report.policies.iter().map(|policy| policy.name.as_str()).collect();
-        explanation.push(format!("Inherited from: {} ({}).", report.cgroup, names.join(", ")));
+        let names = report.policies.iter().map(|policy| policy.name.as_str());
+        explanation.push(crate::report::explain::inherited(&report.cgroup, names));
     }
     let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {

@@ -22,7 +22,7 @@ fn reclaim_action_frees_memory() {
     });
     assert_eq!(taken.action, "memory.reclaim");
     assert!(taken.from >= taken.to + 12 * MIB, "{taken:?}");
-    assert!(taken.detail.starts_with("took "), "{taken:?}");
+    assert!(taken.detail.starts_with("reclaimed "), "{taken:?}");
     env.end();
 }
 
