@@ -1,4 +1,4 @@
-//! What the running kernel offers, read from its BTF; needs no privilege beyond reading it.
+//! The hooks of the running kernel, read from its BTF. Needs no privileges except to read it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,14 +18,15 @@ pub fn btf() -> Result<Btf<'static>, BpfError> {
     libbpf_log::capture(Btf::from_vmlinux).0.map_err(BpfError::btf)
 }
 
-/// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.
+/// For each hook of these objects and each group of core's counters, the function that this kernel has for it; and
+/// the native hooks.
 pub fn probe_hooks(objects: &PolicyObjects) -> Result<KernelReport, BpfError> {
     let btf = btf()?;
     let mut hooks: BTreeMap<String, Option<String>> = BTreeMap::new();
     let chosen =
         |list: &[String]| list.iter().find(|section| super::hooks::kernel_has(&btf, section)).cloned();
     for (hook, list) in objects.hooks.values().flatten() {
-        // A policy of one's own with other candidates takes no hook from the rest.
+        // A candidate of another policy does not remove the hook.
         let known = hooks.entry(hook.clone()).or_default();
         *known = known.take().or_else(|| chosen(list));
     }

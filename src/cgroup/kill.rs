@@ -1,4 +1,4 @@
-//! Ending processes: one by its pidfd, or all of a cgroup, with a signal to end by themselves first where there is time.
+//! Kills one process by its pidfd, or all processes of a cgroup, with SIGTERM first if there is a grace period.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -13,36 +13,36 @@ use super::victim::{is_unkillable, pids};
 use super::{process, tree};
 use crate::names::{CgroupId, CgroupPath};
 
-/// How often a cgroup that is killed process by process is looked at again for new ones.
+/// Maximum number of passes over a cgroup that is killed process by process.
 const MAX_PASSES: usize = 20;
-/// How long the end of what got SIGKILL is waited for. Longer means that the kernel does not get it done.
+/// How long to wait for the end of processes after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often an emptying cgroup is looked at.
+/// Interval between two checks of a cgroup that is being emptied.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What happened.
+/// The result of a kill.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Killed {
-    /// Processes that got a signal.
+    /// Number of processes that received a signal.
     pub processes: usize,
-    /// SIGKILL was needed after the grace, or there was none.
+    /// True if SIGKILL was sent.
     pub forced: bool,
-    /// They are gone.
+    /// True if the processes have exited.
     pub ended: bool,
 }
 
-/// A process that can be signalled without hitting another one that has its number by now.
+/// A process, referred to by a descriptor: a signal cannot reach another process that reuses its id.
 pub struct PidFd {
     fd: OwnedFd,
 }
 
 impl PidFd {
-    /// The process, if it is still in `path` or below.
+    /// Opens the process, if it is in `path` or below.
     pub fn open(pid: u32, path: &CgroupPath) -> io::Result<PidFd> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
         let fd = pidfd_open(raw, PidfdFlags::empty())?;
-        // Read after the pidfd was opened: as long as the process is not reaped, its number is its own.
+        // Read after the pidfd was opened: until the process is reaped, its id is not reused.
         let text = process::cgroup_text(pid)?;
         let at = text.lines().find_map(|line| line.strip_prefix("0::")).map(CgroupPath::parse);
         match at {
@@ -55,7 +55,7 @@ impl PidFd {
         pidfd_send_signal(&self.fd, signal).is_ok()
     }
 
-    /// Has it ended within this time?
+    /// Waits for the process to exit, at most this long.
     fn wait_exit(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
         loop {
@@ -69,7 +69,8 @@ impl PidFd {
     }
 }
 
-/// Ends one process. Blocks for the grace, and until it is gone. `may`: after the grace, is SIGKILL still wanted?
+/// Kills one process. Blocks for the grace period and until the process has exited. `may` is called after the grace
+/// period, and returns whether SIGKILL is still allowed.
 pub fn process(target: &PidFd, grace: Duration, still_allowed: impl Fn() -> bool) -> io::Result<Killed> {
     let mut killed = Killed { processes: 1, ..Killed::default() };
     if !grace.is_zero() && target.signal(Signal::TERM) {
@@ -86,7 +87,8 @@ pub fn process(target: &PidFd, grace: Duration, still_allowed: impl Fn() -> bool
     Ok(killed)
 }
 
-/// Ends everything in a cgroup and below, save what must not be killed. Blocks as [`process`] does.
+/// Kills all processes in a cgroup and its descendants, except those that must not be killed. Blocks as [`process`]
+/// does.
 pub fn cgroup(
     path: &CgroupPath,
     id: CgroupId,
@@ -107,7 +109,7 @@ pub fn cgroup(
         }
     }
     killed.forced = true;
-    // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
+    // cgroup.kill is atomic, but kills exempt processes too, and does not support threaded cgroups.
     let at_once = || open(path, id, "cgroup.kill", Access::Write)?.write_all(b"1");
     if spared || at_once().is_err() {
         kill_each(path, id);
@@ -119,7 +121,7 @@ pub fn cgroup(
 fn kill_each(path: &CgroupPath, id: CgroupId) {
     for _ in 0..MAX_PASSES {
         let Some((left, _)) = killable(path, id) else { return };
-        // All of them, and then the next round.
+        // Wait for all of them before the next pass.
         let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
         if signalled == 0 {
             return;
@@ -130,12 +132,12 @@ fn kill_each(path: &CgroupPath, id: CgroupId) {
     }
 }
 
-/// A unit that is started again has its predecessor's path, and is not meant.
+/// A restarted unit has a cgroup with the same path, which must not be killed.
 fn is_there(path: &CgroupPath, id: CgroupId) -> bool {
     mount::cgroup_id(path).is_ok_and(|found| found == id)
 }
 
-/// The processes in a subtree that may be killed, and whether there are others. `None`: the cgroup is gone.
+/// The processes in a subtree that may be killed, and whether there are others. `None` if the cgroup was removed.
 fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     let mut spared = false;
     let mut found = Vec::new();
@@ -148,11 +150,11 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
             }
         }
     }
-    // After the pidfds are open: the processes were in this cgroup, and not in another that has its path by now.
+    // After the pidfds are open: the processes were in this cgroup, and not in another one at the same path.
     is_there(path, id).then_some((found, spared))
 }
 
-/// Is nothing left within this time but what must not be killed?
+/// Waits until the cgroup contains only processes that must not be killed, at most this long.
 fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     let began = Instant::now();
     loop {
@@ -167,9 +169,8 @@ fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     }
 }
 
-/// Reports to systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
-/// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
-/// `user.oomd_kill` counts processes.
+/// Reports a kill to systemd as systemd-oomd does: the unit fails with the result `oom-kill`, and `OOMPolicy=`
+/// applies. `user.oomd_ooms` is incremented before the kill; `user.oomd_kill` counts processes after it.
 pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
     let directory = mount::dir(path);
     let old = xattr::get(&directory, attribute).ok().flatten().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Walking the cgroup tree.
+//! Traverses the cgroup tree.
 
 use std::io;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use super::mount::{CGROUP_ROOT, dir};
 use crate::names::CgroupPath;
 
-/// More cgroups than any machine runs; keeps a hostile tree from filling our memory.
+/// Limit of the number of cgroups in one traversal, so that a hostile tree cannot fill the daemon's memory.
 const CGROUPS_MAX: usize = 1_000_000;
 
-/// All cgroups below `top` and `top` itself, parents first. Those that vanish meanwhile are left out.
+/// All cgroups below `top` and `top` itself, parents first. Cgroups that are removed meanwhile are omitted.
 pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
     let mut found = vec![top.clone()];
     let mut next = 0;
@@ -27,8 +27,8 @@ pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
     found
 }
 
-/// Shows all cgroups below `top` and `top` itself, parents first, until `each` says false. Holds the names along one
-/// branch only, and no directory open.
+/// Visits `top` and all cgroups below it, parents first, until `each` returns false. Keeps the names along one branch
+/// only, and no directory open.
 pub fn walk(top: &CgroupPath, each: impl FnMut(&CgroupPath) -> bool) {
     walk_at(Path::new(CGROUP_ROOT), top, each);
 }
@@ -51,12 +51,12 @@ fn walk_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) -> 
     }
 }
 
-/// The next cgroup on the way down, or beside it further up.
+/// The next cgroup: the first child, else the next sibling of the cgroup or of an ancestor.
 fn next_cgroup(branch: &mut Vec<(CgroupPath, std::vec::IntoIter<String>)>) -> Option<CgroupPath> {
     loop {
         let (path, names) = branch.last_mut()?;
         match names.next() {
-            // One whose path would be too long is nobody's.
+            // A cgroup whose path is too long cannot have a policy.
             Some(name) => match path.join(&name) {
                 Ok(child) => return Some(child),
                 Err(_) => continue,
