@@ -12,7 +12,7 @@ use crate::service::call::{Command, json};
 use crate::service::error::Error;
 use crate::source::container_cgroup::container_cgroup;
 
-/// A container that is being started, as its hook describes it.
+/// A container that is being started, as described by its hook.
 struct Container {
     id: ContainerId,
     pid: u32,
@@ -49,7 +49,7 @@ pub async fn command(daemon: &mut Daemon, command: Command) -> Result<String, Er
             daemon.actuator.resume();
             json(&daemon.action_stats())
         }
-        // The loop's own: it takes its time beside it.
+        // Handled by the loop, because it takes long.
         Command::Reload { .. } => Err(Error::Failed("not here".to_owned())),
         Command::Stats => json(&daemon.action_stats()),
     }
@@ -93,7 +93,7 @@ async fn attach_container(
         unit: None,
     };
     if let Err(error) = validate(daemon, &request) {
-        // Kept, so that `explain` can show why the container has no policy.
+        // The request is kept, so that `explain` can show why the container has no policy.
         if !required {
             daemon.apply(Input::Request { cgroup, path, request }).await;
         }
@@ -165,13 +165,13 @@ async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result
             mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
             vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
         ),
-        // The request of an administrator stays.
+        // A request of the administrator is not removed.
         Caller::Owner(uid) => (delegated(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
     };
     if daemon.engine.report_path(&path).is_none() {
         return Err(Error::NoPolicy(format!("no policy is requested for {path}")));
     }
-    // Else it would be back when the daemon starts again.
+    // The owner's attribute would be read again at the next start of the daemon.
     drop(xattr::remove_owner_policy(&path));
     for origin in origins {
         daemon.apply(Input::Withdraw { cgroup, origin }).await;
@@ -180,10 +180,11 @@ async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result
 }
 
 async fn detach_container(daemon: &mut Daemon, id: ContainerId, caller: Caller) -> Result<String, Error> {
-    // poststop may come twice, and usually after the cgroup is gone: nothing to do is no error.
+    // The stage poststop may run twice, and usually runs after the cgroup was removed, so a missing cgroup is not an
+    // error.
     let mut cgroups = daemon.engine.cgroups_of_container(&id.to_string());
     if let Caller::Owner(uid) = caller {
-        // Ids can be chosen: another user's container may have the same.
+        // Container ids can be chosen, so another user's container may have the same id.
         let had = cgroups.len();
         let owns = |path: &CgroupPath, cgroup| {
             delegation::delegated_cgroup(path, uid).is_ok_and(|owned| owned == cgroup)

@@ -69,7 +69,7 @@ fn drop_in_directories_come_most_specific_first() {
         unit("foo-bar@.service").drop_in_dirs(),
         ["foo-bar@.service.d", "foo-.service.d", "service.d"]
     );
-    // Neither a leading nor a lone dash is a prefix.
+    // A leading dash or a single dash is not a prefix.
     assert_eq!(unit("-.slice").drop_in_dirs(), ["-.slice.d", "slice.d"]);
     assert_eq!(unit("-x.scope").drop_in_dirs(), ["-x.scope.d", "scope.d"]);
     assert_eq!(unit("a--.scope").drop_in_dirs(), ["a--.scope.d", "a-.scope.d", "scope.d"]);
@@ -116,7 +116,7 @@ fn a_unit_whose_files_name_no_slice_is_where_systemd_puts_it() {
 fn unescape_undoes_systemd_escape() {
     assert_eq!(unescape("var-lib\\x2dfoo"), "var/lib-foo");
     assert_eq!(unescape("caf\\xc3\\xa9"), "café");
-    // Broken escapes stay.
+    // Invalid escapes are kept.
     for text in ["a\\", "a\\x", "a\\x2", "a\\xzz", "a\\n", "a\\x+1", "a\\x00"] {
         assert_eq!(unescape(text), text);
     }

@@ -1,4 +1,4 @@
-//! Against a small systemd at the other end of a socket; the real one is asked in the virtual machines.
+//! Tests against a fake systemd at the other end of a socket. The system tests use the real one.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -62,7 +62,7 @@ impl FakeManager {
         Ok(())
     }
 
-    /// As for an idle unit: what nobody refers to any more is unloaded.
+    /// As for an idle unit: a unit without references is unloaded.
     fn unref_unit(&self, name: &str) {
         self.loaded.lock().unwrap().remove(name);
     }
@@ -130,7 +130,7 @@ impl FakeUnit {
     }
 }
 
-/// As systemd before 253 shows it: without `ControlGroupId`.
+/// As shown by systemd before 253: without `ControlGroupId`.
 struct FakeService;
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
@@ -159,7 +159,7 @@ async fn pair(masked: bool) -> (Connection, SystemdClient) {
     pair_with(masked, Arc::default()).await
 }
 
-/// Questions about units whose name begins with "slow" are answered when `patience` is notified.
+/// Queries about units whose name begins with "slow" are answered when `patience` is notified.
 pub(in crate::systemd) async fn pair_with(
     masked: bool,
     patience: Arc<Notify>,
