@@ -13,7 +13,7 @@ const COUNTED_BY_CORE: u32 = 0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyCounter {
     object_id: u32,
-    /// Number of pages above which the kernel itself rejects a request, in the encoding of the object.
+    /// Number of pages above which the kernel itself rejects a request, passed to the object.
     commit_limit: u64,
 }
 

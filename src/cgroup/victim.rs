@@ -58,7 +58,8 @@ pub fn processes(top: &CgroupPath, max: u64) -> Vec<Candidate> {
     found
 }
 
-/// The cgroups in a subtree that contain processes, except those with a process that must not be killed.
+/// The cgroups in a subtree that contain processes, except that of the daemon (`own`) and those whose processes are all
+/// exempt.
 pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
     let mut found = Vec::new();
     for path in tree::descendants(top) {

@@ -1,5 +1,5 @@
-//! The one call to the daemon, over the system bus and with a deadline for everything: connecting, the daemon's
-//! activation, its answer.
+//! The call to the daemon over the system bus, with one timeout for connecting, the activation of the daemon, and its
+//! reply.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use zbus::{Connection, Variant};
 use crate::bus::{CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_REQUIRED, PATH};
 use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
-/// The most time a container's start is held up by the call.
+/// The longest time for which the call delays a container's start.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Between two calls of a busy daemon: some ten in all, so that a flood of starts is not made worse.
+/// Interval between two calls while the daemon is busy.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why the daemon did not attach the policy.
@@ -42,7 +42,7 @@ pub struct AttachArgs<'a> {
     pub pid: u32,
     /// The policy line.
     pub line: &'a str,
-    /// `linux.cgroupsPath`, when the bundle could be read.
+    /// `linux.cgroupsPath`, if the bundle could be read.
     pub cgroups_path: Option<&'a str>,
     /// Whether the container must not start without its policy.
     pub required: bool,
@@ -104,8 +104,8 @@ async fn connect(address: &str) -> zbus::Result<Connection> {
     builder.build().await
 }
 
-/// The caller's user id outside of its user namespace, which is the one the bus sees: rootless engines run hooks as
-/// "root" of a namespace of their own. `None` when it is not known.
+/// The caller's uid outside of its user namespace, which is the one that the bus uses: rootless engines run hooks as
+/// root of their own namespace. `None` if it is unknown.
 fn host_uid() -> Option<u32> {
     host_uid_in(nix::unistd::geteuid().as_raw(), &std::fs::read_to_string("/proc/self/uid_map").ok()?)
 }
@@ -125,7 +125,7 @@ fn within(deadline: Duration, call: impl Future<Output = zbus::Result<()>>) -> R
         .build()
         .map_err(|error| CallError::Unreachable(format!("the system bus cannot be used: {error}")))?;
     let result = runtime.block_on(async { tokio::time::timeout(deadline, call).await });
-    // Whatever hangs in a helper thread must not hang the container.
+    // A blocked helper thread must not delay the container.
     runtime.shutdown_background();
     match result {
         Ok(answer) => answer.map_err(CallError::from),

@@ -8,7 +8,7 @@ use super::super::schema::{ParamKind, SIZE_IS_PPM};
 use super::*;
 
 fn schema(name: &str) -> PolicySchema {
-    // Some fixtures' profiles hide policies from lines; here it is the policies that count.
+    // Some profiles of the fixture have the names of policies; these tests use the policies.
     fixture::catalog().policies[name].clone()
 }
 
@@ -67,7 +67,7 @@ fn ranges_of_sizes_compare_like_with_like() {
         "column 15: '96%' is out of range for parameter 'high' of policy 'throttle'; \
          valid: values from 10% to 95%"
     );
-    // 1..: no share is less than nothing.
+    // 1..: every percentage is at least 0.
     assert_eq!(
         render("deny limit=0%"),
         "column 12: '0%' is out of range for parameter 'limit' of policy 'deny'; valid: values of at least 1"

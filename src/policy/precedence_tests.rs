@@ -46,7 +46,7 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
     let mut reversed = all;
     reversed.reverse();
     assert_eq!(attached(&reversed), attached(&all));
-    // Taken whole: min= of the drop-in does not seep through.
+    // The request applies as a whole: min= of the drop-in is not used.
     let requests = [request(DropIn, "deny limit=1K min=9K"), request(Xattr, "deny limit=2K")];
     let resolved = resolve(&requests, &fixture::catalog(), &AllowList::default());
     assert_eq!(resolved.policies[0].params.parameters["min"], "0");
@@ -90,7 +90,7 @@ fn a_bad_request_is_refused_whole_while_the_others_stand() {
              it does not start with a digit; valid: durations such as 250ms, 2s or 1min 30s",
         ]
     );
-    // A bad request does not discard anything either.
+    // An invalid request does not discard other requests.
     assert_eq!(
         render(&[(DropIn, "observe"), (Operator, "none none")], &AllowList::default()).0,
         "observe:drop-in:act"
@@ -162,7 +162,7 @@ proptest! {
         let resolved = resolve(&requests, &catalog, &AllowList::default());
         let names: BTreeSet<&str> = resolved.policies.iter().map(|bound| bound.name.as_str()).collect();
         prop_assert_eq!(names.len(), resolved.policies.len());
-        // Nothing comes from a request that has a error.
+        // A request with an error adds nothing.
         for error in &resolved.errors {
             let blamed = requests.iter().any(|r| Some(r.origin) == error.origin);
             prop_assert!(blamed && !error.to_string().contains(char::is_control));
@@ -174,7 +174,7 @@ proptest! {
             let kept = bound.origin >= DropIn && bound.params.bytes.len() == catalog.policies[&bound.name].size;
             prop_assert!(kept);
         }
-        // The same requests twice change nothing.
+        // The same requests twice do not change the result.
         let twice: Vec<Request> = requests.iter().chain(&requests).cloned().collect();
         prop_assert_eq!(resolve(&twice, &catalog, &AllowList::default()).policies, resolved.policies);
     }

@@ -63,7 +63,7 @@ fn a_profile_that_cannot_be_used_says_why() {
             "f:3, column 13: missing policy after ';'",
         ]
     );
-    // A reset also forgives what was wrong before it.
+    // A reset discards the errors before it too.
     assert!(parse_profile("a", "f", "[Profile]\nPolicy=;\nPolicy=\nPolicy=deny").is_ok());
     assert_eq!(
         errors("a", &format!("[Profile]\n{}", "Policy=deny\n".repeat(17))),

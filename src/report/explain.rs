@@ -1,5 +1,5 @@
-//! Sentences about each attached policy: its limits and the distance of usage from them. Knows no policy: every
-//! parameter that is a size is compared with usage.
+//! Sentences about each attached policy: its limits and their distance from the current usage. Every parameter that
+//! is a size is compared with the usage.
 
 use crate::policy::schema::{ParamKind, PolicySchema};
 use crate::report::{AttachedPolicy, BindingReport};
@@ -84,7 +84,7 @@ fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) 
     })
 }
 
-/// Requests that lost against a higher origin.
+/// Requests that are overridden by a higher origin.
 fn overridden_requests(report: &BindingReport) -> Vec<String> {
     let wins = |location: &str| report.policies.iter().any(|p| p.location == location);
     let lost = report

@@ -54,10 +54,10 @@ pub struct UnitQueries {
     listed: bool,
     /// A full scan is complete.
     scanned: bool,
-    /// The search to start next.
+    /// Searches to start next.
     full_scan_due: bool,
     files_due: bool,
-    /// Units that are queried once more, because PID 1 does not reply while it reloads.
+    /// The unit search path, queried once, because PID 1 does not reply while it reloads.
     unit_path: Option<Vec<PathBuf>>,
     /// Receives a message when files in the unit path change.
     changes: Option<mpsc::Receiver<()>>,

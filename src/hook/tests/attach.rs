@@ -1,4 +1,4 @@
-//! Containers that start, and what becomes of their policies.
+//! Tests of containers that start.
 
 use super::*;
 
@@ -28,7 +28,7 @@ fn a_required_policy_that_may_be_meant_for_this_container_keeps_it_from_starting
         );
         assert!(result.debug[0].contains("'memcg.bpf/policy.web'"), "{result:?}");
     }
-    // It has started long ago.
+    // The container started before.
     let stopped = env.state("stopped", &[FOR_WEB, REQUIRED]);
     assert_eq!(run(&stopped, None, &env.environment), HookResult::default());
 }
@@ -45,7 +45,7 @@ fn warnings_are_reported_without_a_policy_too() {
         (vec![FOR_WEB, ("memcg.bpf/required", "ture")], vec![unidentified, unclear]),
         (vec![MISSPELT], vec![unknown]),
         (vec![MISSPELT, REQUIRED], vec![unknown]),
-        // The policy is another container's, and this one is known not to be it.
+        // The policy is for another container, whose name is known.
         (vec![FOR_WEB, REQUIRED, db], vec![]),
     ];
     for (annotations, notes) in cases {
@@ -167,7 +167,7 @@ fn without_a_bus_the_request_is_recorded_beside_what_is_there() {
     );
     let mut record = env.recorded().unwrap();
     assert_eq!((record.requests.len(), record.requests[0].location.as_str()), (1, "container c1"));
-    // An operator's request is there as well when the hook runs a second time.
+    // A request of an operator exists when the hook runs again.
     record.requests[0].origin = crate::policy::request::Origin::Operator;
     record.requests[0].container = None;
     env.memory
@@ -193,7 +193,7 @@ fn record_error_is_reported_and_container_starts() {
         "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (only root and the owner of a delegated cgroup can write it)"
     );
 
-    // An owner who is not root writes the owner policy.
+    // An owner without root writes the owner policy.
     let env = TestEnv::with(no_bus(), Memory { owner: true, ..Memory::default() });
     assert!(
         env.run(&[DENY]).notes[0]

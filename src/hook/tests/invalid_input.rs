@@ -1,4 +1,4 @@
-//! What is odd, and what comes in wrong.
+//! Tests of invalid input.
 
 use std::time::Instant;
 
@@ -102,7 +102,7 @@ fn the_hook_file_is_what_engines_accept() {
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
     assert_eq!(json["version"], "1.0.0");
     assert_eq!(json["hook"]["path"], "/usr/libexec/oci/hooks.d/memcg-bpf-hook");
-    // Both waits of ours must end before the engine kills the hook and with it the container.
+    // Both timeouts of the hook must end before the engine kills the hook and the container.
     let timeout = Duration::from_secs(json["hook"]["timeout"].as_u64().unwrap());
     assert!(timeout >= STATE_DEADLINE + call::DEADLINE + Duration::from_secs(2));
     // podman runs a hook under createRuntime and prestart twice.
@@ -118,7 +118,8 @@ fn the_hook_files_condition_matches_our_annotations_and_nothing_else() {
     let conditions = json["when"]["annotations"].as_object().unwrap();
     let (key, value) = conditions.iter().next().unwrap();
     assert_eq!((conditions.len(), json["when"].as_object().unwrap().len()), (1, 1));
-    // Go's regular expressions and this crate's are of one family (RE2), and both search when not anchored.
+    // The regular expressions of Go and of this crate have the same syntax (RE2), and both match anywhere if not
+    // anchored.
     let (key, value) = (regex::Regex::new(key).unwrap(), regex::Regex::new(value.as_str().unwrap()).unwrap());
     for name in ["memcg.bpf/policy", "memcg.bpf/policy.web", "memcg.bpf/policy.web-1", "memcg.bpf/policy.0"] {
         assert!(key.is_match(name), "{name}");
