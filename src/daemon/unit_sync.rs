@@ -183,7 +183,7 @@ impl UnitSync {
     /// read yet apply to the next start of the unit.
     async fn handle_unit_info(&mut self, daemon: &mut Daemon, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else { return };
-        // systemd reports changed files, but may miss a new drop-in directory.
+        // It says so of files that it knows; a drop-in directory that is new it may not have noticed.
         let stale = info.needs_daemon_reload || self.changed_since_reload.contains(&info.name);
         let forecast = if stale { self.unit_index.resolve(&info.name) } else { None };
         let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
@@ -232,8 +232,7 @@ impl UnitSync {
         }
     }
 
-    /// Handles the removal of a cgroup with a policy. A transient unit is removed with its cgroup, and so is its
-    /// registration.
+    /// A cgroup with a policy is removed. A transient unit ends with it, and so does its registration.
     pub async fn cgroup_removed(&mut self, daemon: &mut Daemon, cgroup: CgroupId) {
         let path = daemon.engine.path_of(cgroup);
         daemon.apply(Input::CgroupRemoved(cgroup)).await;

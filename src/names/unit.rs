@@ -9,7 +9,7 @@ use crate::text::printable::{QUOTE_MAX, quote};
 /// Longest unit name in bytes (systemd's UNIT_NAME_MAX without the terminating zero).
 pub const UNIT_NAME_MAX: usize = 255;
 
-/// Prefixes of cgroup files. systemd escapes unit names that begin with one of these and a dot.
+/// cgroup files start with one of these and a dot; systemd escapes unit names that would clash with them.
 const CONTROLLERS: [&str; 14] = [
     "cgroup",
     "cpu",
@@ -162,8 +162,8 @@ impl UnitName {
         }
     }
 
-    /// The cgroup of this unit in `slice`. The cgroup of a slice depends on its name alone. If `slice` is not a valid
-    /// slice, the root slice is used, as for a unit without `Slice=`.
+    /// The cgroup this unit has while it is in `slice`. A slice's own place follows from its name alone; a `slice`
+    /// that is none counts as the root slice, as a unit without `Slice=` has it.
     pub fn cgroup_path_in(&self, slice: &UnitName) -> CgroupPath {
         if let Some(path) = self.slice_cgroup_path() {
             return path;

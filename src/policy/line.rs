@@ -68,7 +68,7 @@ pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
     }
 }
 
-/// The clauses of a line as far as they can be parsed, and the errors of the grammar. The parameters of a line with
+/// The calls in a line as far as they can be made out, and what is wrong with the grammar. The rest of a line with
 /// errors can then be checked too.
 pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     if text.len() > LINE_BYTES_MAX {

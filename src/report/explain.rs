@@ -84,7 +84,7 @@ fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) 
     })
 }
 
-/// Requests that are overridden by a higher origin.
+/// Requests that lost against a higher origin.
 fn overridden_requests(report: &BindingReport) -> Vec<String> {
     let wins = |location: &str| report.policies.iter().any(|p| p.location == location);
     let lost = report

@@ -12,7 +12,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 pub(super) const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// The error of `UnrefUnit` if a reload has dropped the reference.
 pub(super) const NOT_REFERENCED: [&str; 2] = ["org.freedesktop.systemd1.NotReferenced", NO_SUCH_UNIT];
-/// The error of `RefUnit` for a name that cannot be loaded: a template, or an invalid name.
+/// How `RefUnit` says that a name cannot be loaded: templates, and names systemd finds bad.
 pub(super) const NOT_LOADABLE: [&str; 3] =
     [NO_SUCH_UNIT, "org.freedesktop.systemd1.LoadFailed", "org.freedesktop.DBus.Error.InvalidArgs"];
 

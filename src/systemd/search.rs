@@ -119,7 +119,7 @@ pub fn index<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> UnitFileIndex {
 
 struct Search<'a> {
     root: &'a Path,
-    /// True if files are searched for a policy.
+    /// Are files read for a mention of a policy?
     reads: bool,
     found: PolicyUnits,
     files: UnitFileIndex,

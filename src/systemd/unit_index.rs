@@ -1,5 +1,5 @@
-//! Resolves the files of a unit as systemd would load them: used between a change of files and daemon-reload. The
-//! reply of systemd has precedence.
+//! The files a unit will have when systemd loads it next, found as systemd finds them: for the moment between a change
+//! of files and daemon-reload. systemd's own answer, once it is there, has the last word.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,38 +8,38 @@ use std::path::{Path, PathBuf};
 use super::{ActiveState, UnitInfo};
 use crate::names::{UnitKind, UnitName};
 
-/// The directories of transient units' files, which are removed with the unit and never loaded again.
+/// Where the files of units made at run time are: those are gone with their unit, and never loaded again.
 const TRANSIENT: &str = "run/systemd/transient";
 
-/// The entry for a unit file's name.
+/// What stands under a unit file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fragment {
     /// The unit's file.
     File(PathBuf),
-    /// An alias of another unit.
+    /// A second name for another unit.
     Alias,
-    /// A masked or transient unit.
+    /// Nothing that systemd would load again: masked, or made at run time.
     None,
 }
 
-/// Unit files and drop-ins by name, in the order of the search path.
+/// Unit files and drop-ins by name, as the search path has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitFileIndex {
     transient: PathBuf,
-    /// The number of searched directories.
+    /// The directories of the search path looked through.
     directories: usize,
-    /// Unit file name → its entry. The first directory wins.
+    /// Unit file name → what it is. Of several directories the first counts.
     fragments: BTreeMap<String, Fragment>,
     /// Unit file name → its paths in the order of the search path. The first hides the others.
     paths: BTreeMap<String, Vec<PathBuf>>,
-    /// Unit → its aliases.
+    /// Unit → its other names.
     aliases: BTreeMap<String, Vec<UnitName>>,
-    /// Index in the search path and directory name (`x.service.d`) → file name → path.
+    /// Place in the search path and directory name (`x.service.d`) → file name → path.
     drop_ins: BTreeMap<(usize, String), BTreeMap<String, PathBuf>>,
 }
 
 impl UnitFileIndex {
-    /// An empty index.
+    /// Nothing yet.
     pub(super) fn below(root: &Path) -> Self {
         UnitFileIndex { transient: root.join(TRANSIENT), ..UnitFileIndex::default() }
     }
@@ -49,7 +49,7 @@ impl UnitFileIndex {
         self.directories == 0
     }
 
-    /// Begins the next directory of the search path.
+    /// From here on what is added is in the next directory of the search path.
     pub(super) fn next_directory(&mut self) {
         self.directories = self.directories.saturating_add(1);
     }
@@ -74,7 +74,7 @@ impl UnitFileIndex {
                     Err(_) => Fragment::None,
                 }
             }
-            // An empty file masks a unit, as a link to /dev/null does.
+            // An empty file masks a unit as well as a link to /dev/null does.
             Err(_) if fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) => {
                 Fragment::File(path.to_path_buf())
             }
@@ -88,8 +88,8 @@ impl UnitFileIndex {
         self.drop_ins.insert((self.directories, directory), files);
     }
 
-    /// The unit as systemd would load it, in its default slice, which `Slice=` in its files may change. `None` for
-    /// units without a file that are not slices, and for transient units, masked ones and aliases.
+    /// The unit as systemd would load it, in the slice it has by default: `Slice=` in its files says otherwise. `None`
+    /// for units without a file of their own that are not slices, for transient and masked ones, and for aliases.
     pub fn resolve(&self, name: &UnitName) -> Option<UnitInfo> {
         if name.is_template() {
             return None;
@@ -113,14 +113,14 @@ impl UnitFileIndex {
         })
     }
 
-    /// The drop-ins that apply, by file name.
+    /// The drop-ins that count, by file name.
     fn drop_ins_of(&self, name: &UnitName) -> Vec<PathBuf> {
-        // Masked drop-ins are links to /dev/null or empty; reading them returns nothing.
+        // Masked ones are empty or no files: reading them gives nothing.
         self.drop_ins_by_name(name).into_values().filter_map(|paths| paths.into_iter().next()).collect()
     }
 
-    /// File name → all drop-ins with this name, of which the first applies: that of the first directory of the search
-    /// path, except that directories of a whole unit type come last.
+    /// File name → all drop-ins with that name, of which the first counts: that of the first directory of the search
+    /// path, but one in a directory for all units of a type comes after all others.
     fn drop_ins_by_name(&self, name: &UnitName) -> BTreeMap<String, Vec<PathBuf>> {
         let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let mut add = |at: usize, directory: &String| {
@@ -143,8 +143,8 @@ impl UnitFileIndex {
         files
     }
 
-    /// All files with the unit's name or in its drop-in directories, in the order of precedence, each with the file
-    /// that hides it, if any.
+    /// All files with the unit's name or one of its drop-in directories' in the order in which they count, each with the
+    /// file that hides it, if one does.
     pub fn files_of(&self, name: &UnitName) -> Vec<(PathBuf, Option<PathBuf>)> {
         let names = std::iter::once(name.as_str().to_owned()).chain(name.template());
         let fragments = names.filter_map(|name| self.paths.get(&name)).flatten().cloned().collect();

@@ -62,7 +62,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
 
 fn unknown_size(text: &str, suffix: &str) -> UnitError {
     let error = UnitError::new(VALID_SIZES, number::unknown(suffix));
-    // 64m, 64mb and 64MB are corrected to 64M.
+    // 64m, 64mb, 64MB: people mean 64M.
     let upper = suffix.to_ascii_uppercase();
     let letter =
         upper.strip_suffix("IB").or(upper.strip_suffix('B')).filter(|s| !s.is_empty()).unwrap_or(&upper);
