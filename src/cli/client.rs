@@ -16,9 +16,9 @@ use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
 const DEADLINE: Duration = Duration::from_secs(25);
 /// The timeout if polkit may prompt for a password.
 const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
-/// The timeout of a reload, as of systemd for units.
+/// The timeout of a reload, as that of systemd for units.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
-/// A note is displayed after this time.
+/// Delay after which a note is displayed during a slow call.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The D-Bus activation file. Without it, the package is not installed.
 const ACTIVATION: &str = "usr/share/dbus-1/system-services/org.memcg.Bpf1.service";
@@ -81,12 +81,12 @@ pub(in crate::cli) enum ClientError {
 pub(in crate::cli) struct Client {
     runtime: tokio::runtime::Runtime,
     proxy: DaemonProxy<'static>,
-    /// May a note be displayed during a slow call?
+    /// True if a note may be displayed during a slow call.
     show_progress: bool,
 }
 
 impl Client {
-    /// Connects to the system bus; the bus starts the daemon at the first call if need be.
+    /// Connects to the system bus. The bus starts the daemon at the first call, if necessary.
     pub fn connect() -> Result<Self, ClientError> {
         let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| SYSTEM_BUS.to_owned());
         Self::connect_to(&address)
@@ -134,7 +134,7 @@ impl Client {
         parse(self.wait(self.proxy.list()))
     }
 
-    /// List without a password prompt, to look up names. `None` if the user is not allowed to list.
+    /// List without a password prompt, for looking up names. `None` if the user is not allowed to list.
     pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
         match parse(self.wait(self.proxy.list_unasked())) {
             Ok(list) => Ok(Some(list)),
@@ -148,7 +148,7 @@ impl Client {
         parse(self.wait(self.proxy.explain(cgroup)))
     }
 
-    /// Pause: action statistics. 0 means no end.
+    /// Pause: action statistics. If 0, the pause has no end.
     pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.pause(nanoseconds)))
     }
@@ -182,7 +182,7 @@ fn deadline() -> Duration {
     if nix::unistd::geteuid().is_root() { DEADLINE } else { DEADLINE_WITH_PASSWORD }
 }
 
-/// Runs one call until its end or the timeout. Displays a note if it takes long.
+/// Runs one call until it ends or times out. Displays a note if it takes long.
 fn run_with_timeout<T>(
     runtime: &tokio::runtime::Runtime,
     show_progress: bool,
@@ -227,7 +227,7 @@ fn client_error(error: &zbus::Error, root: &Path) -> ClientError {
     }
 }
 
-/// The daemon's message, of bounded length. It may list several errors on separate lines.
+/// The daemon's message, truncated. It may contain several errors on separate lines.
 fn reason(text: &str) -> String {
     let lines: Vec<String> =
         text.lines().map(|line| escape_line(line.trim())).filter(|line| !line.is_empty()).collect();
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Macros take no constants.
+    /// Attributes of macros do not accept constants.
     #[test]
     fn proxy_uses_the_names_of_the_bus_room() {
         use zbus::proxy::Defaults;

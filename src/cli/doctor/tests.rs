@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-/// A machine made of the files named; a trailing slash makes a directory.
+/// The root directory of a machine with these files. A trailing slash creates a directory.
 fn machine_with(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {

@@ -20,7 +20,7 @@ use crate::policy::action::{Knob, MAX};
 use crate::report::BindingReport;
 use crate::text::{parse_bytes, parse_duration};
 
-/// Shorter intervals would distort the samples.
+/// Minimum interval. Shorter ones would distort the samples.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Record memory use and events of cgroups with policies, for a report
@@ -108,7 +108,7 @@ impl Record {
 /// New events from the journal, read by a thread.
 fn stream_events() -> mpsc::Receiver<events::Event> {
     let (events_received, receiver) = mpsc::channel();
-    // journalctl's own now is when it gets to it.
+    // `now` of journalctl is the time at which it starts.
     let now = Timestamp::now_us();
     let since = format!("@{}.{:06}", now / 1_000_000, now % 1_000_000);
     std::thread::spawn(move || {

@@ -15,7 +15,7 @@ use crate::cli::term::{Terminal, eprint, escape_line, json, wrap};
 use crate::report::{KernelReport, PolicyReport};
 use crate::text::printable::quote;
 
-/// Characters of a line of the verifier's log, in which the object's own words stand.
+/// Characters displayed of a line of the verifier's log, which contains names from the object.
 const LOG_LINE_MAX: usize = 500;
 
 /// List installed policies with their parameters
@@ -81,7 +81,7 @@ fn verify_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Resu
     Ok(loaded?)
 }
 
-/// The objects as the daemon would report them.
+/// The reports of objects, as the daemon would return them.
 fn reports(objects: &PolicyObjects) -> Vec<PolicyReport> {
     match probe::probe_hooks(objects) {
         Ok(kernel) => objects.reports(&kernel),
