@@ -1,4 +1,4 @@
-//! One kill: selects the victim, kills it and describes the result. Blocks; runs on a thread of its own.
+//! Performs a kill: selects the victim, kills it and describes the result. Blocks, and runs on a separate thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,54 +12,54 @@ use crate::names::CgroupPath;
 use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
 use crate::text::human_bytes;
 
-/// Other candidates that a report names.
+/// Number of other candidates that a report lists.
 const MAX_LISTED: usize = 3;
-/// If a victim ends by itself first, the next one is tried, up to this many times.
+/// Number of victims tried, if they exit before they are killed.
 const MAX_ATTEMPTS: usize = 5;
 
-/// What is to be killed.
+/// A requested kill.
 #[derive(Debug, Clone)]
 pub struct KillJob {
     /// The action, with its reason.
     pub action: Action,
     /// The cgroup with the policy.
     pub path: CgroupPath,
-    /// How much.
+    /// The scope.
     pub scope: KillScope,
-    /// Which.
+    /// The order of candidates.
     pub select: VictimOrder,
-    /// Between SIGTERM and SIGKILL.
+    /// The grace period between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// The cgroup of the daemon.
     pub daemon_cgroup: Option<CgroupPath>,
-    /// The effective maximum of that cgroup.
+    /// The effective maximum of the cgroup in bytes.
     pub memory_max: u64,
-    /// Actions are paused, or were until now.
+    /// True while actions are paused. May change during the kill.
     pub paused: Arc<AtomicBool>,
 }
 
 /// The result of a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KillReport {
-    /// memory.current before.
+    /// memory.current before, in bytes.
     pub before: u64,
-    /// memory.current after.
+    /// memory.current after, in bytes.
     pub after: u64,
     /// The victim, the signal and the other candidates.
     pub sentence: String,
 }
 
-/// The chosen victim: a process, or a cgroup with all in it.
+/// The selected victim: a process, or a cgroup with all its descendants.
 struct Victim {
     candidate: Candidate,
-    /// The cgroup to be ended; `None`: the process alone.
+    /// The cgroup to kill; `None` for the process alone.
     cgroup: Option<CgroupPath>,
     why_cgroup: &'static str,
     others: Vec<Candidate>,
 }
 
 impl KillJob {
-    /// Performs the kill; in a dry run, only describes it. `None`: the cgroup is removed.
+    /// Performs the kill, or describes it in a dry run. `None` if the cgroup was removed.
     pub fn run(&self) -> Result<Option<KillReport>, String> {
         if !self.is_there() {
             return Ok(None);
@@ -76,7 +76,7 @@ impl KillJob {
         }
     }
 
-    /// It may have waited for its turn, and another cgroup may have the path by now.
+    /// The job may have been queued, and the path may be that of another cgroup now.
     fn is_there(&self) -> bool {
         mount::cgroup_id(&self.path).is_ok_and(|id| id == self.action.cgroup)
     }
@@ -150,12 +150,12 @@ impl KillJob {
         }
     }
 
-    /// `None`: it had ended by itself.
+    /// `None` if the victim has exited before.
     fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Killed>> {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
-        // Once the victim is held, so that it is one of this cgroup's.
+        // After the process was opened, so that it is known to be in this cgroup.
         let verify_cgroup =
             || if self.is_there() { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::NotFound)) };
         let result = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
@@ -186,7 +186,7 @@ impl KillJob {
     fn describe_victim(&self, victim: &Victim) -> String {
         let who = describe_candidate(&victim.candidate);
         match (&victim.cgroup, victim.candidate.pid) {
-            // The victim's cgroup said that its processes end together.
+            // memory.oom.group is set for the victim's cgroup: its processes are killed together.
             (Some(cgroup), Some(_)) => format!("{who}{} {cgroup} (memory.oom.group)", victim.why_cgroup),
             _ => who,
         }
@@ -228,7 +228,7 @@ fn describe_rest(all: &[Candidate]) -> String {
     format!("; other candidates: {}{rest}", named.join(", "))
 }
 
-/// Units of systemd's, at, above and below a cgroup, in which nothing is left when these processes are gone.
+/// Units at, above and below a cgroup that have no other processes than these.
 fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     let is_unit =
         |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
@@ -247,7 +247,7 @@ fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     around.into_iter().filter(|path| is_unit(path) && ends(path)).collect()
 }
 
-/// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
+/// The attributes are set before the kill, because systemd reads them when the last process of a unit exits.
 fn with_oomd_xattrs(
     units: &[CgroupPath],
     kill: impl FnOnce() -> std::io::Result<kill::Killed>,

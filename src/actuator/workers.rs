@@ -1,6 +1,6 @@
-//! What takes its time, done beside the daemon's loop: a write to memory.high may block for seconds, reclaim and kills
-//! with grace for longer. Each kind has its own few threads, so that none keeps another from its turn; and what is done for
-//! the cgroups of one user's never takes all of them.
+//! Runs blocking jobs beside the daemon's loop: a write to memory.high may block for seconds, and reclaim and kills
+//! with a grace period for longer. Each kind has its own threads, so that the kinds do not delay each other. Jobs for
+//! the cgroups of one user take only a part of the threads.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,33 +16,33 @@ use crate::ledger::{Write, admission};
 use crate::names::CgroupPath;
 use crate::policy::action::Action;
 
-/// Threads that write knobs. Each write is short, save on a kernel that frees memory within it.
+/// Number of threads that write knobs. A write is short, unless the kernel reclaims memory in it.
 const WRITES: usize = 4;
-/// Threads that take memory: each keeps a processor busy.
+/// Number of threads that reclaim memory, each of which uses a CPU.
 const RECLAIMS: usize = 2;
-/// Kills on their way at once; most only wait for a grace to pass.
+/// Number of kills in progress. Most of them wait for the end of the grace period.
 const KILLS: usize = 16;
 
-/// One user's cgroups get a share of the threads, and wait for one another beyond that.
+/// The part of the threads that the cgroups of one user may use. Further jobs of the user are queued.
 const USER_SHARE_DIVISOR: usize = 4;
 
-/// Something to do.
+/// A job.
 #[derive(Debug)]
 pub enum Job {
-    /// Write a knob.
+    /// Writes a knob.
     Write(Write),
-    /// Take memory.
+    /// Reclaims memory.
     Reclaim {
         /// The action, with its reason.
         action: Action,
         /// The cgroup's path.
         path: CgroupPath,
-        /// How much.
+        /// Bytes to reclaim.
         bytes: u64,
-        /// 0 to 200; `None`: the kernel's own.
+        /// 0 to 200; `None` for the kernel's default.
         swappiness: Option<u8>,
     },
-    /// End something.
+    /// Kills processes.
     Kill(KillJob),
 }
 
@@ -51,9 +51,9 @@ pub enum Job {
 pub enum Done {
     /// Of a write.
     Wrote(Write, WriteResult),
-    /// Of taking memory.
+    /// Of a reclaim.
     Reclaimed(Action, CgroupPath, io::Result<Reclaimed>),
-    /// Of a kill: the story, `None` when the cgroup was gone, or why it failed.
+    /// Of a kill: its report, `None` if the cgroup was removed, or the error.
     Killed(KillJob, Result<Option<kill::KillReport>, String>),
 }
 
@@ -66,7 +66,7 @@ impl Job {
         }
     }
 
-    /// Below whose service manager it is.
+    /// The user below whose service manager the cgroup is.
     fn user(&self) -> Option<u32> {
         delegation::delegated_uid(match self {
             Job::Write(write) => &write.path,
@@ -109,15 +109,16 @@ enum JobKind {
 struct Pool {
     kind: JobKind,
     max: usize,
-    /// For whom each of those that are under way is done.
+    /// The users of the running jobs.
     running: Vec<Option<u32>>,
     waiting: VecDeque<Job>,
 }
 
-/// Of which kind it was, for whom, and what came of it.
+/// The kind of a job, its user, and its result.
 type Finished = (JobKind, Option<u32>, Done);
 
-/// All jobs. How many can wait is bounded by whoever starts them: one write a knob, one reclaim and one kill a cgroup.
+/// All jobs. The caller limits the number of queued ones: one write for each knob, one reclaim and one kill for each
+/// cgroup.
 pub struct Jobs {
     pools: Vec<Pool>,
     sender: mpsc::UnboundedSender<Finished>,
@@ -138,7 +139,7 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Starts a job, or lets it wait for its turn.
+    /// Starts a job, or queues it.
     pub fn start(&mut self, job: Job) {
         let kind = job.kind();
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
@@ -147,7 +148,7 @@ impl Jobs {
         }
     }
 
-    /// The next job that is done.
+    /// The result of the next finished job.
     pub async fn next(&mut self) -> Done {
         match self.receiver.recv().await {
             Some((kind, user, done)) => {
@@ -157,13 +158,13 @@ impl Jobs {
                 }
                 done
             }
-            // We hold a sender ourselves.
+            // The channel stays open, because `self` holds a sender.
             None => std::future::pending().await,
         }
     }
 
-    /// Nothing more is begun, and writes on their way are waited for, but not for ever: one that blocks has set its
-    /// value before.
+    /// Starts no more jobs, and waits for writes in progress until the timeout. A write that blocks has already set
+    /// its value.
     pub async fn stop(&mut self, patience: Duration) {
         self.pools.iter_mut().for_each(|pool| pool.waiting.clear());
         let over = |pools: &[Pool]| pools.iter().all(|l| l.kind != JobKind::Writes || l.running.is_empty());
@@ -179,7 +180,7 @@ impl Jobs {
 }
 
 impl Pool {
-    /// The first whose turn it is: who has a share of the threads already is passed over.
+    /// The first job whose user has not used up the share of threads.
     fn next(&mut self) -> Option<(Option<u32>, Job)> {
         if self.running.len() >= self.max {
             return None;

@@ -1,4 +1,4 @@
-//! One promise each.
+//! Tests of one invariant each.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn a_registered_slot_is_the_one_the_cgroup_gets() {
     run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(7), path: at.clone(), bound: true });
     assert_eq!(model.bound[&CgroupId(7)], slot);
     assert!(model.records.contains_key(&at));
-    // The unit stops and starts again: the registration is still there.
+    // The unit is restarted: the registration is kept.
     run(&mut engine, &mut model, Input::CgroupRemoved(CgroupId(7)));
     assert_eq!(model.registered[&at], slot);
     assert_eq!(engine.report_all()[0].state, "registered");
@@ -95,7 +95,7 @@ fn full_slots_fail_the_request_and_keep_the_binding() {
     assert_eq!((report.state.as_str(), report.errors), ("active", vec![slots::PENDING_MSG.to_owned()]));
     assert_eq!(report.policies[0].parameters["limit"], "65543");
     assert_eq!(report.requests[0].line, "deny limit=1M");
-    // A slot is free, and it is attached.
+    // A slot is released, and the policy is attached.
     run(&mut engine, &mut model, Input::CgroupRemoved(CgroupId(8)));
     let report = engine.report_path(&path("/c7")).unwrap();
     assert_eq!((report.policies[0].parameters["limit"].as_str(), report.errors), ("1M", vec![]));
@@ -110,12 +110,12 @@ fn a_changed_drop_in_without_a_slot_leaves_registration_and_binding_as_they_are(
     run(&mut engine, &mut model, ask(1, Origin::Operator, "observe"));
     run(&mut engine, &mut model, unit("x.service", None, Some("deny limit=2M")));
     assert_eq!((model.registered.get(&at), model.failed), (Some(&0), 1));
-    // Its cgroup appears, and the kernel gives it what is registered.
+    // The cgroup is created, and the kernel binds it to the registered slot.
     model.bound.insert(CgroupId(9), 0);
     run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(9), path: at.clone(), bound: true });
     assert_eq!(model.bound[&CgroupId(9)], 0);
     assert_eq!(engine.report_path(&at).unwrap().policies[0].parameters["limit"], "1M");
-    // The operator's is given up: registration and cgroup move together.
+    // The operator's request is withdrawn: registration and cgroup change together.
     run(&mut engine, &mut model, Input::Withdraw { cgroup: CgroupId(1), origin: Origin::Operator });
     assert_eq!(model.registered[&at], model.bound[&CgroupId(9)]);
     assert_eq!(engine.report_path(&at).unwrap().policies[0].parameters["limit"], "2M");
@@ -164,7 +164,7 @@ fn bound_ancestors_are_nearest_first_at_any_depth() {
     assert_eq!(engine.bound_ancestors(&deep), [(&third, vec!["deny", "observe"]), (&top, vec!["observe"])]);
     assert_eq!(engine.bound_ancestors(&third), [(&top, vec!["observe"])]);
     assert_eq!(engine.report_path(&deep), None);
-    // Against each other, so that a busy machine does not decide: neither describes everybody, be it once for each level.
+    // The times are compared with each other, so that a busy machine does not affect the result.
     let time = |times: usize, act: &dyn Fn()| {
         let began = std::time::Instant::now();
         (0..times).for_each(|_| act());
