@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_short_at_the_moment_is_no_verdict_on_the_object() {
+    fn lack_of_memory_is_transient() {
         let load = |errno| {
             let error = libbpf_rs::Error::from_raw_os_error(errno);
             BpfError::load(Path::new("/x"), &error, "; a hint", String::new())
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_objects_own_words_are_one_harmless_line() {
+    fn text_of_object_is_escaped_to_one_line() {
         let error = BpfError::open(Path::new("/x.bpf.o"), "no such type\u{1b}[2J\n libbpf: a\n\nlibbpf: b\n");
         assert_eq!(
             error.to_string(),

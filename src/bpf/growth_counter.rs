@@ -54,7 +54,7 @@ mod tests {
     use super::{PolicyCounter, elect};
 
     #[test]
-    fn the_only_policy_counts_within_a_known_limit() {
+    fn single_policy_counts_if_limit_is_known() {
         let seven = |commit_limit| Some(PolicyCounter { object_id: 7, commit_limit });
         assert_eq!(elect([7], Some(100)), seven(100));
         assert_eq!(elect([7], Some(u64::MAX)), seven(u64::MAX));

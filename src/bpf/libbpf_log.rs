@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_no_text_do_not_end_the_process() {
+    fn non_utf8_names_do_not_panic() {
         // SAFETY: the path is a C string, and there need not be options.
         let open =
             || unsafe { libbpf_sys::bpf_object__open_file(c"/no/such/\xff.o".as_ptr(), std::ptr::null()) };

@@ -61,7 +61,7 @@ fn every_shipped_policy_has_a_schema_that_parses() {
 }
 
 #[test]
-fn the_policies_that_act_say_what_they_need() {
+fn acting_policies_declare_hooks_and_counters() {
     let objects = objects();
     let hooks = |name: &str| objects.schemas[name].hooks.join(" ");
     assert_eq!(hooks("oom"), "oom stall tick");
@@ -96,7 +96,7 @@ fn the_schema_of_deny_is_its_c_struct() {
 }
 
 #[test]
-fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
+fn non_policy_object_is_one_error() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("text.bpf.o"), "not BPF").unwrap();
     std::fs::write(dir.path().join("notes.txt"), "ignored").unwrap();
@@ -114,7 +114,7 @@ fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
 }
 
 #[test]
-fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
+fn program_with_control_character_is_not_a_hook() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = std::fs::read(built().join("policies/deny.bpf.o")).unwrap();
     let name = b"growth__0\0";
@@ -129,7 +129,7 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
 }
 
 #[test]
-fn a_path_that_does_not_fit_is_not_registered() {
+fn too_long_path_is_not_registered() {
     assert!(abi::path_key(&"x".repeat(254)).is_some());
     assert!(abi::path_key(&"x".repeat(255)).is_none());
 }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_below_the_users_own_manager_can_be_the_users() {
+    fn only_cgroups_below_user_manager_are_delegated() {
         let said =
             |path: &str| delegated_cgroup(&CgroupPath::parse(path).unwrap(), 1000).unwrap_err().to_string();
         let manager = "/user.slice/user-1000.slice/user@1000.service";

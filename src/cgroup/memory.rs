@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_refuses_by_itself_depends_on_its_mode() {
+    fn commit_limit_depends_on_overcommit_mode() {
         let meminfo = "MemTotal:        8000 kB\nMemFree:         1000 kB\nSwapTotal:       4000 kB\n";
         assert_eq!(commit_limit_pages_of("0\n", meminfo, 4096), Some(3000));
         assert_eq!(commit_limit_pages_of("0\n", "MemTotal: 8000 kB\nSwapTotal: 0 kB\n", 4096), Some(2000));

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn all_cgroups_are_shown_once_parents_first_and_down_before_on() {
+    fn all_cgroups_are_visited_once_depth_first() {
         let mount = tree();
         assert_eq!(seen(mount.path(), "/", ""), ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/e", "/e/b"]);
         assert_eq!(seen(mount.path(), "/a", ""), ["/a", "/a/b", "/a/b/c", "/a/d"]);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_choosing_has_its_victim_and_names_the_others_in_order() {
+    fn each_order_selects_victim_and_sorts_others() {
         let all =
             vec![candidate("big", 90, 1, 5), candidate("young", 10, 9, 5), candidate("stalled", 20, 5, 80)];
         let chosen = |order| {

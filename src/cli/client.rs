@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_is_one_sentence_with_the_way_out() {
+    fn every_failure_is_one_sentence_with_a_hint() {
         let root = tempfile::tempdir().unwrap();
         let say = |error: zbus::Error| client_error(&error, root.path()).to_string();
         use zbus::fdo::Error as Bus;
@@ -290,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_bus_is_said_to_be_missing() {
+    fn missing_bus_is_reported() {
         let error = Client::connect_to("unix:path=/nonexistent/bus").err().unwrap();
         assert!(matches!(error, ClientError::NoBus(_)), "{error}");
         assert!(error.to_string().ends_with("start it with: systemctl start dbus.socket"), "{error}");
     }
 
     #[test]
-    fn an_answer_that_is_no_json_is_not_believed() {
+    fn reply_without_json_is_an_error() {
         assert!(matches!(parse::<Vec<String>>(Ok("[".to_owned())), Err(ClientError::ProtocolMismatch(_))));
     }
 }

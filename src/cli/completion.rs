@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shell_gets_a_script_that_asks_this_command() {
+    fn each_shell_script_calls_this_command() {
         assert!(
             script(Shell::Bash).contains(
                 "complete -o nospace -o bashdefault -o nosort -F _clap_complete_memcg_bpf memcg-bpf"

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_with_mistakes_is_shown_and_not_trusted() {
+    fn invalid_template_is_displayed_escaped() {
         assert_eq!(reason("{} {what} {count", [1, 2, 3, 4]), "{} {what} {count");
         assert_eq!(reason("{count}{count}{count}{count}{count}", [1, 2, 3, 4]), "1234{count}");
         assert_eq!(reason("ä{count}ö{", [1, 2, 3, 4]), "ä1ö{");

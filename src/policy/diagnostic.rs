@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_one_sentence() {
+    fn diagnostic_is_one_sentence() {
         let error = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
             .at(5)
             .valid("limit and mode");

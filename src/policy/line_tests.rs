@@ -18,7 +18,7 @@ fn render(text: &str) -> String {
 }
 
 #[test]
-fn the_line_is_read_as_the_grammar_says() {
+fn line_is_parsed_by_grammar() {
     for (text, meaning) in [
         ("", "none"),
         (" \t\r\n ", "none"),

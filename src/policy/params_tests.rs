@@ -145,7 +145,7 @@ fn schema_errors_are_reported() {
 }
 
 #[test]
-fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
+fn choice_with_control_character_is_invalid() {
     let choice = |word: &str| {
         let kind = ParamKind::Choice(vec![(word.to_owned(), 0)]);
         validate_schema(&fixture::policy("x", true, vec![("mode", kind, None, None)]))
@@ -161,7 +161,7 @@ fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded_to_the_same_text_and_back(
+    fn encoded_params_decode_to_same_text(
         limit in 1u64..1 << 63, percent: bool, min: u64, hold in 1_000_000_000u64..3_600_000_000_000,
         most in 1u64..=100, group: bool, dry: bool, ppm in 10_000u32..=1_000_000,
     ) {

@@ -35,7 +35,7 @@ fn attached(requests: &[(Origin, &str)]) -> String {
 use Origin::{Annotation, DropIn, Operator, Xattr};
 
 #[test]
-fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
+fn policies_add_up_and_highest_origin_wins() {
     let all = [
         (Xattr, "deny limit=2K"),
         (Operator, "observe mode=dry-run"),
@@ -54,7 +54,7 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
 }
 
 #[test]
-fn none_discards_what_lower_origins_said() {
+fn none_discards_lower_origins() {
     let drop_in = (DropIn, "deny limit=1K");
     assert_eq!(attached(&[drop_in, (Annotation, "none")]), "");
     assert_eq!(attached(&[drop_in, (Annotation, "")]), "");
@@ -73,7 +73,7 @@ fn requests_of_one_origin_add_up_in_their_order() {
 }
 
 #[test]
-fn a_bad_request_is_refused_whole_while_the_others_stand() {
+fn invalid_request_is_rejected_whole_and_others_apply() {
     let (policies, errors) = render(
         &[(DropIn, "deny limit=1K"), (Annotation, "observe; deny limt=64m; dney"), (Xattr, "oom for=x")],
         &AllowList::default(),
@@ -98,7 +98,7 @@ fn a_bad_request_is_refused_whole_while_the_others_stand() {
 }
 
 #[test]
-fn annotations_and_xattrs_may_ask_for_what_the_configuration_allows() {
+fn annotations_and_xattrs_need_permission() {
     let strict = AllowList::only(["observe"]);
     let generous = AllowList::only(["observe", "protect"]);
     for (origin, line, allow, fine) in [
@@ -154,7 +154,7 @@ fn any_origin() -> impl Strategy<Value = Origin> {
 
 proptest! {
     #[test]
-    fn any_requests_give_each_policy_once_and_every_refusal_its_reason(
+    fn each_policy_once_and_each_rejection_with_reason(
         asked in proptest::collection::vec((any_origin(), any_line()), 0..6),
     ) {
         let catalog = fixture::catalog();

@@ -40,7 +40,7 @@ fn unknown_entries_are_ignored_with_a_warning() {
 }
 
 #[test]
-fn a_profile_that_cannot_be_used_says_why() {
+fn invalid_profile_is_reported_with_reason() {
     let ok = "[Profile]\nPolicy=deny\n";
     for name in ["", "Gold", "1st", "a b", "a/b", "..", &"x".repeat(65), "g\u{f6}ld"] {
         assert_eq!(
@@ -76,7 +76,7 @@ fn a_profile_that_cannot_be_used_says_why() {
 }
 
 #[test]
-fn of_one_name_the_first_directory_wins_and_empty_files_mask() {
+fn first_directory_wins_and_empty_files_mask() {
     let file = |dir: usize, name: &str, text: Option<&str>| ProfileFile {
         dir: PROFILE_DIRS[dir].to_owned(),
         file_name: name.to_owned(),

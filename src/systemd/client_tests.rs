@@ -186,7 +186,7 @@ pub(in crate::systemd) fn unit(name: &str) -> UnitName {
 }
 
 #[tokio::test]
-async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
+async fn unloaded_unit_is_described_and_unreferenced() {
     let (_server, systemd) = pair(false).await;
     let a = unit("a.service");
     assert_eq!(systemd.unit(&a).await.unwrap(), None);
@@ -201,7 +201,7 @@ async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
 }
 
 #[tokio::test]
-async fn what_our_own_questions_load_is_no_news_but_jobs_are() {
+async fn load_signals_of_queries_are_ignored_jobs_are_not() {
     let (server, systemd) = pair(false).await;
     let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
@@ -226,7 +226,7 @@ async fn templates_and_masked_units_are_no_units() {
 }
 
 #[tokio::test]
-async fn candidates_are_the_discovered_units_and_the_loaded_ones_that_match() {
+async fn candidates_are_found_units_and_loaded_matches() {
     use crate::systemd::Pattern;
     let (_server, systemd) = pair(false).await;
     let discovery = PolicyUnits {
@@ -246,7 +246,7 @@ async fn own_job_type_distinguishes_restart_from_stop() {
 }
 
 #[tokio::test]
-async fn signals_become_events_and_other_kinds_of_units_none() {
+async fn signals_of_units_without_policy_are_ignored() {
     let (server, systemd) = pair(false).await;
     let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
@@ -267,7 +267,7 @@ async fn signals_become_events_and_other_kinds_of_units_none() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_falls_behind_gets_a_rescan_instead() {
+async fn full_event_queue_becomes_rescan() {
     let (server, systemd) = pair(false).await;
     let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_links_and_directories_that_come_change_and_go_are_noticed() {
+    async fn file_link_and_directory_changes_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let (etc, late) = (root.path().join("etc"), root.path().join("not/yet/there"));
         fs::create_dir(&etc).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_and_what_is_in_it_may_come_at_once() {
+    async fn new_directory_with_files_is_reported() {
         let root = tempfile::tempdir().unwrap();
         let etc = root.path().join("etc");
         fs::create_dir(&etc).unwrap();

@@ -14,7 +14,7 @@ async fn soon(queries: &mut UnitQueries) -> Option<Reply> {
 }
 
 #[tokio::test]
-async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
+async fn slow_query_does_not_delay_others() {
     let patience = Arc::new(Notify::new());
     let (_server, systemd) = pair_with(false, Arc::clone(&patience)).await;
     let mut queries = UnitQueries::new(systemd);
@@ -71,7 +71,7 @@ async fn unit_that_is_not_loaded_is_reported_only_after_load() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
+async fn changed_file_is_searched_without_query() {
     let patience = Arc::new(Notify::new());
     let (_server, systemd) = pair_with(false, Arc::clone(&patience)).await;
     let root = tempfile::tempdir().unwrap();
@@ -97,7 +97,7 @@ async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_searched_for_while_systemd_is_to_list_its_units() {
+async fn changed_file_is_searched_during_unit_listing() {
     let (_server, systemd) = pair_with(false, Arc::default()).await;
     let root = tempfile::tempdir().unwrap();
     let mut queries = UnitQueries::new(systemd);

@@ -47,7 +47,7 @@ fn files_are_found_in_systemds_order() {
 }
 
 #[test]
-fn an_instance_has_its_templates_file_unless_it_has_its_own() {
+fn instance_uses_template_file_unless_it_has_one() {
     let template = ("usr/lib/systemd/system/x@.service", FILE);
     let own = ("etc/systemd/system/x@1.service", FILE);
     let drop_in = ("etc/systemd/system/x@.service.d/10.conf", FILE);

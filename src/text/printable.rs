@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_passes_takes_columns() {
+    fn printable_characters_have_width() {
         for c in ('\0'..=char::MAX).filter(|c| is_printable(*c)) {
             assert!(!c.is_control() && (c == ' ' || !c.is_whitespace()), "{c:?}");
             assert!((1..=3).contains(&width(&c.to_string())), "{c:?}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_json_stands_for_the_same_value() {
+    fn escaped_json_has_the_same_value() {
         let text: String = HOSTILE.iter().flat_map(|(first, last)| [*first, *last]).collect();
         let document = escape_json(&serde_json::to_string_pretty(&[&text]).unwrap());
         assert!(document.contains("\\u061c") && document.contains("\\udb40\\udc00"), "{document}");

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn term_counts_in_its_scopes_alone() {
+    fn term_applies_in_its_scopes_only() {
         let text = |scope, path: &str| (scope, (path.to_owned(), "florb".to_owned()));
         let texts =
             [text(Scope::Docs, "README.md"), text(Scope::Bpf, "bpf/a.h"), text(Scope::Tests, "tests/a")];

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_of_another_version_wants_a_restart() {
+    fn daemon_of_other_version_needs_restart() {
         let finding = check_version(Ok("0.0.1".to_owned()));
         assert_eq!(finding.verdict, CheckResult::Warn);
         assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));

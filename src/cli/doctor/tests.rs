@@ -62,7 +62,7 @@ fn each_cgroup_layout_is_recognized() {
 }
 
 #[test]
-fn every_failure_says_what_to_do() {
+fn every_failure_has_a_hint() {
     let empty = machine_with(&[]);
     let mut found = machine::cgroups(empty.path());
     found.push(machine::btf(empty.path()));

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_stands_in_the_name_of_the_cgroup() {
+    fn container_id_is_read_from_cgroup_name() {
         let in_it = |path: String| id_in(&CgroupPath::parse(&path).unwrap()).map(str::to_owned);
         assert_eq!(in_it(format!("/machine.slice/libpod-{}.scope", id())), Some(id()));
         assert_eq!(in_it(format!("/kubepods.slice/{}", id())), Some(id()));

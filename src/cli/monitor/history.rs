@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_read_as_it_was_written() {
+    fn event_round_trips() {
         let event = Event { cgroup: "/a".into(), event: "acted".into(), to: Some(7), ..Event::default() };
         let text = serde_json::to_string(&Entry::Event(Box::new(event.clone()))).unwrap();
         assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), Entry::Event(Box::new(event)));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_entries_are_passed_over_whatever_they_hold() {
+    fn invalid_lines_are_skipped() {
         let sample = "{\"kind\":\"sample\",\"time_us\":1,\"cgroups\":[]}\n";
         // A line that is truncated within a character, as after a power failure, and a line without an end.
         let mut bytes = b"{\"kind\":\"event\",\"cgroup\":\"/caf\xc3\n".to_vec();

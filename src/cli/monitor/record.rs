@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_run_is_not_measured() {
+    fn unavailable_cgroups_are_not_sampled() {
         assert_eq!(sample(&BindingReport { cgroup: "/no/such".into(), ..BindingReport::default() }), None);
         let report = BindingReport { cgroup: "/no/such".into(), usage: Some(5), ..BindingReport::default() };
         let sample = sample(&report).unwrap();

@@ -239,7 +239,7 @@ mod tests {
     use crate::report::RequestReport;
 
     #[test]
-    fn a_unit_is_called_by_its_name_and_a_cgroup_that_only_looks_like_one_by_its_path() {
+    fn only_system_units_are_displayed_by_name() {
         let name =
             |path: &str| name_of(&BindingReport { cgroup: path.to_owned(), ..BindingReport::default() });
         assert_eq!(name("/system.slice/a.service"), "a.service");

@@ -239,7 +239,7 @@ bad\\u{1b}.service:
     }
 
     #[test]
-    fn what_lies_within_stands_below_what_it_lies_within() {
+    fn descendants_are_listed_below_ancestors() {
         let mut within = report("/a.slice/a-b.slice/x.service", "x.service");
         (within.usage, within.effective_max) = (Some(3 << 20), Some(1 << 30));
         within.last_action = Some(crate::report::ActionReport {

@@ -226,20 +226,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_that_it_would_obey() {
+    fn control_characters_do_not_reach_terminal() {
         assert_eq!(escape(&format!("{WICKED}\n")), "a\\u{1b}[2J\\r\\u{202e}\\u{9b}b\n");
         assert_eq!(escape_line("a\nb"), "a\\nb");
     }
 
     #[test]
-    fn json_is_harmless_too_and_says_the_same() {
+    fn json_is_escaped_with_same_value() {
         let text = json(WICKED).unwrap();
         assert!(text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text}");
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), WICKED);
     }
 
     #[test]
-    fn a_table_fits_the_terminal_by_cutting_the_middle_of_its_last_column() {
+    fn table_ellipsizes_last_column_to_fit() {
         let rows = vec![
             vec!["WHAT".to_owned(), "CGROUP".to_owned()],
             vec!["x".to_owned(), "/machine.slice/libpod-0123456789abcdef.scope".to_owned()],

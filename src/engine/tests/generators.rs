@@ -62,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
+    fn invariants_hold_for_any_history(inputs in prop::collection::vec(any_input(), 0..40)) {
         let (mut engine, mut model) = (Engine::new(config()), Model::default());
         for input in inputs {
             run(&mut engine, &mut model, input.clone());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_container_without_annotation_goes_by_in_silence() {
+fn container_without_annotation_starts_silently() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     assert_eq!(env.run(&[("other", "x"), REQUIRED]), HookResult::default());
@@ -14,7 +14,7 @@ const FOR_WEB: (&str, &str) = ("memcg.bpf/policy.web", "deny limit=64M");
 const MISSPELT: (&str, &str) = ("memcg.bpf/polcy", "observe");
 
 #[test]
-fn a_required_policy_that_may_be_meant_for_this_container_keeps_it_from_starting() {
+fn ambiguous_required_policy_blocks_start() {
     let env = TestEnv::new(no_bus());
     for odd in [&[FOR_WEB, REQUIRED][..], &[FOR_WEB, REQUIRED, MISSPELT]] {
         let result = env.run(odd);
@@ -56,7 +56,7 @@ fn warnings_are_reported_without_a_policy_too() {
 }
 
 #[test]
-fn the_daemon_is_asked_once_and_success_is_silent() {
+fn daemon_is_called_once_and_success_is_silent() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     let result = env.run(&[DENY]);
@@ -70,7 +70,7 @@ fn the_daemon_is_asked_once_and_success_is_silent() {
 }
 
 #[test]
-fn an_unreadable_bundle_leaves_the_finding_to_the_daemon() {
+fn unreadable_bundle_is_left_to_daemon() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     std::fs::remove_file(env.dir.path().join("config.json")).unwrap();
@@ -82,7 +82,7 @@ fn an_unreadable_bundle_leaves_the_finding_to_the_daemon() {
 }
 
 #[test]
-fn the_stage_follows_from_the_state_unless_an_argument_says_it() {
+fn stage_follows_from_argument_or_state() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     for (status, stage) in [
@@ -100,7 +100,7 @@ fn the_stage_follows_from_the_state_unless_an_argument_says_it() {
 }
 
 #[test]
-fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
+fn each_failure_is_reported_and_stops_required_only() {
     let recorded = "; it starts without a policy, which is recorded on /machine.slice/libpod-c1.scope for memcg-bpfd to adopt";
     let cases: [(Behaviour, &str, &str); 7] = [
         (
@@ -147,7 +147,7 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
 }
 
 #[test]
-fn a_busy_daemon_is_asked_again_until_it_has_time() {
+fn busy_daemon_is_called_again() {
     let daemon = FakeDaemon::start(Behaviour::BusyAtFirst);
     let env = TestEnv::new(daemon.address());
     let result = env.run(&[DENY, REQUIRED]);
@@ -156,7 +156,7 @@ fn a_busy_daemon_is_asked_again_until_it_has_time() {
 }
 
 #[test]
-fn without_a_bus_the_request_is_recorded_beside_what_is_there() {
+fn without_bus_request_is_added_to_record() {
     let env = TestEnv::new(no_bus());
     let result = env.run(&[DENY]);
     assert_eq!(

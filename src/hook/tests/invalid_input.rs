@@ -33,7 +33,7 @@ fn a_start_without_pid_is_a_reason_of_its_own() {
 }
 
 #[test]
-fn a_line_that_no_bus_can_carry_is_refused_here() {
+fn line_with_zero_byte_is_rejected() {
     let env = TestEnv::new(no_bus());
     let result = env.run(&[("memcg.bpf/policy", "deny\0")]);
     assert_eq!(
@@ -67,7 +67,7 @@ fn invalid_annotations_are_reported_once_at_start() {
 }
 
 #[test]
-fn a_runtime_that_writes_nothing_is_not_waited_for() {
+fn silent_runtime_times_out() {
     let (_writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
     let began = Instant::now();
     let error = read_state(reader, Duration::from_millis(50)).unwrap_err();
@@ -97,7 +97,7 @@ fn long_ids_are_shown_as_engines_show_them() {
 }
 
 #[test]
-fn the_hook_file_is_what_engines_accept() {
+fn hook_file_is_accepted_by_engines() {
     let text = include_str!("../../../oci-hooks/90-memcg-bpf.json");
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
     assert_eq!(json["version"], "1.0.0");
@@ -112,7 +112,7 @@ fn the_hook_file_is_what_engines_accept() {
 }
 
 #[test]
-fn the_hook_files_condition_matches_our_annotations_and_nothing_else() {
+fn hook_file_condition_matches_own_annotations_only() {
     let json: serde_json::Value =
         serde_json::from_str(include_str!("../../../oci-hooks/90-memcg-bpf.json")).unwrap();
     let conditions = json["when"]["annotations"].as_object().unwrap();

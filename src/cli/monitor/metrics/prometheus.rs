@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn those_with_least_memory_are_left_out_when_there_are_too_many() {
+    fn cgroups_with_least_memory_are_omitted() {
         let all: Vec<BindingReport> = (0..1003_u64).map(|n| binding(&format!("/{n}"), n)).collect();
         let text = render(&all, &ActionStats::default(), "1");
         assert!(text.contains("memcg_bpf_cgroups_left_out 3\n"));

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_plots_marks_and_reasons_and_needs_nothing_else() {
+    fn page_has_plots_marks_and_reasons() {
         let sample = |usage: u64, stall_ns: u64| CgroupSample {
             name: "<b>web</b>".into(),
             cgroup: "/x&y".into(),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_began_anew_is_a_gap() {
+    fn reset_counter_is_a_gap() {
         let (a, b) = (CgroupSample { refaults: 5, ..CgroupSample::default() }, CgroupSample::default());
         let history = CgroupHistory { samples: vec![(0, &a), (1_000_000, &b)], ..CgroupHistory::default() };
         assert_eq!(rate(&history, |it| it.refaults, 1.0), [(1.0, None)]);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_from_the_left_edge_to_the_right() {
+    fn line_spans_the_plot() {
         let text = drawn(&[line(Style::Line, vec![(0.0, Some(0.0)), (10.0, Some(100.0))])], &[]);
         // Zero is at the bottom, the highest value five hundredths below the top.
         assert!(text.contains("d=\"M70.0,158.0L900.0,20.9\""), "{text}");

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_screen_has_the_table_the_past_and_the_keys() {
+    fn small_screen_has_table_history_and_keys() {
         let text = render(&model(), 80, 24);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("memcg-bpf top: 2 cgroups, by memory"), "{text}");

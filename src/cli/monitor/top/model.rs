@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn stalls_are_what_was_gained_in_the_time_between() {
+    fn stall_share_is_increase_per_time() {
         let mut model = Model::default();
         model.take(vec![report("a.service", 1, 0)], 0.0);
         model.take(vec![report("a.service", 1, 500_000_000)], 2.0);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_made_anew_has_no_rate_yet() {
+    fn recreated_cgroup_has_no_rate() {
         let mut model = Model::default();
         model.take(vec![report("a.service", 1, 900)], 0.0);
         model.take(vec![BindingReport { cgroup_id: 2, ..report("a.service", 1, 0) }], 1.0);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_choice_stays_with_its_cgroup_when_the_order_changes() {
+    fn selection_follows_cgroup_after_sorting() {
         let mut model = Model::default();
         model.take(vec![report("a.service", 1, 0), report("b.service", 2, 0)], 0.0);
         model.choose(1);
