@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn json_option_is_accepted_before_and_after_subcommand() {
+    fn json_may_stand_before_and_after_the_subcommand() {
         for args in [["memcg-bpf", "--json", "status"], ["memcg-bpf", "status", "--json"]] {
             assert!(Cli::try_parse_from(args).unwrap().json);
         }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn completion_follows_command_definition() {
+    fn what_may_come_next_is_found_by_the_command_definition() {
         let next = |words: &[&str]| -> Vec<String> {
             let args = words.iter().map(Into::into).collect();
             clap_complete::engine::complete(&mut Cli::command(), args, words.len() - 1, None)

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_drop_in_is_reported_with_the_other() {
+    fn a_hidden_drop_in_is_named_with_the_one_that_hides_it() {
         let root = tempfile::tempdir().unwrap();
         put(root.path(), "etc/systemd/system/a.service.d/50-m.conf", "[Service]\n");
         let line = "[Service]\nX-MemoryBPFPolicy=deny limit=1G\n";

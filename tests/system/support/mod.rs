@@ -113,7 +113,7 @@ pub fn find(cgroup: &str) -> Option<BindingReport> {
 
 /// Waits until a cgroup has an active policy.
 pub fn active(cgroup: &str) -> BindingReport {
-    wait_for(&format!("a policy in force on {cgroup}"), || find(cgroup).filter(|r| r.state == "active"))
+    wait_for(&format!("an active policy on {cgroup}"), || find(cgroup).filter(|r| r.state == "active"))
 }
 
 /// The report for a unit, once there is one in that state.
