@@ -53,8 +53,7 @@ fn podman_runc_required_policy_denies() {
     let options = format!(
         "--runtime runc --annotation memcg.bpf/policy=\"{EAT}\" --annotation memcg.bpf/required=true"
     );
-    let id =
-        env.podman_id("runc-limited", &options, &format!("{PROGRAMS}/alloc 200 > /out/eat; sleep 1000"));
+    let id = env.podman_id("runc-limited", &options, &format!("{PROGRAMS}/alloc 200 > /out/eat; sleep 1000"));
     assert_denied_at(&first_line(&env.dir.join("eat")), 64);
     assert_no_oom(&active(&format!("/machine.slice/libpod-{id}.scope")).cgroup);
     env.end();

@@ -79,8 +79,7 @@ fn reclaim_backs_off_on_refaults_and_pressure() {
     }
     let after = [COLD, read, wait].map(asked);
     let [cold, read, wait] = std::array::from_fn(|i| after[i] - before[i]);
-    let told =
-        format!("batches of cold memory {cold}, of what is used {read}, of what is waited for {wait}");
+    let told = format!("batches of cold memory {cold}, of what is used {read}, of what is waited for {wait}");
     assert!(read * 2 <= cold && wait == 0, "{told}");
     env.end();
 }

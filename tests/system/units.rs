@@ -114,7 +114,11 @@ fn drop_in_precedence_matches_systemd() {
     let attached_units: Vec<String> =
         status().into_iter().filter(|r| r.state == "active").filter_map(|r| r.unit).collect();
     drop(open);
-    assert_eq!(attached_units.len(), cases.iter().filter(|c| c.limit.is_some()).count(), "{attached_units:?}");
+    assert_eq!(
+        attached_units.len(),
+        cases.iter().filter(|c| c.limit.is_some()).count(),
+        "{attached_units:?}"
+    );
     env.end();
 }
 
