@@ -128,7 +128,7 @@ impl Actuator {
         }
     }
 
-    /// The facts for admission; `None` if the cgroup was removed.
+    /// `None`: the cgroup is removed.
     fn facts(&self, cgroup: CgroupId, path: &CgroupPath) -> Option<Facts> {
         if mount::cgroup_id(path).ok()? != cgroup {
             return None;

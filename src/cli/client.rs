@@ -86,7 +86,7 @@ pub(in crate::cli) struct Client {
 }
 
 impl Client {
-    /// Connects to the system bus. The bus starts the daemon at the first call, if necessary.
+    /// Connects to the system bus; the bus starts the daemon at the first call if need be.
     pub fn connect() -> Result<Self, ClientError> {
         let address = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| SYSTEM_BUS.to_owned());
         Self::connect_to(&address)
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_is_one_sentence_with_a_hint() {
+    fn every_failure_is_one_sentence_with_the_way_out() {
         let root = tempfile::tempdir().unwrap();
         let say = |error: zbus::Error| client_error(&error, root.path()).to_string();
         use zbus::fdo::Error as Bus;
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Attributes of macros do not accept constants.
+    /// Macros take no constants.
     #[test]
     fn proxy_uses_the_names_of_the_bus_room() {
         use zbus::proxy::Defaults;
@@ -290,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn missing_bus_is_reported() {
+    fn a_missing_bus_is_said_to_be_missing() {
         let error = Client::connect_to("unix:path=/nonexistent/bus").err().unwrap();
         assert!(matches!(error, ClientError::NoBus(_)), "{error}");
         assert!(error.to_string().ends_with("start it with: systemctl start dbus.socket"), "{error}");
     }
 
     #[test]
-    fn reply_without_json_is_an_error() {
+    fn an_answer_that_is_no_json_is_not_believed() {
         assert!(matches!(parse::<Vec<String>>(Ok("[".to_owned())), Err(ClientError::ProtocolMismatch(_))));
     }
 }

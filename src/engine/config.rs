@@ -22,7 +22,7 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Resolves the requests for a cgroup.
+    /// The policies that follow from a cgroup's requests, and the errors of the requests.
     pub(super) fn resolve(&self, requests: &[Request]) -> Resolution {
         resolve(requests, &self.catalog, &self.allow)
     }

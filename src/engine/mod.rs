@@ -100,7 +100,7 @@ impl Engine {
         self.cgroups.get(cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
     }
 
-    /// The path of a known cgroup.
+    /// The path of a cgroup we know.
     pub fn path_of(&self, cgroup: CgroupId) -> Option<CgroupPath> {
         self.cgroups.get(cgroup).map(|c| c.path.clone())
     }

@@ -25,7 +25,7 @@ const MINUTE_NS: u64 = 60_000_000_000;
 pub struct Limits {
     /// Actions of one cgroup per second.
     pub per_second: u32,
-    /// Kills below one cgroup with a policy per minute.
+    /// Kills below one cgroup with a policy in one minute.
     pub kills_per_minute: u32,
 }
 
@@ -121,7 +121,7 @@ impl Admission {
         Decision::Allow(bounded)
     }
 
-    /// The allowed kill has finished or failed.
+    /// The kill that was let through is over: the victims are gone, or it failed.
     pub fn kill_finished(&mut self, now: u64, cgroup: CgroupId, dry_run: bool) {
         let of =
             |kill: &&mut Kill| kill.cgroup == cgroup && kill.dry_run == dry_run && kill.finished.is_none();
@@ -130,7 +130,7 @@ impl Admission {
         }
     }
 
-    /// The allowed kill was not performed, and does not count.
+    /// The kill that was let through is not done after all, and counts for nothing.
     pub fn kill_cancelled(&mut self, cgroup: CgroupId, dry_run: bool) {
         self.kills.retain(|kill| kill.cgroup != cgroup || kill.dry_run != dry_run || kill.finished.is_some());
     }
@@ -140,13 +140,13 @@ impl Admission {
         self.recent.remove(&cgroup);
     }
 
-    /// Policies of a cgroup and of its ancestors respond to the same event.
+    /// One event is seen by the policies of a cgroup and by those of the cgroups around it.
     fn check_kill_limit(&mut self, now: u64, path: &CgroupPath, action: &Action) -> Option<String> {
         self.kills.retain(|kill| kill.finished.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
-        // Dry-run kills are limited separately, as if there were no others.
+        // A dry run stands for what would be done if nobody else did anything either.
         let kills = || self.kills.iter().filter(|kill| kill.dry_run == action.dry_run);
         let related = |kill: &&Kill| kill.path.is_within(path) || path.is_within(&kill.path);
-        // A restarted unit: the kill in the previous cgroup with this path was for another event.
+        // A unit that was started again: what its cgroup's predecessor was killed for is not what it waits for.
         let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
         for kill in kills().filter(related).filter(|kill| !anew(kill)) {
             match kill.finished {

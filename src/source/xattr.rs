@@ -16,8 +16,8 @@ pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
 /// The attribute in which a cgroup's owner may write a plain policy line.
 pub const OWNER_POLICY_XATTR: &str = "user.memcg_bpf";
 
-/// Longest record in bytes. The kernel keeps extended attributes of cgroups in unswappable memory; two lines of
-/// maximum length fit.
+/// Longest record in bytes. The kernel keeps extended attributes of cgroups in unswappable memory; two lines of full
+/// length fit.
 pub const RECORD_MAX: usize = 8192;
 
 /// Longest owner's line in bytes: that of a policy line.
@@ -111,8 +111,7 @@ impl CgroupRecord {
         Ok(CgroupRecord { requests: stored.requests, knobs: stored.knobs, paused_until: stored.paused_until })
     }
 
-    /// Encodes the value of [`RECORD_XATTR`]. A record that is too long is rejected, because a truncated one would be
-    /// another policy.
+    /// The bytes for [`RECORD_XATTR`]. What does not fit is refused, for half a record would be another policy.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
         let stored = RecordV1 {
             version: VERSION,
@@ -149,8 +148,8 @@ impl CgroupRecord {
     }
 }
 
-/// Parses the value of [`OWNER_POLICY_XATTR`], which is a policy line. Final line feeds and a terminating zero, which
-/// `setfattr` and shells append, are removed. The caller checks the owner's permission.
+/// The request in [`OWNER_POLICY_XATTR`], whose value is a plain policy line; line ends and a terminating zero, as `setfattr`
+/// and shells add them, do not count. Whether the owner may ask for it is decided elsewhere.
 pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
     if value.len() > OWNER_LINE_MAX {
         return Err(RecordError::OwnerTooLong(value.len()));
