@@ -118,7 +118,7 @@ impl BpfRuntime {
     pub fn drop_replaced(&mut self, commit: Option<u64>) {
         let elected = self.attachments.elect_growth_counter(&self.core, &self.policies, commit, |_| true);
         if let Err(error) = elected {
-            tracing::error!("growth is not counted: {error}");
+            tracing::error!("failed to attach the growth counter; growth requests are not counted: {error}");
         }
         self.replaced.drain(..).for_each(|mut object| object.detach());
     }

@@ -39,7 +39,7 @@ fn event_ring_overflow_recovers() {
     unit_in_state("mplost-first.scope", "active");
     let lost = action_stats().events_lost;
     assert!((1..=300).contains(&lost), "{lost} were lost");
-    let sentence = format!("{lost} events from the kernel were lost, because too many came at once");
+    let sentence = format!("{lost} events from the kernel were lost because a ring buffer was full");
     assert!(journal_of(&pid).contains(&sentence));
     assert!(sh("memcg-bpf status").contains(&format!("{lost} events from the kernel were lost")));
     assert!(sh("memcg-bpf metrics").contains(&format!("\nmemcg_bpf_events_lost_total {lost}\n")));
