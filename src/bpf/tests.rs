@@ -61,6 +61,26 @@ fn every_shipped_policy_has_a_schema_that_parses() {
 }
 
 #[test]
+fn programs_of_counters_are_reported_by_group() {
+    let objects = objects();
+    let groups: std::collections::BTreeSet<String> =
+        objects.core_hooks.keys().map(|program| super::hooks::counters_name(program)).collect();
+    assert_eq!(
+        groups.into_iter().collect::<Vec<_>>().join(" "),
+        "charge-counters growth-counters host-reclaim-counters oom-counters reclaim-counters refault-counters stall-counters"
+    );
+    // The table of the documentation has these names, and those of hooks.
+    let page = include_str!("../../docs/kernel-support.md");
+    let (_, table) = page.split_once("<!-- tests/vm/kernel-support -->\n").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let documented: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    let hooks = objects.hooks.values().flat_map(|hooks| hooks.keys().cloned());
+    let counters = objects.core_hooks.keys().map(|program| super::hooks::counters_name(program));
+    let known: std::collections::BTreeSet<String> = hooks.chain(counters).collect();
+    assert_eq!(documented, known.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
 fn acting_policies_declare_hooks_and_counters() {
     let objects = objects();
     let hooks = |name: &str| objects.schemas[name].hooks.join(" ");
