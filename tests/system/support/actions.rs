@@ -24,7 +24,7 @@ pub fn knob_becomes(cgroup: &str, file: &str, value: &str) {
     wait_for(&format!("{file} of {cgroup} to be {value}"), || (knob(cgroup, file) == value).then_some(()));
 }
 
-/// The number of actions with this outcome (`done`, `dry-run`, …), as counted by the daemon.
+/// How many actions ended so (`done`, `dry-run`, …), as the daemon counts them.
 pub fn acted(cgroup: &str, outcome: &str) -> u64 {
     find(cgroup).and_then(|report| report.actions.get(outcome).copied()).unwrap_or_default()
 }
