@@ -1,4 +1,4 @@
-//! Performs a kill: selects the victim, kills it and describes the result. Blocks, and runs on a separate thread.
+//! One kill: selects the victim, kills it and describes the result. Blocks; runs on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ pub struct KillReport {
     pub sentence: String,
 }
 
-/// The selected victim: a process, or a cgroup with all its descendants.
+/// The chosen victim: a process, or a cgroup with all in it.
 struct Victim {
     candidate: Candidate,
     /// The cgroup to kill; `None` for the process alone.
@@ -59,7 +59,7 @@ struct Victim {
 }
 
 impl KillJob {
-    /// Performs the kill, or describes it in a dry run. `None` if the cgroup was removed.
+    /// Performs the kill; in a dry run, only describes it. `None`: the cgroup is removed.
     pub fn run(&self) -> Result<Option<KillReport>, String> {
         if !self.is_there() {
             return Ok(None);
@@ -76,7 +76,7 @@ impl KillJob {
         }
     }
 
-    /// The job may have been queued, and the path may be that of another cgroup now.
+    /// It may have waited for its turn, and another cgroup may have the path by now.
     fn is_there(&self) -> bool {
         mount::cgroup_id(&self.path).is_ok_and(|id| id == self.action.cgroup)
     }
@@ -150,12 +150,12 @@ impl KillJob {
         }
     }
 
-    /// `None` if the victim has exited before.
+    /// `None`: it had ended by itself.
     fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Killed>> {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
-        // After the process was opened, so that it is known to be in this cgroup.
+        // Once the victim is held, so that it is one of this cgroup's.
         let verify_cgroup =
             || if self.is_there() { Ok(()) } else { Err(std::io::Error::from(std::io::ErrorKind::NotFound)) };
         let result = match (&victim.cgroup, victim.candidate.pid, &victim.candidate.path) {
@@ -228,7 +228,7 @@ fn describe_rest(all: &[Candidate]) -> String {
     format!("; other candidates: {}{rest}", named.join(", "))
 }
 
-/// Units at, above and below a cgroup that have no other processes than these.
+/// Units of systemd's, at, above and below a cgroup, in which nothing is left when these processes are gone.
 fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     let is_unit =
         |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
@@ -247,7 +247,7 @@ fn units_emptied_by(cgroup: &CgroupPath, victims: &[u32]) -> Vec<CgroupPath> {
     around.into_iter().filter(|path| is_unit(path) && ends(path)).collect()
 }
 
-/// The attributes are set before the kill, because systemd reads them when the last process of a unit exits.
+/// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
 fn with_oomd_xattrs(
     units: &[CgroupPath],
     kill: impl FnOnce() -> std::io::Result<kill::Killed>,

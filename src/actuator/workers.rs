@@ -1,6 +1,6 @@
-//! Runs blocking jobs beside the daemon's loop: a write to memory.high may block for seconds, and reclaim and kills
-//! with a grace period for longer. Each kind has its own threads, so that the kinds do not delay each other. Jobs for
-//! the cgroups of one user take only a part of the threads.
+//! What takes its time, done beside the daemon's loop: a write to memory.high may block for seconds, reclaim and kills
+//! with grace for longer. Each kind has its own few threads, so that none keeps another from its turn; and what is done for
+//! the cgroups of one user's never takes all of them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +20,13 @@ use crate::policy::action::Action;
 const WRITES: usize = 4;
 /// Number of threads that reclaim memory, each of which uses a CPU.
 const RECLAIMS: usize = 2;
-/// Number of kills in progress. Most of them wait for the end of the grace period.
+/// Kills on their way at once; most only wait for a grace to pass.
 const KILLS: usize = 16;
 
-/// The part of the threads that the cgroups of one user may use. Further jobs of the user are queued.
+/// One user's cgroups get a share of the threads, and wait for one another beyond that.
 const USER_SHARE_DIVISOR: usize = 4;
 
-/// A job.
+/// Something to do.
 #[derive(Debug)]
 pub enum Job {
     /// Writes a knob.
@@ -66,7 +66,7 @@ impl Job {
         }
     }
 
-    /// The user below whose service manager the cgroup is.
+    /// Below whose service manager it is.
     fn user(&self) -> Option<u32> {
         delegation::delegated_uid(match self {
             Job::Write(write) => &write.path,
@@ -109,12 +109,12 @@ enum JobKind {
 struct Pool {
     kind: JobKind,
     max: usize,
-    /// The users of the running jobs.
+    /// For whom each of those that are under way is done.
     running: Vec<Option<u32>>,
     waiting: VecDeque<Job>,
 }
 
-/// The kind of a job, its user, and its result.
+/// Of which kind it was, for whom, and what came of it.
 type Finished = (JobKind, Option<u32>, Done);
 
 /// All jobs. The caller limits the number of queued ones: one write for each knob, one reclaim and one kill for each
@@ -158,7 +158,7 @@ impl Jobs {
                 }
                 done
             }
-            // The channel stays open, because `self` holds a sender.
+            // We hold a sender ourselves.
             None => std::future::pending().await,
         }
     }
@@ -180,7 +180,7 @@ impl Jobs {
 }
 
 impl Pool {
-    /// The first job whose user has not used up the share of threads.
+    /// The first whose turn it is: who has a share of the threads already is passed over.
     fn next(&mut self) -> Option<(Option<u32>, Job)> {
         if self.running.len() >= self.max {
             return None;

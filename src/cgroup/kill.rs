@@ -17,7 +17,7 @@ use crate::names::{CgroupId, CgroupPath};
 const MAX_PASSES: usize = 20;
 /// How long to wait for the end of processes after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval between two checks of a cgroup that is being emptied.
+/// How often an emptying cgroup is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The result of a kill.
@@ -55,7 +55,7 @@ impl PidFd {
         pidfd_send_signal(&self.fd, signal).is_ok()
     }
 
-    /// Waits for the process to exit, at most this long.
+    /// Has it ended within this time?
     fn wait_exit(&self, within: Duration) -> bool {
         let until = Instant::now().checked_add(within);
         loop {
@@ -69,8 +69,7 @@ impl PidFd {
     }
 }
 
-/// Kills one process. Blocks for the grace period and until the process has exited. `may` is called after the grace
-/// period, and returns whether SIGKILL is still allowed.
+/// Ends one process. Blocks for the grace, and until it is gone. `may`: after the grace, is SIGKILL still wanted?
 pub fn process(target: &PidFd, grace: Duration, still_allowed: impl Fn() -> bool) -> io::Result<Killed> {
     let mut killed = Killed { processes: 1, ..Killed::default() };
     if !grace.is_zero() && target.signal(Signal::TERM) {
@@ -87,8 +86,7 @@ pub fn process(target: &PidFd, grace: Duration, still_allowed: impl Fn() -> bool
     Ok(killed)
 }
 
-/// Kills all processes in a cgroup and its descendants, except those that must not be killed. Blocks as [`process`]
-/// does.
+/// Ends everything in a cgroup and below, save what must not be killed. Blocks as [`process`] does.
 pub fn cgroup(
     path: &CgroupPath,
     id: CgroupId,
@@ -109,7 +107,7 @@ pub fn cgroup(
         }
     }
     killed.forced = true;
-    // cgroup.kill is atomic, but kills exempt processes too, and does not support threaded cgroups.
+    // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
     let at_once = || open(path, id, "cgroup.kill", Access::Write)?.write_all(b"1");
     if spared || at_once().is_err() {
         kill_each(path, id);
@@ -121,7 +119,7 @@ pub fn cgroup(
 fn kill_each(path: &CgroupPath, id: CgroupId) {
     for _ in 0..MAX_PASSES {
         let Some((left, _)) = killable(path, id) else { return };
-        // Wait for all of them before the next pass.
+        // All of them, and then the next round.
         let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
         if signalled == 0 {
             return;
@@ -154,7 +152,7 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     is_there(path, id).then_some((found, spared))
 }
 
-/// Waits until the cgroup contains only processes that must not be killed, at most this long.
+/// Is nothing left within this time but what must not be killed?
 fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     let began = Instant::now();
     loop {
@@ -169,8 +167,9 @@ fn wait_empty(path: &CgroupPath, id: CgroupId, within: Duration) -> bool {
     }
 }
 
-/// Reports a kill to systemd as systemd-oomd does: the unit fails with the result `oom-kill`, and `OOMPolicy=`
-/// applies. `user.oomd_ooms` is incremented before the kill; `user.oomd_kill` counts processes after it.
+/// Reports to systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
+/// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
+/// `user.oomd_kill` counts processes.
 pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
     let directory = mount::dir(path);
     let old = xattr::get(&directory, attribute).ok().flatten().unwrap_or_default();

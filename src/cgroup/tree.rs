@@ -27,8 +27,8 @@ pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
     found
 }
 
-/// Visits `top` and all cgroups below it, parents first, until `each` returns false. Keeps the names along one branch
-/// only, and no directory open.
+/// Shows all cgroups below `top` and `top` itself, parents first, until `each` says false. Holds the names along one
+/// branch only, and no directory open.
 pub fn walk(top: &CgroupPath, each: impl FnMut(&CgroupPath) -> bool) {
     walk_at(Path::new(CGROUP_ROOT), top, each);
 }
