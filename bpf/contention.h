@@ -30,7 +30,7 @@ static long memcg_bpf_stalled_step(void *map, __u64 *cgroup, struct memcg_bpf_pr
 
 	if (*cgroup == search->own)
 		return 0;
-	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS && it->ancestors[i]; i++)
+	for (int i = 0; i < MEMCG_BPF_PROTECTED_LEVELS && it->ancestors[i]; i++)
 		if (it->ancestors[i] == search->own)
 			return 0;
 	if (age < MEMCG_BPF_PROTECTED_STALLS_SPAN && it->before > stalled)

@@ -1,11 +1,11 @@
-//! The daemon's names on the system bus, and what an error of a call to it means. Both sides of the bus use them: the
-//! daemon, the hook and the commands. No I/O.
+//! The names of the daemon on the system bus, and the meaning of errors of calls. Used by the daemon, the hook and
+//! the commands. No I/O.
 
 use std::io;
 
 use zbus::fdo;
 
-/// Address of the system bus. Hooks use no other, because their environment is the container engine's.
+/// Address of the system bus. The OCI hook uses no other, because its environment is that of the container engine.
 pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// The daemon's name on the bus.
 pub const NAME: &str = "org.memcg.Bpf1";
@@ -13,46 +13,46 @@ pub const NAME: &str = "org.memcg.Bpf1";
 pub const PATH: &str = "/org/memcg/Bpf1";
 /// The interface of the object.
 pub const INTERFACE: &str = "org.memcg.Bpf1.Manager";
-/// All error names of the daemon begin with this.
+/// Prefix of all error names of the daemon.
 pub const ERROR_PREFIX: &str = "org.memcg.Bpf1.Error.";
-/// The daemon's error for a caller that may not do this.
+/// The daemon's error for a caller without permission.
 pub const ERROR_ACCESS_DENIED: &str = "AccessDenied";
-/// The daemon's error for a call that is to be made again later.
+/// The daemon's error for a call that can be repeated later.
 pub const ERROR_BUSY: &str = "Busy";
 /// The option of `AttachContainer` with the runtime's `linux.cgroupsPath`, a string.
 pub const OPTION_CGROUPS_PATH: &str = "cgroups-path";
 /// The option of `AttachContainer` that makes errors fatal for the container, a boolean.
 pub const OPTION_REQUIRED: &str = "required";
 
-/// Why a call to the daemon failed. Texts are as they came and must be escaped.
+/// Why a call to the daemon failed. Texts are unmodified and must be escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallFailure {
-    /// The daemon replied with an error of its own.
+    /// The daemon replied with an error.
     Replied {
-        /// Its name without [`ERROR_PREFIX`].
+        /// The error name without [`ERROR_PREFIX`].
         error: String,
         /// The daemon's message.
         message: String,
     },
-    /// The daemon was to be started and did not: an error of systemd.
+    /// systemd failed to start the daemon.
     NotStarted(String),
-    /// The daemon does not run, and the bus has no way to start it.
+    /// The daemon is not running, and the bus cannot start it.
     NotRunning(String),
-    /// The bus does not pass this user's calls to the daemon.
+    /// The policy of the bus denies the call.
     Forbidden,
-    /// The bus does not accept this user.
+    /// The bus rejected the connection of this user.
     Rejected,
-    /// There is no bus.
+    /// The socket of the bus does not exist.
     NoBus(String),
     /// The connection to the bus failed.
     Disconnected(String),
-    /// No reply in time.
+    /// The reply timed out.
     Timeout,
-    /// The daemon takes other arguments: it is of another version.
+    /// The daemon expects other arguments, because it is of another version.
     WrongArguments(String),
-    /// The daemon has no such method: it is older, or still starting.
+    /// The daemon has no such method, because it is older, or still starting.
     NoMethod(String),
-    /// Another error that the bus replied with.
+    /// Another error of the bus.
     BusError(String),
     /// Another error of the connection.
     Other(String),
@@ -113,7 +113,7 @@ impl CallFailure {
         }
     }
 
-    /// True when the daemon asks to be called again.
+    /// True if the call can be repeated later.
     pub fn is_busy(&self) -> bool {
         matches!(self, CallFailure::Replied { error, .. } if error == ERROR_BUSY)
     }
@@ -148,7 +148,7 @@ mod tests {
         assert!(busy.is_busy() && !CallFailure::Timeout.is_busy());
     }
 
-    /// The polkit, bus and interface files cannot use the constants.
+    /// The polkit, bus and interface files contain the names literally.
     #[test]
     fn names_are_those_of_the_shipped_files() {
         let xml = include_str!("../systemd/org.memcg.Bpf1.xml");

@@ -1,5 +1,5 @@
-//! Regular files, read up to a limit. The one rule for all files whose content or size others decide: a FIFO or a device in
-//! place of the file neither blocks nor is opened, and a longer file is an error or is cut, as the caller chooses.
+//! Reads regular files up to a limit. Used for all files whose content others decide: a FIFO or a device in place of
+//! the file neither blocks nor is opened, and a longer file is an error or is truncated.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -9,30 +9,30 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
-/// Links followed from one name to its file; the kernel's own limit is 40, unit files need two or three.
+/// Number of symbolic links followed from a name to its file. The kernel's limit is 40; unit files need two or three.
 const LINKS_MAX: usize = 16;
 
-/// Why a file was not read. The display does not name the file.
+/// Why a file was not read. The message does not name the file.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The kernel's error.
+    /// An error of the kernel.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// A directory, a FIFO, a device or a socket.
     #[error("not a regular file")]
     NotRegular,
-    /// More bytes than the limit.
+    /// The file is longer than the limit, in bytes.
     #[error("longer than {0} bytes")]
     TooLong(usize),
 }
 
 impl ReadError {
-    /// True when no file has that name.
+    /// True if the file does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// True when nothing is there to be read: no file, a link in a circle, or a mask, which is a link to /dev/null.
+    /// True if there is nothing to read: no file, a loop of links, or a mask, which is a link to /dev/null.
     pub fn is_absent_or_masked(&self) -> bool {
         match self {
             ReadError::Io(error) => self.is_not_found() || error.raw_os_error() == Some(nix::libc::ELOOP),
@@ -45,13 +45,13 @@ impl ReadError {
 /// The beginning of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beginning {
-    /// At most as many bytes as the limit.
+    /// The bytes, at most as many as the limit.
     pub bytes: Vec<u8>,
-    /// True when the file is longer.
+    /// True if the file is longer.
     pub cut: bool,
 }
 
-/// The whole file, of at most `max` bytes.
+/// Reads the whole file. Errors: not a regular file, longer than `max` bytes, an error of the kernel.
 pub fn read(path: &Path, max: usize) -> Result<Vec<u8>, ReadError> {
     let Beginning { bytes, cut } = read_beginning(path, max)?;
     if cut { Err(ReadError::TooLong(max)) } else { Ok(bytes) }
@@ -62,7 +62,7 @@ pub fn read_text(path: &Path, max: usize) -> Result<String, ReadError> {
     read(path, max).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The first `max` bytes of the file.
+/// Reads the first `max` bytes of the file.
 pub fn read_beginning(path: &Path, max: usize) -> Result<Beginning, ReadError> {
     let file = open(path)?;
     let mut bytes = Vec::new();
@@ -84,17 +84,17 @@ pub fn read_beginning_below(root: &Path, path: &Path, max: usize) -> Result<Begi
 }
 
 fn open(path: &Path) -> Result<File, ReadError> {
-    // Before it is opened: opening a device can have an effect, as with a watchdog.
+    // Checked before it is opened, because opening a device can have an effect, as with a watchdog.
     if !fs::metadata(path)?.is_file() {
         return Err(ReadError::NotRegular);
     }
-    // Again afterwards: a FIFO may have taken its place, and opening that would wait for a writer.
+    // Checked again: opening a FIFO that has replaced the file would wait for a writer.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(ReadError::NotRegular) }
 }
 
-/// Follows `path` while it is a symbolic link; absolute targets are taken below `root`.
+/// Follows `path` while it is a symbolic link. Absolute targets are taken below `root`.
 fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..LINKS_MAX {

@@ -1,8 +1,8 @@
 //! The OCI hook: called by a container runtime at `createRuntime` (or `prestart`) and `poststop` with the container's
-//! state on standard input. It requests the container's policy from the daemon and returns when the policy is attached,
-//! before the container's first instruction. Knows no policy; loads nothing.
+//! state on standard input. It requests the container's policy from the daemon and returns when the policy is
+//! attached, before the container's first instruction. Does not parse policy lines.
 //!
-//! A hook that fails stops the container, so it fails only if the annotation `memcg.bpf/required` says so.
+//! A hook that fails stops the container, so it fails only if the annotation `memcg.bpf/required` is true.
 
 pub mod call;
 #[cfg(test)]
@@ -23,7 +23,7 @@ use crate::text::printable::{QUOTE_MAX, quote};
 use call::CallError;
 use result::{Environment, HookResult, Records, prefix};
 
-/// The most time for the runtime to write the state; it is in the pipe before the hook runs, or soon after.
+/// Time limit for reading the state, which runtimes write before or soon after they start the hook.
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The error of a container whose policy cannot be distinguished from that of another container of the pod.
@@ -36,13 +36,13 @@ memcg-bpf-hook: the OCI hook of memcg-bpf
 A container runtime runs it with the container's state (JSON) on standard input:
     memcg-bpf-hook [prestart | createRuntime | poststop]
 Without an argument the stage follows from the state. For podman and CRI-O install
-90-memcg-bpf.json in /usr/share/containers/oci/hooks.d. It looks at the annotations
+90-memcg-bpf.json in /usr/share/containers/oci/hooks.d. It reads the annotations
     memcg.bpf/policy              the policy line, as in \"deny limit=64M\"
     memcg.bpf/policy.CONTAINER    the same for one container of a pod
     memcg.bpf/required            \"true\": the container does not start without it
 By hand:
     echo '{\"ociVersion\":\"1.0\",\"id\":\"x\",\"pid\":1,\"status\":\"created\"}' | memcg-bpf-hook
-What it did: journalctl -t memcg-bpf-hook
+Log: journalctl -t memcg-bpf-hook
 
 Options:
     --help       this text
@@ -56,7 +56,7 @@ enum Stage {
     Stop,
 }
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Invocation {
     Help,
@@ -64,7 +64,7 @@ enum Invocation {
     Run { stage: Option<Stage>, unknown: Option<String> },
 }
 
-/// The whole program: arguments, standard input, exit code.
+/// Runs the program: arguments, standard input, exit status.
 pub fn main() -> ExitCode {
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -115,10 +115,10 @@ fn invocation(args: &[String]) -> Invocation {
     Invocation::Run { stage, unknown }
 }
 
-/// Reads all of the state. A runtime that keeps the pipe open without writing must not hang the container for ever.
+/// Reads the state. A runtime that keeps the pipe open without writing must not block the container.
 fn read_state(input: impl Read + Send + 'static, deadline: Duration) -> Result<Vec<u8>, String> {
     let (sender, receiver) = mpsc::channel();
-    // The thread may outlive the wait; the process ends soon after.
+    // The thread may still run after the timeout; the process exits soon after.
     std::thread::spawn(move || {
         let mut state = Vec::new();
         let one_more = u64::try_from(STATE_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -133,7 +133,7 @@ fn read_state(input: impl Read + Send + 'static, deadline: Duration) -> Result<V
     }
 }
 
-/// Without the state there is no annotation that could prevent the start.
+/// Without the state, the annotation `required` is unknown, so the container starts.
 fn no_state(why: &str) -> HookResult {
     HookResult {
         notes: vec![format!("{why}; the container goes on without a policy")],
@@ -163,8 +163,8 @@ fn run(state: &[u8], stage: Option<Stage>, environment: &Environment) -> HookRes
     result
 }
 
-/// No policy is requested. Warnings are reported all the same, and a required policy that may be meant for this container
-/// keeps it from starting.
+/// No policy is requested. Warnings are reported. If a required policy may be meant for this container, the container
+/// does not start.
 fn no_policy(request: &ContainerRequest, stage: Stage) -> HookResult {
     if stage != Stage::Start || request.warnings.is_empty() {
         return HookResult::default();
@@ -173,7 +173,7 @@ fn no_policy(request: &ContainerRequest, stage: Stage) -> HookResult {
     let warnings = request.warnings.iter().map(|what| prefix(id, what)).collect();
     let container = Some(id.to_owned());
     if request.required && request.container_name_unknown {
-        // Runtimes show one line: the reason, not the other warnings.
+        // Runtimes display one line: the reason, not the other warnings.
         return HookResult {
             fail: true,
             notes: vec![prefix(id, UNKNOWN_CONTAINER_MSG)],
@@ -184,7 +184,7 @@ fn no_policy(request: &ContainerRequest, stage: Stage) -> HookResult {
     HookResult { notes: warnings, container, ..HookResult::default() }
 }
 
-/// The daemon notices the removal of the cgroup by itself, so an error here has no effect.
+/// The daemon detects the removal of the cgroup itself, so errors have no effect.
 fn poststop(id: &str, environment: &Environment) -> HookResult {
     let mut result = HookResult::default();
     result.debug.push(match call::detach(&environment.bus, environment.deadline, id) {
@@ -196,7 +196,8 @@ fn poststop(id: &str, environment: &Environment) -> HookResult {
     result
 }
 
-/// Standard error gets one line, since crun hides it and runc quotes it whole; the journal gets every sentence.
+/// Writes one line to standard error, because crun hides it and runc quotes it whole, and every sentence to the
+/// journal.
 fn report(result: &HookResult) {
     let priority = if result.fail { Priority::Error } else { Priority::Warning };
     let notes = result.notes.iter().map(|note| (priority, note));
@@ -205,7 +206,7 @@ fn report(result: &HookResult) {
         for (priority, note) in notes.chain(debug) {
             let mut entry = Entry::new(priority, "memcg-bpf-hook");
             entry.field("MESSAGE", note);
-            // As podman and docker call it themselves.
+            // The prefix that podman and docker use.
             result.container.iter().for_each(|id| entry.field("CONTAINER_ID_FULL", id));
             journal.try_send(&entry);
         }

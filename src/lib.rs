@@ -1,6 +1,6 @@
 //! Programmable memory policy for every container and every systemd unit.
 //!
-//! The house, from the ground up; a file uses only lower floors (`tests/floors/` fails otherwise).
+//! The modules by floor, from the lowest up. A file imports only lower floors (`tests/floors/` fails otherwise).
 //!
 //! | floor | room | knows |
 //! |---|---|---|

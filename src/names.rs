@@ -1,4 +1,4 @@
-//! Names of things: cgroups, systemd units, containers. Knows their grammar, never whether they exist.
+//! Names of cgroups, systemd units and containers: their syntax, not whether they exist.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ mod unit;
 pub use container::{CONTAINER_ID_MAX, ContainerId};
 pub use unit::{ROOT_SLICE, UNIT_NAME_MAX, UnitName, unescape};
 
-/// A cgroup's 64-bit id (inode number with generation): its identity. A path is only a label.
+/// The 64-bit id of a cgroup (inode number with generation), which identifies it. The path may be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CgroupId(pub u64);
 
@@ -23,30 +23,27 @@ impl fmt::Display for CgroupId {
     }
 }
 
-/// The path of a cgroup below the cgroup2 mount: absolute, `/` is the root, no empty, `.` or `..` component.
+/// The path of a cgroup below the cgroup2 mount: absolute, without empty, `.` or `..` components. `/` is the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CgroupPath(String);
 
-/// Why a text is not a name.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// Not a cgroup path.
+    /// Invalid cgroup path: the path, and the reason.
     #[error("'{0}' is not a cgroup path: {1}")]
     CgroupPath(String, &'static str),
-    /// Not a systemd unit name.
+    /// Invalid systemd unit name: the name, and the reason.
     #[error("'{0}' is not a systemd unit name: {1}")]
     UnitName(String, &'static str),
-    /// Not a container id.
+    /// Invalid container id: the id, and the reason.
     #[error("'{0}' is not a container id: {1}")]
     ContainerId(String, &'static str),
 }
 
-/// Longest cgroup path we accept, in bytes: PATH_MAX less the terminating zero.
+/// Longest accepted cgroup path in bytes: PATH_MAX without the terminating zero.
 pub const CGROUP_PATH_MAX: usize = 4095;
-
-/// The name that the rooms above still use.
-pub use crate::text::printable::quote as shown;
 
 impl CgroupPath {
     /// The root cgroup, `/`.
@@ -54,8 +51,9 @@ impl CgroupPath {
         CgroupPath("/".to_owned())
     }
 
-    /// Accepts `/a/b` (a trailing slash is dropped); refuses relative paths, `..`, zero bytes, and line feeds, which
-    /// the kernel refuses too. Other control characters can stand in a cgroup's name; [`fmt::Display`] escapes them.
+    /// Parses `/a/b`; a trailing slash is dropped. Errors: a relative path, an empty, `.` or `..` component, a zero
+    /// byte, a line feed (which the kernel rejects too), more than [`CGROUP_PATH_MAX`] bytes. Other control
+    /// characters are allowed; [`fmt::Display`] escapes them.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let fail = |why| Err(NameError::CgroupPath(quote(text, QUOTE_MAX), why));
         if text.len() > CGROUP_PATH_MAX {
@@ -84,7 +82,7 @@ impl CgroupPath {
         &self.0
     }
 
-    /// True for `/`.
+    /// True for the root, `/`.
     pub fn is_root(&self) -> bool {
         self.0 == "/"
     }
@@ -94,7 +92,7 @@ impl CgroupPath {
         self.components().count()
     }
 
-    /// The components from the top down; none for `/`.
+    /// The components, from the root down; none for `/`.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/').filter(|c| !c.is_empty())
     }
@@ -104,7 +102,7 @@ impl CgroupPath {
         self.components().next_back().unwrap_or("")
     }
 
-    /// The cgroup above; `None` for `/`.
+    /// The parent cgroup; `None` for `/`.
     pub fn parent(&self) -> Option<Self> {
         let (head, tail) = self.0.rsplit_once('/')?;
         match (head, tail) {
@@ -114,10 +112,13 @@ impl CgroupPath {
         }
     }
 
-    /// The child called `name`, which is taken as one component.
+    /// The child called `name`. Errors: `name` is not one component, or the path would be too long.
     pub fn join(&self, name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.contains('/') {
-            return Err(NameError::CgroupPath(quote(name, QUOTE_MAX), "a child's name is one component"));
+            return Err(NameError::CgroupPath(
+                quote(name, QUOTE_MAX),
+                "a child's name must be one component",
+            ));
         }
         if self.is_root() {
             Self::parse(&format!("/{name}"))
@@ -126,7 +127,7 @@ impl CgroupPath {
         }
     }
 
-    /// True when `self` is `top` or lies below it.
+    /// True if `self` is `top` or a descendant of it.
     pub fn is_within(&self, top: &CgroupPath) -> bool {
         top.is_root()
             || self
@@ -138,7 +139,7 @@ impl CgroupPath {
 
 impl fmt::Display for CgroupPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Container users choose names below their cgroup: never let control characters reach a terminal.
+        // Users of containers choose names below their cgroup, which may contain control characters.
         f.write_str(&escape_line(&self.0))
     }
 }
@@ -156,7 +157,7 @@ impl From<CgroupPath> for String {
     }
 }
 
-/// What kind of systemd unit carries a memory policy.
+/// The kinds of systemd units that can have a memory policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UnitKind {
     /// `.service`
@@ -168,7 +169,7 @@ pub enum UnitKind {
 }
 
 impl UnitKind {
-    /// The name's ending without the dot, also the name of the drop-in directory for the whole type (`service.d`).
+    /// The suffix without the dot, which is also the name of the drop-in directory of the type (`service.d`).
     pub fn suffix(self) -> &'static str {
         match self {
             UnitKind::Service => "service",
@@ -177,7 +178,7 @@ impl UnitKind {
         }
     }
 
-    /// The section of the unit file that carries `MemoryBPFPolicy=` for this kind.
+    /// The section of `MemoryBPFPolicy=` in unit files of this kind.
     pub fn section(self) -> &'static str {
         match self {
             UnitKind::Service => "Service",

@@ -1,5 +1,5 @@
-//! The reports of the daemon: the documents behind D-Bus `List`, `Explain`, `Policies` and every `--json`.
-//! The fields are a stable interface; new ones may be added.
+//! The reports of the daemon: the documents of D-Bus `List`, `Explain`, `Policies` and of `--json`. The fields are a
+//! stable interface; fields may be added.
 
 pub mod explain;
 
@@ -19,15 +19,15 @@ pub const MSGID_DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
 pub struct BindingReport {
     /// Path below the cgroup2 mount.
     pub cgroup: String,
-    /// The cgroup's id; 0 while it does not exist yet.
+    /// The cgroup's id; 0 if the cgroup does not exist yet.
     pub cgroup_id: u64,
-    /// The systemd unit, when known.
+    /// The systemd unit, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// The container's id, when known.
+    /// The container's id, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The container's name with its engine; `memcg-bpf` looks it up, the daemon does not.
+    /// The container's name, with its engine. Filled in by `memcg-bpf`, not by the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// `active`, `registered` (the cgroup does not exist yet), `none` (the highest origin requests none), `invalid`
@@ -35,30 +35,30 @@ pub struct BindingReport {
     pub state: String,
     /// The attached policies.
     pub policies: Vec<AttachedPolicy>,
-    /// What was wrong with requests for this cgroup, one sentence each.
+    /// The errors of requests for this cgroup, one sentence each.
     pub errors: Vec<String>,
     /// All requests, the highest origin first: `origin`, `location`, `line`.
     pub requests: Vec<RequestReport>,
-    /// memory.current in bytes; absent while the cgroup does not exist.
+    /// memory.current in bytes; absent if the cgroup does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<u64>,
-    /// The smallest memory.max up the tree, else the machine's memory, in bytes.
+    /// The lowest memory.max of the cgroup and its ancestors, or the machine's memory if none is set, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_max: Option<u64>,
     /// The subtree's counters since a policy was attached, by name (`growth_requests`, `growth_denied`, `reclaim_ns`, …).
     pub counters: BTreeMap<String, u64>,
-    /// memory.events of the cgroup.
+    /// The values of memory.events.
     pub events: BTreeMap<String, u64>,
     /// The knobs with constraints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub knobs: Vec<KnobReport>,
-    /// The outcomes of actions here, since the daemon's start: as in [`ActionReport::outcome`].
+    /// The number of actions in this cgroup by outcome, since the daemon's start, as in [`ActionReport::outcome`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub actions: BTreeMap<String, u64>,
-    /// The last of them.
+    /// The last action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_action: Option<ActionReport>,
-    /// Only in `Explain`: sentences that say what each policy sees, waits for, and how far off that is.
+    /// Only in `Explain`: sentences about each policy, its limits, and their distance from the current values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub explanation: Vec<String>,
 }
@@ -70,32 +70,32 @@ pub struct KnobReport {
     pub knob: String,
     /// The value that another program wrote last. It is restored when the last constraint is released.
     pub original: String,
-    /// What is in the file.
+    /// The current value.
     pub current: String,
-    /// Policy → its constraint.
+    /// The constraint of each policy.
     pub constraints: BTreeMap<String, String>,
 }
 
 /// An action and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActionReport {
-    /// The policy; empty if memcg-bpfd restored a knob on its own.
+    /// The policy; empty if memcg-bpfd restored the knob.
     pub policy: String,
     /// `memory.high`, `memory.low`, `cgroup.freeze`, `memory.reclaim` or `kill`.
     pub action: String,
-    /// `done`, `dry-run`, `refused`, `failed` or `gone`.
+    /// `done`, `dry-run`, `blocked`, `failed` or `removed`.
     pub outcome: String,
-    /// The knob before; for `memory.reclaim` and `kill`, memory.current before. In bytes.
+    /// The value of the knob before the action; for `memory.reclaim` and `kill`, memory.current. In bytes.
     pub from: u64,
-    /// The same afterwards; for what was not done, what was asked for.
+    /// The value after the action; for an action that was not performed, the requested value.
     pub to: u64,
-    /// Why the policy asked, one sentence.
+    /// The reason given by the policy, one sentence.
     pub reason: String,
-    /// The numbers in it.
+    /// The numbers of the reason.
     pub numbers: Vec<u64>,
-    /// What was done, or why not, one sentence.
+    /// The change, or why there was none, one sentence.
     pub detail: String,
-    /// When, in nanoseconds since the machine's start.
+    /// The time since boot in nanoseconds.
     pub time: u64,
 }
 
@@ -104,7 +104,7 @@ pub struct ActionReport {
 pub struct ActionStats {
     /// True if no actions are performed and all knobs are restored.
     pub paused: bool,
-    /// For how much longer, in nanoseconds; absent: until it is resumed.
+    /// The remaining time of a pause in nanoseconds; absent if it has no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_for: Option<u64>,
     /// Since the daemon's start: `done`, `dry-run`, `blocked`, `failed`, `stale` (the policy was detached),
@@ -115,27 +115,27 @@ pub struct ActionStats {
     pub events_lost: u64,
 }
 
-/// What `Reload` found different from before. What is not listed is as it was.
+/// The changes of a `Reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReloadReport {
     /// Policies whose objects were replaced.
     pub replaced: Vec<String>,
-    /// Policies that can be used now and could not before.
+    /// New policies.
     pub added: Vec<String>,
-    /// Policies that cannot be used any more.
+    /// Removed policies.
     pub removed: Vec<String>,
-    /// Profiles that are new, different or gone.
+    /// New, changed and removed profiles.
     pub profiles: Vec<String>,
-    /// The configuration is different.
+    /// True if the configuration was changed.
     pub configuration: bool,
-    /// What is wrong now with requests on cgroups and units, one sentence each.
+    /// The current errors of requests for cgroups and units, one sentence each.
     pub errors: Vec<String>,
-    /// What is to be said besides, one sentence each.
+    /// Further warnings, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl ReloadReport {
-    /// In a few words.
+    /// A short summary.
     pub fn summary(&self) -> String {
         let some = |what: &str, names: &[String]| {
             (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
@@ -145,7 +145,7 @@ impl ReloadReport {
             some("replaced the policies", &self.replaced),
             some("added", &self.added),
             some("removed", &self.removed),
-            some("took other profiles:", &self.profiles),
+            some("changed the profiles", &self.profiles),
             configuration,
         ];
         let changes: Vec<String> = parts.into_iter().flatten().collect();
@@ -158,19 +158,19 @@ impl ReloadReport {
 pub struct AttachedPolicy {
     /// The policy's name.
     pub name: String,
-    /// Which origin won.
+    /// The origin whose request applies.
     pub origin: String,
-    /// Where that request stands.
+    /// The location of that request.
     pub location: String,
-    /// All parameters with their values, defaults included, as text.
+    /// All parameters with their values as text, including defaults.
     pub parameters: BTreeMap<String, String>,
-    /// Hooks this kernel offers the policy.
+    /// Hooks of the policy that this kernel has.
     pub hooks: Vec<String>,
-    /// Hooks the policy wants and this kernel lacks.
+    /// Hooks of the policy that this kernel lacks, and missing counters such as `stall-counters`.
     pub missing_hooks: Vec<String>,
 }
 
-/// One request as it came in.
+/// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RequestReport {
     /// `operator`, `annotation`, `xattr` or `drop-in`.
@@ -181,7 +181,7 @@ pub struct RequestReport {
     pub line: String,
 }
 
-/// One profile that can be used, as its file describes it.
+/// A profile, as described by its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProfileReport {
     /// The name used in policy lines.
@@ -190,13 +190,13 @@ pub struct ProfileReport {
     pub doc: String,
     /// The file it comes from.
     pub file: String,
-    /// The policy line it stands for.
+    /// The policy line that replaces the name.
     pub line: String,
-    /// Why it cannot be used, one sentence each.
+    /// Errors that make the profile unusable, one sentence each.
     pub errors: Vec<String>,
 }
 
-/// One policy that can be used, as its object file describes it.
+/// A policy, as described by its object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PolicyReport {
     /// The name used in policy lines.
@@ -205,11 +205,11 @@ pub struct PolicyReport {
     pub doc: String,
     /// The object file it comes from.
     pub file: String,
-    /// May annotations ask for it?
+    /// True if the policy affects only the cgroup that requests it.
     pub self_binding: bool,
-    /// The hooks it wants.
+    /// The hooks of the policy.
     pub hooks: Vec<String>,
-    /// Hooks which this kernel lacks.
+    /// Hooks of the policy that this kernel lacks, and missing counters such as `stall-counters`.
     pub missing_hooks: Vec<String>,
     /// Its parameters.
     pub params: Vec<ParamReport>,
@@ -224,7 +224,7 @@ pub struct ParamReport {
     pub kind: String,
     /// One sentence of effect.
     pub doc: String,
-    /// Value when none is given; absent means that it must be given.
+    /// The default; absent if the parameter is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     /// `LOW..HIGH`.
@@ -232,12 +232,13 @@ pub struct ParamReport {
     pub range: Option<String>,
 }
 
-/// What the running kernel offers.
+/// The hooks of the running kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct KernelReport {
     /// `uname -r`.
     pub release: String,
-    /// Each attachment candidate of each hook and whether the kernel has it: `growth` → `fmod_ret/…`.
+    /// Each hook, or group of counters, and the kernel functions to which it is attached: `growth` → `fmod_ret/…`;
+    /// `null` if the kernel lacks them.
     pub hooks: BTreeMap<String, Option<String>>,
     /// Native memcg struct_ops found in the kernel's BTF.
     pub native: Vec<String>,

@@ -1,5 +1,4 @@
-//! What the README and docs/ say, as far as it can be held against the tree: every block says by its tag what it is, and
-//! is that; every link leads somewhere.
+//! Checks README.md and docs/: the contents of every block match its tag, and every link has a target.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 #[path = "documentation/pages.rs"]
@@ -14,15 +13,16 @@ fn tree() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a tag promises. `sh`: for a machine with the package. `sh elsewhere`: needs a build tree, a network or another engine.
-/// `KIND FILE`: the content of a file, of this tree or of the machine. `text`: output, grammar, drawings.
+/// The kinds of tags. `sh`: commands for a machine with the package. `sh elsewhere`: commands that need a build tree,
+/// a network or another engine. `KIND FILE`: the content of a file in this tree or on the machine. `text`: output,
+/// grammar, drawings.
 fn fault(block: &Block) -> Option<String> {
     let (kind, rest) = block.tag.split_once(' ').unwrap_or((&block.tag, ""));
     match (kind, rest) {
         ("sh", "") | ("text", "") => None,
         ("sh", "elsewhere") => block.text.lines().find_map(|line| {
             let target = line.trim().strip_prefix("make ")?.split_whitespace().next()?.to_owned();
-            // In a directory of the reader's own.
+            // The path is in a directory of the reader.
             if target == "-C" {
                 return None;
             }
@@ -51,7 +51,7 @@ fn every_block_is_what_its_tag_says() {
             blocks += 1;
             faults.extend(fault(block).map(|fault| format!("{}:{}: {fault}", page.name, block.line)));
         }
-        // Blocks that are set in carry no tag; pages of policies write policy lines so, decisions what they like.
+        // Indented blocks have no tag. Pages of policies use them for policy lines; decisions are not checked.
         if !page.name.contains('/') || page.name.matches('/').count() == 1 {
             faults.extend(
                 page.set_in.iter().map(|line| format!("{}:{line}: a block without a tag", page.name)),
@@ -75,7 +75,7 @@ fn every_link_leads_somewhere() {
                 continue;
             }
             let target = if file.is_empty() { tree().join(&page.name) } else { dir.join(file) };
-            // Pictures are no text.
+            // Pictures are not text.
             let text = fs::read(&target).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             let Ok(text) = text.or_else(|_| fs::read_dir(&target).map(|_| String::new())) else {
                 faults.push(format!("{}: no {link}", page.name));

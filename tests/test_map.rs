@@ -1,5 +1,5 @@
-//! `tests/README.md` lists the system tests by feature: each file once, and no file that is gone. The list of tests for
-//! the newest kernel only names tests that exist.
+//! Checks that `tests/README.md` lists every file of the system tests once, by feature, and no other file, and that
+//! the list of tests for the newest kernel contains only names of tests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;

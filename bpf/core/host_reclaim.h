@@ -6,7 +6,7 @@
 #include "task_state.h"
 
 SEC("?fentry/try_to_free_pages")
-int BPF_PROG(count_host_begin__0)
+int BPF_PROG(count_host_reclaim_begin__0)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct memcg_bpf_task_state *s;
@@ -35,7 +35,7 @@ static __always_inline void host_reclaim_end(void)
 }
 
 SEC("?fexit/try_to_free_pages")
-int BPF_PROG(count_host_end__0)
+int BPF_PROG(count_host_reclaim_end__0)
 {
 	host_reclaim_end();
 	return 0;
@@ -43,7 +43,7 @@ int BPF_PROG(count_host_end__0)
 
 /* A second time, as for stalls. */
 SEC("?fexit/try_to_free_pages")
-int BPF_PROG(count_host_ended__0)
+int BPF_PROG(count_host_reclaim_ended__0)
 {
 	host_reclaim_end();
 	return 0;

@@ -54,7 +54,7 @@ static __noinline void account_stall(struct memcg_bpf_task_state *s, __u64 id, _
 	if (now > from)
 		memcg_bpf_add(&it->stall, now - from);
 	it->until = now;
-	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS; i++) {
+	for (int i = 0; i < MEMCG_BPF_PROTECTED_LEVELS; i++) {
 		it->ancestors[i] = i < s->bound ? s->cgroup[i] : 0;
 		if (i >= s->bound)
 			break;

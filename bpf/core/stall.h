@@ -42,7 +42,7 @@ static long stall_start_step(__u64 i, struct stall_walk *at)
 		bool timed = self->cgroup->level >= at->limit_level;
 
 		if (n < MEMCG_BPF_STALL_LEVELS && stall_start_in(id, at->now, timed)) {
-			at->state->cgroup[n] = id;
+			at->state->cgroup[n & (MEMCG_BPF_STALL_LEVELS - 1)] = id;
 			at->timed |= (__u64)timed << n;
 			at->bound = n + 1;
 		}
@@ -80,25 +80,41 @@ static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup
 	s->timed = at.timed;
 }
 
+struct stall_stop_walk {
+	struct memcg_bpf_task_state *state;
+	__u64 now;
+	__u64 took;
+};
+
+static long stall_stop_step(__u64 i, struct stall_stop_walk *at)
+{
+	struct memcg_bpf_task_state *s = at->state;
+	struct memcg_bpf_stall_clock *stalls;
+	struct memcg_bpf_counters *c;
+	__u64 cgroup;
+
+	if (i >= s->bound)
+		return 1;
+	cgroup = s->cgroup[i & (MEMCG_BPF_STALL_LEVELS - 1)];
+	stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
+	if (stalls && s->timed & 1ULL << (i & 63) && stalls->created <= s->stall)
+		memcg_bpf_stall_clock_stop(stalls, at->now);
+	c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
+	if (c) {
+		memcg_bpf_add(&c->stalls, 1);
+		memcg_bpf_add(&c->stall_ns, at->took);
+	}
+	return 0;
+}
+
 static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u64 now)
 {
-	__u64 took = now - s->stall;
+	struct stall_stop_walk at = {.state = s, .now = now, .took = now - s->stall};
 
-	for (int i = 0; i < MEMCG_BPF_STALL_LEVELS && i < s->bound; i++) {
-		__u64 cgroup = s->cgroup[i];
-		struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
-		struct memcg_bpf_stall_clock *stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
-
-		if (stalls && s->timed & 1ULL << i && stalls->created <= s->stall)
-			memcg_bpf_stall_clock_stop(stalls, now);
-		if (c) {
-			memcg_bpf_add(&c->stalls, 1);
-			memcg_bpf_add(&c->stall_ns, took);
-		}
-	}
+	bpf_loop(MEMCG_BPF_STALL_LEVELS, stall_stop_step, &at, 0);
 	if (s->protected)
 		account_stall(s, id, now);
-	s->stall_ns = took;
+	s->stall_ns = at.took;
 	s->stall = 0;
 }
 

@@ -28,8 +28,9 @@ struct memcg_bpf_binding {
 #define MEMCG_BPF_BINDING_DAEMON 2 /* no binding: registered for the next daemon's cgroup */
 
 /* Bound cgroups above one task whose stalls are counted: all, so that none of them, whoever bound
- * it, hides a stall from one above it. */
-#define MEMCG_BPF_STALL_LEVELS (MEMCG_BPF_MAX_LEVEL + 1)
+ * it, hides a stall from one above it. A power of two, above MEMCG_BPF_MAX_LEVEL. */
+#define MEMCG_BPF_STALL_LEVELS	   64
+#define MEMCG_BPF_PROTECTED_LEVELS 16 /* of those, kept with a protected cgroup */
 
 /* The state of one task; freed with the task. Only the task itself writes it. */
 struct memcg_bpf_task_state {
@@ -48,12 +49,13 @@ struct memcg_bpf_task_state {
 
 /* A cgroup with memory.low or memory.min whose tasks stall. */
 struct memcg_bpf_protected_stalls {
-	__u64 begin;				 /* of the current second */
-	__u64 stall;				 /* time stalled in it */
-	__u64 before;				 /* in the second before */
-	__u64 until;				 /* the end of the last stall */
-	__u64 limit;				 /* as in memcg_bpf_task_state */
-	__u64 ancestors[MEMCG_BPF_STALL_LEVELS]; /* bound cgroups it belongs to; 0 ends them */
+	__u64 begin;  /* of the current second */
+	__u64 stall;  /* time stalled in it */
+	__u64 before; /* in the second before */
+	__u64 until;  /* the end of the last stall */
+	__u64 limit;  /* as in memcg_bpf_task_state */
+	/* Bound cgroups it belongs to, the nearest first; 0 ends them. */
+	__u64 ancestors[MEMCG_BPF_PROTECTED_LEVELS];
 };
 #define MEMCG_BPF_PROTECTED_STALLS_MAX	64
 #define MEMCG_BPF_PROTECTED_STALLS_SPAN 1000000000ULL

@@ -15,29 +15,29 @@ use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
 use crate::policy::request::Authority;
 use crate::text::human_bytes;
 
-/// Other candidates that a report names.
+/// Number of other candidates that a report lists.
 const MAX_LISTED: usize = 3;
-/// If a victim ends by itself first, the next one is tried, up to this many times.
+/// Number of victims tried, if they exit before they are killed.
 const MAX_ATTEMPTS: usize = 5;
 
-/// What is to be killed.
+/// A requested kill.
 #[derive(Debug, Clone)]
 pub struct KillJob {
     /// The action, with its reason.
     pub action: Action,
     /// The cgroup with the policy.
     pub path: CgroupPath,
-    /// How much.
+    /// The scope.
     pub scope: KillScope,
-    /// Which.
+    /// The order of candidates.
     pub select: VictimOrder,
-    /// Between SIGTERM and SIGKILL.
+    /// The grace period between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// The cgroup of the daemon.
     pub daemon_cgroup: Option<CgroupPath>,
-    /// The effective maximum of that cgroup.
+    /// The effective maximum of the cgroup in bytes.
     pub memory_max: u64,
-    /// Actions are paused, or were until now.
+    /// True while actions are paused. May change during the kill.
     pub paused: Arc<AtomicBool>,
     /// The authority behind the policy.
     pub authority: Authority,
@@ -46,9 +46,9 @@ pub struct KillJob {
 /// The result of a kill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KillReport {
-    /// memory.current before.
+    /// memory.current before, in bytes.
     pub before: u64,
-    /// memory.current after.
+    /// memory.current after, in bytes.
     pub after: u64,
     /// The victim, the signal and the other candidates.
     pub sentence: String,
@@ -79,7 +79,7 @@ impl WaitingKill {
 /// The chosen victim: a process, or a cgroup with all in it.
 struct Victim {
     candidate: Candidate,
-    /// The cgroup to be ended; `None`: the process alone.
+    /// The cgroup to kill; `None` for the process alone.
     cgroup: Option<CgroupPath>,
     why_cgroup: &'static str,
     others: Vec<Candidate>,
@@ -143,7 +143,7 @@ impl KillJob {
         let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
         for _ in 0..MAX_ATTEMPTS {
             let Some(victim) = self.choose() else {
-                return Err("there is nothing in it that may be killed".to_owned());
+                return Err("no process of the cgroup may be killed".to_owned());
             };
             if self.action.dry_run {
                 let sentence = format!(
@@ -160,7 +160,7 @@ impl KillJob {
                 return Ok(self.stage(before, victim, progress));
             }
         }
-        Err(format!("{MAX_ATTEMPTS} processes ended by themselves before they could be killed"))
+        Err(format!("{MAX_ATTEMPTS} processes exited before they could be killed"))
     }
 
     fn choose(&self) -> Option<Victim> {
@@ -230,7 +230,7 @@ impl KillJob {
     fn describe_victim(&self, victim: &Victim) -> String {
         let who = describe_candidate(&victim.candidate);
         match (&victim.cgroup, victim.candidate.pid) {
-            // The victim's cgroup said that its processes end together.
+            // memory.oom.group is set for the victim's cgroup: its processes are killed together.
             (Some(cgroup), Some(_)) => format!("{who}{} {cgroup} (memory.oom.group)", victim.why_cgroup),
             _ => who,
         }
@@ -243,7 +243,7 @@ impl KillJob {
             (true, true) => "with SIGKILL".to_owned(),
             (true, false) => format!("with SIGKILL, {grace} after SIGTERM"),
         };
-        if killed.ended { signal } else { format!("{signal}; it has not ended yet") }
+        if killed.ended { signal } else { format!("{signal}; not exited yet") }
     }
 }
 
@@ -253,7 +253,10 @@ fn describe_candidate(candidate: &Candidate) -> String {
     let bytes = human_bytes(candidate.bytes);
     match candidate.pid {
         Some(pid) => {
-            format!("process {pid} ({}, {bytes}, in {path})", crate::names::shown(&candidate.name, 64))
+            format!(
+                "process {pid} ({}, {bytes}, in {path})",
+                crate::text::printable::quote(&candidate.name, 64)
+            )
         }
         None => format!("all in {path} ({bytes})"),
     }
@@ -261,12 +264,12 @@ fn describe_candidate(candidate: &Candidate) -> String {
 
 fn describe_rest(all: &[Candidate]) -> String {
     if all.is_empty() {
-        return "; nothing else was considered".to_owned();
+        return "; no other candidates".to_owned();
     }
     let named: Vec<String> = all.iter().take(MAX_LISTED).map(describe_candidate).collect();
     let more = all.len().saturating_sub(MAX_LISTED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("; considered as well: {}{rest}", named.join(", "))
+    format!("; other candidates: {}{rest}", named.join(", "))
 }
 
 /// Units of systemd's, at, above and below a cgroup, in which nothing is left after the kill, with their processes.
@@ -360,9 +363,9 @@ mod tests {
         let all: Vec<Candidate> = (1..6).map(|pid| process(pid, "x", 4096)).collect();
         assert_eq!(
             describe_rest(&all),
-            "; considered as well: process 1 (x, 4K, in /a/b), process 2 (x, 4K, in /a/b), process 3 (x, 4K, in /a/b) \
+            "; other candidates: process 1 (x, 4K, in /a/b), process 2 (x, 4K, in /a/b), process 3 (x, 4K, in /a/b) \
              and 2 more"
         );
-        assert_eq!(describe_rest(&[]), "; nothing else was considered");
+        assert_eq!(describe_rest(&[]), "; no other candidates");
     }
 }

@@ -26,7 +26,7 @@ use restore::{Pause, restore_all};
 use results::{ActionLog, REMOVED_MSG};
 use workers::{Done, Job, Jobs};
 
-/// How long a stop waits for writes in progress.
+/// Timeout of writes in progress during a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Admits the actions that policies request, and performs them.
@@ -40,14 +40,14 @@ pub struct Actuator {
     machine: u64,
     page: u64,
     daemon_cgroup: Option<CgroupPath>,
-    /// When taking memory from a cgroup ended; [`MAX`] while it goes on.
+    /// The end of the last reclaim of each cgroup; [`MAX`] while one is in progress.
     last_reclaim: BTreeMap<CgroupId, u64>,
     /// The suspension of all actions.
     pub pause: Pause,
 }
 
 impl Actuator {
-    /// `machine`: its memory in bytes; `own`: our cgroup.
+    /// `machine` is the size of the memory in bytes.
     pub fn new(limits: Limits, machine: u64, daemon_cgroup: Option<CgroupPath>) -> Self {
         Actuator {
             ledger: Ledger::default(),
@@ -67,13 +67,13 @@ impl Actuator {
         self.admission.set_limits(limits);
     }
 
-    /// These policies are attached to a cgroup from now on, and no others.
+    /// Sets the policies that are attached to a cgroup.
     pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
         self.step(Input::PoliciesBound { cgroup, path, policies });
         self.drop_if_unused(cgroup);
     }
 
-    /// A cgroup is removed.
+    /// Handles the removal of a cgroup.
     pub fn cgroup_removed(&mut self, cgroup: CgroupId) {
         self.step(Input::CgroupRemoved(cgroup));
         self.admission.forget(cgroup);
@@ -81,7 +81,7 @@ impl Actuator {
         self.last_reclaim.remove(&cgroup);
     }
 
-    /// The removal of a cgroup without a policy and without a changed knob is not reported.
+    /// Drops a cgroup without a policy and without a changed knob, whose removal is not reported.
     fn drop_if_unused(&mut self, cgroup: CgroupId) {
         // Reclaim in progress is logged when it ends.
         if !self.ledger.contains(cgroup) && self.last_reclaim.get(&cgroup) != Some(&MAX) {
@@ -89,7 +89,7 @@ impl Actuator {
         }
     }
 
-    /// What an earlier daemon recorded on a cgroup.
+    /// Adopts the knobs that an earlier daemon recorded on a cgroup.
     pub fn adopt(&mut self, cgroup: CgroupId, path: CgroupPath, knobs: Vec<KnobRecord>) {
         let look = |record: KnobRecord| knob::read(&path, record.knob).ok().map(|now| (record, now));
         let kept = knobs.into_iter().filter_map(look).collect();
@@ -159,13 +159,13 @@ impl Actuator {
             }
             ActionKind::Reclaim { bytes, .. } if action.dry_run => {
                 let left = facts.usage.saturating_sub(bytes);
-                let detail = format!("would have taken {}", human_bytes(bytes));
+                let detail = format!("would have reclaimed {}", human_bytes(bytes));
                 self.log.log_action(ActionOutcome::DryRun, &action, &path, (facts.usage, left), detail);
             }
             ActionKind::Reclaim { .. } if self.last_reclaim.get(&cgroup) == Some(&MAX) => {
-                self.log.block(&action, &path, "memory is being taken from it already".to_owned());
+                self.log.block(&action, &path, "memory of this cgroup is already being reclaimed".to_owned());
             }
-            // It was decided by what the cgroup had before the last helping: together they would be too much.
+            // The request is older than the end of the last reclaim, so its size is outdated.
             ActionKind::Reclaim { .. }
                 if self.last_reclaim.get(&cgroup).is_some_and(|end| action.time < *end) =>
             {
@@ -216,7 +216,7 @@ impl Actuator {
         self.log.log_action(ActionOutcome::DryRun, &action, &path, (current, to), detail);
     }
 
-    /// Time has passed.
+    /// Handles expired constraints, repeated writes and the end of a pause.
     pub fn tick(&mut self) {
         if self.pause.is_over() {
             self.resume();
@@ -224,7 +224,7 @@ impl Actuator {
         self.step(Input::Tick);
     }
 
-    /// How long until [`Actuator::tick`] is due; `None` while there is nothing to wait for.
+    /// The time until [`Actuator::tick`] is due; `None` if there is nothing to wait for.
     pub fn due(&self) -> Option<Duration> {
         let at = self.ledger.due().into_iter().chain(self.pause.end()).min()?;
         Some(Duration::from_nanos(at.saturating_sub(now())))
@@ -235,7 +235,7 @@ impl Actuator {
         self.ledger.describe(cgroup)
     }
 
-    /// A write, reclaim or kill has finished.
+    /// Handles the end of a write, reclaim or kill.
     pub fn job_finished(&mut self, done: Done) {
         let cgroup = match &done {
             Done::Wrote(write, _) => write.cgroup,
@@ -262,7 +262,7 @@ impl Actuator {
         let (outcome, values, detail) = match result {
             Ok(r) => {
                 let short = if r.short { ", less than requested" } else { "" };
-                let detail = format!("took {}{short}", human_bytes(r.before.saturating_sub(r.after)));
+                let detail = format!("reclaimed {}{short}", human_bytes(r.before.saturating_sub(r.after)));
                 (ActionOutcome::Done, (r.before, r.after), detail)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -287,14 +287,14 @@ impl Actuator {
         self.log.log_action(outcome, action, &job.path, values, detail);
     }
 
-    /// Restores all knobs and suspends actions for so many nanoseconds; 0: until they are resumed.
+    /// Restores all knobs and suspends actions for this many nanoseconds. If 0, until [`Actuator::resume`].
     pub fn pause(&mut self, for_ns: u64) {
         self.set_pause(Some(if for_ns == 0 { MAX } else { now().saturating_add(for_ns) }));
         let long = if for_ns == 0 { String::new() } else { format!(" for {}", human_duration(for_ns)) };
         tracing::info!("actions are paused{long}; all knobs are restored");
     }
 
-    /// Performs actions again.
+    /// Ends the pause, if there is one.
     pub fn resume(&mut self) {
         if self.pause.is_active() {
             self.set_pause(None);
@@ -302,13 +302,13 @@ impl Actuator {
         }
     }
 
-    /// As the record on the root cgroup says, which a restarted daemon finds there.
+    /// Sets the end of the pause, or ends it, as recorded on the root cgroup.
     pub fn set_pause(&mut self, until: Option<u64>) {
         self.pause.set(until);
         self.step(Input::Pause(until.is_some()));
     }
 
-    /// Ends everything in progress. With `restore`, every knob has its original value afterwards.
+    /// Ends all jobs. If `restore` is true, restores all knobs.
     pub async fn stop(&mut self, restore: bool) {
         self.jobs.stop(STOP_TIMEOUT).await;
         if !restore {

@@ -1,4 +1,4 @@
-//! Restores original values: at the end of the daemon and without a daemon. Keeps the pause, which outlives the daemon.
+//! Restores original values when the daemon stops, and without a daemon. The pause is kept for the next daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,27 +32,27 @@ impl Pause {
         }
     }
 
-    /// Are actions suspended?
+    /// True if actions are suspended.
     pub fn is_active(&self) -> bool {
         self.until.is_some()
     }
 
-    /// Is the end of the pause reached?
+    /// True if the end of the pause is reached.
     pub fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= now())
     }
 
-    /// When the pause ends by itself.
+    /// The end of the pause on CLOCK_MONOTONIC in nanoseconds; `None` without an end.
     pub fn end(&self) -> Option<u64> {
         self.until.filter(|until| *until != MAX)
     }
 
-    /// How much longer the pause lasts; [`MAX`]: until it is resumed.
+    /// The remaining time of the pause in nanoseconds; [`MAX`] without an end.
     pub fn remaining(&self) -> Option<u64> {
         self.until.map(|until| if until == MAX { MAX } else { until.saturating_sub(now()) })
     }
 
-    /// True while actions are paused, for kills in progress.
+    /// A flag for kills in progress, which is true while actions are paused.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
     }
@@ -77,7 +77,7 @@ pub fn restore_all(ledger: &Ledger, log: &mut ActionLog) {
     }
 }
 
-/// Takes one knob off the record of a cgroup.
+/// Removes a knob from the record of a cgroup.
 fn remove_knob_record(path: &CgroupPath, knob: Knob) {
     let done = xattr::update_record(path, |record| record.knobs.retain(|kept| kept.knob != knob));
     if let Err(sentence) = done {

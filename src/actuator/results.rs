@@ -1,4 +1,4 @@
-//! Results of actions and writes: each is counted, logged once, and kept for its signal.
+//! The results of actions and writes: counts each, logs it once, and keeps it for the signal.
 
 use super::clock::now;
 use crate::cgroup::knob::WriteResult;
@@ -7,7 +7,7 @@ use crate::log::audit::{ActionOutcome, ActionRecord, ActionStats};
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, ActionKind};
 
-/// The detail of an action whose cgroup was removed first.
+/// The detail of an action whose cgroup was removed before.
 pub const REMOVED_MSG: &str = "the cgroup was removed before the action was performed";
 
 /// Counts and logs results.
@@ -61,7 +61,7 @@ impl ActionLog {
         self.log_action(ActionOutcome::Blocked, action, path, (0, to), why);
     }
 
-    /// Counts and logs the outcome of an action. `values`: before and after.
+    /// Counts and logs the outcome of an action. `values` are the values before and after.
     pub fn log_action(
         &mut self,
         outcome: ActionOutcome,

@@ -16,9 +16,9 @@ use crate::ledger::{Write, admission};
 use crate::names::CgroupPath;
 use crate::policy::action::Action;
 
-/// Threads that write knobs. Each write is short, save on a kernel that frees memory within it.
+/// Number of threads that write knobs. A write is short, unless the kernel reclaims memory in it.
 const WRITES: usize = 4;
-/// Threads that take memory: each keeps a processor busy.
+/// Number of threads that reclaim memory, each of which uses a CPU.
 const RECLAIMS: usize = 2;
 /// Threads that kill. A grace occupies none of them.
 const KILLS: usize = 16;
@@ -28,20 +28,20 @@ const SHARE_DIVISOR: usize = 4;
 
 /// Something to do.
 pub enum Job {
-    /// Write a knob.
+    /// Writes a knob.
     Write(Write),
-    /// Take memory.
+    /// Reclaims memory.
     Reclaim {
         /// The action, with its reason.
         action: Action,
         /// The cgroup's path.
         path: CgroupPath,
-        /// How much.
+        /// Bytes to reclaim.
         bytes: u64,
-        /// 0 to 200; `None`: the kernel's own.
+        /// 0 to 200; `None` for the kernel's default.
         swappiness: Option<u8>,
     },
-    /// End something.
+    /// Kills processes.
     Kill(KillJob),
     /// Go on with a kill whose victim has ended, or whose grace is over.
     ResumeKill(KillJob, Box<WaitingKill>),
@@ -80,9 +80,9 @@ enum Outcome {
 pub enum Done {
     /// Of a write.
     Wrote(Write, WriteResult),
-    /// Of taking memory.
+    /// Of a reclaim.
     Reclaimed(Action, CgroupPath, io::Result<Reclaimed>),
-    /// Of a kill: the story, `None` when the cgroup was gone, or why it failed.
+    /// Of a kill: its report, `None` if the cgroup was removed, or the error.
     Killed(KillJob, Result<Option<kill::KillReport>, String>),
 }
 
@@ -153,7 +153,8 @@ enum Message {
     Resume(KillJob, Box<WaitingKill>),
 }
 
-/// All jobs. How many can wait is bounded by whoever starts them: one write a knob, one reclaim and one kill a cgroup.
+/// All jobs. The caller limits the number of queued ones: one write for each knob, one reclaim and one kill for each
+/// cgroup.
 pub struct Jobs {
     pools: Vec<Pool>,
     sender: mpsc::UnboundedSender<Message>,
@@ -174,7 +175,7 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Starts a job, or lets it wait for its turn.
+    /// Starts a job, or queues it.
     pub fn start(&mut self, job: Job) {
         let kind = job.kind();
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
@@ -183,7 +184,7 @@ impl Jobs {
         }
     }
 
-    /// The next job that is done.
+    /// The result of the next finished job.
     pub async fn next(&mut self) -> Done {
         loop {
             let (kind, share, outcome) = match self.receiver.recv().await {
@@ -212,8 +213,8 @@ impl Jobs {
         }
     }
 
-    /// Nothing more is begun, and writes on their way are waited for, but not for ever: one that blocks has set its
-    /// value before.
+    /// Starts no more jobs, and waits for writes in progress until the timeout. A write that blocks has already set
+    /// its value.
     pub async fn stop(&mut self, patience: Duration) {
         self.pools.iter_mut().for_each(|pool| pool.waiting.clear());
         let over = |pools: &[Pool]| pools.iter().all(|l| l.kind != JobKind::Writes || l.running.is_empty());
@@ -223,7 +224,7 @@ impl Jobs {
             }
         });
         if waited.await.is_err() {
-            tracing::warn!("writing a knob takes longer than {patience:?}; not waiting for its end");
+            tracing::warn!("writing a knob takes longer than {patience:?}; no longer waiting for it");
         }
     }
 }

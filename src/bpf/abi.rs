@@ -1,4 +1,4 @@
-//! What the programs in `bpf/` and this room must agree on. Names are those of `bpf/memcg_bpf.h` and
+//! The layouts and constants shared with the programs in `bpf/`. Names are those of `bpf/memcg_bpf.h` and
 //! `bpf/core/`; `layout_is_that_of_the_object` compares the sizes with the object's BTF.
 
 use std::path::Path;
@@ -8,21 +8,21 @@ use libbpf_rs::btf::types::{MemberAttr, Struct};
 
 /// Deepest level of a cgroup that can have a policy (`MEMCG_BPF_MAX_LEVEL`).
 pub const MAX_LEVEL: usize = 32;
-/// Longest path that can be registered ahead, with its terminating zero (`MEMCG_BPF_PATH_MAX`).
+/// Longest path of a registration in bytes, with its terminating zero (`MEMCG_BPF_PATH_MAX`).
 pub const PATH_MAX: usize = 256;
-/// `MEMCG_BPF_BINDING_COUNT`: keep the subtree's counters.
+/// `MEMCG_BPF_BINDING_COUNT`: the subtree's counters are kept.
 pub const BINDING_COUNT: u32 = 1;
 /// `MEMCG_BPF_BINDING_DAEMON`: registered for the cgroup of the daemon that follows.
 pub const BINDING_DAEMON: u32 = 2;
 /// The map behind the variable `memcg_globals`: libbpf names it as the variable's section.
 pub const GLOBALS: &str = ".data.memcg";
 
-/// Is this one of core's maps that every policy object declares too, to be put in place of its own?
+/// True for the maps of core that every policy object declares too, and that replace the object's own.
 pub fn is_shared(map: &str) -> bool {
     map.starts_with("memcg_") || map == GLOBALS
 }
 
-/// Every slot of a policy's `params` map starts with this many bytes: `active`.
+/// Size of the header of a slot in a policy's `params` map, in bytes: the member `active`.
 pub const SLOT_HEADER: usize = 8;
 
 /// `enum memcg_bpf_op`.
@@ -37,7 +37,7 @@ pub enum Op {
     Growth = 5,
 }
 
-/// `struct memcg_bpf_command` as the bytes the program reads.
+/// Encodes a `struct memcg_bpf_command`.
 pub fn encode_command(op: Op, value: u64, slot: u32, flags: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     bytes.extend_from_slice(&value.to_ne_bytes());
@@ -57,8 +57,8 @@ pub fn binding(slot: u32, flags: u32) -> [u8; 16] {
     bytes
 }
 
-/// `struct memcg_bpf_path`: zero-padded; `None` when it is so long that the kernel's cut of an even longer path would
-/// equal it.
+/// Encodes a `struct memcg_bpf_path`, zero-padded; `None` if the path is so long that the kernel's truncation of a
+/// longer path would equal it.
 pub fn path_key(path: &str) -> Option<[u8; PATH_MAX]> {
     let mut key = [0; PATH_MAX];
     if path.len() >= PATH_MAX.saturating_sub(1) {

@@ -1,4 +1,4 @@
-//! What policies ask for, in the layout of `struct memcg_bpf_action`.
+//! Actions requested by policies, in the layout of `struct memcg_bpf_action`.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, channel};
@@ -11,7 +11,7 @@ use super::events::async_fd;
 use crate::names::CgroupId;
 use crate::policy::action::{Action, ActionKind, KillScope, Knob, VictimOrder};
 
-/// Bytes of one record.
+/// Size of a record in bytes.
 pub(super) const SIZE: usize = 232;
 /// `MEMCG_BPF_NAME_MAX`.
 const NAME_MAX: usize = 32;
@@ -19,7 +19,7 @@ const NAME_MAX: usize = 32;
 const REASON_MAX: usize = 128;
 /// `MEMCG_BPF_RELEASE`.
 const RELEASE: u64 = u64::MAX;
-/// The map.
+/// The name of the map.
 pub(super) const MAP: &str = "memcg_actions";
 
 /// The ring buffer's reading end.
@@ -29,7 +29,7 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// `None` for a record we do not know, for instance of another version.
+    /// Decodes a record; `None` if it is unknown, for instance of another version.
     pub fn decode(bytes: &[u8]) -> Option<Action> {
         let bytes = bytes.get(..SIZE)?;
         let long = |at: usize| -> Option<u64> {
@@ -85,7 +85,7 @@ impl Actions {
         builder
             .add(map, move |bytes| {
                 match Actions::decode(bytes) {
-                    // The receiver lives as long as the ring.
+                    // The receiver exists as long as the ring.
                     Some(action) => drop(sender.send(action)),
                     None => tracing::warn!(length = bytes.len(), "ignoring unknown action"),
                 }
@@ -95,12 +95,12 @@ impl Actions {
         Ok(Actions { ring: builder.build().map_err(fail)?, queue })
     }
 
-    /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
+    /// A descriptor that is readable when actions are queued. Must be called inside a tokio runtime.
     pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
         async_fd(&self.ring)
     }
 
-    /// Everything that has arrived.
+    /// Returns all queued actions.
     pub fn drain(&self) -> Vec<Action> {
         if let Err(error) = self.ring.consume() {
             tracing::warn!(%error, "reading actions from the kernel");

@@ -1,4 +1,5 @@
-//! What is attached: as little as is needed, the new before the old, and pinned so that it outlives the daemon.
+//! The attached programs: only the required ones are attached, new programs before old ones are detached, and all are
+//! pinned so that they outlive the daemon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,22 +15,22 @@ use super::pins::{self, Pins};
 use super::policy_object::PolicyObject;
 use super::schema::CounterSet;
 
-/// What has to be attached.
+/// The programs that are required.
 pub struct RequiredAttachments<'a> {
     /// The policies that are in use.
     pub policies: &'a BTreeSet<String>,
-    /// Those of them whose counters are needed.
+    /// The policies among them that read counters of the subtree.
     pub counting: &'a BTreeSet<String>,
-    /// Are the lifecycle programs needed, which follow cgroups?
+    /// True if the programs that follow the creation and removal of cgroups are required.
     pub cgroup_events: bool,
-    /// Pages beyond which the kernel rejects a request by itself; `None`: it may reject any.
+    /// Number of pages above which the kernel itself rejects a request; `None` if it may reject any.
     pub commit: Option<u64>,
 }
 
 /// The loaded policies by name.
 type Policies = BTreeMap<String, PolicyObject>;
 
-/// The attached programs of core, and the pins of all that is attached.
+/// The attached programs of core, and the pins of all attached programs.
 pub struct Attachments {
     pins: Pins,
     lifecycle: Links,
@@ -40,7 +41,7 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// Attaches nothing yet. `pin_root`: the directory of the pins.
+    /// No attached programs. `pin_root` is the directory of the pins.
     pub fn new(pin_root: &Path) -> Self {
         Attachments {
             pins: Pins::new(pin_root),
@@ -56,8 +57,8 @@ impl Attachments {
         &self.pins
     }
 
-    /// Attaches what is required and detaches what is not. Errors are returned by policy; "" stands for the lifecycle
-    /// programs, which every policy needs. Tries again when called again.
+    /// Attaches the required programs and detaches the others. Returns the errors by policy; "" stands for the
+    /// lifecycle programs, which every policy needs. A later call tries again.
     pub fn set(
         &mut self,
         core: &CoreObject,
@@ -78,13 +79,15 @@ impl Attachments {
         if let (Some(first), Err(error)) = (first, self.attach_counters(core)) {
             failed.insert(first.clone(), error);
         }
-        // Whoever counts growth now may be about to go.
+        // The program that counts growth may be detached below.
         if self.growth_counter.is_policy()
             && let Err(error) = self.elect_growth_counter(core, policies, required.commit, |name| {
                 required.policies.contains(name)
             })
         {
-            tracing::warn!("growth is not counted for a moment: {error}");
+            tracing::warn!(
+                "failed to change the growth counter; growth requests are not counted until it is attached: {error}"
+            );
         }
         for (name, policy) in policies.iter_mut() {
             if !required.policies.contains(name) {
@@ -103,7 +106,7 @@ impl Attachments {
         failed
     }
 
-    /// Attaches the required counters but that of growth, which is elected.
+    /// Attaches the required counters except that of growth, which is selected separately.
     fn attach_counters(&mut self, core: &CoreObject) -> Result<(), BpfError> {
         let growth = core.growth_counter_program();
         let names = self.required_counters.iter().map(String::as_str);
@@ -138,8 +141,8 @@ impl Attachments {
         Ok(())
     }
 
-    /// Pins what is attached, so that it stays attached without the daemon, and removes the programs of earlier daemons.
-    /// Returns their number.
+    /// Pins the attached programs, so that they stay attached without the daemon, and removes the programs of earlier
+    /// daemons. Returns the number of these daemons.
     pub fn take_over(&mut self, core: &mut CoreObject, policies: &mut Policies) -> Result<usize, BpfError> {
         self.pins.create_dir().map_err(BpfError::NoBpffs)?;
         let pins = &self.pins;
@@ -157,7 +160,7 @@ impl Attachments {
     }
 }
 
-/// Attaches these programs of core, all or none.
+/// Attaches these programs of core: all of them, or none on an error.
 fn attach(core: &CoreObject, links: &mut Links, pins: &Pins, programs: &[&str]) -> Result<(), BpfError> {
     let new = programs
         .iter()
@@ -167,13 +170,13 @@ fn attach(core: &CoreObject, links: &mut Links, pins: &Pins, programs: &[&str]) 
     Ok(())
 }
 
-/// What must be counted for these policies.
+/// The counters that these policies need.
 fn counter_set(policies: &Policies, counting: &BTreeSet<String>) -> CounterSet {
     let of = |name| policies.get(name).map_or(CounterSet::None, PolicyObject::counts);
     counting.iter().map(of).max().unwrap_or_default()
 }
 
-/// The earlier daemon's programs have counted until now, ours only since they were attached.
+/// Adds the counts of the earlier daemon's programs, because the new programs count only since they were attached.
 fn migrate_counters(earlier: &MapHandle, counters: &MapHandle) {
     for cgroup in earlier.keys() {
         let (Ok(Some(old)), Ok(Some(new))) =
@@ -181,7 +184,7 @@ fn migrate_counters(earlier: &MapHandle, counters: &MapHandle) {
         else {
             continue;
         };
-        // Another version may count other things.
+        // The counters of another version may have another layout.
         if old.len() == new.len()
             && let Err(error) = counters.update(&cgroup, &old, MapFlags::EXIST)
         {

@@ -1,5 +1,5 @@
-//! Shows a cgroup to an `iter/cgroup` program: how a program comes to know where a cgroup is that nothing happens in.
-//! libbpf-rs knows the way by a file descriptor only; this room knows cgroups by their ids.
+//! Runs an `iter/cgroup` program for one cgroup, so that the program learns the cgroup's address without an event in
+//! it. libbpf-rs supports only iterators by file descriptor; this module uses cgroup ids.
 
 use std::io::Read;
 use std::ptr::NonNull;
@@ -10,7 +10,7 @@ use libbpf_rs::{AsRawLibbpf, Iter, Link, ProgramMut};
 use super::error::BpfError;
 use crate::names::CgroupId;
 
-/// Runs the program once, for this cgroup. One that is gone is no error: nobody needs to know where it was.
+/// Runs the program once for this cgroup. A removed cgroup is not an error.
 pub fn run_for_cgroup(program: &ProgramMut<'_>, cgroup: CgroupId) -> Result<(), BpfError> {
     let fail = |why| BpfError::Run { program: "iter/cgroup", why };
     let link = match link(program, cgroup) {

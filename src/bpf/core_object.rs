@@ -15,9 +15,9 @@ use crate::names::CgroupId;
 
 /// The counters of subtrees with a policy, which outlive the daemon.
 pub const COUNTERS: &str = "memcg_counters";
-/// The programs that follow cgroups; attached while anything is bound or registered.
+/// The programs that follow the creation and removal of cgroups; attached while a cgroup is bound or registered.
 pub const LIFECYCLE_PROGRAMS: [&str; 2] = ["cgroup_mkdir", "cgroup_rmdir"];
-/// The program that is shown a cgroup to note where it is.
+/// The program that stores the address of a cgroup.
 pub const STORE_PTR_PROGRAM: &str = "store_cgroup_ptr";
 
 /// The loaded `core.bpf.o`.
@@ -31,7 +31,8 @@ pub struct CoreObject {
 }
 
 impl CoreObject {
-    /// Loads the object; attaches nothing. `machine`, `page`: their bytes.
+    /// Loads the object without attaching it. `machine` is the size of the memory and `page` that of a page, in
+    /// bytes.
     pub fn load(path: &Path, btf: &Btf<'_>, machine: u64, page: u64) -> Result<Self, BpfError> {
         let (opened, said) = libbpf_log::capture(|| ObjectBuilder::default().open_file(path));
         let mut opened = opened.map_err(|e| {
@@ -48,7 +49,7 @@ impl CoreObject {
             }
         }
         let (object, said) = libbpf_log::capture(|| opened.load());
-        let hint = "; is CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN at hand?";
+        let hint = "; memcg-bpfd needs CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN";
         let object = object.map_err(|e| BpfError::load(path, &e, hint, said))?;
         let mut shared = BTreeMap::new();
         for map in object.maps() {
@@ -93,7 +94,7 @@ impl CoreObject {
             .ok_or_else(|| BpfError::Missing { object: "core.bpf.o".into(), what: format!("program {name}") })
     }
 
-    /// Has the program `command` execute one operation. `verb`: for the error message.
+    /// Executes one operation by the program `command`. `verb` is used in the error message.
     pub fn command(
         &self,
         op: Op,
@@ -112,7 +113,7 @@ impl CoreObject {
         }
     }
 
-    /// The program that counts growth, if the kernel has its hook.
+    /// The program that counts growth requests, if the kernel has its hook.
     pub fn growth_counter_program(&self) -> Option<&str> {
         self.counting_hooks.get(COUNT_GROWTH).and_then(AttachCandidates::program)
     }
@@ -139,17 +140,17 @@ impl CoreObject {
         self.counter_names.iter().cloned().zip(words).collect()
     }
 
-    /// How many events found the ring buffer full.
+    /// Number of events dropped because the ring buffer was full.
     pub fn events_dropped(&self) -> u64 {
         self.read_global(self.events_dropped_at)
     }
 
-    /// How many actions found theirs full.
+    /// Number of actions dropped because the ring buffer was full.
     pub fn actions_dropped(&self) -> u64 {
         self.read_global(self.actions_dropped_at)
     }
 
-    /// A 32-bit number of `struct memcg_bpf_globals`.
+    /// Reads a 32-bit member of `struct memcg_bpf_globals`.
     fn read_global(&self, at: Option<usize>) -> u64 {
         let key = 0u32.to_ne_bytes();
         let globals = self.map(abi::GLOBALS).ok().and_then(|m| m.lookup(&key, MapFlags::ANY).ok().flatten());

@@ -1,4 +1,4 @@
-//! What can go wrong between us and the kernel's BPF, one sentence each.
+//! Errors of loading, attaching and using BPF objects, one sentence each.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::names::CgroupPath;
 use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
-/// What can go wrong between us and the kernel's BPF.
+/// An error of loading, attaching or using BPF objects.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum BpfError {
@@ -20,43 +20,47 @@ pub enum BpfError {
     /// An object file cannot be read as BPF.
     #[error("{path} is not a BPF object that can be used: {why}")]
     Open { path: PathBuf, why: String },
-    /// The kernel rejected it.
+    /// The kernel rejected an object.
     #[error("the kernel rejected {path}: {why}")]
     Load { path: PathBuf, why: String, log: String },
-    /// Not now, but the next try may end otherwise.
+    /// Loading failed for lack of memory or because of a signal; a later attempt may succeed.
     #[error("{what} cannot be loaded at the moment: {why}")]
     Transient { what: PathBuf, why: String },
-    /// The object file is not the one whose schema is known.
+    /// The object file was replaced after its schema was read.
     #[error("{path} has changed since memcg-bpfd read it: run 'systemctl reload memcg-bpfd'")]
     Changed { path: PathBuf },
     /// A program cannot be attached.
     #[error("program {program} cannot be attached: {why:#}")]
     Attach { program: String, why: libbpf_rs::Error },
-    /// A map or program that must be in the object is not.
+    /// The object lacks a map or program.
     #[error("{object} lacks {what}: the installed files are of different versions; reinstall memcg-bpf")]
     Missing { object: String, what: String },
-    /// A policy that is not loaded.
+    /// The policy is not loaded.
     #[error("there is no policy object for '{0}'")]
     NoPolicy(String),
     /// bpffs cannot be used.
-    #[error("verdicts will pause while memcg-bpfd is down, because nothing can be pinned: {0}")]
+    #[error("failed to pin BPF objects, so policies are inactive while memcg-bpfd is not running: {0}")]
     NoBpffs(std::io::Error),
     /// A link or map cannot be pinned.
-    #[error("verdicts will pause while memcg-bpfd is down, because something cannot be pinned: {0:#}")]
+    #[error(
+        "failed to pin a BPF object, so its policies are inactive while memcg-bpfd is not running: {0:#}"
+    )]
     Pin(libbpf_rs::Error),
     /// A map operation failed.
     #[error("changing the map {map}: {why:#}")]
     Map { map: &'static str, why: libbpf_rs::Error },
-    /// A program could not be started, or run.
+    /// A program could not be run.
     #[error("running {program}: {why}")]
     Run { program: &'static str, why: std::io::Error },
-    /// There are as many registrations as there can be.
+    /// The map of registrations is full.
     #[error(
-        "{0} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears"
+        "failed to register {0}: at most 4096 cgroups can be registered; its policy is attached after the cgroup is created"
     )]
     Registrations(CgroupPath),
-    /// The path does not fit a registration.
-    #[error("'{0}' is longer than 254 bytes, so it cannot be registered ahead; it is bound when it appears")]
+    /// The path is too long for a registration.
+    #[error(
+        "failed to register '{0}': the path is longer than 254 bytes; its policy is attached after the cgroup is created"
+    )]
     PathTooLong(CgroupPath),
     /// The `command` program returned an error.
     #[error("failed to {op} cgroup {id} (error {code}): at most 4096 cgroups can have policies at once")]
@@ -64,7 +68,7 @@ pub enum BpfError {
 }
 
 impl BpfError {
-    /// The kernel did not load an object. `hint`: what may help, unless it was only short of something.
+    /// The kernel did not load an object. `hint` is added unless the error is transient.
     pub fn load(path: &Path, error: &libbpf_rs::Error, hint: &str, log: String) -> Self {
         let why = format!("{error:#}");
         BpfError::transient(path, error).unwrap_or_else(|| BpfError::Load {
@@ -80,13 +84,13 @@ impl BpfError {
         BpfError::transient(vmlinux, &error).unwrap_or(BpfError::NoBtf(error))
     }
 
-    /// Short of memory, or interrupted: that says nothing about what was to be loaded.
+    /// True for lack of memory and interrupted calls, which do not depend on the object.
     pub fn transient(what: &Path, error: &libbpf_rs::Error) -> Option<Self> {
         matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::WouldBlock | ErrorKind::Interrupted)
             .then(|| BpfError::Transient { what: what.to_owned(), why: format!("{error:#}") })
     }
 
-    /// An object that cannot be used. `why` may quote libbpf and the object itself, so it is made one harmless line.
+    /// An object that cannot be used. `why` may quote libbpf and the object, and is escaped to one line.
     pub fn open(path: &Path, why: &str) -> Self {
         let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         BpfError::Open { path: path.to_owned(), why: quote(&lines.join("; "), QUOTE_MESSAGE_MAX) }
@@ -98,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_short_at_the_moment_is_no_verdict_on_the_object() {
+    fn lack_of_memory_is_transient() {
         let load = |errno| {
             let error = libbpf_rs::Error::from_raw_os_error(errno);
             BpfError::load(Path::new("/x"), &error, "; a hint", String::new())
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_objects_own_words_are_one_harmless_line() {
+    fn text_of_object_is_escaped_to_one_line() {
         let error = BpfError::open(Path::new("/x.bpf.o"), "no such type\u{1b}[2J\n libbpf: a\n\nlibbpf: b\n");
         assert_eq!(
             error.to_string(),

@@ -1,4 +1,4 @@
-//! Events of the core programs: cgroups that were created or removed, in the layout of `struct memcg_bpf_event`.
+//! Events of core's programs: cgroups that were created or removed, in the layout of `struct memcg_bpf_event`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -13,16 +13,16 @@ use super::abi::PATH_MAX;
 use super::error::BpfError;
 use crate::names::CgroupId;
 
-/// One record.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A cgroup appeared.
+    /// A cgroup was created.
     Created {
         /// Its id.
         cgroup: CgroupId,
-        /// Its path, cut at 255 bytes.
+        /// Its path, truncated to 255 bytes.
         path: String,
-        /// A registered binding is already attached.
+        /// True if a registered binding is attached already.
         bound: bool,
     },
     /// A cgroup with a policy was removed.
@@ -33,7 +33,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// `None` for a record we do not know, for instance of another version.
+    /// Decodes a record; `None` if it is unknown, for instance of another version.
     pub fn decode(bytes: &[u8]) -> Option<Event> {
         let word = |at: usize| -> Option<u32> {
             Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
@@ -67,7 +67,7 @@ impl Events {
         builder
             .add(map, move |bytes| {
                 match Event::decode(bytes) {
-                    // The receiver lives as long as the ring.
+                    // The receiver exists as long as the ring.
                     Some(event) => drop(sender.send(event)),
                     None => tracing::warn!(length = bytes.len(), "unknown record from the kernel, ignoring"),
                 }
@@ -77,12 +77,12 @@ impl Events {
         Ok(Events { ring: builder.build().map_err(fail)?, queue })
     }
 
-    /// Something to wait on: readable when there is something to take. Call inside a tokio runtime.
+    /// A descriptor that is readable when events are queued. Must be called inside a tokio runtime.
     pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
         async_fd(&self.ring)
     }
 
-    /// Everything that has arrived.
+    /// Returns all queued events.
     pub fn drain(&self) -> Vec<Event> {
         if let Err(error) = self.ring.consume() {
             tracing::warn!(%error, "reading events from the kernel");
@@ -91,7 +91,7 @@ impl Events {
     }
 }
 
-/// A ring's descriptor, to wait on.
+/// The descriptor of a ring buffer, for polling.
 pub(super) fn async_fd(ring: &RingBuffer<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: libbpf keeps this descriptor open as long as the ring lives, which is longer than this call.
     let own = unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }.try_clone_to_owned()?;

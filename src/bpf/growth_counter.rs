@@ -1,22 +1,23 @@
-//! Selects the program that counts growth requests: core's own, behind all that may deny; or, because two programs at one
-//! function cost every task on the machine, that of the only policy with the hook (docs/decisions/0015-growth-counter.md).
+//! Selects the program that counts growth requests: that of core, which runs after all programs that may deny; or
+//! that of a policy if it is the only one with the hook, because two programs at one function slow down every task on
+//! the machine (docs/decisions/0015-growth-counter.md).
 
 use super::abi::Op;
 use super::core_object::CoreObject;
 use super::error::BpfError;
 
-/// The id of core as the growth counter; no object has it.
+/// The id of core as the growth counter. Ids of objects begin at 1.
 const COUNTED_BY_CORE: u32 = 0;
 
-/// A policy's object that counts growth in core's place.
+/// The object of a policy that counts growth instead of core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyCounter {
     object_id: u32,
-    /// The pages beyond which the kernel rejects a request by itself, as they are passed to the object.
+    /// Number of pages above which the kernel itself rejects a request, passed to the object.
     commit_limit: u64,
 }
 
-/// The object that counts in core's place if it is the only one. `ids`: the objects that are attached to the hook
+/// The object that counts instead of core, if it is the only one. `ids` are the objects that are attached to the hook
 /// `growth`. `commit`: see [`super::attachments::RequiredAttachments`].
 pub fn elect(ids: impl IntoIterator<Item = u32>, commit: Option<u64>) -> Option<PolicyCounter> {
     let mut ids = ids.into_iter();
@@ -24,15 +25,15 @@ pub fn elect(ids: impl IntoIterator<Item = u32>, commit: Option<u64>) -> Option<
     only.zip(commit).map(|(object_id, commit_limit)| PolicyCounter { object_id, commit_limit })
 }
 
-/// The object that counts, as it was last written by a command to core.
+/// The selected growth counter, as last written by a command to core.
 #[derive(Debug, Default)]
 pub struct GrowthCounter {
-    /// `None`: core.
+    /// `None` if core counts.
     selected: Option<PolicyCounter>,
 }
 
 impl GrowthCounter {
-    /// Does a policy count in core's place?
+    /// True if a policy counts instead of core.
     pub fn is_policy(&self) -> bool {
         self.selected.is_some()
     }
@@ -53,7 +54,7 @@ mod tests {
     use super::{PolicyCounter, elect};
 
     #[test]
-    fn the_only_policy_counts_within_a_known_limit() {
+    fn single_policy_counts_if_limit_is_known() {
         let seven = |commit_limit| Some(PolicyCounter { object_id: 7, commit_limit });
         assert_eq!(elect([7], Some(100)), seven(100));
         assert_eq!(elect([7], Some(u64::MAX)), seven(u64::MAX));

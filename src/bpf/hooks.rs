@@ -1,13 +1,14 @@
-//! One table of hooks and their attachment candidates: the objects themselves. A program is called
-//! `HOOK__CANDIDATE` and its section says where it attaches; the first candidate that this kernel has is taken.
+//! The hooks and their attachment candidates, read from the objects. A program is named `HOOK__CANDIDATE`, and its
+//! section names the kernel function; the first candidate that the kernel has is used.
 
 use std::collections::BTreeMap;
 
 use libbpf_rs::btf::types::{Func, Typedef};
 use libbpf_rs::{Btf, OpenObject};
 
-/// The hooks that Rust code knows by name. All others are read from the objects.
+/// The name of the hook whose verdict decides on growth requests.
 pub const GROWTH: &str = "growth";
+/// Other hooks that Rust code refers to by name. The names of all others are read from the objects.
 pub const RECLAIM: &str = "reclaim";
 pub const STALL: &str = "stall";
 pub const TICK: &str = "tick";
@@ -15,10 +16,18 @@ pub const TICK: &str = "tick";
 pub const COUNT_GROWTH: &str = "count_growth";
 pub const COUNT_CHARGE: &str = "count_charge";
 
-/// A hook's candidates in order: program name and section, and which of them this kernel has.
+/// The name under which reports show a program of core, such as `stall-counters` for `count_stall_begin`. The programs
+/// of a group of counters share one name.
+pub fn counters_name(hook: &str) -> String {
+    let counted = hook.strip_prefix("count_").unwrap_or(hook);
+    let group = ["_begin", "_end", "_ended"].iter().find_map(|part| counted.strip_suffix(part));
+    format!("{}-counters", group.unwrap_or(counted).replace('_', "-"))
+}
+
+/// The candidates of a hook, and which of them the kernel has.
 #[derive(Debug, Clone, Default)]
 pub struct AttachCandidates {
-    /// `(program, section)` in the order of preference.
+    /// `(program, section)`, the preferred one first.
     pub all: Vec<(String, String)>,
     /// Index into `all`.
     pub chosen: Option<usize>,
@@ -37,7 +46,7 @@ fn parse_program_name(program: &str) -> Option<(&str, u32)> {
     Some((hook, number.parse().ok()?))
 }
 
-/// Does this kernel have the function or tracepoint the section names?
+/// True if the kernel has the function or tracepoint that the section names.
 pub fn kernel_has(btf: &Btf<'_>, section: &str) -> bool {
     match section.trim_start_matches('?').split_once('/') {
         Some(("tp_btf", name)) => btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some(),
@@ -47,7 +56,7 @@ pub fn kernel_has(btf: &Btf<'_>, section: &str) -> bool {
     }
 }
 
-/// Reads the object's programs as hooks with candidates, and chooses by the kernel's BTF.
+/// Reads the programs of an object as hooks with candidates, and selects the candidates by the kernel's BTF.
 pub fn candidates(object: &OpenObject, kernel: Option<&Btf<'_>>) -> BTreeMap<String, AttachCandidates> {
     let mut hooks: BTreeMap<String, Vec<(u32, String, String)>> = BTreeMap::new();
     for program in object.progs() {
@@ -68,7 +77,7 @@ pub fn candidates(object: &OpenObject, kernel: Option<&Btf<'_>>) -> BTreeMap<Str
         .collect()
 }
 
-/// Has exactly the chosen candidates loaded, besides programs that are not hooks.
+/// Enables loading of the selected candidates and of programs that are not hooks.
 pub fn select(object: &mut OpenObject, hooks: &BTreeMap<String, AttachCandidates>) {
     for mut program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! libbpf's words: kept back, so that they can be shown when something fails, instead of flooding stderr.
+//! Captures the messages of libbpf, so that they are shown only if an operation fails.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int};
@@ -6,22 +6,22 @@ use std::sync::Once;
 
 use libbpf_rs::libbpf_sys::{self, __va_list_tag, libbpf_print_level};
 
-/// Enough for the verifier's last page; its log comes as one message.
+/// Bytes kept of the messages: enough for the last page of the verifier's log, which is one message.
 const KEEP: usize = 16 * 1024;
 
 thread_local! {
-    // libbpf speaks on the thread that called it, and policies are loaded on two.
+    // libbpf prints on the thread that called it, and two threads load policies.
     static CAPTURED: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Takes libbpf's words as bytes: a foreign object's names stand in them, and libbpf-rs would panic where those are not
+/// Receives messages as bytes: they may contain names of a custom object, and libbpf-rs panics if these are not
 /// UTF-8.
 extern "C" fn print(level: libbpf_print_level, format: *const c_char, values: *mut __va_list_tag) -> c_int {
     if level == libbpf_sys::LIBBPF_WARN {
         // SAFETY: libbpf calls this with a format and the values for it, which live longer than the call.
         match unsafe { vsprintf::vsprintf_raw(format, values) } {
             Ok(bytes) => append(&String::from_utf8_lossy(&bytes)),
-            Err(error) => append(&format!("libbpf: something that cannot be shown: {error}\n")),
+            Err(error) => append(&format!("libbpf: invalid message: {error}\n")),
         }
     }
     0
@@ -40,7 +40,7 @@ fn append(message: &str) {
     });
 }
 
-/// Runs `work` with libbpf's warnings collected; returns them with the result.
+/// Runs `work` and returns its result with the captured messages.
 pub fn capture<T>(work: impl FnOnce() -> T) -> (T, String) {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_no_text_do_not_end_the_process() {
+    fn non_utf8_names_do_not_panic() {
         // SAFETY: the path is a C string, and there need not be options.
         let open =
             || unsafe { libbpf_sys::bpf_object__open_file(c"/no/such/\xff.o".as_ptr(), std::ptr::null()) };

@@ -1,5 +1,6 @@
-//! The only room that touches libbpf: policy objects and their schemas (and, beside them, profiles), maps, links,
-//! events, and what this kernel offers. Knows nothing of cgroup files, systemd or why something is to be bound.
+//! The only module that calls libbpf: policy objects and their schemas, maps, links, events, and the hooks of the
+//! running kernel. Also reads profiles. Does not access cgroupfs or systemd, and does not decide which cgroups are
+//! bound.
 
 mod abi;
 mod actions;
@@ -28,5 +29,6 @@ pub use actions::Actions;
 pub use attachments::RequiredAttachments;
 pub use error::BpfError;
 pub use events::{Event, Events};
+pub use hooks::GROWTH as GROWTH_HOOK;
 pub use preload::{LoadTask, PolicyLoader, PreparedPolicy};
 pub use runtime::BpfRuntime;

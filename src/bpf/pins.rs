@@ -1,8 +1,8 @@
-//! What keeps verdicts going when the daemon is killed, restarted or replaced: links and maps pinned in bpffs.
+//! Links and maps pinned in bpffs, which keep programs attached while the daemon is restarted, replaced or killed.
 //!
-//! Nothing of an earlier daemon is taken over. Its programs stay attached until the new daemon has attached
-//! programs with maps of its own, pins those, and removes the earlier ones: a restart, an
-//! upgrade to other maps and a downgrade are the same thing (docs/decisions/0008-pins.md).
+//! A new daemon does not reuse objects of an earlier one. The programs of the earlier daemon stay attached until the
+//! new daemon has attached and pinned its own programs with its own maps, and removes the earlier pins. A restart, an
+//! upgrade and a downgrade are therefore the same operation (docs/decisions/0008-pins.md).
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,24 +12,24 @@ use libbpf_rs::MapHandle;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::time::{ClockId, clock_gettime};
 
-/// Where our pins are: one directory for each daemon that left some.
+/// The directory of the pins, with one subdirectory for each daemon.
 pub const PIN_ROOT: &str = "/sys/fs/bpf/memcg-bpf";
 
 /// The pins of one daemon.
 #[derive(Debug)]
 pub struct Pins {
     root: PathBuf,
-    /// Ours, once there is something to take over from us.
+    /// The directory of this daemon, once its programs are attached.
     dir: Option<PathBuf>,
 }
 
 impl Pins {
-    /// Pins nothing yet.
+    /// No pins.
     pub fn new(root: &Path) -> Self {
         Pins { root: root.to_owned(), dir: None }
     }
 
-    /// From here on everything is pinned.
+    /// Creates the directory. From then on, links and maps can be pinned.
     pub fn create_dir(&mut self) -> io::Result<()> {
         if self.dir.is_some() {
             return Ok(());
@@ -38,7 +38,7 @@ impl Pins {
         if statfs(mount)?.filesystem_type() != BPF_FS_MAGIC {
             return Err(io::Error::other(format!("{} is not a bpffs", mount.display())));
         }
-        // Never used twice, not even when process ids begin anew.
+        // The name is never reused, even if process ids are.
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
         let name = format!("{}-{}-{}", std::process::id(), now.tv_sec(), now.tv_nsec());
         let own = self.root.join(name);
@@ -47,25 +47,25 @@ impl Pins {
         Ok(())
     }
 
-    /// The file for a thing's pin; `None` as long as nothing is pinned.
+    /// The path of a pin; `None` until the directory is created.
     pub(super) fn pin_path(&self, object: &str, name: &str) -> Option<PathBuf> {
-        // bpffs has no dots in names.
+        // bpffs does not allow dots in names.
         Some(self.dir.as_ref()?.join(format!("{object}-{name}").replace('.', "_")))
     }
 
-    /// Directories that other daemons left.
+    /// The directories of earlier daemons.
     pub fn previous(&self) -> Vec<PathBuf> {
         let all = std::fs::read_dir(&self.root).into_iter().flatten().flatten().map(|e| e.path());
         all.filter(|path| Some(path) != self.dir.as_ref()).collect()
     }
 
-    /// Ends what other daemons left attached.
+    /// Detaches the programs of earlier daemons.
     pub fn remove_previous(&self) -> io::Result<()> {
         self.previous().iter().try_for_each(std::fs::remove_dir_all)
     }
 }
 
-/// Removes every pin, whoever left it. Says how many daemons had left some.
+/// Removes the pins of all daemons. Returns the number of their directories.
 pub fn remove_all(root: &Path) -> io::Result<usize> {
     let earlier = Pins::new(root).previous();
     match std::fs::remove_dir_all(root) {
@@ -74,7 +74,7 @@ pub fn remove_all(root: &Path) -> io::Result<usize> {
     }
 }
 
-/// Pins a map that a later daemon reads, or whose timers end with its last pin.
+/// Pins a map that a later daemon reads, or whose timers are cancelled with its last reference.
 pub fn pin_map(pins: &Pins, object: &str, name: &str, map: &mut MapHandle) -> libbpf_rs::Result<()> {
     match pins.pin_path(object, name) {
         Some(place) if !place.exists() => map.pin(place),
@@ -82,7 +82,7 @@ pub fn pin_map(pins: &Pins, object: &str, name: &str, map: &mut MapHandle) -> li
     }
 }
 
-/// Maps of this name that earlier daemons pinned.
+/// The maps of this name that earlier daemons pinned.
 pub fn previous_maps(pins: &Pins, object: &str, name: &str) -> Vec<MapHandle> {
     let file = format!("{object}-{name}").replace('.', "_");
     let open = |dir: &PathBuf| MapHandle::from_pinned_path(dir.join(&file)).ok();

@@ -1,4 +1,5 @@
-//! One policy's object in the kernel: its parameters by slot, its programs attached while somebody is bound.
+//! The loaded object of a policy: its parameters by slot, and its programs, which are attached while a cgroup is
+//! bound.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -25,7 +26,7 @@ const TIMERS_MAP: &str = "timers";
 
 /// The object's id (`memcg_bpf_object_id`).
 const OBJECT_ID: &str = ".rodata.id";
-/// The ids used so far in this process, whose objects alone share maps.
+/// The ids used so far in this process. Only objects of one process share maps.
 static NEXT_OBJECT_ID: AtomicU32 = AtomicU32::new(0);
 
 pub struct PolicyObject {
@@ -42,7 +43,7 @@ pub struct PolicyObject {
 }
 
 impl PolicyObject {
-    /// Opens and loads the object with core's maps in place of its own of the same name.
+    /// Opens and loads the object. The maps of core replace the object's own maps of the same names.
     pub fn load(
         name: &str,
         file: &ObjectFile,
@@ -103,17 +104,17 @@ impl PolicyObject {
             .map_err(|why| BpfError::Map { map: PARAMS, why })
     }
 
-    /// Which of the subtree's counters it wants kept.
+    /// The counters of the subtree that the policy reads.
     pub fn counts(&self) -> CounterSet {
         self.counts
     }
 
-    /// Does it want to be asked again and again?
+    /// True if the policy runs periodically.
     pub fn has_timer(&self) -> bool {
         self.timers.is_some() && self.has(TICK)
     }
 
-    /// Gives it memory for a cgroup, empty unless it has some already.
+    /// Creates the policy's state for a cgroup, zeroed, unless it exists.
     pub fn create_state(&self, cgroup: CgroupId) -> Result<(), BpfError> {
         for map in self.state.iter().chain(&self.timers) {
             let empty = vec![0; usize::try_from(map.value_size()).unwrap_or_default()];
@@ -127,7 +128,7 @@ impl PolicyObject {
         Ok(())
     }
 
-    /// Takes its memory of a cgroup away, and with it the timer.
+    /// Deletes the policy's state for a cgroup, and with it the timer.
     pub fn delete_state(&self, cgroup: CgroupId) {
         for map in self.state.iter().chain(&self.timers) {
             match map.delete(&cgroup.0.to_ne_bytes()) {
@@ -139,7 +140,7 @@ impl PolicyObject {
         }
     }
 
-    /// Starts the cgroup's timer; one that runs goes on.
+    /// Starts the timer of a cgroup, unless it runs.
     pub fn start_timer(&self, cgroup: CgroupId) -> Result<(), BpfError> {
         let program = self.hooks.get(TICK).and_then(AttachCandidates::program);
         let Some(program) = self.object.progs_mut().find(|p| Some(p.name()) == program.map(OsStr::new))
@@ -158,22 +159,22 @@ impl PolicyObject {
         }
     }
 
-    /// Are its programs attached?
+    /// True if the programs are attached.
     pub fn is_attached(&self) -> bool {
         !self.links.is_empty()
     }
 
-    /// Its number among all objects of this process; 0 is none's.
+    /// The id of the object in this process, from 1.
     pub fn object_id(&self) -> u32 {
         self.object_id
     }
 
-    /// Does it have a program for this hook that the kernel has?
+    /// True if the policy has a program for this hook that the kernel can run.
     pub fn has(&self, hook: &str) -> bool {
         self.hooks.get(hook).is_some_and(|candidates| candidates.chosen.is_some())
     }
 
-    /// Attaches the chosen programs, once.
+    /// Attaches the selected programs, unless they are attached.
     pub fn attach(&mut self, pins: &Pins) -> Result<(), BpfError> {
         if !self.links.is_empty() {
             return Ok(());
@@ -189,13 +190,14 @@ impl PolicyObject {
         Ok(())
     }
 
-    /// It takes over from another object of the same policy, whose pins stay until it is attached.
+    /// Names the links by generation, because the links of the replaced object stay pinned until this object is
+    /// attached.
     pub fn set_generation(&mut self, name: &str, generation: u32) {
-        // No policy's name has a '+' in it.
+        // Names of policies contain no '+'.
         self.links = Links::new(&format!("{name}+{generation}"));
     }
 
-    /// Pins what is attached.
+    /// Pins the attached programs.
     pub fn pin(&mut self, pins: &Pins) -> Result<(), BpfError> {
         self.links.pin(pins).map_err(BpfError::Pin)
     }

@@ -1,4 +1,4 @@
-//! Loading a policy beside the daemon's loop, which goes on answering meanwhile.
+//! Loads a policy on another thread, while the daemon handles inputs.
 
 use std::collections::BTreeMap;
 
@@ -9,37 +9,37 @@ use super::libbpf_log;
 use super::objects::ObjectFile;
 use super::policy_object::PolicyObject;
 
-/// One policy in the kernel; nothing of it is attached.
+/// A loaded policy whose programs are not attached.
 pub struct PreparedPolicy {
     pub(super) name: String,
     pub(super) file: ObjectFile,
     pub(super) object: PolicyObject,
 }
 
-/// What it takes to load policies on any thread.
+/// Loads policies on any thread.
 pub struct PolicyLoader {
     shared: BTreeMap<String, MapHandle>,
 }
 
 impl PolicyLoader {
-    /// With the maps that policies share with core.
+    /// A loader with the maps that policies share with core.
     pub(super) fn new(shared: &BTreeMap<String, MapHandle>) -> Result<Self, BpfError> {
         let copy = |map| MapHandle::try_from(map).map_err(|why| BpfError::Map { map: "core", why });
         let shared = shared.iter().map(|(name, map)| Ok((name.clone(), copy(map)?)));
         Ok(PolicyLoader { shared: shared.collect::<Result<_, BpfError>>()? })
     }
 
-    /// Loads a policy from its file, if that is as it was looked at: the verifier needs some tenths of a second, on a slow
-    /// machine seconds.
+    /// Loads a policy from its file, unless the file has changed. Takes tenths of a second, and on a slow machine
+    /// seconds, because of the verifier.
     pub fn load(&self, name: &str, file: &ObjectFile) -> Result<PreparedPolicy, BpfError> {
-        // libbpf shares no BTF between threads.
+        // libbpf's BTF cannot be shared between threads.
         let (btf, _) = libbpf_log::capture(Btf::from_vmlinux);
         let object = PolicyObject::load(name, file, &btf.map_err(BpfError::NoBtf)?, &self.shared)?;
         Ok(PreparedPolicy { name: name.to_owned(), file: file.clone(), object })
     }
 }
 
-/// All it takes to load one policy.
+/// The loading of one policy.
 pub struct LoadTask {
     pub(super) name: String,
     pub(super) file: ObjectFile,
@@ -47,7 +47,7 @@ pub struct LoadTask {
 }
 
 impl LoadTask {
-    /// Loads it.
+    /// Loads the policy.
     pub fn load(self) -> Result<PreparedPolicy, BpfError> {
         self.loader.load(&self.name, &self.file)
     }

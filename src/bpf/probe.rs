@@ -1,4 +1,4 @@
-//! What the running kernel offers, read from its BTF; needs no privilege beyond reading it.
+//! The hooks of the running kernel, read from its BTF. Needs no privileges except to read it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,15 +18,27 @@ pub fn btf() -> Result<Btf<'static>, BpfError> {
     libbpf_log::capture(Btf::from_vmlinux).0.map_err(BpfError::btf)
 }
 
-/// Which candidate of each hook of these objects, and of core's counters, the kernel has, and which native hooks.
+/// For each hook of these objects and each group of core's counters, the function that this kernel has for it; and
+/// the native hooks.
 pub fn probe_hooks(objects: &PolicyObjects) -> Result<KernelReport, BpfError> {
     let btf = btf()?;
     let mut hooks: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for (hook, list) in objects.hooks.values().flatten().chain(&objects.core_hooks) {
-        let chosen = list.iter().find(|section| super::hooks::kernel_has(&btf, section));
-        // A policy of one's own with other candidates takes no hook from the rest.
+    let chosen =
+        |list: &[String]| list.iter().find(|section| super::hooks::kernel_has(&btf, section)).cloned();
+    for (hook, list) in objects.hooks.values().flatten() {
+        // A candidate of another policy does not remove the hook.
         let known = hooks.entry(hook.clone()).or_default();
-        *known = known.take().or_else(|| chosen.cloned());
+        *known = known.take().or_else(|| chosen(list));
+    }
+    // A group of counters needs all of its programs.
+    for (program, list) in &objects.core_hooks {
+        let entry = hooks.entry(super::hooks::counters_name(program)).or_insert_with(|| Some(String::new()));
+        *entry = match (entry.take(), chosen(list)) {
+            (Some(known), Some(section)) if known.is_empty() => Some(section),
+            (Some(known), Some(section)) if known.split(", ").any(|one| one == section) => Some(known),
+            (Some(known), Some(section)) => Some(format!("{known}, {section}")),
+            _ => None,
+        };
     }
     let native = NATIVE
         .iter()

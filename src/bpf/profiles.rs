@@ -1,4 +1,4 @@
-//! Reads profile files, for the daemon and for `memcg-bpf check`; what they mean is the policy room's to say.
+//! Reads profile files, for the daemon and for `memcg-bpf check`. The module `policy` parses them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::files::read_beginning;
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::profile::{self, PROFILE_BYTES_MAX, PROFILE_DIRS, PROFILE_SUFFIX, Profile, ProfileFile};
 
-/// All profiles below `root` (`/` but for tests), and what was wrong with some.
+/// All profiles below `root` (`/` except in tests), and the errors of others.
 pub fn load(root: &Path) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut files = Vec::new();
     for dir in PROFILE_DIRS {
@@ -26,9 +26,9 @@ pub fn load(root: &Path) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     profile::load(&files)
 }
 
-/// The file's text; `None` for a mask (a link to /dev/null, or an empty file).
+/// The text of the file; `None` if it masks a profile (a link to /dev/null, or an empty file).
 fn text(path: &Path) -> Option<String> {
-    // What is too long must stay so, for the policy room to say.
+    // Longer files are read beyond the limit, so that the module `policy` reports the error.
     let file = read_beginning(path, PROFILE_BYTES_MAX.saturating_add(1)).ok()?;
     (!file.bytes.is_empty()).then(|| String::from_utf8_lossy(&file.bytes).into_owned())
 }

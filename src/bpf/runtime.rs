@@ -1,5 +1,5 @@
-//! What is loaded: `core.bpf.o`, the policy objects, and the doors through which the daemon changes their maps. What of
-//! it is attached: attachments.rs.
+//! The loaded objects: `core.bpf.o` and the policies, and the operations on their maps. Attached programs:
+//! attachments.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,10 +21,10 @@ use crate::names::{CgroupId, CgroupPath};
 pub struct BpfRuntime {
     core: CoreObject,
     attachments: Attachments,
-    /// Which policies each slot holds.
+    /// The policies of each slot.
     slot_policies: BTreeMap<u32, BTreeSet<String>>,
     policies: BTreeMap<String, PolicyObject>,
-    /// Objects that others have taken over from, which stay attached until those are.
+    /// Replaced objects, which stay attached until their successors are.
     replaced: Vec<PolicyObject>,
     generation: u32,
     files: BTreeMap<String, ObjectFile>,
@@ -32,7 +32,8 @@ pub struct BpfRuntime {
 }
 
 impl BpfRuntime {
-    /// Loads `core.bpf.o`; attaches nothing. `files`: policy name → object file. `machine`, `page`: their bytes.
+    /// Loads `core.bpf.o` without attaching it. `files`: policy name → object file. `machine` is the size of the
+    /// memory and `page` that of a page, in bytes.
     pub fn open(
         core: &Path,
         files: BTreeMap<String, ObjectFile>,
@@ -54,7 +55,7 @@ impl BpfRuntime {
         })
     }
 
-    /// Loads the policy's object if it is not yet.
+    /// Loads the policy's object, unless it is loaded.
     pub fn load_policy(&mut self, name: &str) -> Result<(), BpfError> {
         if self.policies.contains_key(name) {
             return Ok(());
@@ -65,27 +66,27 @@ impl BpfRuntime {
         Ok(())
     }
 
-    /// What loads the policy on another thread, for [`BpfRuntime::loaded`]; `None` when it is loaded.
+    /// A task that loads the policy on another thread, for [`BpfRuntime::loaded`]; `None` if it is loaded.
     pub fn loading(&self, name: &str) -> Option<LoadTask> {
         let file = self.files.get(name).filter(|_| !self.policies.contains_key(name))?.clone();
         Some(LoadTask { name: name.to_owned(), file, loader: self.loader().ok()? })
     }
 
-    /// What loads policies on another thread for [`BpfRuntime::replace`].
+    /// A loader of policies on another thread, for [`BpfRuntime::replace`].
     pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
         PolicyLoader::new(self.core.shared())
     }
 
-    /// Takes what another thread has loaded, unless it was loaded here meanwhile.
+    /// Adds a policy that was loaded on another thread, unless it was loaded here in the meantime.
     pub fn loaded(&mut self, policy: PreparedPolicy) {
-        // Its file may have been read anew meanwhile.
+        // The file may have been read again in the meantime.
         if self.files.get(&policy.name) == Some(&policy.file) {
             self.policies.entry(policy.name).or_insert(policy.object);
         }
     }
 
-    /// From here on policies are these files' objects, of which `loaded` are loaded. What was attached until now stays
-    /// attached until [`BpfRuntime::drop_replaced`]. On an error nothing has changed.
+    /// Replaces the objects by those in `files`, of which `loaded` are loaded. The replaced programs stay attached
+    /// until [`BpfRuntime::drop_replaced`]. On an error, nothing is changed.
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
@@ -113,28 +114,28 @@ impl BpfRuntime {
         Ok(())
     }
 
-    /// Ends what was replaced. `commit`: see [`RequiredAttachments`].
+    /// Detaches the replaced objects. `commit`: see [`RequiredAttachments`].
     pub fn drop_replaced(&mut self, commit: Option<u64>) {
         let elected = self.attachments.elect_growth_counter(&self.core, &self.policies, commit, |_| true);
         if let Err(error) = elected {
-            tracing::error!("growth is not counted: {error}");
+            tracing::error!("failed to attach the growth counter; growth requests are not counted: {error}");
         }
         self.replaced.drain(..).for_each(|mut object| object.detach());
     }
 
-    /// Attaches what is required and detaches what is not. Errors are returned by policy; "" stands for the lifecycle
-    /// programs, which every policy needs. Tries again when called again.
+    /// Attaches the required programs and detaches the others. Returns the errors by policy; "" stands for the
+    /// lifecycle programs, which every policy needs. A later call tries again.
     pub fn set_attachments(&mut self, required: &RequiredAttachments<'_>) -> BTreeMap<String, BpfError> {
         self.attachments.set(&self.core, &mut self.policies, required)
     }
 
-    /// Called when everything is attached: pins it, so that it stays attached without the daemon, and removes the
-    /// programs of earlier daemons. Returns their number.
+    /// Pins the attached programs, so that they stay attached without the daemon, and removes the programs of earlier
+    /// daemons. Returns the number of these daemons. Must be called after all programs are attached.
     pub fn take_over(&mut self) -> Result<usize, BpfError> {
         self.attachments.take_over(&mut self.core, &mut self.policies)
     }
 
-    /// Writes a policy's parameters into a slot that nobody is bound to yet.
+    /// Writes the parameters of a policy into a slot to which no cgroup is bound.
     pub fn put(&mut self, policy: &str, slot: u32, params: &[u8]) -> Result<(), BpfError> {
         self.load_policy(policy)?;
         self.slot_policies.entry(slot).or_default().insert(policy.to_owned());
@@ -144,18 +145,18 @@ impl BpfRuntime {
             .write_params(slot, params)
     }
 
-    /// Empties a slot in every loaded policy.
+    /// Clears a slot in all loaded policies.
     pub fn clear(&mut self, slot: u32) -> Result<(), BpfError> {
         self.slot_policies.remove(&slot);
         self.policies.values().try_for_each(|policy| policy.clear(slot))
     }
 
-    /// Binds a cgroup to a slot, or moves it to another. What policies remember of it stays, if they stay.
+    /// Binds a cgroup to a slot, or moves it to another one. The state of policies that are in both slots is kept.
     pub fn bind(&self, cgroup: CgroupId, slot: u32, count: bool) -> Result<(), BpfError> {
         let none = BTreeSet::new();
         let held = self.slot_policies.get(&slot).unwrap_or(&none);
         let (stay, go): (Vec<_>, Vec<_>) = self.policies.iter().partition(|(name, _)| held.contains(*name));
-        // Memory first: a policy that is asked before it has any is asked in vain.
+        // State first: a policy without state does nothing.
         stay.iter().try_for_each(|(_, policy)| policy.create_state(cgroup))?;
         self.core.command(Op::Bind, "bind", cgroup.0, slot, flags(count))?;
         go.iter().for_each(|(_, policy)| policy.delete_state(cgroup));
@@ -165,7 +166,7 @@ impl BpfRuntime {
         stay.iter().try_for_each(|(_, policy)| policy.start_timer(cgroup))
     }
 
-    /// Ends a cgroup's binding; one that does not exist is no error.
+    /// Removes the binding of a cgroup, if it exists.
     pub fn unbind(&self, cgroup: CgroupId) {
         // ENOENT: the cgroup was removed and cgroup_rmdir was there first.
         if let Err(error) = self.core.command(Op::Unbind, "unbind", cgroup.0, 0, 0) {
@@ -174,14 +175,14 @@ impl BpfRuntime {
         self.policies.values().for_each(|policy| policy.delete_state(cgroup));
     }
 
-    /// Exempts a cgroup from all verdicts: the daemon's, and that of the next daemon under the same path, which starts while
-    /// the pinned programs are attached.
+    /// Exempts a cgroup from all verdicts: that of the daemon, and that of the next daemon at the same path, which
+    /// starts while the pinned programs are attached.
     pub fn exempt_daemon(&self, cgroup: CgroupId, path: &CgroupPath) -> Result<(), BpfError> {
         self.core.command(Op::Daemon, "exempt", cgroup.0, 0, 0)?;
         self.register_binding(path, 0, abi::BINDING_DAEMON)
     }
 
-    /// Registers a slot under the path a cgroup will have.
+    /// Registers a slot for a cgroup that will be created at this path.
     pub fn register(&self, path: &CgroupPath, slot: u32, count: bool) -> Result<(), BpfError> {
         self.register_binding(path, slot, flags(count))
     }
@@ -196,7 +197,7 @@ impl BpfRuntime {
         )
     }
 
-    /// Forgets a registration; one that does not exist is no error.
+    /// Removes a registration, if it exists.
     pub fn unregister(&self, path: &CgroupPath) {
         if let (Some(key), Ok(map)) = (abi::path_key(path.as_str()), self.core.map("memcg_registered"))
             && let Err(error) = map.delete(&key)
@@ -205,7 +206,7 @@ impl BpfRuntime {
         }
     }
 
-    /// Sets whether every new cgroup is reported, not only registered ones.
+    /// Sets whether all new cgroups are reported, or only registered ones.
     pub fn report_all_cgroups(&self, all: bool) -> Result<(), BpfError> {
         self.core.command(Op::Announce, "announce", u64::from(all), 0, 0)
     }
@@ -215,22 +216,22 @@ impl BpfRuntime {
         self.core.counters(cgroup)
     }
 
-    /// Events from the kernel: a source to poll and to read from.
+    /// Opens the events of the kernel.
     pub fn events(&self) -> Result<events::Events, BpfError> {
         events::Events::open(self.core.map("memcg_events")?)
     }
 
-    /// What policies ask for: a source to poll and to read from.
+    /// Opens the actions that policies request.
     pub fn actions(&self) -> Result<actions::Actions, BpfError> {
         actions::Actions::open(self.core.map(actions::MAP)?)
     }
 
-    /// How many events found the ring buffer full.
+    /// Number of events dropped because the ring buffer was full.
     pub fn events_dropped(&self) -> u64 {
         self.core.events_dropped()
     }
 
-    /// How many actions found theirs full.
+    /// Number of actions dropped because the ring buffer was full.
     pub fn actions_dropped(&self) -> u64 {
         self.core.actions_dropped()
     }

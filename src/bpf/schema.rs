@@ -1,5 +1,5 @@
-//! A policy's schema from the BTF of its object file: the C struct is the one source for names, types, defaults,
-//! ranges and documentation.
+//! Reads the schema of a policy from the BTF of its object: names, types, defaults, ranges and documentation are
+//! those of the C struct.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,10 +12,10 @@ use thiserror::Error;
 use super::hooks::{COUNT_CHARGE, COUNT_GROWTH, RECLAIM, STALL};
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 
-/// `MEMCG_BPF_ABI`: what objects and we agree on.
+/// `MEMCG_BPF_ABI`: the supported version of the headers.
 const ABI: &str = "3";
 
-/// Why an object's BTF is not a policy's.
+/// Why the BTF of an object has no schema.
 #[derive(Debug, Error)]
 pub enum SchemaError {
     /// No `struct NAME_params`.
@@ -24,7 +24,7 @@ pub enum SchemaError {
     /// A member of a type that has no text form.
     #[error("parameter '{0}' has type '{1}', which is none of the memcg_bpf_* types nor an enum")]
     Type(String, String),
-    /// `MEMCG_BPF_ABI` of the header it was built with is not ours.
+    /// The object was built with another version of the headers.
     #[error(
         "it was built for version {0} of memcg_bpf.h and this is version {ABI}; build it with the installed headers"
     )]
@@ -34,7 +34,7 @@ pub enum SchemaError {
     Member(String),
 }
 
-/// What the tags of one declaration say.
+/// The tags of one declaration.
 #[derive(Default)]
 struct Tags {
     doc: String,
@@ -45,20 +45,20 @@ struct Tags {
     abi: Option<String>,
 }
 
-/// Which counters of the subtree a policy wants kept.
+/// The counters of the subtree that a policy reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CounterSet {
     /// None.
     #[default]
     None,
-    /// Those of stalls, reclaim, refaults and OOM, which cost nothing while there is memory.
+    /// Those of stalls, reclaim, refaults and OOM, which cost nothing without memory pressure.
     Pressure,
     /// All.
     All,
 }
 
 impl CounterSet {
-    /// Is this one of core's hooks needed?
+    /// True if this hook of core is needed.
     pub fn needs(self, hook: &str) -> bool {
         match self {
             CounterSet::None => false,
@@ -89,7 +89,7 @@ fn tags_of(btf: &Btf<'_>, target: TypeId) -> BTreeMap<Option<u32>, Tags> {
             _ if words == "self-binding" => entry.self_binding = true,
             _ if words == "counters" => entry.counts = CounterSet::All,
             _ if words == "pressure" => entry.counts = entry.counts.max(CounterSet::Pressure),
-            // A tag of a later version: not ours to judge.
+            // Unknown tags are of a later version, and ignored.
             _ => {}
         }
     }
@@ -100,7 +100,7 @@ fn tags_of(btf: &Btf<'_>, target: TypeId) -> BTreeMap<Option<u32>, Tags> {
 fn words_of(choice: &Enum<'_>) -> Vec<(String, i64)> {
     let raw: Vec<(String, i64)> = choice.iter().map(|e| (text(e.name), e.value)).collect();
     let prefix = raw.iter().map(|(name, _)| name.as_str()).reduce(common_prefix).unwrap_or("").to_owned();
-    // Only whole words are common: MODE_ACT and MODE_ALL share MODE_, not MODE_A.
+    // The prefix ends at an underscore: MODE_ACT and MODE_ALL share MODE_, not MODE_A.
     let cut = prefix.rfind('_').map_or(0, |at| at.saturating_add(1));
     raw.into_iter()
         .map(|(name, value)| (name.get(cut..).unwrap_or(&name).to_ascii_lowercase().replace('_', "-"), value))
@@ -132,8 +132,8 @@ fn kind_of(member: &str, ty: BtfType<'_>) -> Result<(ParamKind, usize), SchemaEr
     Ok((kind, 8))
 }
 
-/// Reads the schema of the policy `name`; `hooks` come from the object's programs. Also says which of the subtree's
-/// counters it wants.
+/// Reads the schema of the policy `name`, and the counters of the subtree that it reads. `hooks` are those of the
+/// object's programs.
 pub fn read(
     btf: &btf::Btf<'_>,
     name: &str,
@@ -152,7 +152,7 @@ pub fn read(
     let own = tags.remove(&None).unwrap_or_default();
     let mut members = Vec::new();
     for (index, member) in params.iter().enumerate() {
-        // `for` is a word of C's: the parameter is the member `for_`.
+        // `for` is a keyword of C: the parameter is the member `for_`.
         let member_name = text(member.name).trim_end_matches('_').to_owned();
         let MemberAttr::Normal { offset } = member.attr else {
             return Err(SchemaError::Member(member_name));

@@ -11,6 +11,7 @@ use super::abi;
 use super::objects::{self, PolicyObjects};
 use super::schema::CounterSet;
 use crate::policy::schema::ParamKind;
+use crate::report::KernelReport;
 
 fn built() -> &'static Path {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/bpf"));
@@ -60,7 +61,27 @@ fn every_shipped_policy_has_a_schema_that_parses() {
 }
 
 #[test]
-fn the_policies_that_act_say_what_they_need() {
+fn programs_of_counters_are_reported_by_group() {
+    let objects = objects();
+    let groups: std::collections::BTreeSet<String> =
+        objects.core_hooks.keys().map(|program| super::hooks::counters_name(program)).collect();
+    assert_eq!(
+        groups.into_iter().collect::<Vec<_>>().join(" "),
+        "charge-counters growth-counters host-reclaim-counters oom-counters reclaim-counters refault-counters stall-counters"
+    );
+    // The table of the documentation has these names, and those of hooks.
+    let page = include_str!("../../docs/kernel-support.md");
+    let (_, table) = page.split_once("<!-- tests/vm/kernel-support -->\n").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let documented: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    let hooks = objects.hooks.values().flat_map(|hooks| hooks.keys().cloned());
+    let counters = objects.core_hooks.keys().map(|program| super::hooks::counters_name(program));
+    let known: std::collections::BTreeSet<String> = hooks.chain(counters).collect();
+    assert_eq!(documented, known.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn acting_policies_declare_hooks_and_counters() {
     let objects = objects();
     let hooks = |name: &str| objects.schemas[name].hooks.join(" ");
     assert_eq!(hooks("oom"), "oom stall tick");
@@ -71,9 +92,9 @@ fn the_policies_that_act_say_what_they_need() {
         // What `protect` gets it takes from others.
         assert_eq!(objects.schemas[name].self_binding, name != "protect", "{name}");
         assert_eq!(objects.counts[name], CounterSet::Pressure, "{name}");
-        let wanted = objects.required_hooks(name);
-        assert!(wanted.iter().any(|hook| hook == "count_stall_begin"), "{wanted:?}");
-        assert!(!wanted.iter().any(|hook| hook == "count_growth" || hook == "count_charge"), "{wanted:?}");
+        let missing = objects.missing_hooks(name, &KernelReport::default()).join(" ");
+        let counters = "host-reclaim-counters oom-counters reclaim-counters refault-counters stall-counters";
+        assert_eq!(missing, format!("{} {counters}", hooks(name)));
     }
     // `for` is a word of C's.
     assert_eq!(objects.schemas["oom"].params[1].name, "for");
@@ -95,7 +116,7 @@ fn the_schema_of_deny_is_its_c_struct() {
 }
 
 #[test]
-fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
+fn non_policy_object_is_one_error() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("text.bpf.o"), "not BPF").unwrap();
     std::fs::write(dir.path().join("notes.txt"), "ignored").unwrap();
@@ -113,7 +134,7 @@ fn what_is_not_a_policy_is_one_sentence_and_disturbs_nothing() {
 }
 
 #[test]
-fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
+fn program_with_control_character_is_not_a_hook() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = std::fs::read(built().join("policies/deny.bpf.o")).unwrap();
     let name = b"growth__0\0";
@@ -124,11 +145,11 @@ fn a_program_whose_name_a_terminal_would_obey_is_no_hook() {
     let objects = objects::load(&built().join("core.bpf.o"), &[dir.path().to_owned()]);
     assert!(objects.schemas.is_empty());
     let error = &objects.errors[0];
-    assert!(error.ends_with("its program '\\u{1b}rowth__…' is not named after a hook"), "{error}");
+    assert!(error.ends_with("unknown hook in the program name '\\u{1b}rowth__…'"), "{error}");
 }
 
 #[test]
-fn a_path_that_does_not_fit_is_not_registered() {
+fn too_long_path_is_not_registered() {
     assert!(abi::path_key(&"x".repeat(254)).is_some());
     assert!(abi::path_key(&"x".repeat(255)).is_none());
 }

@@ -1,4 +1,4 @@
-//! Whether a cgroup was delegated to a user: it lies below that user's own service manager, and is the user's.
+//! Checks whether a cgroup is delegated to a user: it is below the user's service manager, and owned by the user.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use crate::names::{CgroupId, CgroupPath};
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum NotDelegated {
-    #[error("{path} is not below {manager}, where the cgroups of uid {uid} are")]
+    #[error("{path} is not below {manager}, the user manager of uid {uid}")]
     Elsewhere { path: CgroupPath, manager: String, uid: u32 },
     #[error("{path} belongs to uid {owner}, not to uid {uid}")]
     Another { path: CgroupPath, owner: u32, uid: u32 },
@@ -20,19 +20,19 @@ pub enum NotDelegated {
     Examine { path: CgroupPath, error: io::Error },
 }
 
-/// The cgroup of a user's service manager, which systemd delegates. What is asked for on it itself is the administrator's
-/// business: a drop-in for `user@.service` must not be overruled by the user.
+/// The cgroup of a user's service manager, which systemd delegates. Policies of this cgroup itself are set by the
+/// administrator: the user must not override a drop-in of `user@.service`.
 pub fn user_manager_cgroup(uid: u32) -> String {
     format!("/user.slice/user-{uid}.slice/user@{uid}.service")
 }
 
-/// The user below whose manager a cgroup lies.
+/// The user below whose service manager a cgroup is.
 pub fn delegated_uid(path: &CgroupPath) -> Option<u32> {
     let (uid, _) = path.as_str().strip_prefix("/user.slice/user-")?.split_once(".slice/")?;
     uid.parse().ok().filter(|uid| path.as_str().starts_with(&format!("{}/", user_manager_cgroup(*uid))))
 }
 
-/// The id of a cgroup that is this user's. Owner and id are of one look at the directory.
+/// The id of a cgroup that is delegated to this user. The owner and the id are read with one call.
 pub fn delegated_cgroup(path: &CgroupPath, uid: u32) -> Result<CgroupId, NotDelegated> {
     let metadata = examine(path, uid)?;
     if metadata.uid() == uid {
@@ -44,7 +44,7 @@ pub fn delegated_cgroup(path: &CgroupPath, uid: u32) -> Result<CgroupId, NotDele
 
 fn examine(path: &CgroupPath, uid: u32) -> Result<std::fs::Metadata, NotDelegated> {
     let manager = user_manager_cgroup(uid);
-    // The slash: neither the manager itself, nor what merely begins like it.
+    // The slash excludes the manager's own cgroup and names with the same beginning.
     if !path.as_str().starts_with(&format!("{manager}/")) {
         return Err(NotDelegated::Elsewhere { path: path.clone(), manager, uid });
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_below_the_users_own_manager_can_be_the_users() {
+    fn only_cgroups_below_user_manager_are_delegated() {
         let said =
             |path: &str| delegated_cgroup(&CgroupPath::parse(path).unwrap(), 1000).unwrap_err().to_string();
         let manager = "/user.slice/user-1000.slice/user@1000.service";
@@ -70,10 +70,7 @@ mod tests {
             "/user.slice/user-1000.slice/session-2.scope",
             "/user.slice/user-1001.slice/user@1001.service/app.slice",
         ] {
-            assert_eq!(
-                said(path),
-                format!("{path} is not below {manager}, where the cgroups of uid 1000 are")
-            );
+            assert_eq!(said(path), format!("{path} is not below {manager}, the user manager of uid 1000"));
         }
         let user = |path: &str| delegated_uid(&CgroupPath::parse(path).unwrap());
         assert_eq!(user(&format!("{manager}/app.slice/x.service")), Some(1000));

@@ -1,4 +1,4 @@
-//! Ending processes: one by its pidfd, or all of a cgroup, with a signal to end by themselves first where there is time.
+//! Kills one process by its pidfd, or all processes of a cgroup, with SIGTERM first if there is a grace period.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -13,38 +13,38 @@ use super::victim::{is_unkillable, pids};
 use super::{process, tree};
 use crate::names::{CgroupId, CgroupPath};
 
-/// How often a cgroup that is killed process by process is looked at again for new ones.
+/// Maximum number of passes over a cgroup that is killed process by process.
 const MAX_PASSES: usize = 20;
-/// How long the end of what got SIGKILL is waited for. Longer means that the kernel does not get it done.
+/// How long to wait for the end of processes after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The times between two checks for the end of the victims: first, and at most.
 const CHECK_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Processes that are checked for their end one by one, if others in their cgroup must not be killed.
 const WATCHED_MAX: usize = 64;
 
-/// What happened.
+/// The result of a kill.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Killed {
-    /// Processes that got a signal.
+    /// Number of processes that received a signal.
     pub processes: usize,
-    /// SIGKILL was needed after the grace, or there was none.
+    /// True if SIGKILL was sent.
     pub forced: bool,
-    /// They are gone.
+    /// True if the processes have exited.
     pub ended: bool,
 }
 
-/// A process that can be signalled without hitting another one that has its number by now.
+/// A process, referred to by a descriptor: a signal cannot reach another process that reuses its id.
 pub struct PidFd {
     fd: OwnedFd,
 }
 
 impl PidFd {
-    /// The process, if it is still in `path` or below.
+    /// Opens the process, if it is in `path` or below.
     pub fn open(pid: u32, path: &CgroupPath) -> io::Result<PidFd> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
         let fd = pidfd_open(raw, PidfdFlags::empty())?;
-        // Read after the pidfd was opened: as long as the process is not reaped, its number is its own.
+        // Read after the pidfd was opened: until the process is reaped, its id is not reused.
         let text = process::cgroup_text(pid)?;
         let at = text.lines().find_map(|line| line.strip_prefix("0::")).map(CgroupPath::parse);
         match at {
@@ -216,12 +216,12 @@ fn kill_each(path: &CgroupPath, id: CgroupId, until: Instant) -> bool {
     killable(path, id).is_none_or(|(left, _)| left.is_empty())
 }
 
-/// A unit that is started again has its predecessor's path, and is not meant.
+/// A restarted unit has a cgroup with the same path, which must not be killed.
 fn is_there(path: &CgroupPath, id: CgroupId) -> bool {
     mount::cgroup_id(path).is_ok_and(|found| found == id)
 }
 
-/// The processes in a subtree that may be killed, and whether there are others. `None`: the cgroup is gone.
+/// The processes in a subtree that may be killed, and whether there are others. `None` if the cgroup was removed.
 fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     let mut spared = false;
     let mut found = Vec::new();
@@ -234,7 +234,7 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
             }
         }
     }
-    // After the pidfds are open: the processes were in this cgroup, and not in another that has its path by now.
+    // After the pidfds are open: the processes were in this cgroup, and not in another one at the same path.
     is_there(path, id).then_some((found, spared))
 }
 
@@ -247,7 +247,7 @@ pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
     let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
     let new = old.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
     if let Err(error) = xattr::set(directory, attribute, new.to_string().as_bytes()) {
-        tracing::debug!(%error, %path, "telling systemd of a kill");
+        tracing::debug!(%error, %path, "failed to set the xattr {attribute}");
     }
 }
 

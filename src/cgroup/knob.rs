@@ -1,4 +1,5 @@
-//! The files of a cgroup that keep what is written to them, and how they are changed without treading on others.
+//! The files of a cgroup that keep their value, and how they are changed without overwriting changes of other
+//! programs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,28 +10,28 @@ use super::xattr::is_removed;
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::action::{Knob, MAX};
 
-/// What came of a write.
+/// The result of a write.
 #[derive(Debug)]
 pub enum WriteResult {
-    /// The file holds the value, which was this before.
+    /// The value was written; the previous value.
     Written(u64),
-    /// It holds this, which nobody expected; nothing was written.
+    /// The file contained another value than expected; nothing was written.
     Conflict(u64),
-    /// The cgroup is gone.
+    /// The cgroup was removed.
     Removed,
     /// Nothing was written.
     Failed(io::Error),
 }
 
-/// What a knob holds now.
+/// The current value of a knob.
 pub fn read(path: &CgroupPath, knob: Knob) -> io::Result<u64> {
     read_file(path, knob.file())
 }
 
-/// A number from one of a cgroup's files; `max` is [`MAX`].
+/// The number in a file of a cgroup; `max` is [`MAX`].
 pub fn read_file(path: &CgroupPath, file: &str) -> io::Result<u64> {
     let text = std::fs::read_to_string(dir(path).join(file))?;
-    parse(&text).ok_or_else(|| io::Error::other(format!("{file} of {path} says '{}'", text.trim())))
+    parse(&text).ok_or_else(|| io::Error::other(format!("{file} of {path} contains '{}'", text.trim())))
 }
 
 fn parse(text: &str) -> Option<u64> {
@@ -40,8 +41,8 @@ fn parse(text: &str) -> Option<u64> {
     }
 }
 
-/// Writes a knob, if it holds one of `expect` (or the value already). May block for seconds: before Linux 7, lowering
-/// memory.high frees memory before it returns.
+/// Writes a knob, if it contains one of `expect` or the new value. May block for seconds: before Linux 7, a write
+/// that lowers memory.high reclaims memory before it returns.
 pub fn write(path: &CgroupPath, id: CgroupId, knob: Knob, expect: &[u64], value: u64) -> WriteResult {
     match try_write(path, id, knob, expect, value) {
         Ok(wrote) => wrote,
@@ -57,7 +58,7 @@ fn try_write(
     expect: &[u64],
     value: u64,
 ) -> io::Result<WriteResult> {
-    // Non-blocking: where the kernel knows that, it leaves the freeing to the cgroup's own processes.
+    // With O_NONBLOCK, newer kernels leave the reclaim to the processes of the cgroup.
     let mut file = open(path, id, knob.file(), Access::Both)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
@@ -71,29 +72,29 @@ fn try_write(
     let text = if value == MAX && knob != Knob::Freeze { "max".to_owned() } else { value.to_string() };
     match file.write_all(text.as_bytes()) {
         Ok(()) => Ok(WriteResult::Written(current)),
-        // An interrupted write may have set the value all the same.
+        // An interrupted write may have set the value.
         Err(_) if read(path, knob).is_ok_and(|now| now == value) => Ok(WriteResult::Written(current)),
         Err(error) => Err(error),
     }
 }
 
-/// How a file is opened.
+/// The access mode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// To read and to write.
+    /// Reading and writing.
     Both,
-    /// Some files cannot be read.
+    /// Writing only: some files cannot be read.
     Write,
 }
 
-/// Opens a file of this very cgroup, and not of another one that has its path by now.
+/// Opens a file of the cgroup with this id, and not of another one at the same path.
 pub(super) fn open(path: &CgroupPath, id: CgroupId, name: &str, mode: Access) -> io::Result<File> {
     let directory = dir(path);
     let mut options = OpenOptions::new();
     let flags = nix::libc::O_NOFOLLOW | if mode == Access::Both { nix::libc::O_NONBLOCK } else { 0 };
     options.read(mode == Access::Both).write(true).custom_flags(flags);
     let file = options.open(directory.join(name))?;
-    // A file that was opened before its cgroup was replaced writes to nothing any more (ENODEV).
+    // If the cgroup is replaced after the file was opened, writes fail with ENODEV.
     if std::fs::symlink_metadata(&directory)?.ino() == id.0 {
         Ok(file)
     } else {

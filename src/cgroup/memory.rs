@@ -6,7 +6,7 @@ use std::io;
 use super::mount::dir;
 use crate::names::CgroupPath;
 
-/// Reads one of a cgroup's files; errors name it.
+/// Reads a file of a cgroup. Errors name the file.
 fn read(path: &CgroupPath, file: &str) -> io::Result<String> {
     std::fs::read_to_string(dir(path).join(file))
         .map_err(|e| io::Error::new(e.kind(), format!("reading {file} of {path}: {e}")))
@@ -17,21 +17,21 @@ pub fn usage(path: &CgroupPath) -> io::Result<u64> {
     let text = read(path, "memory.current")?;
     text.trim()
         .parse()
-        .map_err(|_| io::Error::other(format!("memory.current of {path} says '{}'", text.trim())))
+        .map_err(|_| io::Error::other(format!("memory.current of {path} contains '{}'", text.trim())))
 }
 
-/// Does the cgroup lack the memory controller, so that no policy can be attached? One that is removed lacks nothing: it may go,
-/// and come back, at any moment, so this is one look at one file.
+/// True if the cgroup lacks the memory controller, so that no policy can be attached. False if the cgroup was
+/// removed: the check is one access to one file, because the cgroup may be removed and created again at any time.
 pub fn lacks_memory_controller(path: &CgroupPath) -> bool {
     read(path, "cgroup.controllers").is_ok_and(|all| !all.split_whitespace().any(|one| one == "memory"))
 }
 
-/// The smallest memory.max from the cgroup up; `machine` where none is set.
+/// The lowest memory.max of the cgroup and its ancestors in bytes; `machine` if none is set.
 pub fn effective_max(path: &CgroupPath, machine: u64) -> u64 {
     let mut least = machine;
     let mut at = Some(path.clone());
     while let Some(cgroup) = at {
-        // "max", and the root has no such file.
+        // The value is "max", or the cgroup is the root, which has no such file.
         if let Some(max) = read(&cgroup, "memory.max").ok().and_then(|t| t.trim().parse().ok()) {
             least = least.min(max);
         }
@@ -49,8 +49,8 @@ pub fn events(path: &CgroupPath) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// For how much of the last ten seconds some task waited for memory, and all of them did, in percent as the kernel
-/// writes it. An error where the kernel does not measure it (psi=0).
+/// The shares of the last 10 seconds in which some tasks, and all tasks, were stalled on memory, in percent as the
+/// kernel writes them. Fails if the kernel does not measure pressure (psi=0).
 pub fn pressure(path: &CgroupPath) -> io::Result<(String, String)> {
     let text = read(path, "memory.pressure")?;
     let of = |kind: &str| {
@@ -59,10 +59,10 @@ pub fn pressure(path: &CgroupPath) -> io::Result<(String, String)> {
     };
     of("some")
         .zip(of("full"))
-        .ok_or_else(|| io::Error::other(format!("memory.pressure of {path} says '{text}'")))
+        .ok_or_else(|| io::Error::other(format!("memory.pressure of {path} contains '{text}'")))
 }
 
-/// The bytes of a page: what the kernel counts memory in. Not everywhere 4096: arm64 has three sizes.
+/// The page size in bytes. 4096 on x86; arm64 supports three sizes.
 pub fn page_size() -> u64 {
     let said = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     said.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
@@ -82,14 +82,15 @@ fn of_meminfo(text: &str, key: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("/proc/meminfo has no {key}")))
 }
 
-/// Pages beyond which the kernel refuses a request for address space by itself, whatever is free; `None` when it may
-/// refuse any, for it counts what all have asked for (`vm.overcommit_memory=2`), or when this cannot be read.
+/// Number of pages above which the kernel itself rejects a request for address space, regardless of free memory.
+/// `None` if it may reject any request, because it limits the sum of all requests (`vm.overcommit_memory=2`), or if
+/// the limit cannot be read.
 pub fn commit_limit_pages() -> Option<u64> {
     let mode = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").ok()?;
     commit_limit_pages_of(&mode, &std::fs::read_to_string("/proc/meminfo").ok()?, page_size())
 }
 
-/// As `__vm_enough_memory()` in mm/util.c has it.
+/// As in `__vm_enough_memory()` in mm/util.c.
 fn commit_limit_pages_of(mode: &str, meminfo: &str, page: u64) -> Option<u64> {
     match mode.trim() {
         "0" => {
@@ -107,12 +108,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_refuses_by_itself_depends_on_its_mode() {
+    fn commit_limit_depends_on_overcommit_mode() {
         let meminfo = "MemTotal:        8000 kB\nMemFree:         1000 kB\nSwapTotal:       4000 kB\n";
         assert_eq!(commit_limit_pages_of("0\n", meminfo, 4096), Some(3000));
         assert_eq!(commit_limit_pages_of("0\n", "MemTotal: 8000 kB\nSwapTotal: 0 kB\n", 4096), Some(2000));
         assert_eq!(commit_limit_pages_of("1\n", meminfo, 4096), Some(u64::MAX));
-        // It may refuse any; or we do not know.
+        // The kernel may reject any request, or the mode is unknown.
         for (mode, meminfo) in
             [("2\n", meminfo), ("", meminfo), ("0\n", "MemTotal: 8000 kB\n"), ("0\n", "SwapTotal: 1 kB\n")]
         {

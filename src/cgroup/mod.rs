@@ -1,5 +1,5 @@
-//! The only room that touches cgroupfs: where it is mounted, ids and paths, memory files, records on cgroups,
-//! processes and their ends. Knows nothing of policies and of why something is to be done.
+//! The only module that accesses cgroupfs: the mount point, ids and paths, memory files, xattrs, processes and kills.
+//! Does not depend on policies.
 
 pub mod delegation;
 pub mod kill;

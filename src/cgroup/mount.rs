@@ -1,4 +1,4 @@
-//! Where the unified hierarchy is, and a cgroup's id by its path.
+//! The mount point of the unified hierarchy, and the ids of cgroups.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,10 +9,10 @@ use thiserror::Error;
 
 use crate::names::{CgroupId, CgroupPath};
 
-/// Where systemd mounts it on every current distribution.
+/// The mount point of cgroup v2 on all current distributions.
 pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// Why this machine's cgroups cannot be used.
+/// Why the cgroups of this machine cannot be used.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages name the fields")]
 pub enum MountError {
@@ -29,7 +29,7 @@ pub enum MountError {
     NoMemory,
 }
 
-/// Checks that the unified hierarchy with the memory controller is at hand.
+/// Checks that the unified hierarchy is mounted with the memory controller.
 pub fn require_unified() -> Result<(), MountError> {
     require_unified_at(Path::new(CGROUP_ROOT))
 }
@@ -49,7 +49,7 @@ pub fn dir(path: &CgroupPath) -> PathBuf {
     Path::new(CGROUP_ROOT).join(path.as_str().trim_start_matches('/'))
 }
 
-/// The id of the cgroup that has this path now. Symbolic links do not exist in cgroupfs.
+/// The id of the cgroup that has this path now. cgroupfs has no symbolic links.
 pub fn cgroup_id(path: &CgroupPath) -> io::Result<CgroupId> {
     let metadata = std::fs::symlink_metadata(dir(path))?;
     if metadata.is_dir() { Ok(CgroupId(metadata.ino())) } else { Err(io::ErrorKind::NotADirectory.into()) }

@@ -1,11 +1,11 @@
-//! A process's cgroup, as the kernel says it.
+//! The cgroup of a process, as reported by the kernel.
 
 use std::io::{self, Read};
 
 use super::mount::dir;
 use crate::names::CgroupPath;
 
-/// More of a command line than anybody asks for; a process may make its own as long as it likes.
+/// Bytes read of a command line; a process can make its own command line longer.
 const ARGUMENTS_MAX: u64 = 64 * 1024;
 
 /// The text of /proc/PID/cgroup: `0::/system.slice/x.service`.
@@ -26,7 +26,7 @@ pub fn parent(pid: u32) -> io::Result<u32> {
     line.and_then(|line| line.trim().parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The beginning of a process's command line, as it was started or has changed it since.
+/// The beginning of a process's command line, which the process may have changed.
 pub fn arguments(pid: u32) -> io::Result<Vec<String>> {
     let mut bytes = Vec::new();
     std::fs::File::open(format!("/proc/{pid}/cmdline"))?.take(ARGUMENTS_MAX).read_to_end(&mut bytes)?;

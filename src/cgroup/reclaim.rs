@@ -1,4 +1,4 @@
-//! Taking memory from a cgroup: memory.reclaim.
+//! Reclaims memory of a cgroup by memory.reclaim.
 
 use std::io::{self, Write};
 
@@ -7,19 +7,19 @@ use super::memory::usage;
 use super::xattr::is_removed;
 use crate::names::{CgroupId, CgroupPath};
 
-/// What it gave: memory.current before and after, and whether it was less than asked for.
+/// The result of a reclaim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// memory.current before.
+    /// memory.current before, in bytes.
     pub before: u64,
-    /// memory.current after.
+    /// memory.current after, in bytes.
     pub after: u64,
-    /// The kernel found less than it was asked for.
+    /// True if the kernel reclaimed less than requested.
     pub short: bool,
 }
 
-/// Asks the kernel to take `bytes` from the cgroup. Blocks until it has; the time is charged to us. Not found: the cgroup
-/// is gone.
+/// Reclaims `bytes` from the cgroup. Blocks until the kernel has finished; the CPU time is charged to the daemon. The
+/// error is NotFound if the cgroup was removed.
 pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u8>) -> io::Result<Reclaimed> {
     let before = usage(path)?;
     let ask = |text: &str| {
@@ -29,7 +29,7 @@ pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u
         Some(swappiness) => ask(&format!("{bytes} swappiness={swappiness}")),
         None => ask(&bytes.to_string()),
     };
-    // Before 6.9 the file takes nothing but a number.
+    // Before Linux 6.9, the file accepts only a number.
     if swappiness.is_some() && matches!(&done, Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL)) {
         done = ask(&bytes.to_string());
     }

@@ -1,4 +1,4 @@
-//! Walking the cgroup tree.
+//! Traverses the cgroup tree.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use super::mount::{CGROUP_ROOT, dir};
 use super::xattr::is_removed;
 use crate::names::CgroupPath;
 
-/// More cgroups than any machine runs; keeps a hostile tree from filling our memory.
+/// Limit of the number of cgroups in one traversal, so that a hostile tree cannot fill the daemon's memory.
 const CGROUPS_MAX: usize = 1_000_000;
 
-/// All cgroups below `top` and `top` itself, parents first. Those that vanish meanwhile are left out.
+/// All cgroups below `top` and `top` itself, parents first. Cgroups that are removed meanwhile are omitted.
 pub fn descendants(top: &CgroupPath) -> Vec<CgroupPath> {
     descend(Path::new(CGROUP_ROOT), top, |_| true)
 }
@@ -90,12 +90,12 @@ fn walk_at(mount: &Path, top: &CgroupPath, mut each: impl FnMut(&CgroupPath) -> 
     }
 }
 
-/// The next cgroup on the way down, or beside it further up.
+/// The next cgroup: the first child, else the next sibling of the cgroup or of an ancestor.
 fn next_cgroup(branch: &mut Vec<(CgroupPath, std::vec::IntoIter<String>)>) -> Option<CgroupPath> {
     loop {
         let (path, names) = branch.last_mut()?;
         match names.next() {
-            // One whose path would be too long is nobody's.
+            // A cgroup whose path is too long cannot have a policy.
             Some(name) => match path.join(&name) {
                 Ok(child) => return Some(child),
                 Err(_) => continue,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn all_cgroups_are_shown_once_parents_first_and_down_before_on() {
+    fn all_cgroups_are_visited_once_depth_first() {
         let mount = tree();
         assert_eq!(seen(mount.path(), "/", ""), ["/", "/a", "/a/b", "/a/b/c", "/a/d", "/e", "/e/b"]);
         assert_eq!(seen(mount.path(), "/a", ""), ["/a", "/a/b", "/a/b/c", "/a/d"]);

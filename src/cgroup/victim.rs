@@ -1,5 +1,4 @@
-//! Who could be killed, and which one of them. What is never chosen is not even looked at twice: what must not be
-//! killed (oom_score_adj -1000), ourselves, and PID 1.
+//! Selects the victim of a kill. Exempt are processes with oom_score_adj -1000, the daemon and PID 1.
 
 use std::path::Path;
 
@@ -9,31 +8,31 @@ use super::tree;
 use crate::names::CgroupPath;
 use crate::policy::action::VictimOrder;
 
-/// oom_score_adj of what must not be killed.
+/// The oom_score_adj of processes that must not be killed.
 const OOM_SCORE_ADJ_MIN: i64 = -1000;
 
-/// A process, or a cgroup that holds processes.
+/// A process, or a cgroup that contains processes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Candidate {
-    /// The process; `None`: the cgroup as a whole.
+    /// The process; `None` for a whole cgroup.
     pub pid: Option<u32>,
-    /// Its name, as people know it.
+    /// The display name.
     pub name: String,
     /// Its cgroup.
     pub path: Option<CgroupPath>,
-    /// What it weighs in bytes: its memory, for processes with what oom_score_adj adds or takes away.
+    /// The weight in bytes: the memory, for processes adjusted by oom_score_adj.
     pub weight: i128,
-    /// The memory alone.
+    /// The memory in bytes.
     pub bytes: u64,
-    /// When it started; larger is later.
+    /// The start time; larger is later.
     pub started: u64,
-    /// How much it waits for memory: time in which some of it stalled, in the last 10 s.
+    /// The memory pressure: the share of the last 10 seconds in which some tasks were stalled.
     pub pressure: u64,
 }
 
-/// The candidate to kill, and how many others there were.
+/// Selects the candidate to kill, and returns the others.
 pub fn select(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate, Vec<Candidate>)> {
-    // The last wins; of equals the one with more memory, then the younger one.
+    // The last one is selected; of equal ones that with more memory, then the younger one.
     let memory = |c: &Candidate| (c.weight, c.started);
     match select {
         VictimOrder::Largest => all.sort_by_key(memory),
@@ -45,7 +44,7 @@ pub fn select(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate
     Some((victim, all))
 }
 
-/// The processes in a subtree that may be killed. `most`: the memory that oom_score_adj's thousandths are of.
+/// The processes in a subtree that may be killed. `max` is the memory in bytes to which oom_score_adj is relative.
 pub fn processes(top: &CgroupPath, max: u64) -> Vec<Candidate> {
     let mut found = Vec::new();
     for path in tree::populated(top) {
@@ -59,7 +58,8 @@ pub fn processes(top: &CgroupPath, max: u64) -> Vec<Candidate> {
     found
 }
 
-/// The cgroups in a subtree that hold processes, without those where something must not be killed.
+/// The cgroups in a subtree that contain processes, except that of the daemon (`own`) and those whose processes are all
+/// exempt.
 pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Candidate> {
     let mut found = Vec::new();
     for path in tree::populated(top) {
@@ -76,7 +76,7 @@ pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Cand
             name: path.file_name().to_owned(),
             weight: bytes.into(),
             bytes,
-            // A cgroup is as old as its oldest process.
+            // The start time of a cgroup is that of its oldest process.
             started: pids.iter().filter_map(|pid| stat(*pid)).map(|s| s.started).min().unwrap_or(0),
             pressure: pressure(&path),
             path: Some(path),
@@ -85,14 +85,14 @@ pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Cand
     found
 }
 
-/// The processes directly in a cgroup. Threaded cgroups have none of their own.
+/// The processes of a cgroup itself. Threaded cgroups have none.
 pub fn pids(path: &CgroupPath) -> Vec<u32> {
     let text = std::fs::read_to_string(dir(path).join("cgroup.procs")).unwrap_or_default();
-    // 0: a process of another pid namespace than ours.
+    // 0: a process of another PID namespace.
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
-/// Must this process not be killed?
+/// True if this process must not be killed.
 pub fn is_unkillable(pid: u32) -> bool {
     pid <= 1
         || pid == std::process::id()
@@ -103,7 +103,7 @@ fn process(pid: u32, path: &CgroupPath, max: u64) -> Option<Candidate> {
     let adjust = score_adjust(pid).filter(|_| !is_unkillable(pid))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let bytes = memory_in(&status)?;
-    // As the kernel's own OOM killer weighs.
+    // The weight that the kernel's OOM killer uses.
     let added = i128::from(adjust).saturating_mul(max.into()).checked_div(1000)?;
     let stat = stat(pid)?;
     Some(Candidate {
@@ -121,8 +121,8 @@ fn score_adjust(pid: u32) -> Option<i64> {
     std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
 }
 
-/// What ends with a process: its resident memory, its swap and its page tables. `None` for a kernel thread or a process
-/// that is ending, which have no memory.
+/// The memory that is freed with a process: its resident memory, swap and page tables. `None` for a kernel thread or
+/// an exiting process.
 fn memory_in(status: &str) -> Option<u64> {
     let field = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -141,7 +141,7 @@ fn stat(pid: u32) -> Option<Stat> {
     stat_in(&std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?)
 }
 
-/// The name may contain spaces and brackets; field 22 is counted from behind it.
+/// The name may contain spaces and parentheses; fields are counted from its end.
 fn stat_in(text: &str) -> Option<Stat> {
     let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
     Some(Stat { name: name.to_owned(), started: rest.split_whitespace().nth(19)?.parse().ok()? })
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_choosing_has_its_victim_and_names_the_others_in_order() {
+    fn each_order_selects_victim_and_sorts_others() {
         let all =
             vec![candidate("big", 90, 1, 5), candidate("young", 10, 9, 5), candidate("stalled", 20, 5, 80)];
         let chosen = |order| {

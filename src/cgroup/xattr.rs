@@ -1,4 +1,4 @@
-//! The record on a cgroup: an extended attribute that only root can write and that vanishes with the cgroup.
+//! The record on a cgroup: an extended attribute that only root can write and that is removed with the cgroup.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use super::mount::dir;
 use crate::names::CgroupPath;
 use crate::source::xattr::{CgroupRecord, OWNER_POLICY_XATTR, RECORD_XATTR, RecordError};
 
-/// Reads the record; `None` when there is none.
+/// Reads the record; `None` if there is none.
 pub fn read_record(path: &CgroupPath) -> io::Result<Option<Vec<u8>>> {
     xattr::get(dir(path), RECORD_XATTR)
 }
 
-/// Writes the record, replacing what was there.
+/// Writes the record and replaces the previous one.
 pub fn write_record(path: &CgroupPath, value: &[u8]) -> io::Result<()> {
     xattr::set(dir(path), RECORD_XATTR, value)
 }
@@ -26,7 +26,7 @@ pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
     xattr::set(dir(path), OWNER_POLICY_XATTR, line.as_bytes())
 }
 
-/// Changes a part of the record and leaves the rest; one that says nothing is removed. A cgroup that is gone needs none.
+/// Changes a part of the record. An empty record is removed. A removed cgroup is not an error.
 pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
     let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {path}: {error}");
     let old = match read_record(path) {
@@ -34,7 +34,7 @@ pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) 
         Err(error) if is_removed(&error) => return Ok(()),
         Err(error) => return Err(text("reading", &error)),
     };
-    // One that cannot be read is of no use to anybody.
+    // A record that cannot be parsed is replaced.
     let mut record = old.as_deref().and_then(|bytes| CgroupRecord::parse(bytes).ok()).unwrap_or_default();
     change(&mut record);
     let done = if record.is_empty() {
@@ -51,12 +51,12 @@ pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) 
     }
 }
 
-/// Removes the record; none is no error.
+/// Removes the record, if there is one.
 pub fn remove_record(path: &CgroupPath) -> io::Result<()> {
     remove(path, RECORD_XATTR)
 }
 
-/// Removes the policy line of the owner; if there is none, this is no error.
+/// Removes the policy line of the owner, if there is one.
 pub fn remove_owner_policy(path: &CgroupPath) -> io::Result<()> {
     remove(path, OWNER_POLICY_XATTR)
 }
@@ -68,7 +68,7 @@ fn remove(path: &CgroupPath, attribute: &str) -> io::Result<()> {
     }
 }
 
-/// ENODEV: removed while we looked.
+/// ENODEV: the cgroup was removed during the call.
 pub(super) fn is_removed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ENODEV)
 }

@@ -19,9 +19,9 @@ use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
 const DEADLINE: Duration = Duration::from_secs(25);
 /// The timeout if polkit may prompt for a password.
 const DEADLINE_WITH_PASSWORD: Duration = Duration::from_secs(120);
-/// The timeout of a reload, as of systemd for units.
+/// The timeout of a reload, as that of systemd for units.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
-/// A note is displayed after this time.
+/// Delay after which a note is displayed during a slow call.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The D-Bus activation file. Without it, the package is not installed.
 const ACTIVATION: &str = "usr/share/dbus-1/system-services/org.memcg.Bpf1.service";
@@ -84,7 +84,7 @@ pub(in crate::cli) enum ClientError {
 pub(in crate::cli) struct Client {
     runtime: tokio::runtime::Runtime,
     proxy: DaemonProxy<'static>,
-    /// May a note be displayed during a slow call?
+    /// True if a note may be displayed during a slow call.
     show_progress: bool,
     /// May a call start the daemon?
     may_start: bool,
@@ -161,7 +161,7 @@ impl Client {
         parse(self.query("List", MethodFlags::ALLOW_INTERACTIVE_AUTH, &()))
     }
 
-    /// List without a password prompt, to look up names. `None` if the user is not allowed to list.
+    /// List without a password prompt, for looking up names. `None` if the user is not allowed to list.
     pub fn list_if_allowed<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
         match parse(self.query("List", MethodFlags::empty(), &())) {
             Ok(list) => Ok(Some(list)),
@@ -175,7 +175,7 @@ impl Client {
         parse(self.query("Explain", MethodFlags::ALLOW_INTERACTIVE_AUTH, &(cgroup,)))
     }
 
-    /// Pause: action statistics. 0 means no end.
+    /// Pause: action statistics. If 0, the pause has no end.
     pub fn pause<T: DeserializeOwned>(&self, nanoseconds: u64) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.pause(nanoseconds)))
     }
@@ -225,7 +225,7 @@ fn deadline() -> Duration {
     if nix::unistd::geteuid().is_root() { DEADLINE } else { DEADLINE_WITH_PASSWORD }
 }
 
-/// Runs one call until its end or the timeout. Displays a note if it takes long.
+/// Runs one call until it ends or times out. Displays a note if it takes long.
 fn run_with_timeout<T>(
     runtime: &tokio::runtime::Runtime,
     show_progress: bool,
@@ -270,7 +270,7 @@ fn client_error(error: &zbus::Error, root: &Path) -> ClientError {
     }
 }
 
-/// The daemon's message, of bounded length. It may list several errors on separate lines.
+/// The daemon's message, truncated. It may contain several errors on separate lines.
 fn reason(text: &str) -> String {
     let lines: Vec<String> =
         text.lines().map(|line| escape_line(line.trim())).filter(|line| !line.is_empty()).collect();

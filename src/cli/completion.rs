@@ -7,7 +7,7 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use super::output::Output;
 
-/// The variable by which the shell's function asks, with the shell's name as value.
+/// The environment variable in which the shell's function passes the name of the shell.
 pub(super) const VARIABLE: &str = "COMPLETE";
 const NAME: &str = "memcg-bpf";
 
@@ -40,7 +40,8 @@ impl Completion {
         };
         shell.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?;
         if matches!(self.shell, Shell::Zsh) {
-            // The file is the function's body when zsh loads it by name: the first answer is due at once.
+            // zsh loads the file as the body of the function when the function is first called, so it must complete
+            // at once.
             writeln!(script, "\n[[ $funcstack[1] = _{NAME} ]] && _clap_dynamic_completer_memcg_bpf \"$@\"")?;
         }
         let text = String::from_utf8(script)?.trim_start().to_owned();
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shell_gets_a_script_that_asks_this_command() {
+    fn each_shell_script_calls_this_command() {
         assert!(
             script(Shell::Bash).contains(
                 "complete -o nospace -o bashdefault -o nosort -F _clap_complete_memcg_bpf memcg-bpf"

@@ -6,7 +6,7 @@ use super::term::Style;
 #[derive(Debug)]
 pub(super) struct Output {
     pub text: String,
-    /// If false, the exit status is 1.
+    /// True for exit status 0, false for 1.
     pub success: bool,
     /// The style of a line on a terminal with colours.
     pub style: fn(&str) -> Option<Style>,

@@ -40,7 +40,7 @@ pub struct EffectApplier {
     reporting_all: bool,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
-    /// Slots that could not be written: cgroups that are bound to one have no active policy.
+    /// Slots that could not be written. Cgroups that are bound to one have no active policy.
     slots_unwritten: BTreeMap<u32, String>,
     /// The policies in each slot.
     slot_policies: BTreeMap<u32, Vec<String>>,
@@ -50,11 +50,11 @@ pub struct EffectApplier {
     warned: BTreeSet<(CgroupPath, String)>,
 }
 
-/// If there are more warnings, all are forgotten, and logged again.
+/// Limit of the number of warnings. Beyond it all are removed, and logged again.
 const WARNINGS_MAX: usize = 1000;
 
 impl EffectApplier {
-    /// `machine`: its memory in bytes.
+    /// `machine` is the size of the memory in bytes.
     pub fn new(bpf: BpfRuntime, machine: u64) -> Self {
         EffectApplier {
             bpf,
@@ -87,7 +87,7 @@ impl EffectApplier {
         result
     }
 
-    /// Is a policy attached to the cgroup? Only bound cgroups have counters.
+    /// True if a policy is attached to the cgroup. Only bound cgroups have counters.
     pub fn has_binding(&self, cgroup: CgroupId) -> bool {
         !self.bpf.counters(cgroup).is_empty()
     }
@@ -127,9 +127,9 @@ impl EffectApplier {
             Effect::WriteRecord { path, requests } => {
                 xattr::update_record(&path, |record| record.set_requests(requests))
             }
-            // Changed knobs stay on record until they are restored.
+            // Changed knobs stay in the record until they are restored.
             Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
-            // Not bound: the error is already logged.
+            // The cgroup is not bound, and the error is already logged.
             Effect::Attached { path, .. } if self.errors_by_cgroup.contains_key(&path) => Ok(()),
             Effect::Attached { cgroup, path, policies } => {
                 audit::attached(&path, &policies.join(", "));
@@ -161,12 +161,12 @@ impl EffectApplier {
             .check_slot(slot)
             .and_then(|()| self.bpf.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
         if bound.is_err() {
-            // Never leave it bound to the old slot, which another cgroup may get.
+            // The cgroup must not stay bound to the old slot, which may be reused for another cgroup.
             self.bpf.unbind(cgroup);
             result.changes.push(StateChange::Unbound(path, cgroup));
             return bound;
         }
-        // It may have been removed, and even created again, between the request and now.
+        // The cgroup may have been removed, and created again, since the request.
         if mount::cgroup_id(&path).ok() != Some(cgroup) {
             result.removed.push(cgroup);
         }
@@ -179,7 +179,7 @@ impl EffectApplier {
         if self.warned.contains(&warning) {
             return;
         }
-        // journald shows this line with the unit (journalctl -u UNIT), for we are root.
+        // journald accepts the unit of a message from root and shows it with that unit (journalctl -u UNIT).
         tracing::warn!(OBJECT_SYSTEMD_UNIT = unit, "{}: {}", warning.0, warning.1);
         if self.warned.len() >= WARNINGS_MAX {
             self.warned.clear();
@@ -195,7 +195,7 @@ impl EffectApplier {
         })
     }
 
-    /// Are the policies of the slot loaded and attached?
+    /// Checks that the policies of the slot are loaded and attached.
     fn check_slot(&self, slot: u32) -> Result<(), String> {
         let of_policy = |name: &String| self.unattached.get(name);
         let lacking = self.slots_unwritten.get(&slot).or_else(|| of_policy(&String::new()));
@@ -218,12 +218,12 @@ impl EffectApplier {
             self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;
             self.reporting_all = set.report_all_cgroups;
         }
-        // Not an error of this effect: only cgroups that are bound to such a policy are affected.
+        // Only cgroups that are bound to these policies are affected, so this effect does not fail.
         self.unattached.values().for_each(|sentence| tracing::error!("{sentence}"));
         Ok(())
     }
 
-    /// All policies are attached: pins them, and detaches the programs of the previous daemon.
+    /// Pins the attached programs, and detaches those of the previous daemon.
     pub fn take_over(&mut self) {
         match self.bpf.take_over() {
             Ok(0) => {}
@@ -232,22 +232,23 @@ impl EffectApplier {
         }
     }
 
-    /// What loads this policy beside the loop; `None` when it is loaded.
+    /// A task that loads this policy on another thread; `None` if it is loaded.
     pub fn loading(&self, policy: &str) -> Option<LoadTask> {
         self.bpf.loading(policy)
     }
 
-    /// Takes what was loaded beside the loop.
+    /// Adds a policy that was loaded on another thread.
     pub fn loaded(&mut self, policy: PreparedPolicy) {
         self.bpf.loaded(policy);
     }
 
-    /// What loads policies beside the loop, for [`EffectApplier::replace`].
+    /// A loader of policies on another thread, for [`EffectApplier::replace`].
     pub fn loader(&self) -> Result<PolicyLoader, BpfError> {
         self.bpf.loader()
     }
 
-    /// Replaces policy objects by these files; the replaced ones stay attached until [`EffectApplier::drop_replaced`].
+    /// Replaces the policy objects by these files. The replaced ones stay attached until
+    /// [`EffectApplier::drop_replaced`].
     pub fn replace(
         &mut self,
         files: BTreeMap<String, ObjectFile>,
@@ -271,7 +272,7 @@ impl EffectApplier {
         self.bpf.actions_dropped()
     }
 
-    /// Adds what only the kernel and the cgroup's files know.
+    /// Adds the data of the kernel and of the cgroup's files.
     pub fn fill_report(&self, report: &mut BindingReport) {
         let Ok(path) = CgroupPath::parse(&report.cgroup) else { return };
         if let Some(sentence) = self.errors_by_cgroup.get(&path) {

@@ -1,12 +1,12 @@
-//! The capabilities the daemon keeps; the reason for each is in docs/security.md.
+//! The capabilities of the daemon; docs/security.md gives the reason for each.
 
 use std::collections::BTreeSet;
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// All that is needed, at the start and later: a policy is attached when the first cgroup asks for it. The unit's
-/// `CapabilityBoundingSet=` has the same; a test compares both.
+/// The capabilities that the daemon needs, at the start and later, because policies are attached on request. A test
+/// compares them with `CapabilityBoundingSet=` of the unit.
 pub const REQUIRED: [Capability; 5] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
@@ -15,11 +15,11 @@ pub const REQUIRED: [Capability; 5] = [
     Capability::CAP_KILL,
 ];
 
-/// Drops all other capabilities for good. Applies to this thread and the threads that it starts:
-/// before there is any other.
+/// Drops all other capabilities for the process. Must be called before another thread is started.
 pub fn drop_unneeded() -> Result<(), CapsError> {
     let needed = CapsHashSet::from(REQUIRED);
-    // First: taking from the bounding set wants CAP_SETPCAP. Without it nothing was given beyond the unit's.
+    // The bounding set first: changing it requires CAP_SETPCAP. Without CAP_SETPCAP, the process has only the
+    // capabilities of the unit.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, CapSet::Bounding)?.difference(&needed) {
             caps::drop(None, CapSet::Bounding, *capability)?;
@@ -34,7 +34,7 @@ pub fn drop_unneeded() -> Result<(), CapsError> {
     Ok(())
 }
 
-/// What is missing of what is needed, by name.
+/// The names of the required capabilities that are missing.
 pub fn missing() -> Result<BTreeSet<String>, CapsError> {
     let had = caps::read(None, CapSet::Effective)?;
     Ok(REQUIRED.iter().filter(|capability| !had.contains(capability)).map(ToString::to_string).collect())
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn only_required_capabilities_remain() {
-        // Capabilities are a thread's own: the other tests keep theirs.
+        // Capabilities are per thread, so other tests are not affected.
         let check = || {
             let before = caps::read(None, CapSet::Permitted).unwrap();
             drop_unneeded().unwrap();

@@ -1,5 +1,5 @@
-//! The daemon's configuration: `memcg-bpf.conf` and its drop-ins, found and layered as systemd does with its own.
-//! A wrong setting costs a warning and keeps its default; it never keeps the daemon from starting.
+//! The configuration of the daemon: `memcg-bpf.conf` and its drop-ins, in the order that systemd uses for its own. An
+//! invalid setting is reported and keeps its default.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,39 +9,39 @@ use tracing::level_filters::LevelFilter;
 
 use crate::files::read_text;
 use crate::ledger::admission::Limits;
-use crate::names::shown;
 use crate::text::ini::{Item, items};
 use crate::text::parse_bool;
+use crate::text::printable::quote;
 
-/// Where configuration is looked for; for the same file name the first directory wins.
+/// The directories of the configuration. For a file name, the first directory with such a file is used.
 pub const CONFIG_DIRS: [&str; 4] =
     ["etc/memcg-bpf", "run/memcg-bpf", "usr/local/lib/memcg-bpf", "usr/lib/memcg-bpf"];
-/// The main file, and with `.d` the directory of its drop-ins.
+/// The name of the main file; with `.d` appended, of the directory of its drop-ins.
 pub const CONFIG_FILE: &str = "memcg-bpf.conf";
-/// Longest configuration file read, in bytes: a hundred times what all keys need.
+/// Longest configuration file in bytes.
 const FILE_MAX: usize = 1 << 18;
-/// Characters of a wrong word that a warning quotes.
+/// Characters of an invalid word that a warning quotes.
 const WORD_MAX: usize = 64;
 /// Characters of a file's path that a warning shows: the directories and the longest file name.
 const PLACE_MAX: usize = 320;
-/// Largest limit on actions: more could not be done anyway.
+/// Largest rate limit of actions.
 const LIMIT_MAX: u32 = 1000;
-/// Warnings logged for one file; a file with many errors must not flood the journal.
+/// Number of warnings logged for one file.
 const WARNINGS_MAX: usize = 20;
-/// Policies that can be named in AllowPolicies=, far more than there are.
+/// Number of policies accepted in AllowPolicies=.
 const NAMES_MAX: usize = 256;
-/// Most drop-ins read.
+/// Number of drop-ins read.
 const DROP_INS_MAX: usize = 256;
 
-/// What the administrator may set.
+/// The settings of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `[Annotations] AllowPolicies=`: the policies that annotations and cgroup owners may ask for. `None` stands for
-    /// every policy that binds only the asker itself.
+    /// `[Annotations] AllowPolicies=`: the policies that annotations and cgroup owners may request. `None` stands for
+    /// every self-binding policy.
     pub allow_policies: Option<Vec<String>>,
-    /// `[Log] Level=`: the least important messages that are still logged.
+    /// `[Log] Level=`: the maximum log level.
     pub log_level: LevelFilter,
-    /// `[Actions] PerSecond=` and `KillsPerMinute=`: how much policies may do.
+    /// `[Actions] PerSecond=` and `KillsPerMinute=`: the rate limits of actions.
     pub limits: Limits,
     /// `[Policies] Preload=`: load policies that do not deny before they are requested.
     pub preload: bool,
@@ -63,13 +63,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the configuration below `root` (`/` but for tests). Returns also one sentence for each thing ignored.
+    /// Reads the configuration below `root` (`/` except in tests). Returns also one warning for each ignored setting.
     pub fn load(root: &Path) -> (Config, Vec<String>) {
         let mut config = Config::default();
         let mut warnings = Vec::new();
         for path in files(root) {
             let place = Path::new("/").join(path.strip_prefix(root).unwrap_or(&path));
-            let place = shown(&place.display().to_string(), PLACE_MAX);
+            let place = quote(&place.display().to_string(), PLACE_MAX);
             match read_text(&path, FILE_MAX) {
                 Ok(text) => {
                     let mut found = Vec::new();
@@ -80,7 +80,7 @@ impl Config {
                     }
                     warnings.append(&mut found);
                 }
-                // A link to /dev/null masks a file of a weaker directory.
+                // A link to /dev/null masks the files of the same name in directories of lower priority.
                 Err(error) if error.is_absent_or_masked() => {}
                 Err(error) => warnings.push(format!("reading {place}: {error}, ignoring")),
             }
@@ -95,7 +95,7 @@ impl Config {
             let unknown = |header: &str| {
                 format!(
                     "unknown section '{}'; valid are [Actions], [Annotations], [Log] and [Policies]",
-                    shown(header, WORD_MAX)
+                    quote(header, WORD_MAX)
                 )
             };
             let (key, value) = match item {
@@ -115,7 +115,7 @@ impl Config {
                 }
                 Item::Assignment(key, value) => (key, value),
                 Item::Other(line) => {
-                    warn(format!("'{}' is not an assignment", shown(&line, WORD_MAX)));
+                    warn(format!("'{}' is not an assignment", quote(&line, WORD_MAX)));
                     continue;
                 }
                 // The limit of the file is below that of a line.
@@ -135,16 +135,16 @@ impl Config {
                     boolean(&value, &mut self.override_drop_ins, false, warn)
                 }
                 ("Actions" | "Annotations" | "Log" | "Policies", key) => {
-                    warn(format!("unknown key '{}' in section [{section}]", shown(key, WORD_MAX)))
+                    warn(format!("unknown key '{}' in section [{section}]", quote(key, WORD_MAX)))
                 }
-                ("", key) => warn(format!("'{}' stands outside of any known section", shown(key, WORD_MAX))),
-                // The section itself was reported, once.
+                ("", key) => warn(format!("key '{}' is not in a known section", quote(key, WORD_MAX))),
+                // The unknown section was reported once.
                 _ => {}
             }
         }
     }
 
-    /// A list in systemd's manner: assignments add up, an empty one resets to the default.
+    /// A list as in systemd: assignments are added, and an empty one resets the list to the default.
     fn allow(&mut self, value: &str, mut warn: impl FnMut(String)) {
         if value.is_empty() {
             self.allow_policies = None;
@@ -154,11 +154,11 @@ impl Config {
         for name in value.split_whitespace() {
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
             if name.len() > 64 || !name.chars().all(legal) {
-                warn(format!("'{}' is not the name of a policy", shown(name, WORD_MAX)));
+                warn(format!("'{}' is not the name of a policy", quote(name, WORD_MAX)));
             } else if listed.iter().any(|known| known == name) {
-                // Twice is once.
+                // Duplicates are ignored.
             } else if listed.len() >= NAMES_MAX {
-                return warn(format!("more than {NAMES_MAX} policies are named"));
+                return warn(format!("more than {NAMES_MAX} policies in the list"));
             } else {
                 listed.push(name.to_owned());
             }
@@ -175,7 +175,7 @@ impl Config {
             other => {
                 warn(format!(
                     "unknown level '{}'; valid are error, warning, info, debug, trace",
-                    shown(other, WORD_MAX)
+                    quote(other, WORD_MAX)
                 ));
                 return;
             }
@@ -183,30 +183,30 @@ impl Config {
     }
 }
 
-/// Empty resets to the default.
+/// An empty value resets the key to its default.
 fn boolean(value: &str, place: &mut bool, default: bool, mut warn: impl FnMut(String)) {
     match parse_bool(value) {
         Ok(set) => *place = set,
         Err(_) if value.is_empty() => *place = default,
-        Err(_) => warn(format!("'{}' is not a boolean", shown(value, WORD_MAX))),
+        Err(_) => warn(format!("'{}' is not a boolean", quote(value, WORD_MAX))),
     }
 }
 
-/// 0 allows nothing; empty resets to the default.
+/// 0 allows no actions; an empty value resets the limit to the default.
 fn limit(value: &str, place: &mut u32, default: u32, mut warn: impl FnMut(String)) {
     match value.parse() {
         Ok(number) if number <= LIMIT_MAX => *place = number,
         _ if value.is_empty() => *place = default,
-        _ => warn(format!("'{}' is not an integer from 0 to {LIMIT_MAX}", shown(value, WORD_MAX))),
+        _ => warn(format!("'{}' is not an integer from 0 to {LIMIT_MAX}", quote(value, WORD_MAX))),
     }
 }
 
-/// The files that count, in the order they are read: the main file of the first directory that has one, then the
-/// drop-ins of all directories by file name.
+/// The files that are used, in the order in which they are read: the main file of the first directory that has one,
+/// then the drop-ins of all directories by file name.
 fn files(root: &Path) -> Vec<PathBuf> {
     let main = CONFIG_DIRS.iter().map(|dir| root.join(dir).join(CONFIG_FILE)).find(|path| path.exists());
     let mut drop_ins = BTreeMap::new();
-    // From the weakest directory to the strongest, so that the stronger one replaces the entry.
+    // From the lowest priority to the highest, so that later entries replace earlier ones.
     for dir in CONFIG_DIRS.iter().rev() {
         let Ok(listing) = fs::read_dir(root.join(dir).join(format!("{CONFIG_FILE}.d"))) else { continue };
         for entry in listing.flatten().take(DROP_INS_MAX) {

@@ -36,7 +36,7 @@ fn file_over_the_limit_is_reported() {
 }
 
 #[test]
-fn the_shipped_sample_changes_nothing_and_shows_every_key() {
+fn shipped_configuration_has_defaults_of_all_keys() {
     let sample = include_str!("../../systemd/memcg-bpf.conf");
     let root = tree(&[("etc/memcg-bpf/memcg-bpf.conf", sample)]);
     assert_eq!(Config::load(root.path()), (Config::default(), Vec::new()));
@@ -64,7 +64,7 @@ fn the_shipped_sample_changes_nothing_and_shows_every_key() {
 }
 
 #[test]
-fn drop_ins_of_all_directories_are_read_by_name_and_the_stronger_directory_wins() {
+fn drop_ins_are_merged_by_name_and_priority() {
     let level = |level: &str| format!("[Log]\nLevel={level}\n");
     let root = tree(&[
         ("usr/lib/memcg-bpf/memcg-bpf.conf", "[Annotations]\nAllowPolicies=never-read\n"),
@@ -91,7 +91,7 @@ fn lists_add_up_and_an_empty_assignment_resets() {
 }
 
 #[test]
-fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
+fn each_invalid_line_is_reported_and_others_apply() {
     let text = "Level=debug\n[Lgo]\nLevel=debug\n[X-Site]\nOwner=me\n[Log]\nLevle=debug\nLevel=loud\nnonsense\u{1b}[2J\n\
                 Level = warning \n[Annotations]\nAllowPolicies=deny Prot\u{7}ect\n[Annotations\nAllowPolicies=oom\n";
     let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", text)]).path());
@@ -101,7 +101,7 @@ fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
     assert_eq!(
         warnings,
         [
-            at(1, "'Level' stands outside of any known section"),
+            at(1, "key 'Level' is not in a known section"),
             at(2, "unknown section '[Lgo]'; valid are [Actions], [Annotations], [Log] and [Policies]"),
             at(7, "unknown key 'Levle' in section [Log]"),
             at(8, "unknown level 'loud'; valid are error, warning, info, debug, trace"),
@@ -111,7 +111,7 @@ fn each_wrong_line_is_one_sentence_and_the_rest_counts() {
                 13,
                 "unknown section '[Annotations'; valid are [Actions], [Annotations], [Log] and [Policies]"
             ),
-            at(14, "'AllowPolicies' stands outside of any known section"),
+            at(14, "key 'AllowPolicies' is not in a known section"),
         ]
     );
 }
@@ -128,7 +128,7 @@ fn limits_are_numbers_and_an_empty_assignment_resets() {
 }
 
 #[test]
-fn a_list_that_names_nothing_valid_allows_nothing() {
+fn list_without_valid_names_allows_nothing() {
     let (config, warnings) =
         Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", "[Annotations]\nAllowPolicies=../x\n")]).path());
     assert_eq!(config.allow_policies, Some(Vec::new()));
@@ -147,7 +147,7 @@ fn hostile_files_neither_block_nor_fill_the_memory() {
 }
 
 #[test]
-fn a_file_of_nothing_but_mistakes_does_not_flood_the_journal() {
+fn warnings_of_a_file_are_limited() {
     let text = "nonsense\n".repeat(10_000);
     let (config, warnings) = Config::load(tree(&[("etc/memcg-bpf/memcg-bpf.conf", &text)]).path());
     assert_eq!((config, warnings.len()), (Config::default(), WARNINGS_MAX + 1));

@@ -1,4 +1,4 @@
-//! Which cgroups can have a policy, and which a user may attach policies to.
+//! Which cgroups can have a policy, and to which cgroups a user may attach policies.
 
 use super::host::daemon_cgroup;
 use crate::bpf::MAX_LEVEL;
@@ -9,8 +9,8 @@ use crate::service::error::Error;
 /// The cgroup of PID 1, which cannot have a policy: denying it memory would take the machine down.
 const INIT_SCOPE: &str = "/init.scope";
 
-/// The most cgroups of one user without privilege that have a policy line, be it `none`: places for parameters are 4,096,
-/// and everybody's, and each cgroup with a line is looked at with every call.
+/// Limit of the number of cgroups with a policy line, including `none`, for each unprivileged user: the 4096 slots
+/// are shared by all users, and every call checks each cgroup with a line.
 pub const BINDINGS_PER_USER: usize = 256;
 
 /// Why a policy cannot be attached, whether D-Bus, a unit file or a record requests it.
@@ -22,7 +22,7 @@ pub fn not_allowed(path: &CgroupPath) -> Option<String> {
     if init.is_within(path) {
         return Some(format!("{path} is the cgroup of PID 1; a policy cannot be attached to it"));
     }
-    // Slices above the daemon can have a policy: core exempts its process.
+    // Slices above the daemon can have a policy, because core exempts the daemon's cgroup.
     if daemon_cgroup().is_some_and(|own| own == *path) {
         return Some(format!("{path} is the cgroup of memcg-bpfd; a policy cannot be attached to it"));
     }
@@ -46,7 +46,7 @@ pub fn no_memory_controller(path: &CgroupPath) -> Option<String> {
     })
 }
 
-/// The cgroup at a path, if a policy can be attached to it.
+/// The id of the cgroup at a path, if a policy can be attached to it.
 pub fn check(path: &CgroupPath) -> Result<CgroupId, Error> {
     if let Some(sentence) = not_allowed(path) {
         return Err(Error::InvalidArgument(sentence));
@@ -58,13 +58,13 @@ pub fn check(path: &CgroupPath) -> Result<CgroupId, Error> {
     }
 }
 
-/// The cgroup at a path, if it is delegated to this user.
+/// The id of the cgroup at a path, if it is delegated to this user.
 pub fn delegated(path: &CgroupPath, uid: u32) -> Result<CgroupId, Error> {
     delegation::delegated_cgroup(path, uid)
-        .map_err(|e| Error::AccessDenied(format!("uid {uid} may not do that: {e}")))
+        .map_err(|e| Error::AccessDenied(format!("permission denied for uid {uid}: {e}")))
 }
 
-/// The error for a path without a cgroup.
+/// The error for a path at which there is no cgroup.
 pub fn no_such_cgroup(path: &CgroupPath, error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::NoSuchCgroup(format!("there is no cgroup {path}")),

@@ -1,4 +1,4 @@
-//! Facts about the machine and the daemon's own process.
+//! Facts about the machine and the process of the daemon.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub fn daemon_cgroup() -> Option<CgroupPath> {
     CgroupPath::parse(text.trim().strip_prefix("0::")?).ok()
 }
 
-/// What specifiers stand for on this machine.
+/// The values of specifiers on this machine.
 pub fn specifiers() -> Specifiers {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default().trim().to_owned();
     Specifiers {

@@ -12,7 +12,7 @@ use crate::service::call::{Command, json};
 use crate::service::error::Error;
 use crate::source::container_cgroup::container_cgroup;
 
-/// A container that is being started, as its hook describes it.
+/// A container that is being started, as described by its hook.
 struct Container {
     id: ContainerId,
     pid: u32,
@@ -49,7 +49,7 @@ pub async fn command(daemon: &mut Daemon, command: Command) -> Result<String, Er
             daemon.actuator.resume();
             json(&daemon.action_stats())
         }
-        // The loop's own: it takes its time beside it.
+        // Handled by the loop, because it takes long.
         Command::Reload { .. } => Err(Error::Failed("not here".to_owned())),
         Command::Stats => json(&daemon.action_stats()),
     }
@@ -68,11 +68,8 @@ async fn attach(
     };
     let location = format!("uid {}", caller.uid());
     let request = Request { origin, location, line, container: None, unit: None };
-    let errors = daemon.engine.validate(&request);
-    if !errors.is_empty() {
-        return Err(Error::InvalidPolicy(errors.join("\n")));
-    }
-    submit(daemon, cgroup, path, request).await
+    validate(daemon, &request)?;
+    json(&submit(daemon, cgroup, path, request).await?)
 }
 
 async fn attach_container(
@@ -95,21 +92,25 @@ async fn attach_container(
         container: Some(id.to_string()),
         unit: None,
     };
-    let errors = daemon.engine.validate(&request);
-    if !errors.is_empty() {
-        // Kept, so that `explain` can show why the container has no policy.
+    if let Err(error) = validate(daemon, &request) {
+        // The request is kept, so that `explain` can show why the container has no policy.
         if !required {
             daemon.apply(Input::Request { cgroup, path, request }).await;
         }
-        return Err(Error::InvalidPolicy(errors.join("\n")));
+        return Err(error);
     }
-    let answer = submit(daemon, cgroup, path.clone(), request).await?;
-    let lacking = daemon.engine.report_path(&path).map(|report| missing_hooks(&report)).unwrap_or_default();
+    let report = submit(daemon, cgroup, path, request).await?;
+    let lacking = missing_hooks(&report);
     if required && !lacking.is_empty() {
         daemon.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
         return Err(Error::NotSupported(lacking.join("; ")));
     }
-    Ok(answer)
+    json(&report)
+}
+
+fn validate(daemon: &Daemon, request: &Request) -> Result<(), Error> {
+    let errors = daemon.engine.validate(request);
+    if errors.is_empty() { Ok(()) } else { Err(Error::InvalidPolicy(errors.join("\n"))) }
 }
 
 /// The cgroup at this path, if this caller may attach a policy to it.
@@ -120,7 +121,7 @@ pub fn authorized_cgroup(daemon: &Daemon, path: &CgroupPath, caller: Caller) -> 
     let below = format!("{}/", delegation::user_manager_cgroup(uid));
     if daemon.engine.count_requests_below(&below, owned) >= BINDINGS_PER_USER {
         return Err(Error::AccessDenied(format!(
-            "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, the most that one user may have"
+            "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, which is the maximum for a user"
         )));
     }
     Ok(owned)
@@ -132,7 +133,7 @@ async fn submit(
     cgroup: CgroupId,
     path: CgroupPath,
     request: Request,
-) -> Result<String, Error> {
+) -> Result<BindingReport, Error> {
     let origin = request.origin;
     let before = daemon.engine.request_of(cgroup, origin);
     let failures = daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
@@ -145,17 +146,17 @@ async fn submit(
         daemon.apply(back).await;
         return Err(Error::Failed(failures.join("\n")));
     }
-    report(daemon, &path)
+    Ok(report(daemon, &path))
 }
 
-fn report(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
+fn report(daemon: &Daemon, path: &CgroupPath) -> BindingReport {
     let mut report = daemon.engine.report_path(path).unwrap_or_else(|| BindingReport {
         cgroup: path.as_str().to_owned(),
         state: "none".to_owned(),
         ..BindingReport::default()
     });
     daemon.fill_report(&mut report);
-    json(&report)
+    report
 }
 
 async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result<String, Error> {
@@ -164,32 +165,33 @@ async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result
             mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
             vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
         ),
-        // The request of an administrator stays.
+        // A request of the administrator is not removed.
         Caller::Owner(uid) => (delegated(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
     };
     if daemon.engine.report_path(&path).is_none() {
         return Err(Error::NoPolicy(format!("no policy is requested for {path}")));
     }
-    // Else it would be back when the daemon starts again.
+    // The owner's attribute would be read again at the next start of the daemon.
     drop(xattr::remove_owner_policy(&path));
     for origin in origins {
         daemon.apply(Input::Withdraw { cgroup, origin }).await;
     }
-    report(daemon, &path)
+    json(&report(daemon, &path))
 }
 
 async fn detach_container(daemon: &mut Daemon, id: ContainerId, caller: Caller) -> Result<String, Error> {
-    // poststop may come twice, and usually after the cgroup is gone: nothing to do is no error.
+    // The stage poststop may run twice, and usually runs after the cgroup was removed, so a missing cgroup is not an
+    // error.
     let mut cgroups = daemon.engine.cgroups_of_container(&id.to_string());
     if let Caller::Owner(uid) = caller {
-        // Ids can be chosen: another user's container may have the same.
+        // Container ids can be chosen, so another user's container may have the same id.
         let had = cgroups.len();
         let owns = |path: &CgroupPath, cgroup| {
             delegation::delegated_cgroup(path, uid).is_ok_and(|owned| owned == cgroup)
         };
         cgroups.retain(|cgroup| daemon.engine.path_of(*cgroup).is_some_and(|path| owns(&path, *cgroup)));
         if cgroups.len() < had && cgroups.is_empty() {
-            return Err(Error::AccessDenied(format!("container {id} is not one of uid {uid}'s")));
+            return Err(Error::AccessDenied(format!("container {id} does not belong to uid {uid}")));
         }
     }
     for cgroup in cgroups {
@@ -218,18 +220,15 @@ fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
 
 /// Policies of ancestors, which apply to this cgroup as well.
 fn ancestor_policies(daemon: &Daemon, path: &CgroupPath) -> Vec<String> {
-    let sentence = |(cgroup, names): (&CgroupPath, Vec<&str>)| {
-        let verb = if names.len() == 1 { "applies" } else { "apply" };
-        format!("{} on {cgroup} also {verb} to this cgroup.", names.join(", "))
-    };
-    daemon.engine.bound_ancestors(path).into_iter().map(sentence).collect()
+    let ancestors = daemon.engine.bound_ancestors(path).into_iter();
+    ancestors.map(|(cgroup, names)| crate::report::explain::inherited(cgroup.as_str(), names)).collect()
 }
 
 fn missing_hooks(report: &BindingReport) -> Vec<String> {
     let of = |p: &crate::report::AttachedPolicy| {
         p.missing_hooks
             .iter()
-            .map(|hook| format!("this kernel lacks the hook '{hook}' that {} wants", p.name))
+            .map(|hook| format!("this kernel lacks the hook '{hook}' that {} uses", p.name))
             .collect::<Vec<_>>()
     };
     report.policies.iter().flat_map(of).collect()

@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Will the next start fail in the same way? Not if memory was short or files were being replaced.
+/// True if the next start would fail in the same way; false if memory was short or files were being replaced.
 fn is_permanent(error: &anyhow::Error) -> bool {
     let cannot_load =
         |e: &BpfError| matches!(e, BpfError::NoBtf(_) | BpfError::Open { .. } | BpfError::Load { .. });
@@ -111,7 +111,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
         startup.objects,
         startup.report,
     );
-    // First of all: calls during the start wait in the queue and are not lost.
+    // Before everything else, so that calls during the start are queued and not lost.
     let rescan_requested = Arc::new(Notify::new());
     let published = api::serve(&connection, sender, Arc::clone(&rescan_requested), kernel_json).await;
     daemon.published =
@@ -149,7 +149,7 @@ impl Sources {
         let action_fd = actions.async_fd().context("watching what policies request")?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
-        // systemd is queried beside the loop: its replies may take long, and calls are answered meanwhile.
+        // Queries to systemd run beside the loop, because replies may take long.
         let mut connecting = Some(tokio::spawn(unit_sync::connect(connection)));
         let mut systemd_events: Option<Events> = None;
         let mut ready = false;
@@ -164,7 +164,7 @@ impl Sources {
                         continue;
                     }
                     let answer = methods::command(daemon, call.command).await;
-                    // The caller may have given up meanwhile.
+                    // The caller may have closed the channel.
                     drop(call.reply.send(answer));
                 }
                 ready = ring.readable() => {
@@ -174,7 +174,7 @@ impl Sources {
                 }
                 ready = action_fd.readable() => {
                     ready?.clear_ready();
-                    // A new cgroup with a policy may request actions at once: bindings come first.
+                    // Events first: the actions of a new cgroup are ignored until its binding is known.
                     units.kernel_events(daemon, events.drain()).await;
                     daemon.handle_actions(actions.drain()).await;
                 }
@@ -200,10 +200,10 @@ impl Sources {
                 answer = next_answer(&mut units.queries) => units.systemd_answer(daemon, answer).await,
                 event = next(&mut systemd_events) => match event {
                     Some(event) => units.systemd_event(daemon, event).await,
-                    // Without the bus no caller reaches the daemon; the next one adopts the records.
+                    // Without the bus, no call reaches the daemon. The next daemon adopts the records.
                     None => bail!("the connection to the system bus is lost"),
                 },
-                // A hook whose call timed out has left a record.
+                // A hook whose call timed out leaves a record.
                 found = scanner.next() => recover::adopt(daemon, found).await,
                 loaded = preloader.next(), if ready => {
                     loaded.into_iter().for_each(|policy| daemon.applier.loaded(policy));
@@ -225,7 +225,7 @@ impl Sources {
     }
 }
 
-/// Everything that existed at the start is handled.
+/// Notifies systemd that all cgroups and units that existed at the start are handled.
 fn notify_ready(daemon: &Daemon) {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::debug!(%error, "notifying systemd of readiness");
@@ -233,7 +233,7 @@ fn notify_ready(daemon: &Daemon) {
     tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
 }
 
-/// The end of a task, once; then never again.
+/// Waits for the end of a task; waits forever if there is none.
 async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     match task {
         Some(task) => task.await,

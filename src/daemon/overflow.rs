@@ -1,9 +1,10 @@
-//! Entries that were dropped because a ring buffer was full: counted by the kernel, logged here. Knows numbers only.
+//! Events and actions that were dropped because a ring buffer was full: the kernel counts them, and the daemon logs
+//! them.
 
-/// Losses are logged at most once in this time.
+/// Minimum interval between two log messages.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 
-/// Known losses since the start of the daemon.
+/// The losses since the start of the daemon that are already handled.
 #[derive(Debug, Default)]
 pub struct OverflowStats {
     events: u64,

@@ -1,5 +1,5 @@
-//! Policies without a request are loaded after the start, one after the other and beside the loop, so that the first
-//! request need not wait for the verifier.
+//! After the start, loads policies that are not requested yet, one at a time and beside the loop, so that the first
+//! request does not wait for the verifier.
 
 use std::time::Duration;
 
@@ -9,29 +9,30 @@ use tokio::time::{Instant, sleep_until};
 use super::config::Config;
 use crate::bpf::{BpfError, LoadTask, PreparedPolicy};
 
-/// A start of the machine has better things to do at first.
+/// Delay after the start of the daemon, because the machine may be starting.
 const AFTER: Duration = Duration::from_secs(10);
 
 pub struct Preloader {
-    /// Still to be loaded, the next one last.
+    /// The policies to load, in reverse order.
     policies: Vec<String>,
     due: Instant,
     work: Option<JoinHandle<Result<PreparedPolicy, BpfError>>>,
 }
 
 impl Preloader {
-    /// For all `policies`, or for none if the configuration says so.
+    /// Loads all `policies`, or none if the configuration disables preloading.
     pub fn new(config: &Config, policies: impl DoubleEndedIterator<Item = String>) -> Self {
         let policies = policies.rev().filter(|_| config.preload).collect();
         Preloader { policies, due: Instant::now(), work: None }
     }
 
-    /// Begins some time from now.
+    /// Starts the delay.
     pub fn schedule(&mut self) {
         self.due = Instant::now().checked_add(AFTER).unwrap_or(self.due);
     }
 
-    /// Comes back when there is something to go on with: what was loaded, if anything. Never, when all are.
+    /// Returns when the next policy can be loaded, with the one that was loaded, if any. Waits forever if there is
+    /// nothing left to load.
     pub async fn next(&mut self) -> Option<PreparedPolicy> {
         let Some(work) = &mut self.work else {
             if self.policies.is_empty() {
@@ -56,7 +57,7 @@ impl Preloader {
         }
     }
 
-    /// Begins with the next one. `loading`: how, or `None` when it is loaded.
+    /// Starts to load the next policy. `loading` returns its task, or `None` if the policy is loaded.
     pub fn start_next(&mut self, loading: impl Fn(&str) -> Option<LoadTask>) {
         while let Some(policy) = self.policies.pop() {
             if let Some(loading) = loading(&policy) {

@@ -1,5 +1,5 @@
-//! Walks of the cgroup tree for what is recorded there: when they are due, and the walking itself, on a thread beside the
-//! loop. Every caller on the bus can request one, so they are far apart however often they are requested.
+//! Scans the cgroup tree for records, on a thread beside the loop. Every caller on the bus can request a scan, so
+//! there is a minimum interval between scans.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,36 +12,36 @@ use super::eligibility::BINDINGS_PER_USER;
 use crate::cgroup::{delegation, tree, xattr};
 use crate::names::CgroupPath;
 
-/// A hook waits 2 s for us, then records its request on the cgroup: by this time it has.
+/// Delay of a requested scan: a hook waits 2 s for the daemon before it writes the record.
 const SCAN_DELAY: Duration = Duration::from_secs(5);
-/// On a machine that is short of everything it takes longer: whoever asked so short before a walk gets the next one, too.
+/// If the machine is slow, a hook may take longer: a request within this time before a scan causes another one.
 const RESCAN_WINDOW: Duration = Duration::from_secs(10);
-/// Between requested scans: each reads two attributes of every cgroup, and a request costs nothing.
+/// Minimum interval between requested scans, because each reads two attributes of every cgroup.
 const MIN_INTERVAL: Duration = Duration::from_secs(30);
-/// Cgroups that the thread is ahead of the loop: a walk fills no memory, however much there is to find.
+/// Number of records that are queued for the loop. Limits the memory that a scan takes.
 const CHANNEL_SIZE: usize = 64;
 
-/// A cgroup that something is noted on.
+/// A cgroup with a record or an owner's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordFound {
     pub path: CgroupPath,
-    /// The owner of the delegated cgroup, if the owner requests a policy on it.
+    /// The owner of the delegated cgroup, if the owner requests a policy for it.
     pub owner: Option<u32>,
 }
 
-/// When walks are due. Knows times only.
+/// The times of scans.
 #[derive(Debug, Default)]
 struct Schedule {
-    /// Since then a walk is wanted.
+    /// The time of the first request that is not handled.
     wanted: Option<Instant>,
-    /// When the last request was made that no scan has answered.
+    /// The time of the last request that may need another scan.
     requested: Option<Instant>,
-    /// When the last one began that was asked for.
+    /// The start of the last requested scan.
     begun: Option<Instant>,
 }
 
 impl Schedule {
-    /// A daemon's start: hooks may have given up on us while we came. Nobody asked, so nobody waits for it later.
+    /// Hooks may have written records while the daemon was starting. No caller waits for this scan.
     fn at_start(now: Instant) -> Self {
         Schedule { wanted: Some(now), ..Schedule::default() }
     }
@@ -67,7 +67,7 @@ impl Schedule {
     }
 }
 
-/// The walk under way, and those to come.
+/// The running scan, and requested ones.
 pub struct RecordScanner {
     rescan_requested: Arc<Notify>,
     schedule: Schedule,
@@ -76,7 +76,7 @@ pub struct RecordScanner {
 }
 
 impl RecordScanner {
-    /// Begins with a walk. `missed` says that a hook may leave a record.
+    /// Starts a scan. `missed` is notified when a hook may leave a record.
     pub fn new(rescan_requested: Arc<Notify>) -> Self {
         RecordScanner::with(rescan_requested, scan)
     }
@@ -92,7 +92,7 @@ impl RecordScanner {
         scanner
     }
 
-    /// What the walk under way still finds; `None` at its end.
+    /// The next result of the running scan; `None` at its end.
     pub async fn drain(&mut self) -> Option<RecordFound> {
         let found = self.running.as_mut()?.recv().await;
         if found.is_none() {
@@ -101,7 +101,7 @@ impl RecordScanner {
         found
     }
 
-    /// What is found next, by this walk or one to come. Cancel safe.
+    /// The next result of the running scan or a later one. Cancel safe.
     pub async fn next(&mut self) -> RecordFound {
         loop {
             let RecordScanner { rescan_requested, schedule, running, .. } = self;
@@ -124,7 +124,7 @@ impl RecordScanner {
         let (sender, receiver) = mpsc::channel(CHANNEL_SIZE);
         self.running = Some(receiver);
         let scan = self.scan;
-        // Not waited for: it ends when nobody listens any more.
+        // Not awaited: the task ends when the receiver is dropped.
         drop(tokio::task::spawn_blocking(move || scan(&sender)));
     }
 }
@@ -136,7 +136,7 @@ async fn next_of(running: &mut Option<mpsc::Receiver<RecordFound>>) -> Option<Re
     }
 }
 
-/// Looks at every cgroup, and hands over those that something is noted on.
+/// Visits every cgroup, and sends those with a record.
 fn scan(sender: &mpsc::Sender<RecordFound>) {
     let mut quota = OwnerQuota::default();
     tree::walk(&CgroupPath::root(), |path| {
@@ -148,12 +148,12 @@ fn scan(sender: &mpsc::Sender<RecordFound>) {
     });
 }
 
-/// Requests found of each user, who can write more of them than are allowed.
+/// The number of requests found of each user, because users can write more than are allowed.
 #[derive(Default)]
 struct OwnerQuota(BTreeMap<u32, usize>);
 
 impl OwnerQuota {
-    /// Is one more request of this user allowed?
+    /// True if one more request of this user is allowed.
     fn admit(&mut self, uid: u32) -> bool {
         let found = self.0.entry(uid).or_default();
         if *found == BINDINGS_PER_USER {

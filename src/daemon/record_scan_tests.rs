@@ -41,7 +41,7 @@ fn constant_requests_get_two_scans_a_minute() {
 }
 
 #[test]
-fn every_request_is_followed_by_a_walk_that_finds_its_record() {
+fn every_request_is_followed_by_complete_scan() {
     for asked in 0..200 {
         for other in (0..200).step_by(7) {
             let begun =
@@ -67,7 +67,7 @@ fn requests_of_each_user_are_limited() {
 }
 
 #[tokio::test]
-async fn a_walk_is_beside_the_loop_and_far_ahead_of_it_never() {
+async fn scan_runs_beside_loop_with_bounded_queue() {
     fn endless(sender: &mpsc::Sender<RecordFound>) {
         let found = RecordFound { path: CgroupPath::root(), owner: None };
         while sender.blocking_send(found.clone()).is_ok() {}

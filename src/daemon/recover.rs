@@ -1,4 +1,4 @@
-//! Finding again what an earlier daemon, or a hook that could not reach us, recorded on cgroups.
+//! Adopts the records of cgroups, which an earlier daemon or a hook wrote.
 
 use super::eligibility::not_allowed;
 use super::methods::authorized_cgroup;
@@ -10,24 +10,24 @@ use crate::names::CgroupPath;
 use crate::service::authorize::Caller;
 use crate::source::xattr::{CgroupRecord, RecordError, owner_request};
 
-/// Takes up what a walk found. Reads it again: since then it may have been taken back.
+/// Adopts a record that a scan found. The record is read again, because it may have been changed since then.
 pub async fn adopt(daemon: &mut Daemon, found: RecordFound) {
     let RecordFound { path, owner } = found;
     match xattr::read_record(&path) {
         Ok(Some(bytes)) => adopt_one(daemon, &path, &bytes).await,
         Ok(None) => {}
-        // Most likely removed meanwhile.
+        // The cgroup was most likely removed in the meantime.
         Err(error) => tracing::debug!(%error, %path, "reading the record"),
     }
-    // Last: it may be newer than what was recorded of it.
+    // After the record: the attribute may be newer.
     let Some(uid) = owner else { return };
     if let Ok(Some(policy)) = xattr::read_owner_policy(&path) {
         adopt_owner_policy(daemon, &path, uid, &policy).await;
     }
 }
 
-/// What the owner of a delegated cgroup wrote there. Nobody else's `user.` attribute counts: whoever may write a
-/// service's cgroup could overrule the drop-ins of that service.
+/// Adopts the request of the owner of a delegated cgroup. The attribute is ignored on other cgroups: a user who can
+/// write a service's cgroup could override the drop-ins of the service.
 async fn adopt_owner_policy(daemon: &mut Daemon, path: &CgroupPath, uid: u32, bytes: &[u8]) {
     let policy = owner_request(bytes).map_err(|error| error.to_string());
     let asked = match (policy, authorized_cgroup(daemon, path, Caller::Owner(uid))) {
@@ -36,7 +36,7 @@ async fn adopt_owner_policy(daemon: &mut Daemon, path: &CgroupPath, uid: u32, by
         (_, Err(refusal)) => Err(refusal.to_string()),
     };
     match asked {
-        // Its errors are kept, and reported with the cgroup.
+        // Errors in the line are kept, and reported with the cgroup.
         Ok((cgroup, request)) => {
             daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
         }
@@ -53,7 +53,7 @@ async fn adopt_one(daemon: &mut Daemon, path: &CgroupPath, bytes: &[u8]) {
         }
         Err(error) => {
             let why = match error {
-                // Without the advice to remove it.
+                // Without the hint to remove the record, which is removed here.
                 RecordError::Malformed(why) => why,
                 other => other.to_string(),
             };
@@ -63,7 +63,7 @@ async fn adopt_one(daemon: &mut Daemon, path: &CgroupPath, bytes: &[u8]) {
         }
     };
     if path.is_root() {
-        // Of the root cgroup only a pause is recorded.
+        // The record of the root cgroup contains only the pause.
         if record.paused_until.is_some() && !daemon.actuator.pause.is_active() {
             daemon.actuator.set_pause(record.paused_until);
         }
@@ -78,7 +78,7 @@ async fn adopt_one(daemon: &mut Daemon, path: &CgroupPath, bytes: &[u8]) {
             let (path, requests) = (path.clone(), record.requests);
             daemon.apply(Input::Adopt { cgroup, path, requests }).await;
         }
-        // After the policies, whose wants these are.
+        // After the policies that requested these constraints.
         if !record.knobs.is_empty() {
             daemon.actuator.adopt(cgroup, path.clone(), record.knobs);
             daemon.publish_actions().await;

@@ -1,5 +1,5 @@
-//! Reloads configuration, profiles and policy objects while all policies stay attached. Reads and loads beside the
-//! loop; a new error in a file changes nothing.
+//! Reloads configuration, profiles and policy objects while all policies stay attached. Files are read and objects
+//! loaded beside the loop. If a file has a new error, nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,16 +25,16 @@ type Reply = oneshot::Sender<Result<String, Error>>;
 pub struct Reload {
     level: LevelHandle,
     config: Config,
-    /// What was wrong with files when they were last taken: it need not be right now.
+    /// The errors in files when they were last loaded, which do not fail a reload.
     known_warnings: Vec<String>,
     work: Option<JoinHandle<Result<NewConfig, Vec<String>>>>,
     waiting: Vec<Reply>,
-    /// Who asked after the reading had begun: it may have missed what they want read.
+    /// Callers whose request came after the files were opened, which may be older than the request.
     queued: Vec<Reply>,
     queued_again: bool,
 }
 
-/// All that was read, and the policies that are new or different, loaded.
+/// The new state, with the new and replaced policies loaded.
 struct NewConfig {
     config: Config,
     known_warnings: Vec<String>,
@@ -44,16 +44,16 @@ struct NewConfig {
     loaded: Vec<PreparedPolicy>,
 }
 
-/// What can have come of reading.
+/// The result of reading the files.
 pub struct ReadResult(Result<Result<NewConfig, Vec<String>>, JoinError>);
 
 impl Reload {
-    /// The configuration that is effective.
+    /// The current configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// No reload yet. `config`, `known_warnings`: of the start.
+    /// No reload yet. `config` and `known_warnings` are those of the start.
     pub fn new(level: LevelHandle, config: Config, known_warnings: Vec<String>) -> Self {
         Reload {
             level,
@@ -66,7 +66,7 @@ impl Reload {
         }
     }
 
-    /// Begins to read, or will when the reading under way is done.
+    /// Starts a reload, or queues it after the one in progress.
     pub fn request(&mut self, reply: Option<Reply>, daemon: &Daemon) {
         if self.work.is_some() {
             self.queued_again = true;
@@ -83,7 +83,7 @@ impl Reload {
             Some(tokio::task::spawn_blocking(move || NewConfig::read(&loader, &known, &known_warnings)));
     }
 
-    /// What was read; waits for ever while nothing is. Cancel safe.
+    /// The result of reading; waits forever if no reload is in progress. Cancel safe.
     pub async fn read(&mut self) -> ReadResult {
         match &mut self.work {
             Some(work) => {
@@ -95,7 +95,7 @@ impl Reload {
         }
     }
 
-    /// Applies what was read, or reports why not.
+    /// Applies a result, or reports its errors.
     pub async fn apply(&mut self, read: ReadResult, daemon: &mut Daemon) {
         let unchanged = |all: Vec<String>| Error::Failed(format!("nothing was changed: {}", all.join("\n")));
         let answer = match read.0.map_err(|error| vec![error.to_string()]) {
@@ -105,7 +105,7 @@ impl Reload {
             Ok(Err(all)) | Err(all) => Err(unchanged(all)),
         };
         match &answer {
-            Ok(report) => tracing::info!("read again: {}", report.summary()),
+            Ok(report) => tracing::info!("reloaded: {}", report.summary()),
             Err(error) => tracing::error!("{error}"),
         }
         self.answer(&answer.and_then(|report| json(&report)));
@@ -116,15 +116,14 @@ impl Reload {
     }
 
     fn answer(&mut self, answer: &Result<String, Error>) {
-        // Who has gone away need not hear it.
+        // A caller may have closed its channel.
         self.waiting.drain(..).for_each(|reply| drop(reply.send(answer.clone())));
     }
 
     async fn swap_in(&mut self, new_config: NewConfig, daemon: &mut Daemon) -> Result<ReloadReport, String> {
         let report = self.diff(&new_config, daemon);
         if !report.replaced.is_empty() && !daemon.engine.has_room_for_reload() {
-            return Err("more than half of the 4096 places for policy lines are taken, so objects cannot be replaced \
-                        one beside the other; run 'systemctl restart memcg-bpfd'"
+            return Err("more than half of the 4096 slots for policy lines are in use, so objects cannot be replaced during a reload; run 'systemctl restart memcg-bpfd'"
                 .to_owned());
         }
         let NewConfig { config, known_warnings, objects, report: kernel, engine_config, loaded } = new_config;
@@ -135,7 +134,7 @@ impl Reload {
         (self.config, self.known_warnings) = (config, known_warnings);
         (daemon.objects, daemon.report) = (objects, kernel);
         let before = errors_of(daemon);
-        // Failures are logged and shown with their cgroups.
+        // Failures are logged, and reported with their cgroups.
         let failures = daemon.apply(Input::Reload { config: engine_config, replaced }).await;
         daemon.applier.drop_replaced();
         let new = errors_of(daemon).difference(&before).cloned().chain(failures).collect();
@@ -151,7 +150,7 @@ impl Reload {
         let other = |name: &&String| before.get(*name).is_some_and(|file| after.get(*name) != Some(file));
         let differ = |name: &&String| old.get(*name).map(fingerprint) != new.get(*name).map(fingerprint);
         let profiles: BTreeSet<&String> = old.keys().chain(new.keys()).filter(differ).collect();
-        let core = "core.bpf.o has changed: it is taken up by 'systemctl restart memcg-bpfd'";
+        let core = "core.bpf.o has changed; to load it, run 'systemctl restart memcg-bpfd'";
         ReloadReport {
             replaced: after.keys().filter(other).cloned().collect(),
             added: beside(after, before),
@@ -169,8 +168,8 @@ impl Reload {
 }
 
 impl NewConfig {
-    /// Reads everything and loads what is new or different. `known`: the objects in use; `known_warnings`: errors that are none of
-    /// this reading.
+    /// Reads all files and loads new and replaced objects. `known` are the current objects, and `known_warnings` the
+    /// errors that do not fail the reload.
     fn read(
         loader: &PolicyLoader,
         known: &BTreeMap<String, ObjectFile>,
@@ -198,7 +197,7 @@ fn fingerprint(profile: &Profile) -> String {
     format!("{profile:?}")
 }
 
-/// What is wrong with requests, each with its cgroup.
+/// The errors of requests, each with its cgroup.
 fn errors_of(daemon: &Daemon) -> BTreeSet<String> {
     let all = daemon.engine.report_all().into_iter();
     all.flat_map(|binding| binding.errors.into_iter().map(move |f| format!("{}: {f}", binding.cgroup)))

@@ -1,4 +1,4 @@
-//! The end of the daemon: if a successor follows, all policies stay attached; otherwise nothing is left.
+//! Stops the daemon: if another daemon will follow, all policies stay attached; otherwise all changes are undone.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,10 +13,10 @@ use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
 use crate::systemd::{SystemdClient, UnitQueries};
 
-/// systemd answers in milliseconds, and kills us in 90 s.
+/// Timeout of the query. systemd replies in milliseconds, and kills the daemon after 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
 
-/// Detaches everything, unless a successor follows, which finds attached programs and records on cgroups.
+/// Detaches all policies, unless another daemon follows, which takes over programs and records.
 pub async fn stop(daemon: &mut Daemon, queries: Option<&UnitQueries>) {
     let ends = match queries {
         Some(queries) => is_stop_job(queries.systemd()).await,
@@ -31,25 +31,25 @@ pub async fn stop(daemon: &mut Daemon, queries: Option<&UnitQueries>) {
     let lost = daemon.engine.report_all().iter().filter(|b| b.container.is_some()).count();
     if lost > 0 {
         tracing::warn!(
-            "stopping ends the policy of {lost} running containers; 'systemctl restart' would have kept it"
+            "stopping detaches the policies of {lost} running containers; 'systemctl restart' keeps them"
         );
     }
     daemon.apply(Input::Shutdown).await;
     if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
         tracing::error!("removing {}: {error}", pins::PIN_ROOT);
     }
-    tracing::info!("stopped; nothing is left");
+    tracing::info!("stopped; all policies are detached");
 }
 
-/// Does no successor follow? Only a plain stop is an end: when systemd does not answer, or nobody asked it to stop
-/// us, everything stays.
+/// True if no other daemon follows: only a stop job is an end. If systemd does not reply, or did not request the
+/// stop, all policies stay attached.
 async fn is_stop_job(systemd: &SystemdClient) -> bool {
     let asked = systemd.own_job_type(std::process::id());
     matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
 }
 
-/// `memcg-bpfd --stop-post`, which systemd runs after the daemon's end, whatever that was: a daemon that was killed while
-/// it stopped has left all policies attached.
+/// `memcg-bpfd --stop-post`, which systemd runs after every exit of the daemon: a daemon that was killed during a
+/// stop leaves policies attached.
 pub fn stop_post() -> ExitCode {
     if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
@@ -66,8 +66,8 @@ pub fn stop_post() -> ExitCode {
     }
 }
 
-/// `memcg-bpfd --cleanup`: detaches the policies of a daemon that is no longer running, restores all knobs and removes
-/// all records, for the package's removal.
+/// `memcg-bpfd --cleanup`: detaches the policies of a daemon that is not running, restores all knobs and removes all
+/// records. Used when the package is removed.
 pub fn cleanup() -> ExitCode {
     let (mut erased, mut failed) = (0u32, 0u32);
     let unpinned = pins::remove_all(Path::new(pins::PIN_ROOT)).unwrap_or_else(|error| {
@@ -83,7 +83,7 @@ pub fn cleanup() -> ExitCode {
             failed = failed.saturating_add(1);
             eprintln!("memcg-bpfd: {sentence}");
         }
-        // Only the record has the original value.
+        // The original values are stored only in the record.
         if !stuck.is_empty() {
             continue;
         }
@@ -95,7 +95,7 @@ pub fn cleanup() -> ExitCode {
             }
         }
     }
-    let programs = if unpinned > 0 { ", and the programs of a daemon that is gone" } else { "" };
+    let programs = if unpinned > 0 { ", and the programs of a previous daemon" } else { "" };
     println!("memcg-bpfd: {erased} records removed{programs}");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

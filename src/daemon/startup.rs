@@ -1,4 +1,4 @@
-//! The state that is read and loaded before the first request.
+//! The state that is loaded before the first request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::config::Config;
 use super::host;
 use crate::bpf::objects::PolicyObjects;
-use crate::bpf::{BpfRuntime, objects, probe, profiles};
+use crate::bpf::{BpfRuntime, GROWTH_HOOK, objects, probe, profiles};
 use crate::cgroup::{memory, mount};
 use crate::engine::EngineConfig;
 use crate::log::subscriber::LevelHandle;
@@ -16,10 +16,7 @@ use crate::policy::catalog::Catalog;
 use crate::policy::precedence::AllowList;
 use crate::report::KernelReport;
 
-/// The hook whose verdict holds from the first instruction.
-const GROWTH: &str = "growth";
-
-/// The state that is read and loaded before the first request.
+/// The state that is loaded before the first request.
 pub struct Startup {
     pub objects: PolicyObjects,
     pub report: KernelReport,
@@ -31,7 +28,7 @@ pub struct Startup {
     pub known_warnings: Vec<String>,
 }
 
-/// In the order in which it is needed; an error says that this machine or its set-up cannot.
+/// Loads everything in the order of dependencies. Fails if the machine or its configuration is unsupported.
 pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     mount::require_unified()?;
     let (config, warnings) = Config::load(Path::new("/"));
@@ -51,15 +48,15 @@ pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     {
         kernel.exempt_daemon(id, &own)?;
     }
-    // Loaded, not attached: loading takes the kernel's verifier some time, and a hook that asks later has two seconds.
-    // What only looks and asks may come some moments late (preload.rs); what refuses may not.
-    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH)) {
+    // Loaded, not attached: the verifier takes some time, and an OCI hook waits at most 2 s. Policies that do not
+    // deny are loaded later (preload.rs).
+    for (policy, _) in objects.hooks.iter().filter(|(_, hooks)| hooks.contains_key(GROWTH_HOOK)) {
         if let Err(error) = kernel.load_policy(policy) {
             // A request for the policy reports the error.
             tracing::debug!("{error}");
         }
     }
-    // Only now: where core itself cannot be had, that is the one thing to say.
+    // After core is loaded, so that a failure of core is reported alone.
     objects.errors.iter().for_each(|error| tracing::error!("{error}"));
     let (engine_config, errors) = engine_config(&objects, &report, &config);
     errors.iter().for_each(|error| tracing::warn!("{error}"));
@@ -67,13 +64,13 @@ pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     Ok(Startup { objects, report, kernel, engine_config, machine, config, known_warnings })
 }
 
-/// All policy objects there are.
+/// The installed policy objects.
 pub fn installed_objects() -> PolicyObjects {
     let dirs: Vec<PathBuf> = objects::POLICY_DIRS.iter().map(PathBuf::from).collect();
     objects::load(Path::new(objects::CORE_OBJECT), &dirs)
 }
 
-/// Policies, and which of the hooks they want this kernel offers; and what is wrong with profiles.
+/// The configuration of the engine, and the errors of profiles.
 pub fn engine_config(
     objects: &PolicyObjects,
     report: &KernelReport,
@@ -82,10 +79,10 @@ pub fn engine_config(
     let mut offered: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for policy in objects.hooks.keys() {
-        for hook in objects.required_hooks(policy) {
-            let list = if objects.is_available(policy, &hook, report) { &mut offered } else { &mut missing };
-            list.entry(policy.clone()).or_default().push(hook);
-        }
+        let mut hooks = objects.hooks_of(policy);
+        hooks.retain(|hook| objects.is_available(policy, hook, report));
+        offered.insert(policy.clone(), hooks);
+        missing.insert(policy.clone(), objects.missing_hooks(policy, report));
     }
     let (profiles, errors) = profiles::load(Path::new("/"));
     let engine_config = EngineConfig {

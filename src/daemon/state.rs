@@ -1,4 +1,4 @@
-//! The state of the daemon and the path of an input: input → effects → kernel, records and signals.
+//! The state of the daemon, and the handling of an input: input → effects → kernel, records and signals.
 
 use std::collections::BTreeSet;
 
@@ -19,9 +19,9 @@ pub struct Daemon {
     pub actuator: Actuator,
     pub objects: PolicyObjects,
     pub report: KernelReport,
-    /// Our object, once it is on the bus.
+    /// The D-Bus object, once it is published.
     pub published: Option<PublishedObject>,
-    /// Losses we know of.
+    /// Losses that are already handled.
     pub overflow: OverflowStats,
 }
 
@@ -44,7 +44,7 @@ impl Daemon {
         }
     }
 
-    /// Takes one input all the way. Returns what failed.
+    /// Handles one input: performs its effects and emits signals. Returns the failures.
     pub async fn apply(&mut self, input: Input) -> Vec<String> {
         let gone = if let Input::CgroupRemoved(cgroup) = &input { Some(*cgroup) } else { None };
         let effects = self.engine.step(input);
@@ -88,7 +88,7 @@ impl Daemon {
         }
     }
 
-    /// What policies ask for.
+    /// Handles the actions that policies request.
     pub async fn handle_actions(&mut self, actions: Vec<Action>) {
         for action in actions {
             let authority = self.engine.authority(action.cgroup, &action.policy);
@@ -96,11 +96,11 @@ impl Daemon {
         }
         self.publish_actions().await;
         if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {
-            tracing::warn!("{lost} actions requested by policies were lost, because too many came at once");
+            tracing::warn!("{lost} actions requested by policies were lost because a ring buffer was full");
         }
     }
 
-    /// A signal for each thing done; its journal line is written already.
+    /// Emits a signal for each action. Its journal entry is already written.
     pub async fn publish_actions(&mut self) {
         let records = self.actuator.log.take();
         let Some(object) = &self.published else { return };
@@ -122,7 +122,7 @@ impl Daemon {
         }
     }
 
-    /// Adds to a report what only the kernel, the cgroup's files and the ledger know.
+    /// Adds data of the kernel, of the cgroup's files and of the ledger to a report.
     pub fn fill_report(&self, report: &mut BindingReport) {
         self.applier.fill_report(report);
         if report.cgroup_id != 0 {

@@ -1,5 +1,5 @@
-//! systemd's side: which units carry a policy, by their files; looked at again whenever systemd says that something
-//! may have changed. systemd's answer has the last word over what records say.
+//! Synchronizes the engine with systemd: units with a policy are queried again when their files or their state may
+//! have changed. The reply of systemd has precedence over records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub struct UnitSync {
     /// Queries to systemd, once it is connected.
     pub queries: Option<UnitQueries>,
     policy_units: PolicyUnits,
-    /// Unit files as the last search found them; systemd may not have read them yet.
+    /// Unit files as of the last search. systemd may not have read them yet.
     unit_index: UnitFileIndex,
     /// Units whose files have changed since the last daemon-reload: the file list of systemd may be outdated.
     changed_since_reload: BTreeSet<UnitName>,
@@ -42,7 +42,7 @@ pub struct UnitSync {
 }
 
 impl UnitSync {
-    /// Knows no unit yet.
+    /// No units yet.
     pub fn new(specifiers: Specifiers) -> Self {
         UnitSync {
             queries: None,
@@ -61,12 +61,12 @@ impl UnitSync {
         self.rescan(daemon).await;
     }
 
-    /// Is every unit that was found at the start handled?
+    /// True if every unit that was found at the start is handled.
     pub fn first_scan_done(&self) -> bool {
         self.queries.as_ref().is_none_or(UnitQueries::first_scan_done)
     }
 
-    /// Looks at everything again: at start and after daemon-reload. The answers come one by one.
+    /// Scans all units: at the start and after daemon-reload. The replies arrive one by one.
     pub async fn rescan(&mut self, daemon: &mut Daemon) {
         daemon.drop_removed().await;
         if let Some(queries) = &mut self.queries {
@@ -74,17 +74,18 @@ impl UnitSync {
         }
     }
 
-    /// Something that systemd was asked for.
+    /// Handles a reply to a query.
     pub async fn systemd_answer(&mut self, daemon: &mut Daemon, answer: Reply) {
         match answer {
             Reply::FilesScanned(found) => {
                 found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-                // From here on new cgroups are reported: those created while systemd lists units are not missed.
+                // From here on, all new cgroups are reported, so that those created during the listing of units are
+                // not missed.
                 daemon.apply(Input::ReportAllCgroups(found.discovery.needs_all_cgroup_events())).await;
                 self.policy_units = found.discovery;
                 let before = std::mem::replace(&mut self.unit_index, found.files);
                 self.register_from_files(daemon, &before).await;
-                // Units that had a policy and may have lost it.
+                // Units that had a policy before are queried too.
                 let known = daemon.engine.units();
                 if let Some(queries) = &mut self.queries {
                     queries.query_all(&self.policy_units, known);
@@ -93,17 +94,17 @@ impl UnitSync {
             Reply::Unit(info) => self.handle_unit_info(daemon, &info).await,
             Reply::NoSuchUnit(unit) if self.changed_since_reload.contains(&unit) => {}
             Reply::NoSuchUnit(unit) => {
-                tracing::debug!("{unit}: systemd knows of none");
+                tracing::debug!("{unit}: not loaded by systemd");
                 daemon.apply(Input::UnitUnloaded(unit)).await;
             }
             Reply::Failed(error) => tracing::warn!("{error}"),
-            // The loop says READY.
+            // The loop notifies systemd.
             Reply::ScanComplete => {}
         }
     }
 
-    /// Registers for the next start of units what their files say now: systemd may read them, and start a unit, in one
-    /// breath. What runs is left alone until systemd has read them.
+    /// Registers units by their files on disk, for their next start, because systemd may read the files and start the
+    /// unit in one operation. Running units are handled after systemd has read the files.
     async fn register_from_files(&mut self, daemon: &mut Daemon, before: &UnitFileIndex) {
         let units: Vec<UnitName> = self.policy_units.units.union(&daemon.engine.units()).cloned().collect();
         for unit in units {
@@ -112,7 +113,7 @@ impl UnitSync {
                 self.changed_since_reload.insert(unit.clone());
             }
             let Some(info) = forecast else { continue };
-            // Their errors are logged when systemd has read them.
+            // Errors in the files are logged after systemd has read them.
             let (files, _) = read_unit_files(&info);
             let (request, _) = unit_policy(&unit, &files, &self.specifiers);
             let path = match unit_slice(&unit, &files, &self.specifiers) {
@@ -121,26 +122,27 @@ impl UnitSync {
             };
             let Some(path) = path else { continue };
             let request = request.filter(|_| not_allowed(&path).is_none());
-            tracing::debug!("{unit} by its files as they are now: a policy: {}", request.is_some());
+            tracing::debug!("{unit}: read from its files; policy: {}", request.is_some());
             daemon.apply(Input::Unit { unit, path, cgroup: None, request }).await;
         }
     }
 
-    /// One of systemd's events.
+    /// Handles an event of systemd.
     pub async fn systemd_event(&mut self, daemon: &mut Daemon, event: Event) {
         tracing::debug!("systemd: {event:?}");
         daemon.drop_removed().await;
         match event {
             Event::UnitChanged(unit) | Event::JobDone(unit) => {
-                // A busy machine starts units all the time, and each look is a dozen questions to PID 1.
+                // Other units are ignored: units start all the time, and each query takes a dozen calls to PID 1.
                 if self.policy_units.may_have_policy(&unit) || daemon.engine.units().contains(&unit) {
                     self.query(&unit);
                 }
             }
-            // Does not mean "stopped", which the removal of the cgroup reports. Files on disk may still name the unit.
+            // The unit was unloaded; the removal of its cgroup is reported separately. Files on disk may still name
+            // the unit.
             Event::UnitRemoved(unit) => {
                 self.running_at_reload.remove(&unit);
-                // Instances and transient units are found again when they come again.
+                // Instances and transient units are found again at their next start.
                 if !self.policy_units.units.contains(&unit) && !is_running(daemon, &unit) {
                     daemon.apply(Input::UnitUnloaded(unit)).await;
                 }
@@ -150,18 +152,18 @@ impl UnitSync {
                 self.changed_since_reload.clear();
                 self.rescan(daemon).await;
             }
-            Event::ManagerLost => tracing::warn!("systemd left the bus; waiting for it to return"),
+            Event::ManagerLost => tracing::warn!("systemd is not on the system bus; waiting for its return"),
         }
     }
 
-    /// A cgroup appeared that no registration named: does one of the patterns match its unit?
+    /// Queries the unit of a new, unregistered cgroup, if it may have a policy.
     pub fn cgroup_created(&mut self, path: &CgroupPath) {
-        // System units live below slices only; anybody may make a cgroup called like a unit elsewhere.
+        // Cgroups of system units are below slices only. Elsewhere, other programs choose the names.
         let below_slices = path.parent().is_some_and(|p| p.components().all(|c| c.ends_with(".slice")));
         if !below_slices {
             return;
         }
-        // systemd puts a '_' before names that would clash with a cgroup's files.
+        // systemd prefixes '_' to names that would conflict with cgroup files.
         let name = path.file_name();
         if let Ok(unit) = UnitName::parse(name.strip_prefix('_').unwrap_or(name))
             && self.policy_units.may_have_policy(&unit)
@@ -170,15 +172,15 @@ impl UnitSync {
         }
     }
 
-    /// Looks at a unit again, if systemd has it loaded. What was registered for one that is not stands.
+    /// Queries a unit, if systemd has loaded it. The registration of a unit that is not loaded is kept.
     fn query(&mut self, unit: &UnitName) {
         if let Some(queries) = &mut self.queries {
             queries.query(unit);
         }
     }
 
-    /// Reads the unit's files in systemd's order and passes the request to the engine. Files that systemd has not read yet count for the
-    /// unit's next start.
+    /// Reads the unit's files in systemd's order and passes the request to the engine. Files that systemd has not
+    /// read yet apply to the next start of the unit.
     async fn handle_unit_info(&mut self, daemon: &mut Daemon, info: &UnitInfo) {
         let Some(path) = info.expected_cgroup() else {
             if info.name.is_root_slice() {
@@ -200,10 +202,10 @@ impl UnitSync {
             .filter(|id| *id != 0)
             .map(CgroupId)
             .or_else(|| mount::cgroup_id(&path).ok());
-        // systemd may answer with a cgroup that is gone by now.
+        // The cgroup in systemd's reply may have been removed.
         let cgroup = cgroup.filter(|id| mount::cgroup_id(&path).ok() == Some(*id));
         tracing::debug!(
-            "{} by systemd: {:?}, cgroup {cgroup:?}, a policy: {}, files not read yet: {stale}",
+            "{}: reported by systemd: {:?}, cgroup {cgroup:?}, policy: {}, needs daemon-reload: {stale}",
             info.name,
             info.active,
             request.is_some()
@@ -285,7 +287,7 @@ impl UnitSync {
             return;
         }
         tracing::warn!(
-            "{lost} events from the kernel were lost, because too many came at once; looking at everything"
+            "{lost} events from the kernel were lost because a ring buffer was full; scanning all cgroups"
         );
         let all: Vec<_> = daemon.engine.cgroups().map(|(id, path)| (id, path.clone())).collect();
         for (id, path) in all {

@@ -1,4 +1,4 @@
-//! The cgroups with requests, and how they are bound to the slots that follow from their requests.
+//! The cgroups with requests, and their bindings to slots.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::names::{CgroupId, CgroupPath};
 use crate::policy::precedence::{Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 
-/// Why a cgroup is detached that does not exist any more.
+/// The reason for the detachment of a removed cgroup.
 pub const REASON_REMOVED: &str = "the cgroup was removed";
 
 /// A cgroup with requests.
@@ -17,7 +17,8 @@ pub const REASON_REMOVED: &str = "the cgroup was removed";
 pub struct Cgroup {
     pub path: CgroupPath,
     pub requests: Vec<Request>,
-    /// The attached policies, which are those of earlier requests while it is pending; and the errors of the requests.
+    /// The attached policies, which are those of earlier requests while `pending` is true; and the errors of the
+    /// requests.
     pub resolved: Resolution,
     pub slot: Option<u32>,
     /// No slot was free for the current requests.
@@ -51,7 +52,7 @@ impl Cgroups {
         self.get(id)?.slot
     }
 
-    /// Adds or replaces requests on a cgroup, by origin, and brings its binding up to date.
+    /// Adds or replaces requests for a cgroup, by origin, and updates its binding.
     pub fn request(
         &mut self,
         id: CgroupId,
@@ -72,7 +73,7 @@ impl Cgroups {
             entry.requests.retain(|r| r.origin != request.origin);
             entry.requests.push(request);
         }
-        // The highest origin first, as it is shown.
+        // The highest origin first, as in reports.
         entry.requests.sort_by_key(|r| std::cmp::Reverse(r.origin));
         if entry.requests != before {
             entry.pending = false;
@@ -80,7 +81,7 @@ impl Cgroups {
         }
     }
 
-    /// Withdraws the request of an origin.
+    /// Removes the request of an origin.
     pub fn withdraw(&mut self, id: CgroupId, origin: Origin, units: &Registrations, plan: &mut Plan<'_>) {
         let Some(entry) = self.by_id.get_mut(&id) else { return };
         let before = entry.requests.len();
@@ -91,7 +92,7 @@ impl Cgroups {
         }
     }
 
-    /// Withdraws the requests of a unit's files, on cgroups that still exist.
+    /// Removes the requests of a unit's files from cgroups that exist.
     pub fn withdraw_unit(&mut self, unit: &str, units: &Registrations, plan: &mut Plan<'_>) {
         let of = |c: &Cgroup| c.requests.iter().any(|r| r.unit.as_deref() == Some(unit));
         let cgroups: Vec<CgroupId> = self.iter().filter(|(_, c)| of(c)).map(|(id, _)| id).collect();
@@ -100,7 +101,7 @@ impl Cgroups {
         }
     }
 
-    /// Forgets a cgroup that was removed.
+    /// Removes a cgroup that no longer exists.
     pub fn remove(&mut self, id: CgroupId, plan: &mut Plan<'_>) {
         let Some(cgroup) = self.by_id.remove(&id) else { return };
         if cgroup.slot.is_some() {
@@ -110,7 +111,7 @@ impl Cgroups {
         plan.drop_slot(cgroup.slot);
     }
 
-    /// Ends all bindings and removes all records.
+    /// Removes all bindings and records.
     pub fn forget_all(&mut self, plan: &mut Plan<'_>) {
         for (id, cgroup) in std::mem::take(&mut self.by_id) {
             if cgroup.slot.is_some() {
@@ -121,7 +122,7 @@ impl Cgroups {
         }
     }
 
-    /// Tries again for those that found no slot; false when that changed nothing.
+    /// Retries cgroups without a free slot. Returns false if nothing changed.
     pub fn retry_pending(&mut self, units: &Registrations, plan: &mut Plan<'_>) -> bool {
         let pending: Vec<CgroupId> = self.iter().filter(|(_, c)| c.pending).map(|(id, _)| id).collect();
         for id in &pending {
@@ -130,7 +131,7 @@ impl Cgroups {
         pending.iter().any(|id| self.get(*id).is_none_or(|c| !c.pending))
     }
 
-    /// Binds a cgroup once more to the slot that it has.
+    /// Binds a cgroup again to its slot.
     pub fn bind_again(&self, id: CgroupId, plan: &mut Plan<'_>) {
         let Some(cgroup) = self.get(id) else { return };
         let Some(slot) = cgroup.slot else { return };
@@ -138,7 +139,7 @@ impl Cgroups {
         plan.push(Effect::Bind { cgroup: id, path: cgroup.path.clone(), slot, count });
     }
 
-    /// Resolves a cgroup's requests anew and moves it to the slot that follows from them.
+    /// Resolves the requests for a cgroup again and moves it to the resulting slot.
     pub fn reconcile(&mut self, id: CgroupId, units: &Registrations, plan: &mut Plan<'_>) {
         let Some(mut cgroup) = self.by_id.remove(&id) else { return };
         let mut resolved = plan.config.resolve(&cgroup.requests);
@@ -186,8 +187,8 @@ impl Cgroups {
     }
 }
 
-/// What stays attached to a cgroup while no slot is free for its current requests: its policies, or those that the kernel
-/// bound when it was created.
+/// The slot and policies that a cgroup keeps while no slot is free for its requests: its own, or those that the
+/// kernel bound when the cgroup was created.
 fn keep_current(cgroup: &Cgroup, units: &Registrations) -> (Option<u32>, Vec<ResolvedPolicy>) {
     match (cgroup.slot, units.with_slot_at(&cgroup.path)) {
         (Some(slot), _) => (Some(slot), cgroup.resolved.policies.clone()),

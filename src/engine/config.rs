@@ -8,18 +8,18 @@ use crate::policy::precedence::{AllowList, Resolution, ResolvedPolicy, resolve};
 use crate::policy::request::Request;
 use crate::source::xattr::check_shares;
 
-/// What can be used here: filled at start and when objects or profiles change.
+/// The policies, profiles and permissions, which change with a reload.
 #[derive(Debug, Clone, Default)]
 pub struct EngineConfig {
     /// Policies and profiles.
     pub catalog: Catalog,
     /// The policies that annotations may request.
     pub allow: AllowList,
-    /// Policies that need the subtree's counters.
+    /// Policies that read counters of the subtree.
     pub counting: BTreeSet<String>,
-    /// Policy → hooks that this kernel offers.
+    /// Policy → its hooks that this kernel has.
     pub offered: BTreeMap<String, Vec<String>>,
-    /// Policy → hooks that it uses and this kernel lacks.
+    /// Policy → its hooks that this kernel lacks.
     pub missing: BTreeMap<String, Vec<String>>,
 }
 
@@ -40,7 +40,7 @@ impl EngineConfig {
         resolved
     }
 
-    /// Does any of these policies need the subtree's counters?
+    /// True if one of these policies reads counters of the subtree.
     pub(super) fn counts(&self, policies: &[ResolvedPolicy]) -> bool {
         policies.iter().any(|p| self.counting.contains(&p.name))
     }

@@ -1,11 +1,11 @@
-//! What the engine decides: the effects of a step, and what must be attached.
+//! The effects of a step, and the programs that must be attached.
 
 use std::collections::BTreeSet;
 
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::request::Request;
 
-/// What has to be done, in this order.
+/// An effect. Effects are performed in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write the policies' parameters into a slot without bindings.
@@ -15,14 +15,14 @@ pub enum Effect {
         /// Policy names and the bytes of their parameters.
         policies: Vec<(String, Vec<u8>)>,
     },
-    /// Write the parameters of a slot in use once more, into the objects that have none yet.
+    /// Write the parameters of a slot in use again, to objects that replaced others.
     RewriteParams {
         /// The slot.
         slot: u32,
-        /// Names and parameters of policies whose objects are others now.
+        /// Names and parameters of the policies whose objects were replaced.
         policies: Vec<(String, Vec<u8>)>,
     },
-    /// Empty a slot that has no bindings any more.
+    /// Clear a slot without bindings.
     ClearSlot {
         /// The slot.
         slot: u32,
@@ -35,29 +35,29 @@ pub enum Effect {
         path: CgroupPath,
         /// The slot.
         slot: u32,
-        /// Keep the subtree's counters.
+        /// True if the counters of the subtree are kept.
         count: bool,
     },
-    /// End a cgroup's binding.
+    /// Remove the binding of a cgroup.
     Unbind {
         /// The cgroup.
         cgroup: CgroupId,
     },
-    /// Register a slot for a cgroup to come.
+    /// Register a slot for a cgroup that does not exist yet.
     Register {
-        /// The path it will have.
+        /// The path of the cgroup.
         path: CgroupPath,
         /// The slot.
         slot: u32,
-        /// Keep the subtree's counters.
+        /// True if the counters of the subtree are kept.
         count: bool,
     },
-    /// Forget a registration.
+    /// Remove a registration.
     Unregister {
         /// The path.
         path: CgroupPath,
     },
-    /// What must be attached from here on.
+    /// Set the programs that must be attached.
     SetAttachments(AttachSet),
     /// Record the requests on the cgroup.
     WriteRecord {
@@ -71,7 +71,7 @@ pub enum Effect {
         /// The cgroup's path.
         path: CgroupPath,
     },
-    /// Policies are attached to a cgroup, or others than before.
+    /// The attached policies of a cgroup have changed.
     Attached {
         /// The cgroup.
         cgroup: CgroupId,
@@ -80,42 +80,42 @@ pub enum Effect {
         /// The policies' names.
         policies: Vec<String>,
     },
-    /// No policy is attached to the cgroup any more.
+    /// All policies of a cgroup are detached.
     Detached {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// A request cannot be satisfied; the caller gets the error.
+    /// A request cannot be fulfilled; the error is returned to the caller.
     Fail {
         /// The cgroup.
         path: CgroupPath,
         /// One sentence.
         sentence: String,
     },
-    /// An error of a request; logged once, for its unit.
+    /// An error in a request; logged once, for its unit.
     Warn {
         /// The cgroup.
         path: CgroupPath,
-        /// The unit, when known.
+        /// The unit, if known.
         unit: Option<String>,
         /// One sentence.
         sentence: String,
     },
 }
 
-/// What must be attached.
+/// The programs that must be attached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttachSet {
     /// Policies with bindings or registrations.
     pub policies: BTreeSet<String>,
-    /// Those among them that need the subtree's counters.
+    /// Those among them that read counters of the subtree.
     pub counting: BTreeSet<String>,
-    /// Anything is bound or registered at all, or a pattern waits for cgroups that match.
+    /// True if there is a binding, a registration, or a pattern for new cgroups.
     pub cgroup_events: bool,
-    /// The kernel announces every new cgroup, not only registered ones.
+    /// True if the kernel reports every new cgroup, not only registered ones.
     pub report_all_cgroups: bool,
 }

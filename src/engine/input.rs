@@ -9,20 +9,20 @@ use crate::policy::request::{Origin, Request};
 /// An event or a request.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// What systemd and the unit's files say: where its cgroup is or will be, and the policy line if it has one.
+    /// The state of a unit and its files: its cgroup, and its policy line if there is one.
     Unit {
         /// The unit.
         unit: UnitName,
-        /// The path its cgroup has or will have.
+        /// The path of its current or future cgroup.
         path: CgroupPath,
-        /// Its cgroup, while it exists.
+        /// Its cgroup, if it exists.
         cgroup: Option<CgroupId>,
-        /// The line from its files; `None` when they have none.
+        /// The request of its files, if there is one.
         request: Option<Request>,
     },
-    /// The unit's files are gone, or it is not loaded any more and nothing on disk names it.
+    /// The unit's files were removed, or it was unloaded and no file on disk names it.
     UnitUnloaded(UnitName),
-    /// A request for a cgroup that exists; replaces the earlier request of the same origin.
+    /// A request for an existing cgroup. Replaces the earlier request of the same origin.
     Request {
         /// The cgroup.
         cgroup: CgroupId,
@@ -31,20 +31,20 @@ pub enum Input {
         /// The request.
         request: Request,
     },
-    /// An origin withdraws its request.
+    /// Removes the request of an origin.
     Withdraw {
         /// The cgroup.
         cgroup: CgroupId,
         /// The origin.
         origin: Origin,
     },
-    /// A cgroup appeared; `bound` when the kernel already bound its registered slot.
+    /// A cgroup was created.
     CgroupCreated {
         /// The cgroup.
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// The registered slot is bound.
+        /// True if the kernel has bound the registered slot.
         bound: bool,
     },
     /// A cgroup was removed.
@@ -55,19 +55,19 @@ pub enum Input {
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// What the record says.
+        /// The requests in the record.
         requests: Vec<Request>,
     },
-    /// Whether there are patterns (templates, prefix drop-ins): every new cgroup is then announced.
+    /// Whether the kernel must report every new cgroup, because there are patterns (templates, prefix drop-ins).
     ReportAllCgroups(bool),
-    /// Policies, profiles or permissions have changed; `replaced` are policies whose objects are others now,
-    /// which hold no parameters yet.
+    /// Policies, profiles or permissions have changed. `replaced` are policies with a new object, which has no
+    /// parameters yet.
     Reload {
-        /// From now on.
+        /// The new configuration.
         config: EngineConfig,
         /// Names of policies.
         replaced: BTreeSet<String>,
     },
-    /// The daemon stops, and no other follows.
+    /// The daemon stops, and no other daemon follows.
     Shutdown,
 }

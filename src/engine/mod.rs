@@ -1,5 +1,5 @@
-//! The bindings that follow from requests, and the effects that lead there: `Engine::step(input) → effects`.
-//! No I/O and no clock. Knows cgroups, units, requests and slots; not how a policy decides or a map is written.
+//! Turns requests into bindings, and computes the effects: `Engine::step(input) → effects`. No I/O and no clock. Does
+//! not depend on policies or maps.
 
 mod cgroups;
 mod config;
@@ -50,13 +50,14 @@ impl Engine {
         Engine { slots: Slots::with_capacity(max), ..Engine::new(config) }
     }
 
-    /// Takes one input and says what has to be done, in order. The same input twice does nothing the second time.
+    /// Handles an input and returns the effects to perform, in order. The same input twice has no effects the second
+    /// time.
     pub fn step(&mut self, mut input: Input) -> Vec<Effect> {
         match &mut input {
             Input::ReportAllCgroups(all) => self.report_all_cgroups = *all,
             Input::Reload { config, replaced } => {
                 self.config = std::mem::take(config);
-                // They are to be attached like any that was not needed before.
+                // The new objects must be attached.
                 self.attached.policies.retain(|policy| !replaced.contains(policy));
             }
             Input::Shutdown => self.report_all_cgroups = false,
@@ -65,7 +66,7 @@ impl Engine {
         let mut plan = Plan::new(&self.config, &mut self.slots);
         change(&mut self.units, &mut self.cgroups, input, &mut plan);
         let mut effects = plan.into_effects(&mut self.attached, self.report_all_cgroups);
-        // What waited for a slot gets it as soon as there is one, which may free others.
+        // Requests without a slot are retried, which may release other slots.
         while self.slots.has_free() {
             let mut plan = Plan::new(&self.config, &mut self.slots);
             let units_changed = self.units.retry_pending(&mut plan);
@@ -78,7 +79,7 @@ impl Engine {
         effects
     }
 
-    /// Can all bindings be moved to other slots at once? Until then each keeps the one it has.
+    /// True if all bindings can be moved to other slots at once, as a reload with replaced objects requires.
     pub fn has_room_for_reload(&self) -> bool {
         self.slots.at_most_half_used()
     }
@@ -116,13 +117,13 @@ impl Engine {
         unbound.map(|(id, cgroup)| (id, cgroup.path.clone())).collect()
     }
 
-    /// So many cgroups other than this one, whose paths begin like that, have requests: also invalid ones, and
-    /// those for `none`, because each takes room here and a look at every call.
+    /// Number of cgroups other than `cgroup` whose paths begin with `below` and that have requests, including invalid
+    /// ones and `none`.
     pub fn count_requests_below(&self, below: &str, cgroup: CgroupId) -> usize {
         self.cgroups.iter().filter(|(id, c)| *id != cgroup && c.path.as_str().starts_with(below)).count()
     }
 
-    /// Units with a registration, and those that a cgroup's request names.
+    /// Units with a registration, and those named by requests for cgroups.
     pub fn units(&self) -> BTreeSet<UnitName> {
         let named = self.cgroups.all().flat_map(|c| &c.requests).filter_map(|r| r.unit.as_deref());
         self.units.names().cloned().chain(named.filter_map(|name| UnitName::parse(name).ok())).collect()
@@ -138,12 +139,12 @@ impl Engine {
         self.units.get(unit).map(|unit| &unit.path)
     }
 
-    /// What can be used.
+    /// The policies and profiles.
     pub fn catalog(&self) -> &Catalog {
         &self.config.catalog
     }
 
-    /// The errors that a request would have.
+    /// The errors of a request, without submitting it.
     pub fn validate(&self, request: &Request) -> Vec<String> {
         let resolved = self.config.resolve(std::slice::from_ref(request));
         resolved.errors.iter().map(ToString::to_string).collect()
@@ -154,7 +155,7 @@ impl Engine {
         report::report_all(&self.config, &self.cgroups, &self.units)
     }
 
-    /// One cgroup by its path.
+    /// The report of one cgroup.
     pub fn report_path(&self, path: &CgroupPath) -> Option<BindingReport> {
         report::report_path(&self.config, &self.cgroups, &self.units, path)
     }
@@ -165,7 +166,7 @@ impl Engine {
     }
 }
 
-/// Brings registrations and bindings up to date with an input.
+/// Updates registrations and bindings by an input.
 fn change(units: &mut Registrations, cgroups: &mut Cgroups, input: Input, plan: &mut Plan<'_>) {
     match input {
         Input::Unit { unit, path, cgroup, request: Some(request) } => {
@@ -188,11 +189,11 @@ fn change(units: &mut Registrations, cgroups: &mut Cgroups, input: Input, plan: 
         Input::Withdraw { cgroup, origin } => cgroups.withdraw(cgroup, origin, units, plan),
         Input::CgroupCreated { cgroup, path, bound } => {
             if let Some(request) = units.at(&path).map(|unit| unit.request.clone()) {
-                // Binds once more what the kernel bound: it may have taken a slot that was registered before this one.
+                // Binds the cgroup again, because the kernel may have bound it to an earlier registered slot.
                 cgroups.request(cgroup, path, vec![request], units, plan);
             }
             if bound && cgroups.slot(cgroup).is_none() {
-                // Unregistered between the kernel's event and now.
+                // The registration was removed after the kernel's event.
                 plan.push(Effect::Unbind { cgroup });
             }
         }

@@ -1,4 +1,4 @@
-//! The effects of one step while they are collected, with the slots that they fill and clear.
+//! Collects the effects of one step, and the slots that it fills and clears.
 
 use std::collections::BTreeSet;
 
@@ -11,16 +11,16 @@ use crate::policy::precedence::{Resolution, ResolvedPolicy};
 /// All slots are taken.
 pub struct Exhausted;
 
-/// The effects of a step by the order in which they are performed.
+/// The effects of a step, in the order in which they are performed.
 pub struct Plan<'a> {
     /// The policies, profiles and permissions in this step.
     pub config: &'a EngineConfig,
     slots: &'a mut Slots,
-    /// New slots.
+    /// Effects that fill slots.
     before: Vec<Effect>,
-    /// Binding, registering, recording, reporting.
+    /// Effects that bind, register, record and report.
     main: Vec<Effect>,
-    /// Clearing what nobody holds any more.
+    /// Effects that clear unused slots.
     after: Vec<Effect>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A slot with these policies, filled if need be; `Ok(None)` for no policies.
+    /// A slot with these policies, which is filled if it is new; `Ok(None)` for no policies.
     pub fn take_slot(&mut self, policies: &[ResolvedPolicy]) -> Result<Option<u32>, Exhausted> {
         if policies.is_empty() {
             return Ok(None);
@@ -64,14 +64,14 @@ impl<'a> Plan<'a> {
         Ok(Some(slot))
     }
 
-    /// One more holder for a slot that is in use.
+    /// Adds a reference to a slot that is in use.
     pub fn retain_slot(&mut self, slot: Option<u32>) {
         if let Some(slot) = slot {
             self.slots.retain(slot);
         }
     }
 
-    /// Gives a slot back, and clears it when nobody holds it any more.
+    /// Removes a reference to a slot, and clears the slot after the last one.
     pub fn drop_slot(&mut self, slot: Option<u32>) {
         if let Some(slot) = slot
             && self.slots.release(slot)
@@ -80,8 +80,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Writes the parameters of the replaced policies once more, into all slots that were in use before this step.
-    /// Returns these slots.
+    /// Writes the parameters of replaced policies again to all slots that were in use before this step. Returns these
+    /// slots.
     pub fn rewrite_params(&mut self, replaced: &BTreeSet<String>) -> BTreeSet<u32> {
         let of_replaced = |content: &Content| -> Content {
             content.iter().filter(|(name, _)| replaced.contains(name)).cloned().collect()
@@ -99,8 +99,8 @@ impl<'a> Plan<'a> {
         slots
     }
 
-    /// New slots, then everything they need attached, then the bindings; what is not needed any more goes last.
-    /// `attached` becomes what is attached afterwards.
+    /// Returns the effects: new slots first, then attachments, then bindings; clearing and detaching last. Updates
+    /// `attached`.
     pub fn into_effects(self, attached: &mut AttachSet, report_all_cgroups: bool) -> Vec<Effect> {
         let after = desired_attachments(self.slots, self.config, report_all_cgroups);
         let before = std::mem::replace(attached, after.clone());

@@ -1,4 +1,4 @@
-//! The units with a policy line. Each holds a slot for the next time its cgroup appears.
+//! The units with a policy line, each with a slot for its next cgroup.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::names::{CgroupPath, UnitName};
 use crate::policy::precedence::Resolution;
 use crate::policy::request::Request;
 
-/// A unit with a policy line: registered for the next time its cgroup appears.
+/// A unit with a policy line, registered for the next time its cgroup is created.
 #[derive(Debug, Clone)]
 pub struct Registered {
     pub path: CgroupPath,
@@ -30,7 +30,7 @@ impl Registrations {
         self.by_unit.keys()
     }
 
-    /// What is known about the units.
+    /// The units.
     pub fn all(&self) -> impl Iterator<Item = &Registered> {
         self.by_unit.values()
     }
@@ -45,24 +45,24 @@ impl Registrations {
         self.by_unit.iter().find(|(_, unit)| unit.path == *path).map(|(name, _)| name)
     }
 
-    /// What is registered under this path.
+    /// The unit registered under this path.
     pub fn at(&self, path: &CgroupPath) -> Option<&Registered> {
         self.all().find(|unit| unit.path == *path)
     }
 
-    /// What the kernel binds when a cgroup with this path is created.
+    /// The unit whose slot the kernel binds when a cgroup with this path is created.
     pub fn with_slot_at(&self, path: &CgroupPath) -> Option<&Registered> {
         self.all().find(|unit| unit.path == *path && unit.slot.is_some())
     }
 
-    /// Registers a unit, unless it is registered so already.
+    /// Registers a unit, unless its registration is unchanged.
     pub fn register(&mut self, unit: &UnitName, path: &CgroupPath, request: &Request, plan: &mut Plan<'_>) {
         if self.by_unit.get(unit).is_none_or(|known| known.path != *path || known.request != *request) {
             self.reregister(unit, path, request, plan);
         }
     }
 
-    /// Resolves the requests of all units anew.
+    /// Resolves the requests of all units again.
     pub fn reregister_all(&mut self, plan: &mut Plan<'_>) {
         let known: Vec<_> = self.by_unit.iter().map(|(unit, known)| (unit.clone(), known.clone())).collect();
         for (unit, known) in known {
@@ -70,7 +70,7 @@ impl Registrations {
         }
     }
 
-    /// Tries again for those that found no slot; false when that changed nothing.
+    /// Retries units without a free slot. Returns false if nothing changed.
     pub fn retry_pending(&mut self, plan: &mut Plan<'_>) -> bool {
         let pending: Vec<_> = self
             .by_unit
@@ -84,14 +84,14 @@ impl Registrations {
         pending.iter().any(|(unit, _)| self.by_unit.get(unit).is_none_or(|u| !u.pending))
     }
 
-    /// Forgets a unit and its registration.
+    /// Removes a unit and its registration.
     pub fn forget(&mut self, unit: &UnitName, plan: &mut Plan<'_>) {
         if let Some(old) = self.by_unit.remove(unit) {
             unregister(old, plan);
         }
     }
 
-    /// Forgets all units.
+    /// Removes all units.
     pub fn forget_all(&mut self, plan: &mut Plan<'_>) {
         for old in std::mem::take(&mut self.by_unit).into_values() {
             unregister(old, plan);
@@ -108,7 +108,7 @@ impl Registrations {
                 if old.as_ref().is_none_or(|old| !old.pending || old.request != *request) {
                     plan.fail(path);
                 }
-                // What was registered until now, rather than nothing.
+                // The previous registration is kept.
                 resolved.policies = old.as_ref().map(|old| old.resolved.policies.clone()).unwrap_or_default();
                 let slot = old.as_ref().and_then(|old| old.slot);
                 plan.retain_slot(slot);

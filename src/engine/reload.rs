@@ -7,8 +7,8 @@ use super::plan::Plan;
 use super::registrations::Registrations;
 use crate::names::CgroupId;
 
-/// Resolves all requests again. Objects that replaced others get the parameters of all slots that stay in use, and the
-/// cgroups of these slots are bound again, so that the objects have state for them and their timers run.
+/// Resolves all requests again. Objects that replaced others get the parameters of all slots in use, and the cgroups
+/// of these slots are bound again, so that the objects have state for them and start their timers.
 pub fn reload(
     units: &mut Registrations,
     cgroups: &mut Cgroups,

@@ -1,4 +1,4 @@
-//! The engine's reports: everything that is known without looking at the kernel or at files.
+//! Reports of the engine: the data that needs no access to the kernel or to files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ pub fn report_all(config: &EngineConfig, cgroups: &Cgroups, units: &Registration
     all
 }
 
-/// One cgroup by its path. Describes no other: a user can have thousands of them looked for.
+/// The report of one cgroup. Creates only this one, because a user can request reports of thousands of cgroups.
 pub fn report_path(
     config: &EngineConfig,
     cgroups: &Cgroups,
@@ -35,14 +35,14 @@ pub fn report_path(
     units.at(path).map(|unit| report_registered(config, unit))
 }
 
-/// The ancestors of this path with attached policies, with the policies' names, nearest first. One look at
-/// each cgroup that is known, however many levels the path has.
+/// The ancestors of this path with attached policies, with the names of the policies, nearest first. Each known
+/// cgroup is visited once, regardless of the depth of the path.
 pub fn bound_ancestors<'a>(cgroups: &'a Cgroups, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {
     let above =
         |cgroup: &&Cgroup| cgroup.slot.is_some() && path.is_within(&cgroup.path) && cgroup.path != *path;
     let found: BTreeMap<&CgroupPath, &Cgroup> =
         cgroups.all().filter(above).map(|cgroup| (&cgroup.path, cgroup)).collect();
-    // Each is the beginning of the next, so their order by name is from the top down.
+    // Each ancestor's path is the beginning of the next one, so that they are sorted from the top down.
     let named = |(path, cgroup): (_, &'a Cgroup)| {
         (path, cgroup.resolved.policies.iter().map(|p| p.name.as_str()).collect())
     };

@@ -1,19 +1,19 @@
-//! Slots: numbers under which every policy keeps parameters. A slot's content never changes while somebody is bound
-//! to it, so programs never see half-written parameters; equal contents share a slot.
+//! Slots: indices of parameter sets in the maps of policies. The contents of a slot do not change while cgroups are
+//! bound to it, so programs never read partially written parameters. Bindings with equal contents share a slot.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// As many as there can be bindings (`MEMCG_BPF_MAX_BINDINGS`).
+/// The maximum number of bindings (`MEMCG_BPF_MAX_BINDINGS`).
 pub const SLOTS: u32 = 4096;
 
-/// The error of a request when all are taken.
+/// The error of a request if all slots are in use.
 pub const EXHAUSTED_MSG: &str = "4096 different policy lines are in use, which is the maximum; the policies attached here \
                              stay; detach others first";
-/// The error of a request that waits for a slot.
+/// The error of a request that is pending until a slot is free.
 pub const PENDING_MSG: &str = "4096 different policy lines are in use, which is the maximum; this one is attached as soon \
                            as another is detached";
 
-/// What a slot holds: policy names and the bytes of their parameters.
+/// The contents of a slot: policy names and the bytes of their parameters.
 pub type Content = Vec<(String, Vec<u8>)>;
 
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub struct Slots {
     used: BTreeMap<u32, (Content, usize)>,
     by_content: BTreeMap<Content, u32>,
     never_used: u32,
-    /// Given back in this step: they are cleared at its end, and must not be filled before.
+    /// Slots released in this step, which are cleared at its end and must not be filled before.
     released: Vec<u32>,
-    /// First in, first out: a program that still runs with a cleared slot has the longest time to end.
+    /// First in, first out, so that a program that still runs with a cleared slot has time to finish.
     free: VecDeque<u32>,
 }
 
@@ -35,7 +35,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// So many and no more.
+    /// Slots with this capacity.
     pub fn with_capacity(max: u32) -> Self {
         Slots {
             max,
@@ -47,7 +47,7 @@ impl Slots {
         }
     }
 
-    /// The slot for this content and whether it has to be filled; `None` when all are taken.
+    /// The slot for this content, and whether it must be filled; `None` if all slots are in use.
     pub fn take(&mut self, content: &Content) -> Option<(u32, bool)> {
         if let Some(slot) = self.by_content.get(content) {
             if let Some((_, holders)) = self.used.get_mut(slot) {
@@ -67,7 +67,7 @@ impl Slots {
         Some((slot, true))
     }
 
-    /// Gives a slot back; true when nobody holds it any more and it has to be cleared.
+    /// Removes a reference to a slot. Returns true after the last one, when the slot must be cleared.
     pub fn release(&mut self, slot: u32) -> bool {
         let Some((content, holders)) = self.used.get_mut(&slot) else { return false };
         *holders = holders.saturating_sub(1);
@@ -80,35 +80,35 @@ impl Slots {
         true
     }
 
-    /// One more holder for a slot that is in use.
+    /// Adds a reference to a slot that is in use.
     pub fn retain(&mut self, slot: u32) {
         if let Some((_, holders)) = self.used.get_mut(&slot) {
             *holders = holders.saturating_add(1);
         }
     }
 
-    /// The step is over: what was given back is cleared, and can be taken again.
+    /// Makes the slots released in this step available.
     pub fn recycle(&mut self) {
         self.free.extend(self.released.drain(..));
     }
 
-    /// Can a content that is not in use be taken?
+    /// True if a slot is free.
     pub fn has_free(&self) -> bool {
         self.never_used < self.max || !self.free.is_empty()
     }
 
-    /// What is in use, by slot.
+    /// The contents of the slots in use, by slot.
     pub fn used(&self) -> impl Iterator<Item = (u32, &Content)> {
         self.used.iter().map(|(slot, (content, _))| (*slot, content))
     }
 
-    /// Are there as many left as are in use, so that each could be moved?
+    /// True if there are as many free slots as used ones, so that each content can be moved.
     pub fn at_most_half_used(&self) -> bool {
         let used = u32::try_from(self.used.len()).unwrap_or(u32::MAX);
         used <= self.max.saturating_sub(used)
     }
 
-    /// Everything that is in use, for deciding what must be attached.
+    /// The contents of all slots in use.
     pub fn contents(&self) -> impl Iterator<Item = &Content> {
         self.used.values().map(|(content, _)| content)
     }

@@ -63,7 +63,7 @@ fn unit(name: &str, cgroup: Option<u64>, line: Option<&str>) -> Input {
     }
 }
 
-/// A kernel that performs all effects, and asserts that none is invalid.
+/// A fake kernel that performs all effects, and asserts that each is valid.
 #[derive(Default, Debug, PartialEq, Clone)]
 struct Model {
     slots: BTreeMap<u32, Vec<(String, Vec<u8>)>>,
@@ -71,9 +71,9 @@ struct Model {
     registered: BTreeMap<CgroupPath, u32>,
     records: BTreeMap<CgroupPath, Vec<Request>>,
     attachments: AttachSet,
-    /// Slots in use whose parameters an object that replaced another does not have yet.
+    /// Slots in use whose parameters a replaced object does not have yet.
     unfilled: BTreeSet<u32>,
-    /// Requests that found no slot; anything else must not fail.
+    /// Requests without a free slot; other errors are not allowed.
     failed: usize,
 }
 
@@ -120,7 +120,7 @@ impl Model {
         }
     }
 
-    /// Nothing is bound before what it needs is in place.
+    /// Asserts that the requirements of a binding are met before it is made.
     fn attached(&self, slot: u32) {
         assert!(!self.unfilled.contains(&slot), "slot {slot} is yet to be filled again");
         let content = self.slots.get(&slot).expect("the slot is filled");

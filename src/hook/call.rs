@@ -1,5 +1,5 @@
-//! The one call to the daemon, over the system bus and with a deadline for everything: connecting, the daemon's
-//! activation, its answer.
+//! The call to the daemon over the system bus, with one timeout for connecting, the activation of the daemon, and its
+//! reply.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use zbus::{Connection, Variant};
 use crate::bus::{CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_REQUIRED, PATH};
 use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
-/// The most time a container's start is held up by the call.
+/// The longest time for which the call delays a container's start.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Between two calls of a busy daemon: some ten in all, so that a flood of starts is not made worse.
+/// Interval between two calls while the daemon is busy.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why the daemon did not attach the policy.
@@ -42,7 +42,7 @@ pub struct AttachArgs<'a> {
     pub pid: u32,
     /// The policy line.
     pub line: &'a str,
-    /// `linux.cgroupsPath`, when the bundle could be read.
+    /// `linux.cgroupsPath`, if the bundle could be read.
     pub cgroups_path: Option<&'a str>,
     /// Whether the container must not start without its policy.
     pub required: bool,
@@ -104,8 +104,8 @@ async fn connect(address: &str) -> zbus::Result<Connection> {
     builder.build().await
 }
 
-/// The caller's user id outside of its user namespace, which is the one the bus sees: rootless engines run hooks as
-/// "root" of a namespace of their own. `None` when it is not known.
+/// The caller's uid outside of its user namespace, which is the one that the bus uses: rootless engines run hooks as
+/// root of their own namespace. `None` if it is unknown.
 fn host_uid() -> Option<u32> {
     host_uid_in(nix::unistd::geteuid().as_raw(), &std::fs::read_to_string("/proc/self/uid_map").ok()?)
 }
@@ -125,11 +125,11 @@ fn within(deadline: Duration, call: impl Future<Output = zbus::Result<()>>) -> R
         .build()
         .map_err(|error| CallError::Unreachable(format!("the system bus cannot be used: {error}")))?;
     let result = runtime.block_on(async { tokio::time::timeout(deadline, call).await });
-    // Whatever hangs in a helper thread must not hang the container.
+    // A blocked helper thread must not delay the container.
     runtime.shutdown_background();
     match result {
         Ok(answer) => answer.map_err(CallError::from),
-        Err(_) => Err(CallError::Unreachable(format!("memcg-bpfd did not answer within {deadline:?}"))),
+        Err(_) => Err(CallError::Unreachable(format!("memcg-bpfd did not reply within {deadline:?}"))),
     }
 }
 
@@ -147,7 +147,7 @@ impl From<zbus::Error> for CallError {
                 "memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd",
             ),
             CallFailure::Forbidden => {
-                CallError::Denied("the system bus does not let this user ask memcg-bpfd".to_owned())
+                CallError::Denied("the system bus denies this user access to memcg-bpfd".to_owned())
             }
             CallFailure::Rejected => CallError::Denied("the system bus does not accept this user".to_owned()),
             CallFailure::NoBus(_) => {
@@ -156,12 +156,12 @@ impl From<zbus::Error> for CallError {
             CallFailure::Disconnected(text) => {
                 CallError::Unreachable(line(&format!("the system bus cannot be reached: {text}")))
             }
-            CallFailure::Timeout => unreachable("memcg-bpfd did not answer in time"),
+            CallFailure::Timeout => unreachable("memcg-bpfd did not reply in time"),
             CallFailure::WrongArguments(text) => CallError::Rejected(line(&format!(
-                "memcg-bpfd does not understand this hook; are they of the same version? ({text})"
+                "memcg-bpfd rejected the call of this hook; their versions may differ ({text})"
             ))),
             CallFailure::NoMethod(_) => unreachable(
-                "the memcg-bpfd that runs has no AttachContainer; is it just starting, or older than this hook?",
+                "the running memcg-bpfd has no method AttachContainer; it is starting, or older than this hook",
             ),
             CallFailure::BusError(text) => {
                 CallError::Unreachable(line(&format!("memcg-bpfd cannot be reached: {text}")))

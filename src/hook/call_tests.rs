@@ -16,7 +16,7 @@ fn from_bus(error: fdo::Error) -> CallError {
 }
 
 #[test]
-fn the_user_id_is_that_outside_of_the_user_namespace() {
+fn uid_is_that_outside_of_user_namespace() {
     assert_eq!(host_uid_in(0, "         0          0 4294967295\n"), Some(0));
     assert_eq!(host_uid_in(0, "0 1000 1\n1 100000 65536\n"), Some(1000));
     assert_eq!(host_uid_in(5, "0 1000 1\n1 100000 65536\n"), Some(100_004));
@@ -27,7 +27,7 @@ fn the_user_id_is_that_outside_of_the_user_namespace() {
 }
 
 #[test]
-fn an_answer_of_many_lines_becomes_one() {
+fn reply_of_many_lines_becomes_one() {
     let error = from_reply("org.memcg.Bpf1.Error.InvalidPolicy", Some("a\nb\u{1b}[0m"));
     assert_eq!(error, CallError::Rejected("a\\nb\\u{1b}[0m".into()));
     let long = from_reply("org.memcg.Bpf1.Error.InvalidPolicy", Some(&"x".repeat(1_000_000)));
@@ -35,7 +35,7 @@ fn an_answer_of_many_lines_becomes_one() {
 }
 
 #[test]
-fn errors_are_sorted_by_whether_asking_again_could_help() {
+fn errors_are_classified_for_retry() {
     let again = |error: CallError| matches!(error, CallError::Unreachable(_));
     assert!(again(from_reply("org.memcg.Bpf1.Error.Busy", None)));
     assert!(again(from_reply("org.freedesktop.systemd1.ShuttingDown", None)));
@@ -52,6 +52,6 @@ fn timeouts_of_the_bus_are_reported_as_timeouts() {
     let timed_out = io::Error::from(io::ErrorKind::TimedOut);
     for error in [timed_out.into(), zbus::Error::FDO(Box::new(fdo::Error::NoReply("x".into())))] {
         let error = CallError::from(error);
-        assert_eq!(error, CallError::Unreachable("memcg-bpfd did not answer in time".to_owned()));
+        assert_eq!(error, CallError::Unreachable("memcg-bpfd did not reply in time".to_owned()));
     }
 }

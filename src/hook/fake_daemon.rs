@@ -1,4 +1,4 @@
-//! For tests: a peer that answers as the system bus and the daemon do, so that the real call can be made without either.
+//! A fake of the system bus and the daemon, so that tests make the real call without either.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use zbus::{DBusError, OwnedVariant};
 
-/// How the daemon answers.
+/// The replies of the fake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
     Accepts,
     Rejects,
     Busy,
-    /// To the first two who ask.
+    /// To the first two calls.
     BusyAtFirst,
     Slow,
     NotInstalled,
     NotForThisUser,
     OfAnotherVersion,
-    /// The bus accepts the connection and says nothing.
+    /// The bus accepts the connection and sends nothing.
     BusSilent,
 }
 
@@ -95,14 +95,14 @@ impl Manager {
     }
 }
 
-/// A running fake: where it listens and what it was asked.
+/// A running fake: its address and the calls it received.
 pub struct FakeDaemon {
     dir: tempfile::TempDir,
     calls: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeDaemon {
-    /// Serves on a thread of its own for as long as the test runs.
+    /// Serves on its own thread until the test ends.
     pub fn start(behaviour: Behaviour) -> FakeDaemon {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("bus")).unwrap();
@@ -139,7 +139,7 @@ impl FakeDaemon {
         format!("unix:path={}", self.dir.path().join("bus").display())
     }
 
-    /// What it was asked so far.
+    /// The calls received so far.
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! What the hook works with, and its result.
+//! The environment of the hook, and its result.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,13 +32,13 @@ impl Records {
     }
 }
 
-/// The surroundings of the hook.
+/// The environment of the hook.
 pub(crate) struct Environment {
     /// The address of the system bus.
     pub bus: String,
-    /// How long a call may take.
+    /// The timeout of a call.
     pub deadline: Duration,
-    /// Usually `/proc`.
+    /// The mount point of procfs: `/proc` except in tests.
     pub proc: PathBuf,
     /// Records on cgroups.
     pub records: Records,
@@ -47,11 +47,11 @@ pub(crate) struct Environment {
 /// The result of the hook.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct HookResult {
-    /// True when the container must not start.
+    /// True if the container must not start.
     pub fail: bool,
-    /// For standard error and the journal: sentences without line ends.
+    /// Sentences without line feeds, for standard error and the journal.
     pub notes: Vec<String>,
-    /// For the journal alone.
+    /// Sentences for the journal only.
     pub debug: Vec<String>,
     /// The container's id.
     pub container: Option<String>,

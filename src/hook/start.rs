@@ -1,5 +1,5 @@
-//! A container's start: attaches the requested policy, or records the request for the daemon to adopt, or reports the
-//! error.
+//! The start of a container: attaches the requested policy, or records the request for the daemon to adopt, or
+//! reports the error.
 
 use std::io;
 use std::path::Path;
@@ -21,16 +21,18 @@ pub(crate) fn start(request: &ContainerRequest, line: &str, environment: &Enviro
     let path = match bundle_cgroups_path(&request.bundle) {
         Ok(path) => path,
         Err(why) => {
-            // The daemon can still go by the container's id.
+            // The daemon can identify the cgroup by the container's id.
             result.debug.push(prefix(id, &why));
             None
         }
     };
     let answer = match request.pid {
-        // D-Bus strings cannot hold it, and no answer of the bus would say so.
-        _ if line.contains('\0') => Err(CallError::Rejected("the policy line holds a zero byte".to_owned())),
+        // D-Bus strings cannot contain it, and the error of the bus would not name it.
+        _ if line.contains('\0') => {
+            Err(CallError::Rejected("the policy line contains a zero byte".to_owned()))
+        }
         None => Err(CallError::Rejected(
-            "the runtime gives no pid at this stage; use the stages createRuntime or prestart".to_owned(),
+            "the runtime provides no pid at this stage; use the stage createRuntime or prestart".to_owned(),
         )),
         Some(pid) => {
             let args =
@@ -59,7 +61,7 @@ pub(crate) fn start(request: &ContainerRequest, line: &str, environment: &Enviro
     result
 }
 
-/// Writes the request on the container's cgroup, beside those that are there.
+/// Adds the request to the record of the container's cgroup.
 fn record(
     request: &ContainerRequest,
     line: &str,
@@ -74,13 +76,13 @@ fn record(
     let cgroup = container_cgroup(&text, cgroups_path, &request.id).map_err(|error| error.to_string())?;
     let on_cgroup = |error: io::Error| {
         let hint = if error.kind() == io::ErrorKind::PermissionDenied {
-            " (root may record, and the owner of a delegated cgroup)"
+            " (only root and the owner of a delegated cgroup can write it)"
         } else {
             ""
         };
         format!("{RECORD_XATTR} of {cgroup}: {error}{hint}")
     };
-    // A record that cannot be read may be a newer daemon's: it must not be overwritten.
+    // A record that cannot be parsed may be that of a newer daemon, and must not be overwritten.
     let mut record = match (environment.records.read)(&cgroup).map_err(on_cgroup)? {
         Some(bytes) => CgroupRecord::parse(&bytes).map_err(|error| error.to_string())?,
         None => CgroupRecord::default(),
@@ -95,7 +97,7 @@ fn record(
     if changed {
         let bytes = record.encode().map_err(|error| error.to_string())?;
         match (environment.records.write)(&cgroup, &bytes) {
-            // Not root: an owner may write another attribute, with the same line.
+            // Without root, the owner can write another attribute with the same line.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 (environment.records.write_owner_policy)(&cgroup, line).map_err(|_| on_cgroup(error))?;
             }

@@ -13,7 +13,7 @@ use crate::source::xattr::CgroupRecord;
 struct Memory {
     records: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     forbidden: bool,
-    /// An owner who is not root: writes the owner policy instead of records.
+    /// An owner without root: writes the owner policy instead of records.
     owner: bool,
     owner_policies: Arc<Mutex<BTreeMap<String, String>>>,
 }
@@ -42,7 +42,7 @@ impl Memory {
     }
 }
 
-/// A env with one container, c1 with pid 7, whose bundle names its scope.
+/// An environment with one container, c1 with PID 7, whose bundle names its scope.
 struct TestEnv {
     dir: tempfile::TempDir,
     memory: Memory,
@@ -54,13 +54,13 @@ impl TestEnv {
         TestEnv::with(bus, Memory::default())
     }
 
-    /// With a short deadline where the daemon will not answer.
+    /// With a short timeout for tests in which the daemon does not reply.
     fn late(daemon: &FakeDaemon, behaviour: Behaviour) -> TestEnv {
         let mut env = TestEnv::new(daemon.address());
         if matches!(behaviour, Behaviour::Slow | Behaviour::BusSilent) {
             env.environment.deadline = Duration::from_millis(800);
         }
-        // It must have heard an answer, and asks again until then.
+        // The hook must have received a reply, and repeats the call until then.
         if behaviour == Behaviour::Busy {
             env.environment.deadline = Duration::from_secs(3);
         }
@@ -79,7 +79,7 @@ impl TestEnv {
         .unwrap();
         let environment = Environment {
             bus,
-            // Long: a busy env must not decide a test. Those about lateness shorten it.
+            // Long, so that a busy machine does not affect tests. Tests of timeouts shorten it.
             deadline: Duration::from_secs(60),
             proc,
             records: memory.records(),

@@ -1,5 +1,5 @@
-//! The guards that no policy gets around: values within bounds, at most so many actions a second, never two kills for
-//! one event. Pure; what it must know of the cgroup comes in as facts.
+//! The guards against harmful actions: limits of values, rate limits, and a limit of one kill for each event. No I/O:
+//! the facts about the cgroup are passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use crate::policy::action::{Action, ActionKind, KillScope, Knob, MAX};
 use crate::policy::request::Authority;
 use crate::text::human_bytes;
 
-/// memory.high never goes below this: a program needs its code and stacks to get anywhere.
+/// The lowest memory.high in bytes: a program needs some memory to make progress.
 pub const MIN_MEMORY_HIGH: u64 = 4 << 20;
 /// A kill or reclaim expires after this time, because the situation has changed since the policy requested it.
 const ACTION_TTL_NS: u64 = 5_000_000_000;
@@ -16,15 +16,15 @@ const ACTION_TTL_NS: u64 = 5_000_000_000;
 pub const EXPIRED_MSG: &str = "expired: queued for more than 5s";
 /// The time in which a kill frees memory and the stall ends; actions that were submitted before belong to the same event.
 pub const KILL_COOLDOWN_NS: u64 = 1_000_000_000;
-/// The longest time between SIGTERM and SIGKILL.
+/// The longest grace period between SIGTERM and SIGKILL.
 pub const MAX_GRACE_NS: u64 = 300_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const MINUTE_NS: u64 = 60_000_000_000;
 
-/// What the administrator allows.
+/// The rate limits set by the administrator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Actions of one cgroup in one second.
+    /// Actions of one cgroup per second.
     pub per_second: u32,
     /// Kills requested by the policies of one cgroup in one minute.
     pub kills_per_minute: u32,
@@ -36,34 +36,34 @@ impl Default for Limits {
     }
 }
 
-/// What there is to know about the cgroup.
+/// The facts about a cgroup.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
-    /// memcg-bpfd runs in it or below it.
+    /// True if memcg-bpfd runs in the cgroup or below it.
     pub contains_daemon: bool,
-    /// memory.current.
+    /// memory.current in bytes.
     pub usage: u64,
-    /// memory.min.
+    /// memory.min in bytes.
     pub min: u64,
-    /// The smallest memory.max from it up, else the machine's memory.
+    /// The effective maximum in bytes.
     pub effective_max: u64,
-    /// The size of a page.
+    /// The page size in bytes.
     pub page: u64,
     /// The authority behind the policy that requests the action.
     pub authority: Authority,
 }
 
-/// Is it too late now to do what was asked for then?
+/// True if an action requested at `asked` has expired. Times are in nanoseconds on CLOCK_MONOTONIC.
 pub fn is_expired(now: u64, asked: u64) -> bool {
     now.saturating_sub(asked) > ACTION_TTL_NS
 }
 
-/// The guards' word.
+/// The decision of the guards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Do this, which may be less than was asked for.
+    /// The action is allowed, possibly with a smaller value.
     Allow(ActionKind),
-    /// No, and why.
+    /// The action is blocked, with the reason.
     Block(String),
 }
 
@@ -83,7 +83,7 @@ impl Kill {
     }
 }
 
-/// What the guards remember.
+/// The state of the guards.
 #[derive(Debug, Default)]
 pub struct Admission {
     limits: Limits,
@@ -93,23 +93,23 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Other limits from now on; what was done so far counts under them.
+    /// Sets the rate limits. Previous actions count.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// With these limits.
+    /// A state with these limits.
     pub fn new(limits: Limits) -> Self {
         Admission { limits, ..Admission::default() }
     }
 
-    /// May this be done now? What may be is counted.
+    /// Decides on an action. Allowed actions count towards the limits.
     pub fn admit(&mut self, now: u64, path: &CgroupPath, action: &Action, facts: &Facts) -> Decision {
         let bounded = match clamp(&action.kind, facts) {
             Ok(kind) => kind,
             Err(why) => return Decision::Block(why),
         };
-        // Letting go only ever takes a burden away.
+        // Releasing a constraint is always allowed.
         if matches!(bounded, ActionKind::SetKnob(_, None)) {
             return Decision::Allow(bounded);
         }
@@ -146,7 +146,7 @@ impl Admission {
         self.kills.retain(|kill| !kill.is(cgroup, dry_run, authority) || kill.finished.is_some());
     }
 
-    /// A cgroup is gone.
+    /// Removes a cgroup.
     pub fn forget(&mut self, cgroup: CgroupId) {
         self.recent.remove(&cgroup);
     }
@@ -168,12 +168,9 @@ impl Admission {
         let anew = |kill: &&Kill| kill.path == *path && kill.cgroup != action.cgroup;
         for kill in kills().filter(|kill| path.is_within(&kill.path) && !anew(kill)) {
             match kill.finished {
-                None => return Some(format!("a kill in {} is not over yet", kill.path)),
+                None => return Some(format!("a kill in {} is in progress", kill.path)),
                 Some(over) if action.time < over.saturating_add(KILL_COOLDOWN_NS) => {
-                    return Some(format!(
-                        "it is about what something was just killed for in {}: never two for one event",
-                        kill.path
-                    ));
+                    return Some(format!("a process in {} was already killed for this event", kill.path));
                 }
                 Some(_) => {}
             }
@@ -198,12 +195,12 @@ impl Admission {
     }
 }
 
-/// The verb with its value within bounds.
+/// The action with its value within the limits.
 fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
     let page = facts.page.max(1);
     let whole_pages = |bytes: u64| bytes.saturating_sub(bytes.checked_rem(page).unwrap_or(0));
     Ok(match *verb {
-        // As the kernel keeps it: rounded down to pages, and nothing larger than it can count.
+        // As in the kernel: rounded down to whole pages, and limited to the largest number of pages.
         ActionKind::SetKnob(Knob::High, Some(MAX)) => ActionKind::SetKnob(Knob::High, None),
         ActionKind::SetKnob(Knob::High, Some(value)) => {
             let floor = MIN_MEMORY_HIGH.max(facts.min).saturating_add(page.saturating_sub(1));
@@ -214,7 +211,7 @@ fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
         }
         ActionKind::SetKnob(Knob::Freeze, Some(0)) => ActionKind::SetKnob(Knob::Freeze, None),
         ActionKind::SetKnob(Knob::Freeze, Some(_)) if facts.contains_daemon => {
-            return Err("memcg-bpfd runs in it and would stand still with it".to_owned());
+            return Err("memcg-bpfd runs in this cgroup and would be frozen".to_owned());
         }
         ActionKind::SetKnob(Knob::Freeze, Some(1)) => ActionKind::SetKnob(Knob::Freeze, Some(1)),
         ActionKind::SetKnob(Knob::Freeze, Some(other)) => {
@@ -224,12 +221,12 @@ fn clamp(verb: &ActionKind, facts: &Facts) -> Result<ActionKind, String> {
         ActionKind::Reclaim { bytes, swappiness } => {
             let bytes = whole_pages(bytes.min(facts.usage));
             if bytes == 0 {
-                return Err(format!("there is nothing to take: it uses {}", human_bytes(facts.usage)));
+                return Err(format!("nothing to reclaim: memory in use is {}", human_bytes(facts.usage)));
             }
             ActionKind::Reclaim { bytes, swappiness: swappiness.map(|s| s.min(200)) }
         }
         ActionKind::Kill { scope: KillScope::Group, .. } if facts.contains_daemon => {
-            return Err("memcg-bpfd runs in it and would be killed with it".to_owned());
+            return Err("memcg-bpfd runs in this cgroup and would be killed".to_owned());
         }
         ActionKind::Kill { grace_ns, scope, select } => {
             ActionKind::Kill { grace_ns: grace_ns.min(MAX_GRACE_NS), scope, select }

@@ -50,7 +50,7 @@ fn values_stay_within_bounds() {
     assert_eq!(bounded(kill(MAX), facts()), Ok(kill(MAX_GRACE_NS)));
     let take = |bytes, swappiness| ActionKind::Reclaim { bytes, swappiness };
     assert_eq!(bounded(take(1 << 40, Some(201)), facts()), Ok(take(64 << 20, Some(200))));
-    assert_eq!(bounded(take(0, None), facts()), Err("there is nothing to take: it uses 64M".to_owned()));
+    assert_eq!(bounded(take(0, None), facts()), Err("nothing to reclaim: memory in use is 64M".to_owned()));
     assert_eq!(
         bounded(ActionKind::SetKnob(Knob::Freeze, Some(0)), facts()),
         Ok(ActionKind::SetKnob(Knob::Freeze, None))
@@ -59,7 +59,7 @@ fn values_stay_within_bounds() {
 }
 
 #[test]
-fn the_daemon_does_not_freeze_or_kill_itself() {
+fn daemon_cgroup_is_not_frozen_or_killed() {
     let ours = Facts { contains_daemon: true, ..facts() };
     assert!(bounded(ActionKind::SetKnob(Knob::Freeze, Some(1)), ours).is_err());
     assert!(
@@ -74,7 +74,7 @@ fn the_daemon_does_not_freeze_or_kill_itself() {
 }
 
 #[test]
-fn so_many_actions_a_second_and_letting_go_is_always_free() {
+fn rate_limit_does_not_apply_to_release() {
     let mut guards = Admission::new(Limits { per_second: 3, kills_per_minute: 1 });
     let mut judge = |now, cgroup, verb| guards.admit(now, &path("/a"), &action(cgroup, now, verb), &facts());
     let high = |value: u64| ActionKind::SetKnob(Knob::High, Some(value << 20));
@@ -91,7 +91,7 @@ fn so_many_actions_a_second_and_letting_go_is_always_free() {
 }
 
 #[test]
-fn never_two_kills_for_one_event() {
+fn second_kill_for_one_event_is_blocked() {
     let mut guards = Admission::new(Limits { per_second: 100, kills_per_minute: 3 });
     let kill = |guards: &mut Admission, now: u64, asked: u64, cgroup: u64, at: &str| {
         matches!(guards.admit(now, &path(at), &action(cgroup, asked, KILL), &facts()), Decision::Allow(_))
@@ -118,7 +118,7 @@ fn never_two_kills_for_one_event() {
 }
 
 #[test]
-fn a_kill_that_was_not_done_counts_for_nothing() {
+fn cancelled_kill_does_not_count() {
     let mut guards = Admission::new(Limits { per_second: 100, kills_per_minute: 1 });
     let kill = |guards: &mut Admission, now: u64, dry_run: bool| {
         let action = Action { dry_run, ..action(1, now, KILL) };
@@ -137,7 +137,7 @@ fn a_kill_that_was_not_done_counts_for_nothing() {
 }
 
 #[test]
-fn what_was_asked_for_long_ago_is_not_done() {
+fn expired_action_is_blocked() {
     let mut guards = Admission::new(Limits::default());
     let late = guards.admit(10 * S, &path("/a"), &action(1, 4 * S, KILL), &facts());
     assert_eq!(late, Decision::Block(EXPIRED_MSG.to_owned()));
@@ -146,7 +146,7 @@ fn what_was_asked_for_long_ago_is_not_done() {
 }
 
 #[test]
-fn a_dry_kill_keeps_no_real_one_from_being_done() {
+fn dry_run_kill_does_not_block_kill() {
     let mut guards = Admission::new(Limits::default());
     let dry = Action { dry_run: true, ..action(1, 0, KILL) };
     assert!(matches!(guards.admit(0, &path("/a"), &dry, &facts()), Decision::Allow(_)));

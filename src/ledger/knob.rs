@@ -6,7 +6,7 @@ use crate::policy::action::Knob;
 use crate::report::KnobReport;
 use crate::source::xattr::KnobRecord;
 
-/// A failed write is tried again after this long, then after twice as long, up to the maximum.
+/// The delay before a failed write is repeated, which doubles up to the maximum.
 const RETRY_FIRST_NS: u64 = 1_000_000_000;
 const RETRY_MAX_NS: u64 = 60_000_000_000;
 
@@ -15,9 +15,9 @@ const RETRY_MAX_NS: u64 = 60_000_000_000;
 pub struct Cause {
     /// The policy; empty if the daemon itself is the cause.
     pub policy: String,
-    /// One sentence.
+    /// The reason, one sentence.
     pub reason: String,
-    /// The numbers behind it.
+    /// The numbers of the reason.
     pub numbers: [u64; 4],
 }
 
@@ -31,9 +31,9 @@ impl Cause {
 /// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// The file holds the value.
+    /// The file contains the value.
     Written,
-    /// Nothing was written: the file holds this value, which the daemon did not write.
+    /// Nothing was written: the file contains this value of another program.
     Conflict(u64),
     /// Nothing was written.
     Failed,
@@ -47,7 +47,7 @@ pub struct Constraint {
     /// The value that the policy requested, before admission.
     pub requested: u64,
     pub expires: u64,
-    /// Adopted from a record: the policy has not repeated it yet.
+    /// True if the constraint was adopted from a record, and the policy has not repeated it yet.
     pub adopted: bool,
 }
 
@@ -55,9 +55,9 @@ pub struct Constraint {
 pub struct KnobState {
     /// The value that another program wrote last.
     original: u64,
-    /// The value in the file, as far as it is known.
+    /// The last known value in the file.
     current: u64,
-    /// The values of the daemon that the file may hold; empty while it holds one of another program.
+    /// The values of the daemon that the file may contain; empty if it contains one of another program.
     written: Vec<u64>,
     constraints: BTreeMap<String, Constraint>,
     in_flight: Option<u64>,
@@ -80,8 +80,8 @@ impl KnobState {
         }
     }
 
-    /// The state that follows from a record and the file. `None` if the file holds the original value or one of another
-    /// program, so that there is nothing to restore.
+    /// The state that follows from a record and the value in the file. `None` if the file contains the original value
+    /// or one of another program, so that there is nothing to restore.
     pub fn adopt(
         record: &KnobRecord,
         current: u64,
@@ -100,18 +100,18 @@ impl KnobState {
                     (p.clone(), Constraint { value: *value, requested: *value, expires, adopted: true })
                 })
                 .collect(),
-            cause: Cause::internal("no policy requests it any more"),
+            cause: Cause::internal("no policy requests a value"),
             ..KnobState::new(current)
         })
     }
 
-    /// The value that the file should hold: never looser than the original value.
+    /// The value that the file should contain: never looser than the original value.
     fn target(&self, knob: Knob, paused: bool) -> u64 {
         let values = self.constraints.values().filter(|_| !paused).map(|c| c.value);
         values.fold(self.original, |strictest, value| knob.strictest(strictest, value))
     }
 
-    /// The file was read. A value that the daemon did not write becomes the original value.
+    /// Handles a value read from the file. A value that the daemon did not write becomes the original value.
     pub fn observe(&mut self, current: u64) {
         if self.in_flight.is_some() || current == self.current {
             return;
@@ -168,7 +168,7 @@ impl KnobState {
             self.constraints.iter().filter(|(_, c)| c.expires <= now).map(|(p, _)| p.clone()).collect();
         for policy in expired {
             self.constraints.remove(&policy);
-            let reason = "the policy has not renewed it for 30s".to_owned();
+            let reason = "the policy has not renewed the constraint for 30s".to_owned();
             self.set_cause(Cause { policy, reason, numbers: [0; 4] });
         }
     }

@@ -18,7 +18,7 @@ use knob::{Constraint, KnobState};
 /// A constraint expires if it is not renewed for this long, so that no knob stays changed because a policy stopped running.
 pub const CONSTRAINT_TTL_NS: u64 = 30_000_000_000;
 
-/// An event, or a request of a policy.
+/// An input of the ledger.
 #[derive(Debug, Clone)]
 pub enum Input {
     /// These policies are attached to a cgroup now, and no others. The constraints of detached policies are removed.
@@ -27,7 +27,7 @@ pub enum Input {
         cgroup: CgroupId,
         /// Its path.
         path: CgroupPath,
-        /// Their names.
+        /// The policies.
         policies: BTreeSet<String>,
     },
     /// A cgroup was removed.
@@ -40,16 +40,16 @@ pub enum Input {
         policy: String,
         /// The knob.
         knob: Knob,
-        /// How strict.
+        /// The value after admission.
         value: Option<u64>,
         /// The value that the policy requested, before admission.
         requested: u64,
-        /// The value in the file now.
+        /// The current value in the file.
         current: u64,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
-    /// A policy repeats its constraint.
+    /// A policy renews its constraint.
     Renew {
         /// The cgroup.
         cgroup: CgroupId,
@@ -57,7 +57,7 @@ pub enum Input {
         policy: String,
         /// The knob.
         knob: Knob,
-        /// The value in the file now.
+        /// The current value in the file.
         current: u64,
     },
     /// The knobs that an earlier daemon recorded on a cgroup, each with the value in its file now. Follows
@@ -85,7 +85,7 @@ pub enum Input {
     Pause(bool),
 }
 
-/// What has to be done, in the order of the list.
+/// An effect. Effects are performed in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Record on the cgroup the knobs that are changed or about to be changed.
@@ -111,11 +111,11 @@ pub struct Write {
     pub path: CgroupPath,
     /// The knob.
     pub knob: Knob,
-    /// The values that the file may hold before.
+    /// The values that the file may contain before the write.
     pub expect: Vec<u64>,
     /// The value.
     pub value: u64,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
 }
 
@@ -132,7 +132,7 @@ impl CgroupEntry {
         CgroupEntry { path, policies: BTreeSet::new(), knobs: BTreeMap::new(), recorded: Vec::new() }
     }
 
-    /// Takes over recorded knobs that are not known yet.
+    /// Adopts recorded knobs that are not known yet.
     fn adopt(&mut self, kept: Vec<(KnobRecord, u64)>, expires: u64) {
         for (record, current) in kept {
             if self.knobs.contains_key(&record.knob) {
@@ -294,7 +294,7 @@ impl Ledger {
         entry.and_then(|entry| entry.knobs.get(&knob)).is_some_and(|state| state.is_constrained_by(policy))
     }
 
-    /// When [`Input::Tick`] is due next; `None` if there is nothing to wait for.
+    /// The time at which [`Input::Tick`] is due; `None` if there is nothing to wait for.
     pub fn due(&self) -> Option<u64> {
         self.cgroups
             .values()
@@ -303,7 +303,7 @@ impl Ledger {
             .min()
     }
 
-    /// The writes that restore all knobs, for a stop: nothing answers [`Effect::Write`] any more.
+    /// The writes that restore all knobs during a stop, which are not answered by inputs.
     pub fn restore_writes(&self) -> Vec<Write> {
         let of = |(cgroup, entry): (&CgroupId, &CgroupEntry)| {
             let (cgroup, path) = (*cgroup, entry.path.clone());

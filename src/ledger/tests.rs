@@ -9,13 +9,13 @@ use crate::policy::action::MAX;
 const S: u64 = 1_000_000_000;
 const KNOBS: [Knob; 3] = [Knob::High, Knob::Low, Knob::Freeze];
 
-/// The files as far as the ledger knows it: files, records on cgroups, writes on their way.
+/// The files, records and writes in flight, as the ledger expects them.
 #[derive(Default)]
 struct FakeFiles {
     ledger: Ledger,
     now: u64,
     files: BTreeMap<(CgroupId, Knob), u64>,
-    /// What another program wrote last.
+    /// The value that another program wrote last.
     original: BTreeMap<(CgroupId, Knob), u64>,
     records: BTreeMap<CgroupId, Vec<KnobRecord>>,
     bound: BTreeMap<CgroupId, BTreeSet<String>>,
@@ -60,7 +60,7 @@ impl FakeFiles {
         }
     }
 
-    /// The file's side of a write.
+    /// Performs a write.
     fn put(&mut self, write: &Write) -> WriteOutcome {
         let current = self.file(write.cgroup, write.knob);
         if current != write.value && !write.expect.contains(&current) {
@@ -110,7 +110,7 @@ impl FakeFiles {
         self.original.insert((cgroup, knob), value);
     }
 
-    /// Killed and started again: writes in flight may or may not have reached the file.
+    /// The daemon is killed and started again: writes in flight may or may not have reached the file.
     fn crash(&mut self, arrived: usize) {
         for write in std::mem::take(&mut self.in_flight).into_iter().take(arrived) {
             self.put(&write);

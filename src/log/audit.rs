@@ -1,32 +1,32 @@
-//! The log of actions: one journal line each, and the counts behind `status`.
+//! Logs actions: one journal entry for each, and the counts shown by `status`.
 
 use std::collections::BTreeMap;
 
 use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
-/// A repeated action that is not performed is logged once in this time, and counted every time.
+/// Minimum interval between two log messages about a repeated action that was not performed. Each is counted.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
-/// If there are more keys, all are forgotten, and logged again.
+/// Limit of the number of keys. Beyond it all are removed, and the actions are logged again.
 const LOGGED_MAX: usize = 10_000;
 
 /// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ActionOutcome {
-    /// It was done.
+    /// The action was performed.
     Done,
-    /// It would have been done.
+    /// The action would have been performed without dry-run.
     DryRun,
-    /// A guard stopped it.
+    /// A guard stopped the action.
     Blocked,
     /// The kernel rejected the action.
     Failed,
-    /// Its cgroup was removed first.
+    /// The cgroup was removed before.
     Removed,
 }
 
 impl ActionOutcome {
-    /// Its word in reports, signals and the journal.
+    /// The word used in reports, signals and the journal.
     pub fn word(self) -> &'static str {
         match self {
             ActionOutcome::Done => "done",
@@ -45,28 +45,28 @@ pub struct ActionRecord {
     pub cgroup: CgroupId,
     /// The cgroup's path.
     pub path: CgroupPath,
-    /// Empty for writes of the daemon itself.
+    /// The policy; empty for writes of the daemon itself.
     pub policy: String,
     /// The knob, `reclaim` or `kill`.
     pub action: &'static str,
     /// The result.
     pub outcome: ActionOutcome,
-    /// The value before, in bytes.
+    /// The value before the action, in bytes.
     pub from: u64,
-    /// The value after, in bytes.
+    /// The value after the action, in bytes.
     pub to: u64,
     /// The reason that the policy gave.
     pub reason: String,
     /// The numbers of the reason.
     pub numbers: [u64; 4],
-    /// What was done, or why not.
+    /// The change, or why there was none.
     pub detail: String,
-    /// When, on CLOCK_MONOTONIC.
+    /// The time on CLOCK_MONOTONIC, in nanoseconds.
     pub time: u64,
 }
 
 impl ActionRecord {
-    /// As it is reported.
+    /// The report of this action.
     pub fn report(&self) -> ActionReport {
         ActionReport {
             policy: self.policy.clone(),
@@ -101,7 +101,7 @@ pub struct ActionStats {
 }
 
 impl ActionStats {
-    /// Counts it and writes its journal line; `None` when that was said just now.
+    /// Counts the action, writes its journal entry and returns it for a signal; `None` if it is suppressed.
     pub fn record(&mut self, record: ActionRecord) -> Option<ActionRecord> {
         let cgroup = self.of.entry(record.cgroup).or_default();
         for counts in [&mut self.all, &mut cgroup.counts] {
@@ -116,9 +116,9 @@ impl ActionStats {
         Some(record)
     }
 
-    /// What was done is always said; what was not, when it is new or was not said for a while.
+    /// True if an action is not logged: it was not performed, and the same was logged recently.
     fn is_suppressed(&mut self, record: &ActionRecord) -> bool {
-        // A kill in a dry run is logged like a performed one.
+        // A kill in a dry run is logged as a performed one is.
         if record.outcome == ActionOutcome::Done
             || (record.outcome == ActionOutcome::DryRun && record.action == "kill")
         {
@@ -144,13 +144,13 @@ impl ActionStats {
         self.stale = self.stale.saturating_add(1);
     }
 
-    /// A cgroup is removed.
+    /// Removes the counts of a removed cgroup.
     pub fn forget(&mut self, cgroup: CgroupId) {
         self.of.remove(&cgroup);
         self.logged.retain(|(of, ..), _| *of != cgroup);
     }
 
-    /// Adds what is known of a cgroup.
+    /// Adds the counts and the last action of a cgroup.
     pub fn fill_report(&self, report: &mut BindingReport) {
         if let Some(cgroup) = self.of.get(&CgroupId(report.cgroup_id)) {
             report.actions = by_word(&cgroup.counts);
@@ -158,7 +158,7 @@ impl ActionStats {
         }
     }
 
-    /// All counts, by word.
+    /// All counts, by the word of the outcome.
     pub fn counts(&self, lost: u64) -> BTreeMap<String, u64> {
         let mut counts = by_word(&self.all);
         for (word, count) in [("stale", self.stale), ("lost", lost)] {
@@ -198,12 +198,12 @@ pub fn detached(path: &CgroupPath, reason: &str) {
     );
 }
 
-/// The innermost part of the path that is called like a unit; empty when none is.
+/// The last component of the path that is a unit name; empty if there is none.
 fn unit_of(path: &CgroupPath) -> &str {
     path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
 }
 
-/// journald shows the line with the unit as well (`journalctl -u UNIT`), for we are root.
+/// journald accepts the unit of a message from root and shows it with that unit (`journalctl -u UNIT`).
 fn journal(record: &ActionRecord) {
     let unit = unit_of(&record.path);
     let who = if record.policy.is_empty() { "memcg-bpfd" } else { &record.policy };
@@ -218,13 +218,13 @@ fn journal(record: &ActionRecord) {
             record.reason
         ),
     };
-    let sentence = crate::names::shown(&sentence, 2000);
+    let sentence = crate::text::printable::quote(&sentence, 2000);
     let (path, outcome, reason) = (record.path.as_str(), record.outcome.word(), record.reason.as_str());
     let (policy, detail) = (record.policy.as_str(), record.detail.as_str());
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                // Finds all of these lines: journalctl MESSAGE_ID=…
+                // Selects all of these entries: journalctl MESSAGE_ID=…
                 MESSAGE_ID = MSGID_ACTION,
                 OBJECT_SYSTEMD_UNIT = unit,
                 MEMCG_BPF_CGROUP = path,

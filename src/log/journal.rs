@@ -1,28 +1,28 @@
-//! Entries for systemd's journal, as datagrams of its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL). Neither waits for
-//! the journal nor fails without it: a journal that hangs must hold no container up, and no knob.
+//! Sends entries to systemd's journal, as datagrams of its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+//! Neither blocks nor fails if the journal does not run: a journal that hangs must not delay containers or writes.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-/// Where journald listens.
+/// The socket of journald.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Bytes of one value: two of them fit into a datagram with room to spare (net.core.wmem_default is 208 KiB).
+/// Longest value in bytes. Two of them fit into a datagram (net.core.wmem_default is 208 KiB).
 const VALUE_MAX: usize = 64 << 10;
 
-/// How much an entry matters, as syslog counts.
+/// The priority of an entry, numbered as in syslog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Something does not work.
+    /// An operation failed.
     Error = 3,
-    /// Something is not as it was asked for.
+    /// A request was not fulfilled as specified.
     Warning = 4,
-    /// What an administrator may want to know.
+    /// Normal information.
     Notice = 5,
-    /// More than that.
+    /// More detailed information.
     Info = 6,
-    /// For whoever looks for a fault.
+    /// Information for debugging.
     Debug = 7,
 }
 
@@ -31,7 +31,7 @@ pub enum Priority {
 pub struct Entry(Vec<u8>);
 
 impl Entry {
-    /// Of the program that is called so.
+    /// An entry of the program with this identifier.
     pub fn new(priority: Priority, identifier: &str) -> Self {
         let mut entry = Entry(Vec::new());
         entry.field("PRIORITY", &(priority as u8).to_string());
@@ -39,14 +39,14 @@ impl Entry {
         entry
     }
 
-    /// Adds a field: capital letters, digits and underscores. A long value is cut.
+    /// Adds a field, whose name consists of capital letters, digits and underscores. A long value is truncated.
     pub fn field(&mut self, name: &str, value: &str) {
         let cut = (0..=value.len().min(VALUE_MAX)).rev().find(|at| value.is_char_boundary(*at));
         let value = value.get(..cut.unwrap_or_default()).unwrap_or_default();
         let out = &mut self.0;
         out.extend_from_slice(name.as_bytes());
         if value.contains('\n') {
-            // A line end in a plain value would begin another field.
+            // A line feed in a value without a length would begin another field.
             out.push(b'\n');
             out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(0).to_le_bytes());
         } else {
@@ -57,7 +57,7 @@ impl Entry {
     }
 }
 
-/// The way to the journal.
+/// A socket for the journal.
 #[derive(Debug)]
 pub struct Journal {
     sender: UnixDatagram,
@@ -65,14 +65,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// To the journal that listens at this socket, now or later.
+    /// Sends to this socket, which may be created later.
     pub fn new(socket: &Path) -> io::Result<Self> {
         let sender = UnixDatagram::unbound()?;
         sender.set_nonblocking(true)?;
         Ok(Journal { sender, socket: socket.to_owned() })
     }
 
-    /// What cannot be sent at once is lost: false.
+    /// Sends an entry without blocking. Returns false if the entry was lost.
     pub fn try_send(&self, entry: &Entry) -> bool {
         self.sender.send_to(&entry.0, &self.socket).is_ok()
     }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_arrives_and_what_nobody_reads_is_lost_at_once() {
+    fn entry_is_sent_or_lost_without_blocking() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let reader = UnixDatagram::bind(&path).unwrap();

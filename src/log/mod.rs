@@ -1,4 +1,4 @@
-//! The journal: its protocol, the subscriber of log events, and the lines of actions. Reads nothing.
+//! The journal: its protocol, the subscriber of log events, and the entries of actions.
 
 pub mod audit;
 pub mod journal;

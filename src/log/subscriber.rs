@@ -1,4 +1,4 @@
-//! Where what we say goes: the journal, with its fields, or a terminal.
+//! Sends log messages to the journal, with their fields, or to a terminal.
 
 use std::fmt::{Debug, Write};
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::log::journal::{Entry, Journal, Priority, SOCKET};
 
 const IDENTIFIER: &str = "memcg-bpfd";
 
-/// The log level, which is known only after the first messages.
+/// The log level, which the configuration sets after the first messages.
 pub struct LevelHandle(Option<tracing_subscriber::reload::Handle<LevelFilter, tracing_subscriber::Registry>>);
 
 impl LevelHandle {
-    /// From now on.
+    /// Sets the level.
     pub fn set(&self, level: LevelFilter) {
         if let Some(handle) = &self.0
             && let Err(error) = handle.reload(level)
@@ -28,14 +28,15 @@ impl LevelHandle {
     }
 }
 
-/// As systemd says, by device and inode: the variable alone is inherited by programs whose stderr is a terminal.
+/// True if stderr is connected to the journal: compares device and inode, because programs inherit the variable
+/// alone.
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(std::io::stderr()).is_ok_and(|s| stream == format!("{}:{}", s.st_dev, s.st_ino))
 }
 
-/// To the journal when systemd started us, with fields as they are; else to stderr. MEMCG_BPF_LOG=debug wins over
-/// the configuration.
+/// Logs to the journal if systemd started the process, with fields; else to stderr. MEMCG_BPF_LOG=debug overrides the
+/// configuration.
 pub fn start() -> LevelHandle {
     use tracing_subscriber::prelude::*;
     let fixed = std::env::var("MEMCG_BPF_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
@@ -57,8 +58,8 @@ pub fn start() -> LevelHandle {
     LevelHandle(fixed.is_none().then_some(handle))
 }
 
-/// Every event as an entry. What the journal does not take at once is lost, counted, and logged as soon as it takes
-/// something again: the daemon's loop does not wait for it.
+/// Sends every event as an entry. Entries that the journal does not accept at once are lost, counted, and reported
+/// with the next accepted entry: the daemon's loop does not wait for the journal.
 struct JournalLayer {
     journal: Journal,
     lost: AtomicU64,
@@ -81,8 +82,10 @@ impl JournalLayer {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let mut entry_of_lost = Entry::new(Priority::Warning, IDENTIFIER);
-            entry_of_lost
-                .field("MESSAGE", &format!("the journal did not take {lost} messages before this one"));
+            entry_of_lost.field(
+                "MESSAGE",
+                &format!("{lost} messages before this one were not written to the journal"),
+            );
             if !self.journal.try_send(&entry_of_lost) {
                 self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
                 return;
@@ -104,7 +107,7 @@ fn priority(level: tracing::Level) -> Priority {
     }
 }
 
-/// An event's fields under the names that journald allows.
+/// Collects the fields of an event under names that journald accepts.
 struct FieldVisitor<'a>(&'a mut Entry);
 
 impl Visit for FieldVisitor<'_> {
@@ -153,7 +156,10 @@ mod tests {
         let error = std::io::Error::from(std::io::ErrorKind::NotFound);
         tracing::info!(MEMCG_BPF_CGROUP = "/a", MEMCG_BPF_TO = 7u64, %error, "said");
         let all = received(&reader);
-        assert!(all[0].contains("MESSAGE=the journal did not take 2 messages before this one\n"), "{all:?}");
+        assert!(
+            all[0].contains("MESSAGE=2 messages before this one were not written to the journal\n"),
+            "{all:?}"
+        );
         for line in [
             "PRIORITY=5",
             "SYSLOG_IDENTIFIER=memcg-bpfd",

@@ -1,20 +1,21 @@
-//! Container ids, as the runtimes accept them.
+//! Container ids, as accepted by container runtimes.
 
 use std::fmt;
 
 use super::NameError;
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// Longest container id, in bytes: every runtime makes a directory of that name.
+/// Longest container id in bytes: runtimes create a directory with this name.
 pub const CONTAINER_ID_MAX: usize = 255;
 
-/// A container's id: 64 hexadecimal digits from an engine, or whatever a person gave to `crun run` or `runc run`.
+/// The id of a container: 64 hexadecimal digits from an engine, or the name given to `crun run` or `runc run`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(String);
 
 impl ContainerId {
-    /// Accepts letters, digits and `_ + . -`, not starting with `-` or `.`: the union of what containerd, CRI-O, podman,
-    /// crun and runc allow, less what could pass for an option or a directory.
+    /// Parses an id of letters, digits and `_ + . -` that does not start with `-` or `.`: the union of what
+    /// containerd, CRI-O, podman, crun and runc accept, without names that could be mistaken for options or
+    /// directories. Errors: other characters, empty, longer than [`CONTAINER_ID_MAX`] bytes.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let fail = |why| Err(NameError::ContainerId(quote(text, QUOTE_MAX), why));
         if text.is_empty() {
@@ -32,12 +33,12 @@ impl ContainerId {
         Ok(ContainerId(text.to_owned()))
     }
 
-    /// The whole id.
+    /// The id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first 12 characters, as engines print it.
+    /// The first 12 characters, as engines display it.
     pub fn short(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
     }

@@ -1,4 +1,4 @@
-//! systemd unit names: their parts, the drop-in directories they read, and the cgroup they will have.
+//! Names of systemd units: their parts, their drop-in directories, and the cgroup of a unit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use super::{CgroupPath, NameError, UnitKind};
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// Longest unit name systemd accepts, in bytes (UNIT_NAME_MAX less the terminating zero).
+/// Longest unit name in bytes (systemd's UNIT_NAME_MAX without the terminating zero).
 pub const UNIT_NAME_MAX: usize = 255;
 
 /// The slice of the root cgroup.
@@ -36,12 +36,13 @@ pub struct UnitName {
     text: String,
     kind: UnitKind,
     prefix: String,
-    /// `Some("")` for a template.
+    /// The part after the `@`; `Some("")` for a template.
     instance: Option<String>,
 }
 
 impl UnitName {
-    /// Accepts what systemd accepts, for the three kinds that can carry a policy.
+    /// Parses the name of a service, slice or scope as systemd does. Errors: another type, an invalid character, an
+    /// empty prefix, more than [`UNIT_NAME_MAX`] bytes.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let fail = |why| Err(NameError::UnitName(quote(text, QUOTE_MAX), why));
         if text.len() > UNIT_NAME_MAX {
@@ -64,7 +65,7 @@ impl UnitName {
             None => (stem, None),
         };
         if prefix.is_empty() {
-            return fail("there is nothing before the '@' or the dot");
+            return fail("the part before the '@' or the dot is empty");
         }
         Ok(UnitName {
             text: text.to_owned(),
@@ -74,38 +75,39 @@ impl UnitName {
         })
     }
 
-    /// The whole name.
+    /// The name.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Service, slice or scope.
+    /// The type of the unit.
     pub fn kind(&self) -> UnitKind {
         self.kind
     }
 
-    /// What stands before the `@`, or before the suffix; still escaped (`%p`).
+    /// The part before the `@`, or before the suffix, escaped (`%p`).
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What stands between `@` and the suffix, still escaped (`%i`); `None` for plain units and templates.
+    /// The part between `@` and the suffix, escaped (`%i`); `None` for units that are not instances.
     pub fn instance(&self) -> Option<&str> {
         self.instance.as_deref().filter(|i| !i.is_empty())
     }
 
-    /// `x@.service` for the instance `x@1.service`; `None` for anything else.
+    /// `x@.service` for the instance `x@1.service`; `None` for other units.
     pub fn template(&self) -> Option<String> {
         self.instance().map(|_| format!("{}@.{}", self.prefix, self.kind.suffix()))
     }
 
-    /// True for `x@.service`, which is never started itself.
+    /// True for a template such as `x@.service`, which cannot be started itself.
     pub fn is_template(&self) -> bool {
         self.instance.as_deref() == Some("")
     }
 
-    /// Names of the directories whose drop-ins this unit reads, the most specific first; each may exist below every
-    /// directory of systemd's search path. For one file name systemd asks the search path first and this order second. As in systemd, an instance also reads `foo-@x.service.d`.
+    /// Names of the drop-in directories of this unit, the most specific one first. Each may exist below every
+    /// directory of systemd's search path. For one file name, systemd uses the order of the search path before this
+    /// order. As in systemd, an instance also reads `foo-@x.service.d`.
     pub fn drop_in_dirs(&self) -> Vec<String> {
         let mut dirs = Vec::new();
         let suffix = self.kind.suffix();
@@ -114,7 +116,7 @@ impl UnitName {
             if let Some(instance) = self.instance() {
                 dirs.push(format!("{p}@{instance}.{suffix}.d"));
                 dirs.push(format!("{p}@.{suffix}.d"));
-                // systemd walks the template's own prefixes before it goes on with the instance's.
+                // systemd uses the prefixes of the template before those of the instance.
                 dirs.extend(shorter_prefixes(&p).into_iter().map(|s| format!("{s}.{suffix}.d")));
             } else if self.is_template() && p == self.prefix {
                 dirs.push(format!("{p}@.{suffix}.d"));
@@ -129,8 +131,8 @@ impl UnitName {
         dirs
     }
 
-    /// The cgroup of a slice: `a-b.slice` → `/a.slice/a-b.slice`, `-.slice` → `/`. `None` for other kinds and for
-    /// names that are no slice to systemd (`a--b.slice`, `a-.slice`, `a@b.slice`).
+    /// The cgroup of a slice: `a-b.slice` → `/a.slice/a-b.slice`, `-.slice` → `/`. `None` for other types and for
+    /// names that systemd rejects as slices (`a--b.slice`, `a-.slice`, `a@b.slice`).
     pub fn slice_cgroup_path(&self) -> Option<CgroupPath> {
         if self.kind != UnitKind::Slice || self.instance.is_some() {
             return None;
@@ -153,12 +155,12 @@ impl UnitName {
         Some(path)
     }
 
-    /// The slice of a service or scope whose files name none: `system.slice`, and one for all instances of a template.
+    /// The default slice of a service or scope: `system.slice`, and one for all instances of a template.
     pub fn default_slice(&self) -> Option<UnitName> {
         match (self.kind, self.instance()) {
             (UnitKind::Slice, _) => None,
             (_, None) => UnitName::parse("system.slice").ok(),
-            // A '-' or an escape in the template's name must not make slices within slices.
+            // A '-' or an escape in the template's name must not create nested slices.
             (_, Some(_)) => UnitName::parse(&format!("system-{}.slice", escape(&self.prefix))).ok(),
         }
     }
@@ -175,7 +177,7 @@ impl UnitName {
             return path;
         }
         let above = slice.slice_cgroup_path().unwrap_or_else(CgroupPath::root);
-        // The grammar leaves no '/', no zero byte and no bare '..', so only the length could be wrong.
+        // The syntax of unit names excludes '/', zero bytes and '..', so only the length can be invalid.
         above.join(&cgroup_name(&self.text)).unwrap_or(above)
     }
 }
@@ -186,16 +188,16 @@ impl fmt::Display for UnitName {
     }
 }
 
-/// systemd's name for a unit's cgroup directory: a leading `_` where the name would look like a cgroup file.
+/// The name of the unit's cgroup directory: with a leading `_` if the name would conflict with a cgroup file.
 fn cgroup_name(unit: &str) -> String {
     let clashes = unit.starts_with(['_', '.'])
         || CONTROLLERS.iter().any(|c| unit.strip_prefix(c).is_some_and(|rest| rest.starts_with('.')));
     if clashes { format!("_{unit}") } else { unit.to_owned() }
 }
 
-/// `foo-bar` → `foo-`, `foo-` → none: the next prefix whose drop-ins apply.
+/// The next shorter prefix with drop-ins: `foo-bar` → `foo-`; none for `foo-`.
 fn shorter_prefix(prefix: &str) -> Option<String> {
-    // One trailing dash belongs to the prefix itself.
+    // A trailing dash belongs to the prefix.
     let body = prefix.strip_suffix('-').unwrap_or(prefix);
     let (head, _) = body.rsplit_once('-')?;
     if head.is_empty() { None } else { Some(format!("{head}-")) }
@@ -205,7 +207,7 @@ fn shorter_prefixes(prefix: &str) -> Vec<String> {
     std::iter::successors(shorter_prefix(prefix), |p| shorter_prefix(p)).collect()
 }
 
-/// systemd's escape of a text within a unit name, for texts in the alphabet of unit names.
+/// Escapes a text for use in a unit name, as systemd does.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
@@ -218,8 +220,8 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// systemd's unescape of names made from paths: `-` is `/`, `\x2d` is the byte. A text with a broken escape comes back
-/// as it is, bytes that are no UTF-8 as replacement characters.
+/// Unescapes a path in a unit name, as systemd does: `-` is `/`, `\x2d` is the byte. A text with an invalid escape is
+/// returned unchanged; bytes that are not UTF-8 become replacement characters.
 pub fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -21,13 +21,16 @@ fn a_name_is_taken_apart_as_systemd_does() {
 }
 
 #[test]
-fn what_systemd_refuses_is_refused_with_a_reason() {
+fn names_invalid_in_systemd_are_rejected() {
     for (text, sentence) in [
         ("", "'' is not a systemd unit name: it does not end in .service, .slice or .scope"),
         ("x", "'x' is not a systemd unit name: it does not end in .service, .slice or .scope"),
         ("x.timer", "'x.timer' is not a systemd unit name: it does not end in .service, .slice or .scope"),
-        (".service", "'.service' is not a systemd unit name: there is nothing before the '@' or the dot"),
-        ("@x.service", "'@x.service' is not a systemd unit name: there is nothing before the '@' or the dot"),
+        (".service", "'.service' is not a systemd unit name: the part before the '@' or the dot is empty"),
+        (
+            "@x.service",
+            "'@x.service' is not a systemd unit name: the part before the '@' or the dot is empty",
+        ),
         (
             "a/b.service",
             "'a/b.service' is not a systemd unit name: only letters, digits and :-_.\\@ may stand in it",
@@ -66,14 +69,14 @@ fn drop_in_directories_come_most_specific_first() {
         unit("foo-bar@.service").drop_in_dirs(),
         ["foo-bar@.service.d", "foo-.service.d", "service.d"]
     );
-    // Neither a leading nor a lone dash is a prefix.
+    // A leading dash or a single dash is not a prefix.
     assert_eq!(unit("-.slice").drop_in_dirs(), ["-.slice.d", "slice.d"]);
     assert_eq!(unit("-x.scope").drop_in_dirs(), ["-x.scope.d", "scope.d"]);
     assert_eq!(unit("a--.scope").drop_in_dirs(), ["a--.scope.d", "a-.scope.d", "scope.d"]);
 }
 
 #[test]
-fn a_slice_lies_below_the_slices_its_name_spells() {
+fn slice_path_follows_from_name() {
     let path = |text: &str| unit(text).slice_cgroup_path().map(String::from);
     assert_eq!(path("-.slice").as_deref(), Some("/"));
     assert_eq!(path("a.slice").as_deref(), Some("/a.slice"));
@@ -87,7 +90,7 @@ fn a_slice_lies_below_the_slices_its_name_spells() {
 }
 
 #[test]
-fn a_units_cgroup_name_never_looks_like_a_cgroup_file() {
+fn unit_cgroup_name_does_not_match_cgroup_files() {
     let slice = unit("system.slice");
     let path = |text: &str| String::from(unit(text).cgroup_path_in(&slice));
     assert_eq!(path("x.service"), "/system.slice/x.service");
@@ -100,7 +103,7 @@ fn a_units_cgroup_name_never_looks_like_a_cgroup_file() {
 }
 
 #[test]
-fn a_unit_whose_files_name_no_slice_is_where_systemd_puts_it() {
+fn unit_without_slice_is_in_default_slice() {
     let slice = |text: &str| unit(text).default_slice().map(|slice| slice.to_string());
     assert_eq!(slice("x.service").as_deref(), Some("system.slice"));
     assert_eq!(slice("getty@tty1.service").as_deref(), Some("system-getty.slice"));
@@ -113,7 +116,7 @@ fn a_unit_whose_files_name_no_slice_is_where_systemd_puts_it() {
 fn unescape_undoes_systemd_escape() {
     assert_eq!(unescape("var-lib\\x2dfoo"), "var/lib-foo");
     assert_eq!(unescape("caf\\xc3\\xa9"), "café");
-    // Broken escapes stay.
+    // Invalid escapes are kept.
     for text in ["a\\", "a\\x", "a\\x2", "a\\xzz", "a\\n", "a\\x+1", "a\\x00"] {
         assert_eq!(unescape(text), text);
     }

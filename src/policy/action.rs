@@ -1,4 +1,4 @@
-//! What a policy may ask the daemon to do, and the numbers behind it. Knows no file and no process.
+//! The actions that a policy can request, and their reasons. No I/O.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::names::CgroupId;
 use crate::text::{format_duration, format_percent, human_bytes};
 
-/// A file of a cgroup that keeps what is written to it, so that it has to be restored.
+/// A file of a cgroup that keeps its value, so that the daemon must restore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Knob {
-    /// Above it the cgroup is slowed down.
+    /// memory.high: above it, the cgroup is throttled.
     #[serde(rename = "memory.high")]
     High,
-    /// Below it others' reclaim leaves the cgroup alone.
+    /// memory.low: below it, the cgroup is protected from reclaim.
     #[serde(rename = "memory.low")]
     Low,
-    /// 1: its processes stand still.
+    /// cgroup.freeze: 1 freezes the processes.
     #[serde(rename = "cgroup.freeze")]
     Freeze,
 }
 
-/// `max` in a knob.
+/// The value `max` of a knob.
 pub const MAX: u64 = u64::MAX;
 
 impl Knob {
-    /// The file's name.
+    /// The name of the file.
     pub fn file(self) -> &'static str {
         match self {
             Knob::High => "memory.high",
@@ -34,7 +34,7 @@ impl Knob {
         }
     }
 
-    /// Of two values the stricter: the lowest high, the highest low, frozen.
+    /// The stricter of two values: the lower high, the higher low, frozen.
     pub fn strictest(self, a: u64, b: u64) -> u64 {
         match self {
             Knob::High => a.min(b),
@@ -42,7 +42,7 @@ impl Knob {
         }
     }
 
-    /// A value in words: `64M`, `max`, `1`.
+    /// The value as text: `64M`, `max`, `1`.
     pub fn format(self, value: u64) -> String {
         match (self, value) {
             (Knob::Freeze, value) => value.to_string(),
@@ -59,53 +59,53 @@ impl fmt::Display for Knob {
     }
 }
 
-/// How much a kill takes.
+/// The scope of a kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillScope {
     /// One process.
     Process,
-    /// One cgroup of those in the subtree that hold processes.
+    /// One cgroup of those in the subtree that contain processes.
     Leaf,
-    /// The cgroup of the policy with everything in it.
+    /// The cgroup of the policy with all its descendants.
     Group,
 }
 
-/// Which one of several.
+/// The order in which candidates are selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VictimOrder {
-    /// The one with the most memory.
+    /// The one with the most memory first.
     Largest,
-    /// The one that started last.
+    /// The one that started last first.
     Newest,
-    /// The one that waits for memory most.
+    /// The one with the highest memory pressure first.
     Pressure,
 }
 
-/// What is asked for.
+/// A requested change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionKind {
-    /// Keep a knob at least so strict; `None` takes that back. Has to be asked again before its lease runs out.
+    /// Keeps a knob at least as strict as the value; `None` releases the constraint. Expires unless it is repeated.
     SetKnob(Knob, Option<u64>),
-    /// Take memory from the cgroup.
+    /// Reclaims memory of the cgroup.
     Reclaim {
-        /// How much.
+        /// Bytes to reclaim.
         bytes: u64,
-        /// 0 to 200; `None`: the kernel's own.
+        /// 0 to 200; `None` for the kernel's default.
         swappiness: Option<u8>,
     },
-    /// End something in the subtree.
+    /// Kills processes in the subtree.
     Kill {
-        /// Time between SIGTERM and SIGKILL; 0: SIGKILL at once.
+        /// Nanoseconds between SIGTERM and SIGKILL. If 0, SIGKILL is sent at once.
         grace_ns: u64,
-        /// How much.
+        /// The scope.
         scope: KillScope,
-        /// Which.
+        /// The order.
         select: VictimOrder,
     },
 }
 
 impl ActionKind {
-    /// Its name in reports, signals and the journal.
+    /// The name in reports, signals and the journal.
     pub fn name(&self) -> &'static str {
         match self {
             ActionKind::SetKnob(knob, _) => knob.file(),
@@ -115,29 +115,29 @@ impl ActionKind {
     }
 }
 
-/// One thing asked for by one policy.
+/// One action requested by a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// The cgroup of the policy.
     pub cgroup: CgroupId,
-    /// When, on the clock of `bpf_ktime_get_ns()`.
+    /// The time in nanoseconds, on the clock of `bpf_ktime_get_ns()`.
     pub time: u64,
-    /// What.
+    /// The change.
     pub kind: ActionKind,
-    /// The numbers behind it.
+    /// The numbers of the reason.
     pub numbers: [u64; 4],
-    /// Decide and tell, but do nothing.
+    /// True if the action is logged and not performed.
     pub dry_run: bool,
     /// The policy's name.
     pub policy: String,
-    /// Why, with places for the numbers: `stalled {ns} of the last {ns}`.
+    /// The reason, with placeholders for the numbers: `stalled {ns} of the last {ns}`.
     pub reason_template: String,
 }
 
-/// How a number is shown.
+/// The format of a number.
 type Formatter = fn(u64) -> String;
 
-/// Places for numbers in a reason, taken in order.
+/// The placeholders in a reason, replaced in order.
 const PLACEHOLDERS: [(&str, Formatter); 4] = [
     ("{bytes}", human_bytes),
     ("{ns}", human_duration),
@@ -146,7 +146,7 @@ const PLACEHOLDERS: [(&str, Formatter); 4] = [
 ];
 
 impl Action {
-    /// The reason with its numbers filled in. A place beyond the last number stays as it is.
+    /// The reason with its numbers. Placeholders beyond the last number are kept.
     pub fn reason(&self) -> String {
         let mut numbers = self.numbers.iter();
         let mut out = String::new();
@@ -173,14 +173,14 @@ impl Action {
     }
 }
 
-/// A time span for people: not finer than a millisecond, except where that would be nothing.
+/// A rounded time span: not finer than a millisecond, unless that would be 0.
 pub fn human_duration(ns: u64) -> String {
     let grain = if ns >= 1_000_000 { 1_000_000 } else { 1_000 };
     let grains = ns.checked_div(grain).unwrap_or(0);
     format_duration(grains.saturating_mul(grain))
 }
 
-/// Parts per million for people, to a tenth of a percent.
+/// Parts per million as a percentage with at most one decimal.
 fn human_percent(ppm: u64) -> String {
     let tenths = ppm.checked_div(1000).unwrap_or(0).saturating_mul(1000);
     format_percent(u32::try_from(tenths).unwrap_or(u32::MAX))
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_with_mistakes_is_shown_and_not_trusted() {
+    fn invalid_template_is_displayed_escaped() {
         assert_eq!(reason("{} {what} {count", [1, 2, 3, 4]), "{} {what} {count");
         assert_eq!(reason("{count}{count}{count}{count}{count}", [1, 2, 3, 4]), "1234{count}");
         assert_eq!(reason("ä{count}ö{", [1, 2, 3, 4]), "ä1ö{");

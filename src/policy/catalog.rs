@@ -1,4 +1,4 @@
-//! All policies and profiles by name: what the words of a policy line mean on this machine.
+//! All policies and profiles by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,19 @@ use super::profile::Profile;
 use super::schema::PolicySchema;
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// What can be named in a policy line.
+/// The names that can be used in a policy line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Catalog {
     /// The policies, by name.
     pub policies: BTreeMap<String, PolicySchema>,
-    /// The profiles, by name. Where a profile and a policy share a name, lines mean the profile, and the profile the
-    /// policy.
+    /// The profiles, by name. If a profile and a policy have the same name, policy lines refer to the profile, and
+    /// profiles to the policy.
     pub profiles: BTreeMap<String, Profile>,
 }
 
 impl Catalog {
-    /// The policies that a line requests, profiles replaced by what they stand for. Errors: unknown names, parameters for a
-    /// profile, the same policy twice, a profile that itself is broken.
+    /// The policies that a line requests, with profiles expanded. Errors: unknown names, parameters for a profile,
+    /// duplicate policies, a profile with errors.
     pub fn expand(&self, line: &Line) -> Result<Vec<Clause>, Vec<Diagnostic>> {
         let Line::Clauses(calls) = line else {
             return Ok(Vec::new());
@@ -34,7 +34,7 @@ impl Catalog {
         }
     }
 
-    /// The policies that could be made out, and what is wrong with the rest.
+    /// The policies that could be expanded, and the errors of the others.
     pub(super) fn expand_clauses(&self, calls: &[Clause]) -> (Vec<Clause>, Vec<Diagnostic>) {
         let mut expanded = Vec::new();
         let mut errors = Vec::new();
@@ -52,13 +52,13 @@ impl Catalog {
         (expanded, errors)
     }
 
-    /// The policies of a profile, as if they stood where its name stands.
+    /// Expands a profile, at the position of its name.
     fn expand_profile(&self, profile: &Profile, at: &Clause) -> Result<Vec<Clause>, Vec<Diagnostic>> {
         let name = &profile.name;
         let mut errors = Vec::new();
         if let Some(arg) = at.args.first() {
             let message = format!(
-                "'{name}' is a profile ({}) and takes no parameters, so '{}=' cannot stand here",
+                "'{name}' is a profile ({}) and takes no parameters, but '{}=' was given",
                 profile.file,
                 quote(&arg.key, QUOTE_MAX)
             );
@@ -76,14 +76,14 @@ impl Catalog {
             if !self.policies.contains_key(&member.name) {
                 let error = if self.profiles.contains_key(&member.name) {
                     let message =
-                        format!("'{}' is a profile, and a profile may name policies only", member.name);
+                        format!("'{}' is a profile, and a profile can contain only policies", member.name);
                     Diagnostic::new(&member.name, message)
                 } else {
                     self.unknown(&member.name)
                 };
                 errors.push(in_profile(profile, error).at(at.at));
             }
-            // Columns of the profile's text would point into the wrong text here.
+            // Columns of the profile's text do not apply to the policy line.
             member.at = at.at;
             member.profile = Some(name.clone());
             for arg in &mut member.args {
@@ -107,7 +107,7 @@ impl Catalog {
     }
 }
 
-/// A error of a profile's own text.
+/// An error in the text of a profile.
 fn in_profile(profile: &Profile, error: Diagnostic) -> Diagnostic {
     Diagnostic {
         message: format!("profile '{}' ({}): {}", profile.name, profile.file, error.message),
@@ -115,7 +115,7 @@ fn in_profile(profile: &Profile, error: Diagnostic) -> Diagnostic {
     }
 }
 
-/// Every policy that is asked for again.
+/// All policies that occur more than once.
 fn duplicates(calls: &[Clause]) -> Vec<Diagnostic> {
     let mut first: BTreeMap<&str, &Clause> = BTreeMap::new();
     let mut errors = Vec::new();
@@ -128,10 +128,7 @@ fn duplicates(calls: &[Clause]) -> Vec<Diagnostic> {
             (Some(profile), _) | (None, Some(profile)) => format!(", once in profile '{profile}'"),
             (None, None) => String::new(),
         };
-        errors.push(
-            Diagnostic::new(&call.name, format!("policy '{}' stands twice in this line{by}", call.name))
-                .at(call.at),
-        );
+        errors.push(Diagnostic::new(&call.name, format!("duplicate policy '{}'{by}", call.name)).at(call.at));
     }
     errors
 }

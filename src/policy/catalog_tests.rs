@@ -13,7 +13,7 @@ fn render(catalog: &Catalog, text: &str) -> String {
 }
 
 #[test]
-fn profiles_come_before_policies_and_stand_for_theirs() {
+fn profile_hides_policy_of_same_name() {
     let catalog = fixture::catalog();
     assert_eq!(render(&catalog, "observe; gold"), "observe@0 deny@9gold oom@9gold");
     assert_eq!(render(&catalog, "throttle"), "throttle@0throttle");
@@ -21,7 +21,7 @@ fn profiles_come_before_policies_and_stand_for_theirs() {
 }
 
 #[test]
-fn a_catalog_without_policies_says_so() {
+fn catalog_without_policies_is_reported() {
     assert_eq!(
         render(&Catalog::default(), "deny"),
         "column 1: unknown policy 'deny': no policy is installed"
@@ -29,13 +29,13 @@ fn a_catalog_without_policies_says_so() {
 }
 
 #[test]
-fn a_profile_cannot_name_itself_round_and_round() {
+fn recursive_profile_is_invalid() {
     let mut catalog = fixture::catalog();
     catalog.profiles.get_mut("gold").unwrap().line = "gold; gold".to_owned();
     assert_eq!(
         render(&catalog, "gold"),
         ["column 1: profile 'gold' (/etc/memcg-bpf/profiles.d/gold.profile): \
-          'gold' is a profile, and a profile may name policies only"; 2]
+          'gold' is a profile, and a profile can contain only policies"; 2]
             .join(" / ")
     );
 }

@@ -1,5 +1,4 @@
-//! What is wrong with a text, as a value: place, offending word, what would be valid, the nearest name. Its display is
-//! one sentence.
+//! An error in a text: location, offending word, valid values, closest match. Displayed as one sentence.
 
 use std::fmt;
 
@@ -8,60 +7,60 @@ use serde::Serialize;
 use super::request::{Origin, Request};
 use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Errors kept of one line, so that 4096 bytes of nonsense do not become half a megabyte of sentences.
+/// Number of errors reported for one line.
 pub const DIAGNOSTICS_MAX: usize = 32;
 
-/// One thing that is wrong.
+/// An error in a text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Diagnostic {
-    /// Who asked, when that is known.
+    /// The origin of the request, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// Where the text stands: a file and line, a container, a user.
+    /// The location of the text: a file and line, a container, or a user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Byte column in the policy line, counted from 0; the sentence counts from 1.
+    /// Byte column in the policy line, from 0; displayed from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<usize>,
-    /// The offending word, made printable.
+    /// The offending word, escaped.
     pub word: String,
-    /// What is wrong, without the place.
+    /// The message without the location.
     pub message: String,
-    /// What would be valid, in words.
+    /// Valid values, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<String>,
-    /// The nearest thing that would be valid.
+    /// The closest valid value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
 }
 
 impl Diagnostic {
-    /// A error of `word`, which may come from anywhere; `message` must be printable (see [`quote`]).
+    /// An error about `word`, which is escaped; `message` must be printable (see [`quote`]).
     pub fn new(word: &str, message: impl Into<String>) -> Self {
         Diagnostic { word: quote(word, QUOTE_MAX), message: message.into(), ..Diagnostic::default() }
     }
 
-    /// At byte `at` of the line.
+    /// Sets the byte column in the line.
     pub fn at(self, at: usize) -> Self {
         Diagnostic { at: Some(at), ..self }
     }
 
-    /// With words about what would be valid.
+    /// Sets the valid values, in words.
     pub fn valid(self, valid: impl Into<String>) -> Self {
         Diagnostic { valid: Some(valid.into()), ..self }
     }
 
-    /// With the nearest valid thing, if there is one.
+    /// Sets the closest valid value, if there is one.
     pub fn suggest(self, suggestion: Option<String>) -> Self {
         Diagnostic { suggestion, ..self }
     }
 
-    /// In a place, which may be named by anybody.
+    /// Sets the location, which is escaped.
     pub fn in_location(self, location: &str) -> Self {
         Diagnostic { location: Some(quote(location, QUOTE_PATH_MAX)), ..self }
     }
 
-    /// In the line of this request.
+    /// Sets origin and location to those of a request.
     pub fn in_request(self, request: &Request) -> Self {
         Diagnostic { origin: Some(request.origin), ..self.in_location(&request.location) }
     }
@@ -98,7 +97,7 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The first [`DIAGNOSTICS_MAX`] errors, and how many there were beyond.
+/// The first [`DIAGNOSTICS_MAX`] errors, and the number of further ones.
 pub(super) fn truncate(mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let more = errors.len().saturating_sub(DIAGNOSTICS_MAX);
     if more > 0 {
@@ -108,9 +107,9 @@ pub(super) fn truncate(mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
     errors
 }
 
-/// The candidate nearest to a mistyped word, if one is near enough to be what was meant.
+/// The candidate closest to a mistyped word, if one is close enough.
 pub fn closest_match<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    // Nothing that long is a mistyped name, and comparing it costs its length squared.
+    // Longer words are not typos, and the cost of a comparison grows with the square of the length.
     if word.len() > QUOTE_MAX {
         return None;
     }
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_one_sentence() {
+    fn diagnostic_is_one_sentence() {
         let error = Diagnostic::new("limt", "unknown parameter 'limt' of policy 'deny'")
             .at(5)
             .valid("limit and mode");

@@ -1,5 +1,5 @@
-//! Policies and profiles to test with: two that exist and three that only pretend to. Also compiled into
-//! `tests/golden_policy.rs`, so it names everything by `super`.
+//! Policies and profiles for tests: two real policies and three fictitious ones. Also compiled into
+//! `tests/golden_policy.rs`, so that all imports use `super`.
 
 use super::catalog::Catalog;
 use super::profile::Profile;
@@ -16,7 +16,7 @@ fn mode() -> Param {
     ("mode", choice(&["act", "dry-run"]), Some("act"), None)
 }
 
-/// Lays the parameters out as a C compiler would.
+/// The layout that a C compiler uses.
 pub fn policy(name: &str, self_binding: bool, params: Vec<Param>) -> PolicySchema {
     let mut size = 0;
     let params = params.into_iter().map(|(name, kind, default, range)| {
@@ -85,7 +85,7 @@ pub fn catalog() -> Catalog {
         ("nested", "gold"),
         ("greedy", "protect low=1G"),
         ("vague", "deny limit=lots"),
-        // The same name as a policy: lines mean the profile.
+        // The name of a policy too: lines refer to the profile.
         ("throttle", "throttle when=always"),
     ];
     let profile = |(name, line): (&str, &str)| Profile {

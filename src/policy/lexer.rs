@@ -1,4 +1,4 @@
-//! Words of a policy line: quotes and escapes as systemd's unit files have them.
+//! Splits a policy line into words, with quotes and escapes as in systemd's unit files.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
@@ -10,9 +10,9 @@ use crate::text::printable::{self, QUOTE_MAX};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub text: String,
-    /// Byte position of its first character, which may be a quote.
+    /// Byte position of its first character or quote.
     pub at: usize,
-    /// Byte position behind its first `=`.
+    /// Byte position after its first `=`.
     pub value_at: Option<usize>,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Token {
 
 type Chars<'a> = Peekable<CharIndices<'a>>;
 
-/// All tokens, and what is wrong with the quoting. A broken escape stays in the word as it is.
+/// All tokens, and the errors of quoting. An invalid escape is kept in the word.
 pub(super) fn tokenize(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
     let mut tokens = Vec::new();
     let mut errors = Vec::new();
@@ -64,7 +64,7 @@ fn word(at: usize, chars: &mut Chars<'_>, errors: &mut Vec<Diagnostic>) -> Word 
                 Err(written) => {
                     let message = match written.as_str() {
                         "" => "the line ends in a backslash".to_owned(),
-                        _ => format!("'\\{}' is not an escape", printable::quote(&written, QUOTE_MAX)),
+                        _ => format!("invalid escape '\\{}'", printable::quote(&written, QUOTE_MAX)),
                     };
                     let error = Diagnostic::new(&format!("\\{written}"), message).at(at);
                     errors.push(
@@ -85,13 +85,13 @@ fn word(at: usize, chars: &mut Chars<'_>, errors: &mut Vec<Diagnostic>) -> Word 
         }
     }
     if let Some((open, at)) = quote {
-        let message = format!("the quote {open} is never closed");
+        let message = format!("missing closing quote {open}");
         errors.push(Diagnostic::new(&open.to_string(), message).at(at));
     }
     word
 }
 
-/// The character behind a backslash; the text that is no escape otherwise.
+/// The character of an escape sequence after the backslash; its text if it is invalid.
 fn escape(chars: &mut Chars<'_>) -> Result<char, String> {
     let Some((_, c)) = chars.next() else {
         return Err(String::new());
@@ -112,7 +112,7 @@ fn escape(chars: &mut Chars<'_>) -> Result<char, String> {
         '0'..='7' => {
             let first = c.to_digit(8).unwrap_or(0);
             return match number(c.to_string(), 8, 2, chars) {
-                // The first digit was read before: its place is worth 64.
+                // The first digit is already read, and has the value 64.
                 Ok(low) => char::from_u32(first.saturating_mul(64).saturating_add(low.into()))
                     .filter(|c| c.is_ascii() && *c != '\0')
                     .ok_or_else(|| format!("{first}{:02o}", u32::from(low))),
@@ -124,8 +124,8 @@ fn escape(chars: &mut Chars<'_>) -> Result<char, String> {
     Ok(plain)
 }
 
-/// `digits` digits of base `radix` → the character; the text so far otherwise. Bytes beyond ASCII would have to be
-/// put together to UTF-8; systemd writes such characters as they are, and so can everybody else.
+/// The character with the code of `digits` digits of base `radix`; its text if it is invalid. Escapes of single bytes
+/// of UTF-8 are not supported, because such characters can be written directly.
 fn number(mut written: String, radix: u32, digits: usize, chars: &mut Chars<'_>) -> Result<char, String> {
     let octal = radix == 8;
     let mut value: u32 = 0;
@@ -140,7 +140,7 @@ fn number(mut written: String, radix: u32, digits: usize, chars: &mut Chars<'_>)
     }
     let bytes = octal || digits == 2;
     match char::from_u32(value) {
-        // The octal caller adds a digit of its own, so that zero is not yet wrong here.
+        // The caller for octal escapes adds a digit, so zero is still valid here.
         Some(c) if octal || (value != 0 && (!bytes || c.is_ascii())) => Ok(c),
         _ => Err(written),
     }

@@ -1,12 +1,12 @@
-//! The policy line's grammar. Knows quoting, policies and parameters, but no policy by name.
+//! The grammar of policy lines. Policies and parameters are not looked up.
 //!
 //! ```text
 //! line   = "" | "none" | policy { ";" policy }
 //! policy = name { key "=" value }
 //! ```
 //!
-//! Words are quoted as in systemd: '…' and "…" anywhere in a word, backslash escapes as in C, and a backslash before a
-//! space or a `;` takes its meaning away.
+//! Words are quoted as in systemd: '…' and "…" anywhere in a word, and backslash escapes as in C. A backslash before
+//! a space or a `;` makes it a part of the word.
 
 use std::iter::Peekable;
 
@@ -14,40 +14,40 @@ use super::diagnostic::{Diagnostic, truncate};
 use super::lexer::{self, Token, Word};
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// Longest policy line in bytes: as much as a person can still read, and far more than 16 policies need.
+/// Longest policy line in bytes.
 pub const LINE_BYTES_MAX: usize = 4096;
 
-/// Policies in one line: each is a program the kernel runs, and there are not that many different ones.
+/// Largest number of policies in one line.
 pub const POLICIES_PER_LINE_MAX: usize = 16;
 
-/// What a line says.
+/// A parsed policy line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
-    /// Empty or `none`: no policy, and whatever lower origins asked for is discarded.
+    /// Empty or `none`: no policy. Discards the requests of lower origins.
     None,
-    /// These policies or profiles; at least one.
+    /// Policies or profiles; at least one.
     Clauses(Vec<Clause>),
 }
 
-/// A name with its parameters, as written.
+/// A policy or profile with its parameters, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clause {
-    /// A policy's or a profile's name; not yet looked up.
+    /// The name of a policy or profile; not looked up.
     pub name: String,
-    /// In the order written; keys may repeat.
+    /// The parameters in the order of the text; keys may repeat.
     pub args: Vec<Arg>,
     /// Byte position of the name in the line.
     pub at: usize,
-    /// The profile this call comes from, once profiles are expanded.
+    /// The profile from which this clause was expanded.
     pub profile: Option<String>,
 }
 
 /// One `key=value`, unquoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arg {
-    /// Never empty.
+    /// The key; not empty.
     pub key: String,
-    /// May be empty.
+    /// The value; may be empty.
     pub value: String,
     /// Byte position of the key in the line.
     pub at: usize,
@@ -55,7 +55,7 @@ pub struct Arg {
     pub value_at: usize,
 }
 
-/// Parses a policy line; all errors are reported at once.
+/// Parses a policy line. Returns all errors at once.
 pub fn parse(text: &str) -> Result<Line, Vec<Diagnostic>> {
     let (calls, errors) = read(text);
     if !errors.is_empty() {
@@ -96,7 +96,7 @@ fn without_separator(text: &str) -> &str {
 /// errors can then be checked too.
 pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     if text.len() > LINE_BYTES_MAX {
-        let message = format!("the line is {} bytes long, and {LINE_BYTES_MAX} are the most", text.len());
+        let message = format!("the line is {} bytes long, and the maximum is {LINE_BYTES_MAX}", text.len());
         return (Vec::new(), vec![Diagnostic::new(text, message)]);
     }
     let (mut tokens, mut errors) = lexer::tokenize(text);
@@ -107,7 +107,7 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
         errors.push(error);
     }
     let mut calls: Vec<Clause> = Vec::new();
-    // Where the policy that is expected next would stand, and after what.
+    // The side of a `;` on which a policy is expected next, and the position of the last `;`.
     let mut open: Option<&str> = Some("before");
     let mut semicolon = 0;
     let mut tokens = tokens.into_iter().peekable();
@@ -126,10 +126,8 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
                 if let Some(error) = quoted_clause(text, &word).filter(|_| !is_open_quote) {
                     errors.push(error);
                 } else if let Some((key, _)) = word.text.split_once('=') {
-                    let message = format!(
-                        "'{}' stands where a policy's name is expected",
-                        quote(&word.text, QUOTE_MAX)
-                    );
+                    let message =
+                        format!("expected the name of a policy, found '{}'", quote(&word.text, QUOTE_MAX));
                     errors.push(Diagnostic::new(key, message).at(word.at));
                 }
                 calls.push(Clause { name: word.text, args: Vec::new(), at: word.at, profile: None });
@@ -147,16 +145,16 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
     errors.extend(none_with_others(&calls));
     if let Some(call) = calls.get(POLICIES_PER_LINE_MAX) {
         let message =
-            format!("the line has {} policies, and {POLICIES_PER_LINE_MAX} are the most", calls.len());
+            format!("the line has {} policies, and the maximum is {POLICIES_PER_LINE_MAX}", calls.len());
         errors.push(Diagnostic::new(&call.name, message).at(call.at));
-        // What is refused anyway is not worth two thousand look-ups.
+        // The line is rejected in any case, so further policies are not looked up.
         calls.truncate(POLICIES_PER_LINE_MAX);
     }
     errors.sort_by_key(|error| error.at);
     (calls, errors)
 }
 
-/// `key=value`, or what is wrong with the word; `tokens` are those behind it.
+/// Parses `key=value`. `tokens` are those after the word.
 fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> Result<Arg, Box<Diagnostic>> {
     let written = quote(&word.text, QUOTE_MAX);
     let fail = |message: String| Diagnostic::new(&word.text, message).at(word.at);
@@ -168,7 +166,7 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
             at: word.at,
             value_at: word.value_at.unwrap_or(word.at),
         }),
-        // `limit = 64M`: one mistake, not three.
+        // `limit = 64M` is reported as one error.
         None if tokens.next_if(|token| matches!(token, Token::Word(w) if w.text == "=")).is_some() => {
             let meant = match tokens.next_if(|token| matches!(token, Token::Word(_))) {
                 Some(Token::Word(value)) => Some(format!("{written}={}", quote(&value.text, QUOTE_MAX))),
@@ -178,8 +176,9 @@ fn argument(word: Word, tokens: &mut Peekable<impl Iterator<Item = Token>>) -> R
             Err(Box::new(fail(message).suggest(meant)))
         }
         None => {
-            let message =
-                format!("'{written}' is not written key=value; a further policy needs a ';' before it");
+            let message = format!(
+                "'{written}' is not of the form key=value; to add another policy, separate it with ';'"
+            );
             Err(Box::new(fail(message)))
         }
     }
@@ -207,13 +206,13 @@ fn quoted_clause(text: &str, word: &Word) -> Option<Diagnostic> {
 }
 
 fn missing_name(at: usize, side: &str) -> Diagnostic {
-    Diagnostic::new(";", format!("there is no policy {side} this ';'")).at(at)
+    Diagnostic::new(";", format!("missing policy {side} ';'")).at(at)
 }
 
 fn none_with_others(calls: &[Clause]) -> Option<Diagnostic> {
     let none = calls.iter().find(|call| call.name == "none")?;
     if calls.len() > 1 {
-        Some(Diagnostic::new("none", "'none' stands alone in a line, without other policies").at(none.at))
+        Some(Diagnostic::new("none", "'none' cannot be combined with other policies").at(none.at))
     } else if none.args.is_empty() {
         None
     } else {

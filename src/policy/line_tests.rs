@@ -18,7 +18,7 @@ fn render(text: &str) -> String {
 }
 
 #[test]
-fn the_line_is_read_as_the_grammar_says() {
+fn line_is_parsed_by_grammar() {
     for (text, meaning) in [
         ("", "none"),
         (" \t\r\n ", "none"),
@@ -56,13 +56,13 @@ fn positions_are_bytes_of_the_line() {
 fn all_errors_are_reported_at_once_in_order() {
     assert_eq!(
         render("; a x =y;; b=1 'c"),
-        "column 1: there is no policy before this ';' / \
-         column 5: 'x' is not written key=value; a further policy needs a ';' before it / \
+        "column 1: missing policy before ';' / \
+         column 5: 'x' is not of the form key=value; to add another policy, separate it with ';' / \
          column 7: '=y' has no key before the '=' / \
-         column 10: there is no policy before this ';' / \
-         column 12: 'b=1' stands where a policy's name is expected / \
-         column 16: the quote ' is never closed / \
-         column 16: 'c' is not written key=value; a further policy needs a ';' before it"
+         column 10: missing policy before ';' / \
+         column 12: expected the name of a policy, found 'b=1' / \
+         column 16: missing closing quote ' / \
+         column 16: 'c' is not of the form key=value; to add another policy, separate it with ';'"
     );
 }
 

@@ -1,5 +1,5 @@
-//! Policies as text: the line, the schema, parameters to bytes and back, profiles, layering of origins.
-//! Knows nothing of files, the kernel or libbpf: schemas and profiles come in as values.
+//! Policies as text: the policy line, schemas, parameters, profiles, precedence of origins. Does not access files,
+//! the kernel or libbpf: schemas and profiles are passed as values.
 
 pub mod action;
 pub mod catalog;

@@ -1,4 +1,4 @@
-//! Parameters to the bytes of the policy's `struct NAME_params` and back, as its schema says.
+//! Encodes parameters as the policy's `struct NAME_params`, and decodes them, by its schema.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,44 +17,45 @@ pub use super::schema_check::{PARAMS_SIZE_MAX, validate_schema};
 pub struct Params {
     /// The policy's `struct NAME_params`, in the machine's byte order; padding is zero.
     pub bytes: Vec<u8>,
-    /// Every parameter with its value in canonical text, defaults included.
+    /// All parameters with their values as canonical text, including defaults.
     pub parameters: BTreeMap<String, String>,
 }
 
 /// Why bytes are not a policy's parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Another struct, most likely of another version of the policy.
+    /// The size is that of another struct, most likely of another version of the policy.
     #[error(
         "the parameters of policy '{policy}' are {got} bytes long, but its schema says {want}: it was replaced by another version"
     )]
     Size {
         /// The policy's name.
         policy: String,
-        /// Bytes in the schema.
+        /// Size of the schema's struct in bytes.
         want: usize,
-        /// Bytes at hand.
+        /// Size of the data in bytes.
         got: usize,
     },
-    /// A number that no text stands for.
-    #[error("parameter '{param}' of policy '{policy}' holds {raw}, which is no value of its type")]
+    /// A number that is not a value of its type.
+    #[error("parameter '{param}' of policy '{policy}' holds {raw}, which is not a value of its type")]
     Value {
         /// The policy's name.
         policy: String,
         /// The parameter's name.
         param: String,
-        /// The number found.
+        /// The number.
         raw: u64,
     },
 }
 
-/// Parameters as text → bytes. Errors: unknown and repeated parameters, missing ones that have no default, values that
-/// do not parse or lie out of range; all of them at once, at their columns.
+/// Encodes the parameters of a clause. Errors: unknown and duplicate parameters, missing ones without a default,
+/// invalid values and values out of range; all errors are returned, with their columns.
 pub fn from_call(schema: &PolicySchema, call: &Clause) -> Result<Params, Vec<Diagnostic>> {
     from_call_partial(schema, call, true)
 }
 
-/// As [`encode`]; of a call that is not `whole` because its line's grammar is broken, nothing is missed.
+/// As [`from_call`]. If `whole` is false, because the grammar of the line is invalid, missing parameters are not
+/// reported.
 pub(super) fn from_call_partial(
     schema: &PolicySchema,
     call: &Clause,
@@ -67,7 +68,7 @@ pub(super) fn from_call_partial(
         if !schema.params.iter().any(|param| param.name == arg.key) {
             errors.push(unknown(schema, &policy, arg));
         } else if given.contains_key(arg.key.as_str()) {
-            let message = format!("parameter '{}' of {policy} is given twice", quote(&arg.key, QUOTE_MAX));
+            let message = format!("duplicate parameter '{}' of {policy}", quote(&arg.key, QUOTE_MAX));
             errors.push(Diagnostic::new(&arg.key, message).at(arg.at));
         } else {
             given.insert(&arg.key, arg);
@@ -88,12 +89,12 @@ pub(super) fn from_call_partial(
                     format!("default '{default}' of parameter '{}' of {policy} is wrong: {why}", param.name);
                 Box::new(Diagnostic::new(default, message).at(call.at))
             }),
-            // A mistyped name has been reported already.
+            // The mistyped name is already reported.
             (None, None) if !whole || errors.iter().any(|f| f.suggestion.as_ref() == Some(&param.name)) => {
                 continue;
             }
             (None, None) => {
-                let message = format!("parameter '{}' of {policy} must be given", param.name);
+                let message = format!("missing parameter '{}' of {policy}", param.name);
                 Err(Box::new(Diagnostic::new(&call.name, message).at(call.at)))
             }
         };
@@ -121,7 +122,7 @@ pub(super) fn from_call_partial(
     }
 }
 
-/// Bytes → every parameter in canonical text.
+/// Decodes every parameter to canonical text.
 pub fn to_text(schema: &PolicySchema, bytes: &[u8]) -> Result<BTreeMap<String, String>, DecodeError> {
     let size = || DecodeError::Size { policy: schema.name.clone(), want: schema.size, got: bytes.len() };
     if bytes.len() != schema.size {
@@ -140,7 +141,7 @@ pub fn to_text(schema: &PolicySchema, bytes: &[u8]) -> Result<BTreeMap<String, S
     Ok(settings)
 }
 
-/// `policy 'deny'`, or with the profile that named it: the words are not in the reader's line then.
+/// `policy 'deny'`, or with the profile that contains it, because the user did not write the words then.
 fn policy_of(schema: &PolicySchema, call: &Clause) -> String {
     match &call.profile {
         None => format!("policy '{}'", schema.name),
@@ -185,16 +186,17 @@ fn given_value(param: &ParamSchema, policy: &str, arg: &Arg) -> Result<u64, Box<
     Err(Box::new(Diagnostic::new(&arg.value, message).at(arg.value_at).valid(range.in_words(&param.kind))))
 }
 
-/// A default's number; the error is a part of a sentence. A default may lie out of the range: "off" often does.
+/// The number of a default. The error is a part of a sentence. A default may be out of range, such as one that means
+/// "off".
 pub(super) fn default_value(param: &ParamSchema, default: &str) -> Result<u64, String> {
     value::parse(&param.kind, default).map_err(|error| error.reason)
 }
 
-/// Writes a number into its place; `None` when it does not fit.
+/// Stores a number at the parameter's offset; `None` if it does not fit.
 pub(super) fn store(bytes: &mut [u8], param: &ParamSchema, raw: u64) -> Option<()> {
     let end = param.offset.checked_add(param.width)?;
     let place = bytes.get_mut(param.offset..end)?;
-    // An enumerator may be negative: then the upper bits are all ones.
+    // The enumerator may be negative: the upper bits are then all ones.
     let signed = i128::from(raw.cast_signed());
     let number = if signed < 0 && param.width < 8 { signed } else { i128::from(raw) };
     match param.width {
@@ -222,7 +224,7 @@ fn try_narrow<T, E>(
     plain(number).or_else(|_| signed(number)).ok()
 }
 
-/// Reads a number from its place. Narrow ones come back with the sign that one of the choices has.
+/// Loads the number at the parameter's offset. A narrow number is sign-extended if one of the choices is negative.
 fn load(bytes: &[u8], param: &ParamSchema) -> Option<u64> {
     let end = param.offset.checked_add(param.width)?;
     let place = bytes.get(param.offset..end)?;

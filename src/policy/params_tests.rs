@@ -8,7 +8,7 @@ use super::super::schema::{ParamKind, SIZE_IS_PPM};
 use super::*;
 
 fn schema(name: &str) -> PolicySchema {
-    // Some fixtures' profiles hide policies from lines; here it is the policies that count.
+    // Some profiles of the fixture have the names of policies; these tests use the policies.
     fixture::catalog().policies[name].clone()
 }
 
@@ -50,12 +50,12 @@ fn all_errors_of_a_clause_are_in_line_order() {
          valid: values from 1% to 100% / \
          column 23: 'soon' is not valid for parameter 'for' of policy 'oom': it does not start with a digit; \
          valid: durations such as 250ms, 2s or 1min 30s / \
-         column 28: parameter 'for' of policy 'oom' is given twice / \
+         column 28: duplicate parameter 'for' of policy 'oom' / \
          column 35: unknown parameter 'selct' of policy 'oom'; did you mean 'select'? / \
          column 53: '0' is out of range for parameter 'most' of policy 'oom'; valid: values from 1 to 100 / \
-         column 55: parameter 'most' of policy 'oom' is given twice"
+         column 55: duplicate parameter 'most' of policy 'oom'"
     );
-    assert_eq!(render("deny mode=act"), "column 1: parameter 'limit' of policy 'deny' must be given");
+    assert_eq!(render("deny mode=act"), "column 1: missing parameter 'limit' of policy 'deny'");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn ranges_of_sizes_compare_like_with_like() {
         "column 15: '96%' is out of range for parameter 'high' of policy 'throttle'; \
          valid: values from 10% to 95%"
     );
-    // 1..: no share is less than nothing.
+    // 1..: every percentage is at least 0.
     assert_eq!(
         render("deny limit=0%"),
         "column 12: '0%' is out of range for parameter 'limit' of policy 'deny'; valid: values of at least 1"
@@ -87,7 +87,7 @@ fn bytes_of_another_struct_are_not_decoded() {
     bytes[16] = 7;
     assert_eq!(
         to_text(&deny, &bytes).unwrap_err().to_string(),
-        "parameter 'mode' of policy 'deny' holds 7, which is no value of its type"
+        "parameter 'mode' of policy 'deny' holds 7, which is not a value of its type"
     );
     bytes[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
     assert!(to_text(&deny, &bytes).unwrap_err().to_string().starts_with("parameter 'limit'"));
@@ -138,14 +138,14 @@ fn schema_errors_are_reported() {
             "policy 'Oom': parameter 'select': its default 'largest' is wrong: no such choice",
             "policy 'Oom': parameter 'select': its values do not fit 4 bytes",
             "policy 'Oom': parameter 'most': it is 4 bytes wide instead of 8",
-            "policy 'Oom': parameter 'for': it lies beyond the struct's 48 bytes",
+            "policy 'Oom': parameter 'for': it is beyond the 48 bytes of the struct",
             "policy 'Oom': parameters 'pressure' and 'for' overlap",
         ]
     );
 }
 
 #[test]
-fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
+fn choice_with_control_character_is_invalid() {
     let choice = |word: &str| {
         let kind = ParamKind::Choice(vec![(word.to_owned(), 0)]);
         validate_schema(&fixture::policy("x", true, vec![("mode", kind, None, None)]))
@@ -161,7 +161,7 @@ fn a_foreign_choice_cannot_hold_what_a_terminal_obeys() {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded_to_the_same_text_and_back(
+    fn encoded_params_decode_to_same_text(
         limit in 1u64..1 << 63, percent: bool, min: u64, hold in 1_000_000_000u64..3_600_000_000_000,
         most in 1u64..=100, group: bool, dry: bool, ppm in 10_000u32..=1_000_000,
     ) {

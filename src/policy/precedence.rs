@@ -1,9 +1,9 @@
-//! Many requests for one cgroup → the policies that are attached there.
+//! Resolves the requests for a cgroup to the attached policies.
 //!
-//! Different policies add up; of the same policy, the highest origin's is taken whole, not mixed with the others.
-//! `none` from an origin discards the requests of lower origins. Annotations and xattrs only add to the policies of
-//! drop-ins, unless the configuration allows them to override these. A request with an error is rejected whole, so that no part of
-//! it is attached, and the other requests stand.
+//! Different policies are added. For the same policy, the request of the highest origin applies as a whole, and its
+//! parameters are not mixed with others. `none` discards the requests of lower origins. Annotations and xattrs only add
+//! to the policies of drop-ins, unless the configuration allows them to override these. A request with an error is
+//! rejected as a whole; the other requests apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,22 +14,22 @@ use super::params::{Params, from_call_partial};
 use super::request::{Origin, Request};
 use super::schema::PolicySchema;
 
-/// What annotations and xattrs may ask for; drop-ins and operators may ask for anything.
+/// The policies that annotations and xattrs may request. Drop-ins and operators may request all policies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AllowList {
-    /// These policies and no others; `None` stands for all that bind only the asker itself.
+    /// The names of these policies; `None` for all self-binding policies.
     pub names: Option<BTreeSet<String>>,
     /// True if annotations and xattrs may replace and discard the policies of drop-ins.
     pub override_drop_ins: bool,
 }
 
 impl AllowList {
-    /// Exactly these policies, even such as take memory from others.
+    /// Exactly these policies, including those that are not self-binding.
     pub fn only<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
         AllowList { names: Some(names.into_iter().map(Into::into).collect()), ..AllowList::default() }
     }
 
-    /// May this origin ask for this policy?
+    /// True if this origin may request this policy.
     pub fn permits(&self, origin: Origin, schema: &PolicySchema) -> bool {
         match (origin, &self.names) {
             (Origin::DropIn | Origin::Operator, _) => true,
@@ -38,47 +38,47 @@ impl AllowList {
         }
     }
 
-    /// Must a request of this origin leave this policy as it is?
+    /// True if a request of this origin cannot replace or discard this policy.
     fn protects(&self, bound: &ResolvedPolicy, origin: Origin) -> bool {
         bound.origin == Origin::DropIn
             && matches!(origin, Origin::Annotation | Origin::Xattr)
             && !self.override_drop_ins
     }
 
-    /// The policies of a catalog that annotations may ask for.
+    /// The policies of a catalog that annotations may request.
     fn permitted<'a>(&self, catalog: &'a Catalog) -> Vec<&'a str> {
         let permitted = |schema: &&PolicySchema| self.permits(Origin::Annotation, schema);
         catalog.policies.values().filter(permitted).map(|schema| schema.name.as_str()).collect()
     }
 }
 
-/// One policy of a cgroup.
+/// A policy of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedPolicy {
     /// The policy's name.
     pub name: String,
-    /// Whose request won.
+    /// The origin whose request applies.
     pub origin: Origin,
-    /// Where that request stands.
+    /// The location of that request.
     pub location: String,
     /// Its parameters.
     pub params: Params,
 }
 
-/// What comes of all requests for one cgroup.
+/// The result of all requests for a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resolution {
     /// The policies, by name.
     pub policies: Vec<ResolvedPolicy>,
-    /// What was wrong, the highest origin first.
+    /// The errors of the requests, the highest origin first.
     pub errors: Vec<Diagnostic>,
 }
 
-/// Layers the requests for one cgroup. Where one origin asks several times, a later request adds to the earlier ones
-/// and wins for the same policy; its `none` discards those of lower origins only.
+/// Resolves the requests for one cgroup. If one origin has several requests, later ones are added to earlier ones and
+/// override them for the same policy; their `none` discards only the requests of lower origins.
 pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Resolution {
     let mut ordered: Vec<&Request> = requests.iter().collect();
-    // Stable: requests of one origin keep their order.
+    // A stable sort: requests of one origin keep their order.
     ordered.sort_by_key(|request| request.origin);
     let mut policies_by_name: BTreeMap<String, ResolvedPolicy> = BTreeMap::new();
     let mut errors: Vec<Vec<Diagnostic>> = Vec::new();
@@ -136,15 +136,15 @@ fn kept_by_drop_in(request: &Request, what: &str, word: &str, policies: &[&str])
     Diagnostic::new(word, message).in_request(request)
 }
 
-/// What a line asks for.
+/// A parsed and checked line.
 pub(super) enum ParsedLine {
-    /// `none`, or empty.
+    /// `none`, or an empty line.
     Nothing,
-    /// These policies, each once.
+    /// The policies, each once.
     Policies(Vec<(String, Params)>),
 }
 
-/// A line → what it asks for, or everything that is wrong with it. Without an origin, everything may be asked for.
+/// Parses and checks a line. Returns all errors. Without an origin, permissions are not checked.
 pub(super) fn parse_and_check(
     text: &str,
     origin: Option<Origin>,
@@ -152,7 +152,7 @@ pub(super) fn parse_and_check(
     allow: &AllowList,
 ) -> Result<ParsedLine, Vec<Diagnostic>> {
     let (calls, mut errors) = line::read(text);
-    // Errors of all kinds are reported at once, so the words of a line with broken grammar are looked up as well.
+    // All kinds of errors are reported at once, so the words of a line with an invalid grammar are looked up as well.
     let broken = !errors.is_empty();
     let named: Vec<Clause> = calls
         .into_iter()
@@ -186,8 +186,8 @@ pub(super) fn parse_and_check(
     }
 }
 
-/// Everything that is wrong with a line, as it would be reported for a request of `origin` in `place`; empty when it is in
-/// order. Without an origin, permissions are not checked.
+/// All errors of a line, as they would be reported for a request of `origin` at `place`. Without an origin,
+/// permissions are not checked.
 pub fn check_line(
     text: &str,
     catalog: &Catalog,

@@ -35,7 +35,7 @@ fn attached(requests: &[(Origin, &str)]) -> String {
 use Origin::{Annotation, DropIn, Operator, Xattr};
 
 #[test]
-fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
+fn policies_add_up_and_highest_origin_wins() {
     let all = [
         (Xattr, "deny limit=2K"),
         (Operator, "observe mode=dry-run"),
@@ -46,7 +46,7 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
     let mut reversed = all;
     reversed.reverse();
     assert_eq!(attached(&reversed), attached(&all));
-    // Taken whole: min= of the drop-in does not seep through.
+    // The request applies as a whole: min= of the drop-in is not used.
     let requests = [request(DropIn, "deny limit=1K min=9K"), request(Operator, "deny limit=2K")];
     let resolved = resolve(&requests, &fixture::catalog(), &AllowList::default());
     assert_eq!(resolved.policies[0].params.parameters["min"], "0");
@@ -54,7 +54,7 @@ fn different_policies_add_up_and_of_one_the_highest_origin_wins() {
 }
 
 #[test]
-fn none_discards_what_lower_origins_said() {
+fn none_discards_lower_origins() {
     let lower = (Xattr, "deny limit=1K");
     assert_eq!(attached(&[lower, (Annotation, "none")]), "");
     assert_eq!(attached(&[lower, (Annotation, "")]), "");
@@ -104,7 +104,7 @@ fn requests_of_one_origin_add_up_in_their_order() {
 }
 
 #[test]
-fn a_bad_request_is_refused_whole_while_the_others_stand() {
+fn invalid_request_is_rejected_whole_and_others_apply() {
     let (policies, errors) = render(
         &[(DropIn, "deny limit=1K"), (Annotation, "observe; deny limt=64m; dney"), (Xattr, "oom for=x")],
         &AllowList::default(),
@@ -121,7 +121,7 @@ fn a_bad_request_is_refused_whole_while_the_others_stand() {
              it does not start with a digit; valid: durations such as 250ms, 2s or 1min 30s",
         ]
     );
-    // A bad request does not discard anything either.
+    // An invalid request does not discard other requests.
     assert_eq!(
         render(&[(DropIn, "observe"), (Operator, "none none")], &AllowList::default()).0,
         "observe:drop-in:act"
@@ -129,7 +129,7 @@ fn a_bad_request_is_refused_whole_while_the_others_stand() {
 }
 
 #[test]
-fn annotations_and_xattrs_may_ask_for_what_the_configuration_allows() {
+fn annotations_and_xattrs_need_permission() {
     let strict = AllowList::only(["observe"]);
     let generous = AllowList::only(["observe", "protect"]);
     for (origin, line, allow, fine) in [
@@ -185,7 +185,7 @@ fn any_origin() -> impl Strategy<Value = Origin> {
 
 proptest! {
     #[test]
-    fn any_requests_give_each_policy_once_and_every_refusal_its_reason(
+    fn each_policy_once_and_each_rejection_with_reason(
         asked in proptest::collection::vec((any_origin(), any_line()), 0..6),
     ) {
         let catalog = fixture::catalog();
@@ -193,7 +193,7 @@ proptest! {
         let resolved = resolve(&requests, &catalog, &AllowList::default());
         let names: BTreeSet<&str> = resolved.policies.iter().map(|bound| bound.name.as_str()).collect();
         prop_assert_eq!(names.len(), resolved.policies.len());
-        // Nothing comes from a request that has a error.
+        // A request with an error adds nothing.
         for error in &resolved.errors {
             let blamed = requests.iter().any(|r| Some(r.origin) == error.origin);
             prop_assert!(blamed && !error.to_string().contains(char::is_control));
@@ -205,7 +205,7 @@ proptest! {
             let kept = bound.origin >= DropIn && bound.params.bytes.len() == catalog.policies[&bound.name].size;
             prop_assert!(kept);
         }
-        // The same requests twice change nothing.
+        // The same requests twice do not change the result.
         let twice: Vec<Request> = requests.iter().chain(&requests).cloned().collect();
         prop_assert_eq!(resolve(&twice, &catalog, &AllowList::default()).policies, resolved.policies);
     }

@@ -1,4 +1,4 @@
-//! Profiles: named bundles of policies in small text files, so that a hundred units can say `X-MemoryBPFPolicy=gold`.
+//! Profiles: named sets of policies in small text files, used as in `X-MemoryBPFPolicy=gold`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::line::{self, Line};
 use crate::text::ini::{Item, items};
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// Directories of profiles, the first wins: systemd's precedence.
+/// The directories of profiles, the highest precedence first, as in systemd.
 pub const PROFILE_DIRS: [&str; 4] = [
     "/etc/memcg-bpf/profiles.d",
     "/run/memcg-bpf/profiles.d",
@@ -17,46 +17,46 @@ pub const PROFILE_DIRS: [&str; 4] = [
     "/usr/lib/memcg-bpf/profiles.d",
 ];
 
-/// The ending of a profile's file.
+/// The suffix of a profile's file name.
 pub const PROFILE_SUFFIX: &str = ".profile";
 
-/// Longest profile in bytes: a policy line is at most 4096, the rest is comments.
+/// Longest profile in bytes.
 pub const PROFILE_BYTES_MAX: usize = 65_536;
 
 /// Longest name of a profile in bytes.
 const NAME_MAX: usize = 64;
 
-/// A bundle of policies.
+/// A named set of policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Profile {
-    /// The name used in policy lines: the file's name without its ending.
+    /// The name used in policy lines: the file name without the suffix.
     pub name: String,
     /// `Description=`; may be empty.
     pub doc: String,
-    /// The policy line it stands for.
+    /// The policy line that replaces the name.
     pub line: String,
     /// The file it comes from.
     pub file: String,
 }
 
-/// A profile that can be used, and what in its file does not count.
+/// A valid profile, and the warnings of its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedProfile {
     /// The profile.
     pub profile: Profile,
-    /// Unknown keys and the like: ignored, but reported.
+    /// Warnings about ignored lines.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Parses the text of a profile. Errors: a bad name, no `Policy=`, policy lines that do not parse. Whether the
-/// policies exist is found out when the profile is used.
+/// Parses a profile. Errors: an invalid name, no `Policy=`, an invalid policy line, more than [`PROFILE_BYTES_MAX`]
+/// bytes. Policies are looked up when the profile is used.
 pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile, Vec<Diagnostic>> {
     if let Some(error) = wrong_name(name) {
         return Err(vec![error.in_location(file)]);
     }
     if text.len() > PROFILE_BYTES_MAX {
         let message =
-            format!("the profile is {} bytes long, and {PROFILE_BYTES_MAX} are the most", text.len());
+            format!("the profile is {} bytes long, and the maximum is {PROFILE_BYTES_MAX}", text.len());
         return Err(vec![Diagnostic::new(name, message).in_location(file)]);
     }
     let mut parser = Parser { file, ..Parser::default() };
@@ -68,10 +68,10 @@ pub fn parse_profile(name: &str, file: &str, text: &str) -> Result<ParsedProfile
             Item::Assignment(key, value) => parser.assignment(number, &key, &value),
             Item::Other(text) => {
                 let message =
-                    format!("'{}' is not written KEY=VALUE and is ignored", quote(&text, QUOTE_MAX));
+                    format!("ignoring '{}', which is not of the form KEY=VALUE", quote(&text, QUOTE_MAX));
                 parser.warnings.push(parser.at(number, &text, message));
             }
-            // The limit of a profile is far below that of a line.
+            // The limit of a profile is lower than that of a line.
             _ => break,
         }
     }
@@ -100,7 +100,7 @@ impl Parser<'_> {
             Some("Profile") => Section::Profile,
             Some(title) if title.starts_with("X-") => Section::Ignored,
             _ => {
-                let message = format!("unknown section '{}' is ignored", quote(header, QUOTE_MAX));
+                let message = format!("ignoring unknown section '{}'", quote(header, QUOTE_MAX));
                 self.warnings.push(self.at(number, header, message).valid("[Profile]"));
                 Section::Ignored
             }
@@ -110,8 +110,7 @@ impl Parser<'_> {
     fn assignment(&mut self, number: usize, key: &str, value: &str) {
         match key {
             _ if self.section == Section::Outside => {
-                let message =
-                    format!("'{}=' stands before any section and is ignored", quote(key, QUOTE_MAX));
+                let message = format!("ignoring '{}=' before the first section", quote(key, QUOTE_MAX));
                 self.warnings.push(self.at(number, key, message));
             }
             "Description" => self.doc = value.to_owned(),
@@ -123,7 +122,7 @@ impl Parser<'_> {
             "Policy" => match line::parse(value) {
                 Ok(Line::Clauses(_)) => self.pieces.push(value.to_owned()),
                 Ok(Line::None) => {
-                    let message = "a profile must name policies, and 'none' is none".to_owned();
+                    let message = "a profile cannot contain 'none'".to_owned();
                     self.errors.push(self.at(number, "none", message).at(0));
                 }
                 Err(wrong) => {
@@ -134,14 +133,14 @@ impl Parser<'_> {
             _ if key.starts_with("X-") => {}
             _ => {
                 let nearest = super::diagnostic::closest_match(key, ["Description", "Policy"]);
-                let message = format!("unknown key '{}' is ignored", quote(key, QUOTE_MAX));
+                let message = format!("ignoring unknown key '{}'", quote(key, QUOTE_MAX));
                 let warning = self.at(number, key, message).valid("Description and Policy").suggest(nearest);
                 self.warnings.push(warning);
             }
         }
     }
 
-    /// The policy line that all assignments together stand for.
+    /// The policy line of all assignments together.
     fn line(&mut self, name: &str) -> Result<String, Vec<Diagnostic>> {
         let line = self.pieces.join("; ");
         if self.errors.is_empty() {
@@ -149,7 +148,7 @@ impl Parser<'_> {
                 let message = format!("profile '{name}' has no Policy= in its section [Profile]");
                 self.errors.push(Diagnostic::new(name, message).in_location(self.file));
             } else if let Err(wrong) = line::parse(&line) {
-                // Each piece is valid, so their sum is too long: a column of one line would not help.
+                // Each assignment is valid, so the combined line is too long, and has no meaningful column.
                 let whole = |error: Diagnostic| Diagnostic { at: None, ..error.in_location(self.file) };
                 self.errors.extend(wrong.into_iter().map(whole));
             }
@@ -166,13 +165,13 @@ enum Section {
     Ignored,
 }
 
-/// What is wrong with a name: it must be `[a-z][a-z0-9-]*`, and not `none`.
+/// The error of a name, which must match `[a-z][a-z0-9-]*` and must not be `none`.
 fn wrong_name(name: &str) -> Option<Diagnostic> {
     let fits = name.len() <= NAME_MAX
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
-        let message = format!("'{}' is no name for a profile", quote(name, QUOTE_MAX));
+        let message = format!("'{}' is not a valid profile name", quote(name, QUOTE_MAX));
         return Some(
             Diagnostic::new(name, message)
                 .valid("lower-case letters, digits and '-', starting with a letter"),
@@ -187,16 +186,16 @@ fn wrong_name(name: &str) -> Option<Diagnostic> {
 /// A file in one of the directories of profiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileFile {
-    /// Its directory, one of [`PROFILE_DIRS`].
+    /// The directory, one of [`PROFILE_DIRS`].
     pub dir: String,
-    /// Its name in there.
+    /// The file name.
     pub file_name: String,
-    /// What is in it; `None` when it is masked by a link to /dev/null.
+    /// The content; `None` if the file is a mask, which is a link to /dev/null.
     pub text: Option<String>,
 }
 
-/// The files that count, by systemd's precedence: of one name, that in the first directory. An empty file or a link to
-/// /dev/null masks the others and is itself no profile. Files with another ending are passed over.
+/// The files that are used: for each name, that of the first directory. An empty file or a link to /dev/null masks
+/// the others and is not a profile. Files with another suffix are ignored.
 pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
     let rank =
         |file: &ProfileFile| PROFILE_DIRS.iter().position(|dir| *dir == file.dir).unwrap_or(usize::MAX);
@@ -210,7 +209,7 @@ pub fn choose(files: &[ProfileFile]) -> Vec<&ProfileFile> {
     chosen.into_values().filter(|file| file.text.as_ref().is_some_and(|text| !text.is_empty())).collect()
 }
 
-/// All profiles in these files by name, and everything that was wrong or ignored.
+/// All profiles in these files by name, and all errors and warnings.
 pub fn load(files: &[ProfileFile]) -> (BTreeMap<String, Profile>, Vec<Diagnostic>) {
     let mut profiles = BTreeMap::new();
     let mut errors = Vec::new();

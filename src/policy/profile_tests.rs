@@ -30,23 +30,23 @@ fn unknown_entries_are_ignored_with_a_warning() {
     assert_eq!(
         warnings,
         [
-            "gold.profile:1: 'Policy=' stands before any section and is ignored",
-            "gold.profile:3: unknown key 'Polcy' is ignored; did you mean 'Policy'?",
-            "gold.profile:5: 'what\\u{1b}' is not written KEY=VALUE and is ignored",
-            "gold.profile:6: unknown section '[Profil' is ignored; valid: [Profile]",
-            "gold.profile:7: unknown section '[Unit]' is ignored; valid: [Profile]",
+            "gold.profile:1: ignoring 'Policy=' before the first section",
+            "gold.profile:3: ignoring unknown key 'Polcy'; did you mean 'Policy'?",
+            "gold.profile:5: ignoring 'what\\u{1b}', which is not of the form KEY=VALUE",
+            "gold.profile:6: ignoring unknown section '[Profil'; valid: [Profile]",
+            "gold.profile:7: ignoring unknown section '[Unit]'; valid: [Profile]",
         ]
     );
 }
 
 #[test]
-fn a_profile_that_cannot_be_used_says_why() {
+fn invalid_profile_is_reported_with_reason() {
     let ok = "[Profile]\nPolicy=deny\n";
     for name in ["", "Gold", "1st", "a b", "a/b", "..", &"x".repeat(65), "g\u{f6}ld"] {
         assert_eq!(
             errors(name, ok),
             [format!(
-                "f: '{}' is no name for a profile; valid: lower-case letters, digits and '-', \
+                "f: '{}' is not a valid profile name; valid: lower-case letters, digits and '-', \
                  starting with a letter",
                 quote(name, QUOTE_MAX)
             )]
@@ -54,32 +54,29 @@ fn a_profile_that_cannot_be_used_says_why() {
     }
     assert_eq!(errors("none", ok), ["f: 'none' means no policy and cannot be the name of a profile"]);
     assert_eq!(errors("a", "[Profile]\n"), ["f: profile 'a' has no Policy= in its section [Profile]"]);
-    assert_eq!(
-        errors("a", "[Profile]\nPolicy=none"),
-        ["f:2, column 1: a profile must name policies, and 'none' is none"]
-    );
+    assert_eq!(errors("a", "[Profile]\nPolicy=none"), ["f:2, column 1: a profile cannot contain 'none'"]);
     assert_eq!(
         errors("a", "[Profile]\nPolicy=deny\nPolicy=deny limit; ;\n"),
         [
-            "f:3, column 6: 'limit' is not written key=value; a further policy needs a ';' before it",
-            "f:3, column 13: there is no policy before this ';'",
-            "f:3, column 13: there is no policy after this ';'",
+            "f:3, column 6: 'limit' is not of the form key=value; to add another policy, separate it with ';'",
+            "f:3, column 13: missing policy before ';'",
+            "f:3, column 13: missing policy after ';'",
         ]
     );
-    // A reset also forgives what was wrong before it.
+    // A reset discards the errors before it too.
     assert!(parse_profile("a", "f", "[Profile]\nPolicy=;\nPolicy=\nPolicy=deny").is_ok());
     assert_eq!(
         errors("a", &format!("[Profile]\n{}", "Policy=deny\n".repeat(17))),
-        ["f: the line has 17 policies, and 16 are the most"]
+        ["f: the line has 17 policies, and the maximum is 16"]
     );
     assert_eq!(
         errors("a", &"x".repeat(1 << 20)),
-        ["f: the profile is 1048576 bytes long, and 65536 are the most"]
+        ["f: the profile is 1048576 bytes long, and the maximum is 65536"]
     );
 }
 
 #[test]
-fn of_one_name_the_first_directory_wins_and_empty_files_mask() {
+fn first_directory_wins_and_empty_files_mask() {
     let file = |dir: usize, name: &str, text: Option<&str>| ProfileFile {
         dir: PROFILE_DIRS[dir].to_owned(),
         file_name: name.to_owned(),

@@ -1,10 +1,10 @@
-//! A request: one origin asks for one policy line on one cgroup. The unit of everything that comes in.
+//! A request: one policy line from one origin for one cgroup.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Who asked. The order is the precedence: for one policy name the greatest origin wins.
+/// The origin of a request. The order is the precedence: for the same policy, the greatest origin wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -14,7 +14,7 @@ pub enum Origin {
     Xattr,
     /// A container annotation.
     Annotation,
-    /// A person or program with administrator rights, over D-Bus.
+    /// A user or program with administrator rights, over D-Bus.
     Operator,
 }
 
@@ -59,11 +59,11 @@ impl fmt::Display for Origin {
 /// A policy line from one origin for one cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Who asked.
+    /// The origin.
     pub origin: Origin,
-    /// Where a reader finds it: `/etc/systemd/system/x.service.d/50-mem.conf:3`, `container 1f2e…`, `uid 0`.
+    /// The location: `/etc/systemd/system/x.service.d/50-mem.conf:3`, `container 1f2e…`, `uid 0`.
     pub location: String,
-    /// The policy line as written (specifiers already expanded).
+    /// The policy line as written, with specifiers expanded.
     pub line: String,
     /// The container's id, for annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,17 +1,18 @@
-//! What a policy is and which parameters it takes. Filled from the BTF of the policy's object file (room `bpf`).
+//! Policies and their parameters, as read from the BTF of policy objects by the module `bpf`.
 
 use serde::Serialize;
 
-/// A policy as its object file describes it.
+/// A policy, as described by its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicySchema {
-    /// The name used in policy lines: that of the object file and of its `struct NAME_params`.
+    /// The name used in policy lines, which is that of the object file and of its `struct NAME_params`.
     pub name: String,
-    /// One sentence: what the policy is for.
+    /// One sentence about the purpose of the policy.
     pub doc: String,
-    /// True when the policy only ever binds the asker itself; annotations may ask for no other kind.
+    /// True if the policy affects only the cgroup that requests it. By default, annotations may request only such
+    /// policies.
     pub self_binding: bool,
-    /// The hooks it wants, by their names in the design: `growth`, `charge`, `reclaim`, …
+    /// The hooks of the policy: `growth`, `charge`, `reclaim`, …
     pub hooks: Vec<String>,
     /// Parameters in the order of the struct's members.
     pub params: Vec<ParamSchema>,
@@ -22,9 +23,9 @@ pub struct PolicySchema {
 /// One member of `struct NAME_params`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ParamSchema {
-    /// The key in the policy line.
+    /// The key in policy lines.
     pub name: String,
-    /// Its type, from the member's typedef.
+    /// The type, from the member's typedef.
     pub kind: ParamKind,
     /// Byte offset in the struct.
     #[serde(skip)]
@@ -32,15 +33,15 @@ pub struct ParamSchema {
     /// Width in bytes: 8, or 4 for enumerations.
     #[serde(skip)]
     pub width: usize,
-    /// One sentence of effect.
+    /// One sentence about the effect of the parameter.
     pub doc: String,
-    /// The value when none is given, as text; `None` means that it must be given.
+    /// The default, as text; `None` if the parameter is required.
     pub default: Option<String>,
-    /// `LOW..HIGH` as text in the parameter's own notation; either side may be missing.
+    /// `LOW..HIGH` in the notation of the parameter; either side may be empty.
     pub range: Option<String>,
 }
 
-/// How a parameter's text becomes bytes. Everything is little or big endian as the machine is.
+/// The type of a parameter: how its text is stored. Numbers have the byte order of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParamKind {

@@ -1,5 +1,4 @@
-//! Is a schema itself in order? The errors of a custom policy are reported when it is loaded, not
-//! when its first user stumbles over it.
+//! Checks schemas, so that errors of a custom policy are reported when it is loaded, not when it is first used.
 
 use super::diagnostic::Diagnostic;
 use super::params::{default_value, duplicates, store};
@@ -7,14 +6,13 @@ use super::schema::{ParamKind, ParamSchema, PolicySchema};
 use super::value::Range;
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// Largest `struct NAME_params` in bytes: it is one slot of a map for every binding there can be.
+/// Largest `struct NAME_params` in bytes. It is a part of every slot of the policy's map.
 pub const PARAMS_SIZE_MAX: usize = 4096;
 
 /// Longest name of a policy, a parameter or a profile, in bytes.
 const NAME_MAX: usize = 64;
 
-/// All that is wrong with a schema: names, sizes, offsets, defaults and ranges that do not parse. Empty when it is
-/// in order.
+/// All errors of a schema: invalid names, sizes and offsets, and defaults and ranges that do not parse.
 pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     let place = format!("policy '{}'", quote(&schema.name, QUOTE_MAX));
     let mut errors = Vec::new();
@@ -28,7 +26,7 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     }
     if schema.size > PARAMS_SIZE_MAX {
         let message =
-            format!("its parameters are {} bytes long, and {PARAMS_SIZE_MAX} are the most", schema.size);
+            format!("its parameters are {} bytes long, and the maximum is {PARAMS_SIZE_MAX}", schema.size);
         error(&schema.name, message);
     }
     for name in duplicates(schema.params.iter().map(|param| param.name.as_str())) {
@@ -59,7 +57,7 @@ pub fn validate_schema(schema: &PolicySchema) -> Vec<Diagnostic> {
     errors
 }
 
-/// What is wrong with one parameter: offending word and sentence.
+/// The error of one parameter: the offending word and the message.
 fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     if !is_name(&param.name) {
@@ -69,7 +67,7 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
         ));
     }
     if param.offset.checked_add(param.width).is_none_or(|end| end > size) {
-        wrong.push((param.name.clone(), format!("it lies beyond the struct's {size} bytes")));
+        wrong.push((param.name.clone(), format!("it is beyond the {size} bytes of the struct")));
     }
     let mut numbers = Vec::new();
     if let ParamKind::Choice(words) = &param.kind {
@@ -109,7 +107,7 @@ fn check_param(param: &ParamSchema, size: usize) -> Vec<(String, String)> {
             }
         }
     }
-    // Whether the numbers fit their width does not depend on where in the struct they are.
+    // The check of widths does not depend on the offset.
     let alone = ParamSchema { offset: 0, ..param.clone() };
     let mut space = vec![0; param.width.min(8)];
     if param.width > 8 || numbers.iter().any(|raw| store(&mut space, &alone, *raw).is_none()) {
@@ -125,7 +123,7 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
-/// A choice: C's enumerators may go on with a digit where their common prefix ends.
+/// A choice may begin with a digit, because enumerators may have a digit after their common prefix.
 fn is_word(text: &str) -> bool {
     (1..=NAME_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -1,4 +1,5 @@
-//! One parameter's value: text → the number in the struct → canonical text. Ranges.
+//! The value of a parameter: parses text to the number in the struct, formats it as canonical text, and checks its
+//! range.
 
 use super::diagnostic::{closest_match, join_with_and};
 use super::schema::{ParamKind, SIZE_IS_PPM};
@@ -7,7 +8,7 @@ use crate::text::{
     format_percent,
 };
 
-/// Why a text is no value of a kind.
+/// Why a text is not a value of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ValueError {
     pub reason: String,
@@ -21,7 +22,7 @@ impl From<UnitError> for ValueError {
     }
 }
 
-/// The number for `text`, whatever its range; enumerators that are negative in two's complement.
+/// Parses `text` regardless of the range. Negative enumerators are in two's complement.
 pub(super) fn parse(kind: &ParamKind, text: &str) -> Result<u64, ValueError> {
     Ok(match kind {
         ParamKind::Bytes => text::parse_bytes(text)?,
@@ -60,7 +61,7 @@ fn parse_size(text: &str) -> Result<u64, ValueError> {
     Ok(bytes)
 }
 
-/// The canonical text of a number; `None` when no text of this kind gives it.
+/// The canonical text of a number; `None` if the number is not a value of this type.
 pub(super) fn format(kind: &ParamKind, raw: u64) -> Option<String> {
     Some(match kind {
         ParamKind::Bytes => format_bytes(raw),
@@ -87,7 +88,7 @@ fn percent_of(raw: u64) -> Option<u64> {
     (raw & SIZE_IS_PPM != 0).then_some(raw & !SIZE_IS_PPM)
 }
 
-/// The values a parameter may have, both ends included.
+/// The valid values of a parameter, both ends included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Range {
     low: Option<u64>,
@@ -95,7 +96,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// `LOW..HIGH` in the kind's own notation. The error is a part of a sentence about the range.
+    /// Parses `LOW..HIGH` in the notation of the type. The error is a part of a sentence about the range.
     pub fn parse(kind: &ParamKind, text: Option<&str>) -> Result<Self, String> {
         let mut range = Range::default();
         if let Some(text) = text {
@@ -114,15 +115,15 @@ impl Range {
                 return Err("its low end is above its high end".to_owned());
             }
         }
-        // A share of something is at most all of it, unless the policy says otherwise.
+        // A percentage is at most 100%, unless the range says otherwise.
         if *kind == ParamKind::Ppm && range.high.is_none() {
             range.high = Some(PPM_ONE.into());
         }
         Ok(range)
     }
 
-    /// Is the value in the range? Of a size, bytes are compared with bytes and percentages with percentages: what a
-    /// percentage comes to is only known when the policy is asked. But no share is less than nothing.
+    /// True if the value is in the range. For sizes, bytes are compared with bytes and percentages with percentages,
+    /// because the effective maximum is not known here. Percentages must be at least 0.
     pub fn contains(&self, kind: &ParamKind, raw: u64) -> bool {
         let raw = if *kind == ParamKind::Size && percent_of(raw) == Some(0) && !self.in_percent() {
             0

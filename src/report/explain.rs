@@ -1,5 +1,5 @@
-//! Sentences about each attached policy: its limits and the distance of usage from them. Knows no policy: every
-//! parameter that is a size is compared with usage.
+//! Sentences about each attached policy: its limits and their distance from the current usage. Every parameter that
+//! is a size is compared with the usage.
 
 use crate::policy::catalog::Catalog;
 use crate::policy::line::{self, Clause, Line};
@@ -26,10 +26,10 @@ pub fn explain(report: &BindingReport, catalog: &Catalog) -> Vec<String> {
             policy.name, policy.origin, policy.location
         ));
         for hook in &policy.missing_hooks {
-            lines.push(format!("{} wants the hook '{hook}', which this kernel lacks.", policy.name));
+            lines.push(format!("{} uses the hook '{hook}', which this kernel lacks.", policy.name));
         }
         if policy.parameters.get("mode").is_some_and(|mode| mode == "dry-run") {
-            lines.push(format!("{} decides and counts only: mode=dry-run.", policy.name));
+            lines.push(format!("{} makes no changes, because of mode=dry-run.", policy.name));
         }
         if let Some(schema) = catalog.policies.get(&policy.name) {
             lines.extend(
@@ -44,6 +44,12 @@ pub fn explain(report: &BindingReport, catalog: &Catalog) -> Vec<String> {
     lines.extend(overridden_requests(report, catalog));
     lines.extend(denial_summary(report));
     lines
+}
+
+/// The policies of an ancestor, which apply to its descendants as well.
+pub fn inherited<N: AsRef<str>>(ancestor: &str, policies: impl IntoIterator<Item = N>) -> String {
+    let names: Vec<String> = policies.into_iter().map(|name| name.as_ref().to_owned()).collect();
+    format!("Inherited from: {ancestor} ({}).", names.join(", "))
 }
 
 /// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."

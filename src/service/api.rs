@@ -1,5 +1,5 @@
-//! Our object on the system bus. Turns each method call into a [`Command`] for the daemon's loop and its answer into
-//! a reply; checks arguments, decides nothing. `systemd/org.memcg.Bpf1.xml` is the interface; a test compares both.
+//! The D-Bus object. Checks the arguments of method calls, passes them as [`Command`]s to the daemon's loop and
+//! returns the replies. `systemd/org.memcg.Bpf1.xml` describes the interface; a test compares both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
 use crate::names::{CgroupId, CgroupPath};
 
-/// How long a call waits for room in the queue before it fails with `Busy`.
+/// Timeout for room in the queue, after which a call fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
-/// Puts our object on the bus and takes our name, in this order, so that every call is answered. `kernel` is the JSON
-/// text of a `KernelReport`; `missed` hears of containers whose hooks may leave a record instead. Fails with `NameTaken`
-/// when another daemon runs.
+/// Publishes the object and requests the bus name, in this order, so that every call is answered. `kernel` is the
+/// JSON text of a `KernelReport`. `rescan_requested` is notified when an OCI hook may leave a record. Fails with
+/// `NameTaken` if another daemon runs.
 pub async fn serve(
     connection: &Connection,
     calls: mpsc::Sender<Call>,
@@ -41,7 +41,7 @@ pub async fn serve(
     Ok(PublishedObject { connection: connection.clone() })
 }
 
-/// Our object while it is on the bus.
+/// The published object.
 #[derive(Debug, Clone)]
 pub struct PublishedObject {
     connection: Connection,
@@ -74,7 +74,7 @@ impl PublishedObject {
         Object::acted(&emitter, cgroup, id, &record.policy, record.action, outcome, &report).await
     }
 
-    /// Leaves the bus; calls from now on start the daemon anew.
+    /// Releases the bus name. Later calls start the daemon again.
     pub async fn unpublish(self) -> zbus::Result<()> {
         self.connection.release_name(BUS_NAME).await?;
         self.connection.object_server().remove::<Object, _>(OBJECT_PATH).await?;
@@ -84,7 +84,7 @@ impl PublishedObject {
 
 struct Object {
     calls: mpsc::Sender<Call>,
-    /// A flag and no call: where the queue is full, a call would be lost too.
+    /// Not a command: the queue may be full.
     rescan_requested: Arc<Notify>,
     kernel: String,
     authorizer: Authorizer,
@@ -103,7 +103,7 @@ impl Object {
         answer.await.unwrap_or_else(|_| Err(shutting_down()))
     }
 
-    /// A hook whose call failed records its request on the cgroup of the container: a scan has to find it.
+    /// A hook whose call failed records its request on the cgroup of the container, so a scan must find it.
     fn request_rescan(&self, error: &Error) {
         if matches!(error, Error::Busy(_)) || *error == unknown_caller() {
             self.rescan_requested.notify_one();
@@ -120,7 +120,7 @@ impl Object {
     }
 }
 
-/// A hook calls again, which reaches the next daemon, or records its request for it.
+/// A hook repeats the call, which reaches the next daemon, or records its request.
 fn shutting_down() -> Error {
     Error::Busy("memcg-bpfd is stopping; ask again when it runs".to_owned())
 }

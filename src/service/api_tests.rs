@@ -14,7 +14,7 @@ use crate::service::authorize::Caller;
 const SHIPPED: &str = include_str!("../../systemd/org.memcg.Bpf1.xml");
 const MANAGER: &str = "org.memcg.Bpf1.Manager";
 
-/// The elements of the interface in order, arguments indented below their method or signal, comments dropped.
+/// The elements of the interface in order, with arguments indented below their method or signal, without comments.
 fn outline(xml: &str) -> Vec<String> {
     let mut rest = &xml[xml.find("<interface name=\"org.memcg").unwrap()..];
     rest = &rest[..rest.find("</interface>").unwrap()];
@@ -47,7 +47,7 @@ fn object() -> (Object, mpsc::Receiver<Call>) {
     (Object { calls, rescan_requested, kernel: "{}".to_owned(), authorizer: Authorizer::default() }, receiver)
 }
 
-/// Our object at one end of a socket, a caller at the other.
+/// The object at one end of a socket, a caller at the other.
 async fn pair() -> (connection::Connection, PublishedObject, Connection, mpsc::Receiver<Call>) {
     pair_with(Arc::new(Notify::new())).await
 }
@@ -310,7 +310,7 @@ async fn full_queue_replies_busy() {
     }
 }
 
-/// Was it said, since this was asked last, that records are to be looked for?
+/// True if a scan was requested since the last call of this function.
 async fn heard(rescan_requested: &Notify) -> bool {
     tokio::time::timeout(Duration::ZERO, rescan_requested.notified()).await.is_ok()
 }
@@ -330,12 +330,12 @@ async fn busy_reply_to_a_hook_requests_a_scan() {
         });
         assert_eq!(heard(&rescan_requested).await, wanted, "{answer:?}");
     }
-    // Who asks for anything else records nothing.
+    // Callers of other methods write no records.
     let (answer, ()) = tokio::join!(call(&client, "List", &()), async {
         calls.recv().await.unwrap().reply.send(Err(busy())).unwrap();
     });
     assert_eq!((answer.unwrap_err().as_str(), heard(&rescan_requested).await), ("Busy: b", false));
-    // A full queue cannot take a word of it.
+    // The queue is full.
     let waiting = (0..8).map(|_| call(&client, "List", &()));
     let late = async {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! The arguments of our D-Bus methods: checked, and turned into values. Everything here comes from outside.
+//! Parses the arguments of D-Bus methods, which come from untrusted callers.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use zbus::{OwnedVariant, Variant};
 
 use super::error::Error;
 pub(super) use crate::bus::{OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_REQUIRED as REQUIRED};
-use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, shown};
+use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId};
 use crate::policy::line::LINE_BYTES_MAX;
+use crate::text::printable::quote;
 
 /// Characters of an unknown option or type that an error quotes.
 const WORD_MAX: usize = 64;
@@ -16,12 +17,12 @@ fn invalid(sentence: String) -> Error {
     Error::InvalidArgument(sentence)
 }
 
-/// A cgroup's path.
+/// Parses the path of a cgroup.
 pub fn cgroup_path(text: &str) -> Result<CgroupPath, Error> {
     CgroupPath::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-/// The path of a cgroup that can have a policy.
+/// Parses the path of a cgroup that can have a policy.
 pub fn non_root_cgroup(text: &str) -> Result<CgroupPath, Error> {
     let path = cgroup_path(text)?;
     if path.is_root() {
@@ -32,21 +33,21 @@ pub fn non_root_cgroup(text: &str) -> Result<CgroupPath, Error> {
     Ok(path)
 }
 
-/// A container's id.
+/// Parses the id of a container.
 pub fn container_id(text: &str) -> Result<ContainerId, Error> {
     ContainerId::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
-/// A process's id.
+/// Parses the id of a process.
 pub fn pid(pid: u32) -> Result<u32, Error> {
-    // 0 is "myself" in every call of the kernel, and what is negative there names a group.
+    // In system calls, 0 is the calling process, and negative numbers are process groups.
     if pid == 0 || i32::try_from(pid).is_err() {
         return Err(invalid(format!("{pid} is not the id of a process")));
     }
     Ok(pid)
 }
 
-/// A policy line, of which only the length is looked at.
+/// Checks the length of a policy line.
 pub fn policy_line(line: &str) -> Result<String, Error> {
     if line.len() > LINE_BYTES_MAX {
         let length = line.len();
@@ -67,7 +68,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What is unknown or of the wrong type is refused: a misspelt `required` would not hold.
+    /// Unknown options and wrong types are errors: a mistyped `required` would have no effect.
     pub fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Error> {
         let mut options = Options::default();
         for (key, value) in given {
@@ -85,7 +86,7 @@ impl Options {
                 (CGROUPS_PATH, other) => return Err(wrong_type(CGROUPS_PATH, "a string (s)", other)),
                 (REQUIRED, other) => return Err(wrong_type(REQUIRED, "a boolean (b)", other)),
                 (unknown, _) => {
-                    let word = shown(unknown, WORD_MAX);
+                    let word = quote(unknown, WORD_MAX);
                     return Err(invalid(format!(
                         "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s) and '{REQUIRED}' (b)"
                     )));
@@ -97,6 +98,6 @@ impl Options {
 }
 
 fn wrong_type(option: &str, expected: &str, value: &Variant<'_>) -> Error {
-    let signature = shown(&value.value_signature().to_string(), WORD_MAX);
+    let signature = quote(&value.value_signature().to_string(), WORD_MAX);
     invalid(format!("option '{option}' must be {expected}, not of type '{signature}'"))
 }

@@ -1,5 +1,5 @@
-//! Who may ask for what. Root and our own user: everything. Owners of a delegated cgroup: what concerns that cgroup, which
-//! the daemon's loop judges once more where it knows the cgroup's id. Everybody else: what polkit says.
+//! Authorizes callers. Root and the daemon's own user may call everything. Owners of a delegated cgroup may manage
+//! that cgroup; the daemon's loop checks this again by the cgroup's id. For other users, polkit decides.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +14,12 @@ use super::error::Error;
 use crate::cgroup::delegation;
 use crate::names::CgroupPath;
 
-/// Calls of one user without privilege that are under way at once; more are refused. polkit may wait for a password.
+/// Limit of the calls in progress of one unprivileged user, because polkit may wait for a password.
 const CALLS_PER_USER: usize = 8;
-/// The same for all such users together: one person can have many uids.
+/// Limit of the calls in progress of all unprivileged users together, because one person can have many uids.
 const CALLS_OF_USERS: usize = 32;
 
-/// What is about to be done.
+/// The operation of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Attach and detach policies, pause, resume and reload.
@@ -29,7 +29,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The name of polkit's action, in systemd/org.memcg.Bpf1.policy.
+    /// The name of the polkit action, in systemd/org.memcg.Bpf1.policy.
     const fn action(self) -> &'static str {
         match self {
             Operation::Manage => "org.memcg.Bpf1.manage",
@@ -45,12 +45,12 @@ impl Operation {
     }
 }
 
-/// Whom a command comes from, and in which quality.
+/// The caller of a command, with its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// May ask for anything.
+    /// May request everything.
     Administrator(u32),
-    /// May ask for policies that bind only themselves, on cgroups that were delegated to this uid.
+    /// May request self-binding policies on cgroups that are delegated to this uid.
     Owner(u32),
 }
 
@@ -63,16 +63,16 @@ impl Caller {
     }
 }
 
-/// Decides; counts what is under way for whom.
+/// Authorizes calls, and counts those in progress for each user.
 #[derive(Debug, Clone, Default)]
 pub struct Authorizer {
     in_progress: Arc<Mutex<BTreeMap<u32, usize>>>,
 }
 
-/// Leave to go on. Counts against the caller until it is dropped.
+/// An authorized call. It counts as in progress until it is dropped.
 #[derive(Debug)]
 pub struct Authorization {
-    /// Who was let in.
+    /// The caller.
     pub caller: Caller,
     counted: Option<Authorizer>,
 }
@@ -86,7 +86,7 @@ impl Drop for Authorization {
 }
 
 impl Authorizer {
-    /// Lets root in, owners of `cgroup` where one is named, and whom polkit lets in.
+    /// Authorizes root, the owner of `cgroup` if one is given, and users that polkit authorizes.
     pub async fn authorize(
         &self,
         operation: Operation,
@@ -107,8 +107,8 @@ impl Authorizer {
         Ok(authorization)
     }
 
-    /// Lets in whoever starts containers: root, and users for their own cgroups. Does not ask polkit: nobody types a
-    /// password while a container starts.
+    /// Authorizes callers that start containers: root, and users for their own cgroups. Does not query polkit,
+    /// because no password can be entered while a container starts.
     pub async fn authorize_engine(
         &self,
         connection: &Connection,
@@ -129,7 +129,7 @@ impl Authorizer {
             return Err(Error::Busy(format!("uid {uid} has too many requests under way; ask again")));
         }
         if all >= CALLS_OF_USERS {
-            // Whoever comes now need not have any.
+            // The calls of all users are limited together.
             return Err(Error::Busy(format!(
                 "users without privilege have {CALLS_OF_USERS} requests under way, as many as all may have together; ask again"
             )));
@@ -153,7 +153,7 @@ fn is_privileged(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
-/// The caller's uid, by the bus driver's word, not the caller's.
+/// The caller's uid, as reported by the bus.
 async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, Error> {
     match header.sender() {
         Some(sender) => {
@@ -161,7 +161,7 @@ async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, Error>
             let sender = BusName::from(sender.clone());
             bus.get_connection_unix_user(sender).await.map_err(|_| unknown_caller())
         }
-        // Without a bus the kernel reports the peer of the socket.
+        // Without a bus, the kernel reports the peer of the socket.
         None => connection.peer_creds().await.ok().and_then(|c| c.unix_user_id()).ok_or_else(unknown_caller),
     }
 }
@@ -176,7 +176,7 @@ async fn polkit(
         Error::AccessDenied(format!("uid {uid} may not {}{why}; use sudo", operation.description()))
     };
     let Ok(subject) = Subject::new_for_message_header(header) else { return Err(denied("")) };
-    // Only where the caller said that a person is there to be asked.
+    // Only if the caller allows interactive authorization.
     let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let flags = if interactive {
         CheckAuthorizationFlags::ALLOW_USER_INTERACTION

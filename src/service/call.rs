@@ -6,83 +6,83 @@ use super::authorize::Caller;
 use super::error::Error;
 use crate::names::{CgroupPath, ContainerId};
 
-/// What a caller wants, its arguments checked. Uids are the bus driver's word, not the caller's.
+/// A call with checked arguments. Uids are those reported by the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Put a policy line on a cgroup: as operator, or as its owner.
+    /// Attach a policy line to a cgroup, as operator or as its owner.
     Attach {
         /// The cgroup, never the root.
         cgroup: CgroupPath,
         /// The policy line, bounded in length, otherwise unchecked.
         line: String,
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// Put a policy line on the cgroup of a container that is being started.
+    /// Attach a policy line to the cgroup of a container that is being started.
     AttachContainer {
         /// The container's id.
         id: ContainerId,
-        /// A process in the container, in the host's numbering.
+        /// A process in the container, by its id on the host.
         pid: u32,
         /// The policy line, bounded in length, otherwise unchecked.
         line: String,
-        /// `linux.cgroupsPath` of the bundle, when the hook could read it.
+        /// `linux.cgroupsPath` of the bundle, if the hook could read it.
         cgroups_path: Option<String>,
-        /// True when the container must not start without its policy.
+        /// True if the container must not start without its policy.
         required: bool,
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// Withdraw the operator's request for a cgroup.
+    /// Withdraw requests for a cgroup.
     Detach {
         /// The cgroup, never the root.
         cgroup: CgroupPath,
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// Withdraw the request of a container that has stopped.
+    /// Withdraw the request for a container that has stopped.
     DetachContainer {
         /// The container's id.
         id: ContainerId,
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// All bindings.
+    /// Report all bindings.
     List,
-    /// One binding, with what its policies see and wait for.
+    /// Report one binding, with explanations.
     Explain {
         /// The cgroup.
         cgroup: CgroupPath,
     },
-    /// All policies that can be used.
+    /// Report all policies that can be used.
     Policies,
     /// Restore all knobs and suspend actions.
     Pause {
-        /// For so many nanoseconds; 0: until it is resumed.
+        /// Duration in nanoseconds. If 0, actions stay suspended until `Resume`.
         for_ns: u64,
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// Act again.
+    /// End the pause.
     Resume {
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// Read configuration, profiles and policy objects again.
+    /// Reload configuration, profiles and policy objects.
     Reload {
-        /// Who asks.
+        /// The caller.
         caller: Caller,
     },
-    /// Action statistics: paused or not, and the counts.
+    /// Report action statistics.
     Stats,
 }
 
-/// A command on its way to the daemon's loop.
+/// A command in the queue of the daemon's loop.
 #[derive(Debug)]
 pub struct Call {
-    /// What is wanted.
+    /// The command.
     pub command: Command,
-    /// Takes the answer: a JSON document (empty for `DetachContainer`), or why not.
+    /// Receives the reply: a JSON document (empty for `DetachContainer`), or the error.
     pub reply: oneshot::Sender<Result<String, Error>>,
 }
 

@@ -6,11 +6,11 @@ use zbus::DBusError;
 #[derive(Debug, Clone, PartialEq, Eq, DBusError)]
 #[zbus(prefix = "org.memcg.Bpf1.Error", impl_display = false)]
 pub enum Error {
-    /// An argument is not what it should be.
+    /// An argument is invalid.
     InvalidArgument(String),
-    /// The policy line is invalid; the sentence lists all errors.
+    /// The policy line is invalid. The message lists all errors.
     InvalidPolicy(String),
-    /// The caller may not ask for this.
+    /// The caller is not authorized.
     AccessDenied(String),
     /// The cgroup does not exist.
     NoSuchCgroup(String),
@@ -18,11 +18,11 @@ pub enum Error {
     NoSuchContainer(String),
     /// The cgroup has no policy.
     NoPolicy(String),
-    /// This kernel or set-up cannot do it.
+    /// The kernel or the configuration does not support the request.
     NotSupported(String),
-    /// Too much to do; ask again.
+    /// The daemon is busy; the call can be repeated.
     Busy(String),
-    /// Anything else.
+    /// Another error.
     Failed(String),
 }
 
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
     use crate::bus::{ERROR_ACCESS_DENIED, ERROR_BUSY, ERROR_PREFIX};
 
-    /// Macros take no constants.
+    /// Attributes of macros do not accept constants.
     #[test]
     fn error_names_are_those_of_the_bus_room() {
         for (error, name) in [

@@ -1,26 +1,26 @@
-//! Which cgroup is the container's: the one that carries its limits, from the text of `/proc/PID/cgroup` and the
-//! bundle's `linux.cgroupsPath`. crun nests the process a level below it, engines in engines deeper still.
-//! When the texts do not name it beyond doubt the answer is an error, never a guess.
+//! Finds the cgroup of a container, which has the container's limits, by the text of `/proc/PID/cgroup` and the
+//! bundle's `linux.cgroupsPath`. crun runs the process in a child of this cgroup, and engines in containers run it
+//! deeper still. Fails if the texts are ambiguous.
 
 use thiserror::Error;
 
 use crate::names::{CgroupPath, ContainerId};
 use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Longest text of `/proc/PID/cgroup` we look at, in bytes: one PATH_MAX for each of 16 hierarchies.
+/// Longest text of `/proc/PID/cgroup` in bytes: one PATH_MAX for each of 16 hierarchies.
 pub const PROC_CGROUP_MAX: usize = 64 * 1024;
 
-/// What runtimes and engines put before the container's id in the names of their scopes.
+/// Prefixes of the container's id in the names of scopes, by runtime or engine.
 const SCOPE_PREFIXES: [&str; 8] =
     ["libpod-", "crio-", "cri-containerd-", "docker-", "nerdctl-", "crun-", "runc-", "youki-"];
 
-/// What the kernel appends to the path of a cgroup that is gone.
+/// The suffix that the kernel appends to the path of a removed cgroup.
 const DELETED: &str = " (deleted)";
 
-/// Why the container's cgroup is not known.
+/// Why the cgroup of a container is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CgroupError {
-    /// cgroup v1, or v2 mounted beside it.
+    /// cgroup v1, or both versions.
     #[error(
         "the container's process is in a cgroup v1 hierarchy ('{0}'); memory policies need cgroup v2 alone: boot with systemd.unified_cgroup_hierarchy=1"
     )]
@@ -30,10 +30,10 @@ pub enum CgroupError {
         "/proc/PID/cgroup has no line for cgroup v2 ('0::…'); is the pid that of a running process, and cgroup v2 mounted?"
     )]
     NoUnified,
-    /// The text is too long to be what the kernel writes.
+    /// The text is longer than the kernel writes.
     #[error("/proc/PID/cgroup is longer than {PROC_CGROUP_MAX} bytes")]
     TooLong,
-    /// The process outlived its cgroup.
+    /// The cgroup of the process was removed.
     #[error("the container's cgroup '{0}' is already deleted: the container has ended")]
     Deleted(String),
     /// The process is in the root cgroup, to which no policy can be attached.
@@ -41,25 +41,25 @@ pub enum CgroupError {
         "the container's process is in the root cgroup: the runtime gave the container no cgroup of its own (yet)"
     )]
     Root,
-    /// The path is not one below our root.
+    /// The path is not below the root of this cgroup namespace.
     #[error(
         "the container's cgroup '{0}' lies outside of what this cgroup namespace shows; run memcg-bpfd in the host's cgroup namespace"
     )]
     OutsideNamespace(String),
-    /// `linux.cgroupsPath` is no path and no `slice:prefix:name`.
+    /// `linux.cgroupsPath` is neither a path nor `slice:prefix:name`.
     #[error("linux.cgroupsPath '{0}' of the bundle is neither a path nor 'slice:prefix:name'")]
     BadCgroupsPath(String),
-    /// The process is not where the bundle says.
+    /// The process is not in the cgroup of the bundle.
     #[error(
         "the container's process is in '{found}', which is not in '{wanted}' as linux.cgroupsPath of the bundle says; the runtime has not moved it there, or runs without cgroups"
     )]
     NotInCgroupsPath {
         /// The process's cgroup.
         found: String,
-        /// The scope or path that should be part of it.
+        /// The scope or path of the bundle.
         wanted: String,
     },
-    /// No cgroupsPath, and no component of the path carries the id.
+    /// There is no cgroupsPath, and no component of the path contains the id.
     #[error(
         "the container's process is in '{found}', no part of which is named after container {id}, and the bundle has no linux.cgroupsPath"
     )]
@@ -74,7 +74,7 @@ pub enum CgroupError {
     Ambiguous {
         /// The process's cgroup.
         found: String,
-        /// What was looked for.
+        /// The scope or path of the bundle.
         wanted: String,
     },
 }
@@ -122,7 +122,7 @@ fn is_v1_memory_hierarchy(controllers: &str) -> bool {
     controllers.split(',').any(|name| name == "memory" || name == "name=systemd")
 }
 
-/// `slice:prefix:name`: the topmost component that is the scope, for what is below is the container's to name.
+/// `slice:prefix:name`: the topmost component that is the scope, because the container chooses the names below it.
 fn match_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
     let bad = || CgroupError::BadCgroupsPath(quote(text, QUOTE_MAX));
     let mut parts = text.split(':');
@@ -139,7 +139,7 @@ fn match_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErr
         () if prefix.is_empty() => (format!("-{name}.scope"), Some(format!("{name}.scope"))),
         () => (format!("{prefix}-{name}.scope"), None),
     };
-    // systemd puts '_' before names that could pass for cgroup files.
+    // systemd prefixes '_' to names that could be mistaken for cgroup files.
     let is_unit = |name: &str| name == unit || other.as_deref() == Some(name);
     ancestor_matching(process, |component| {
         is_unit(component) || component.strip_prefix('_').is_some_and(is_unit)
@@ -150,7 +150,7 @@ fn match_scope(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErr
     })
 }
 
-/// A path: from the root, or (relative, or seen from an engine that is itself in a container) further down.
+/// A path: from the root, or from another cgroup, if it is relative or from an engine in a container.
 fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupError> {
     let bad = |_| CgroupError::BadCgroupsPath(quote(text, QUOTE_MAX));
     let absolute = text.starts_with('/');
@@ -176,7 +176,7 @@ fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErro
             wanted: quote(text, QUOTE_PATH_MAX),
         }),
         (None, _) => {
-            // crun's systemd driver makes a scope of a bare name.
+            // crun's systemd driver creates a scope for a bare name.
             let scope = format!("{text}.scope");
             if !absolute && let Some(path) = ancestor_matching(process, |component| component == scope) {
                 return Ok(path);
@@ -193,7 +193,7 @@ fn match_path(process: &CgroupPath, text: &str) -> Result<CgroupPath, CgroupErro
 fn match_container_id(process: &CgroupPath, id: &ContainerId) -> Result<CgroupPath, CgroupError> {
     let id = id.as_str();
     let named_after_it = |component: &str| {
-        // A container called "system.slice" must not get the policy onto system.slice.
+        // A container called "system.slice" must not match system.slice.
         let plain = component == id && ![".slice", ".service", ".scope"].iter().any(|end| id.ends_with(end));
         let stem = component.strip_suffix(".scope").unwrap_or(component);
         plain || SCOPE_PREFIXES.iter().any(|prefix| stem.strip_prefix(prefix) == Some(id))
@@ -210,7 +210,7 @@ fn ancestor_matching(process: &CgroupPath, wanted: impl Fn(&str) -> bool) -> Opt
     Some(ancestor(process, index.saturating_add(1)))
 }
 
-/// The ancestor at the given distance from the root; the path itself when it is no deeper.
+/// The ancestor at this distance from the root; the path itself if it is not deeper.
 fn ancestor(path: &CgroupPath, level: usize) -> CgroupPath {
     let mut at = path.clone();
     while at.level() > level {

@@ -206,7 +206,7 @@ fn container_that_is_not_in_the_expected_cgroup_has_its_error() {
 }
 
 #[test]
-fn a_container_called_like_a_slice_does_not_get_the_slice() {
+fn container_named_as_slice_does_not_match_slice() {
     let id = ContainerId::parse("system.slice").unwrap();
     assert!(container_cgroup("0::/system.slice/x.service", None, &id).is_err());
     let found = container_cgroup("0::/system.slice/crun-system.slice.scope", None, &id).unwrap();
@@ -227,7 +227,7 @@ fn control_characters_do_not_reach_the_sentence() {
 
 proptest::proptest! {
     #[test]
-    fn what_is_found_contains_the_process(proc_cgroup in "0::(/[a-c.]{1,3}){1,5}", path in "(/?[a-c]{1,2}){1,2}|[a-c]:[a-c]:[a-c]") {
+    fn found_cgroup_contains_process(proc_cgroup in "0::(/[a-c.]{1,3}){1,5}", path in "(/?[a-c]{1,2}){1,2}|[a-c]:[a-c]:[a-c]") {
         let id = ContainerId::parse("a").unwrap();
         if let Ok(found) = container_cgroup(&proc_cgroup, Some(&path), &id) {
             let process = process_cgroup(&proc_cgroup).unwrap();

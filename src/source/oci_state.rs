@@ -1,5 +1,5 @@
-//! What an OCI runtime passes to its hooks: the container's state with its annotations, and the bundle's configuration.
-//! JSON in, one request out.
+//! The data that an OCI runtime passes to its hooks: the container's state with its annotations, and the bundle's
+//! configuration. Parses JSON and returns one request.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,19 +17,20 @@ pub const POLICY: &str = "memcg.bpf/policy";
 /// Before a container's name: annotation with the policy line of that container of a pod. It wins over [`POLICY`].
 pub const POLICY_OF: &str = "memcg.bpf/policy.";
 
-/// Annotation that says whether the container may start without its policy.
+/// Annotation that is true if the container must not start without its policy.
 pub const REQUIRED: &str = "memcg.bpf/required";
 
-/// All our annotations begin with this.
+/// Prefix of all annotations of memcg-bpf.
 const OURS: &str = "memcg.bpf/";
 
-/// Where engines say which container of a pod this is: containerd, CRI-O.
+/// Annotations with the container's name within its pod: containerd, CRI-O.
 const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
 
-/// Where engines say that this is the pod's sandbox: containerd, CRI-O. It holds namespaces open and never has a policy.
+/// Annotations with the type of the container: containerd, CRI-O. A pod's sandbox keeps its namespaces open and never
+/// has a policy.
 const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
-/// Unknown annotations with our prefix that are reported; the hook's caller quotes them in one line.
+/// Number of unknown annotations that are reported.
 const UNKNOWN_MAX: usize = 4;
 
 /// Longest state in bytes. A container's annotations may hold 256 KiB in Kubernetes; engines add their own.
@@ -41,12 +42,12 @@ pub const CONFIG_MAX: usize = 8 * 1024 * 1024;
 /// Why a state or a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StateError {
-    /// Nothing came in.
+    /// Standard input was empty.
     #[error(
         "the container state is empty; this program is called by an OCI runtime, which writes the state to its standard input"
     )]
     Empty,
-    /// More than [`STATE_MAX`].
+    /// The state is longer than [`STATE_MAX`].
     #[error("the container state is longer than {STATE_MAX} bytes")]
     TooLong,
     /// Not the JSON of the runtime specification.
@@ -63,12 +64,12 @@ pub enum StateError {
     BadConfig(String),
 }
 
-/// Where a container is in its life.
+/// The status of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The runtime is making the environment.
+    /// The runtime is creating the environment.
     Creating,
-    /// Everything is there, the user's program has not been started.
+    /// The environment exists, and the user's program has not been started.
     Created,
     /// The user's program runs.
     Running,
@@ -76,7 +77,7 @@ pub enum Status {
     Stopped,
 }
 
-/// The state as far as it concerns us.
+/// The used part of the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
     /// The container's id.
@@ -85,13 +86,13 @@ pub struct ContainerState {
     pub pid: Option<u32>,
     /// The bundle's directory; empty when not given.
     pub bundle: PathBuf,
-    /// Where the container is in its life.
+    /// The status.
     pub status: Status,
     /// All annotations.
     pub annotations: HashMap<String, String>,
 }
 
-/// What a container's annotations ask for.
+/// The request in a container's annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerRequest {
     /// The container's id.
@@ -100,20 +101,20 @@ pub struct ContainerRequest {
     pub pid: Option<u32>,
     /// The bundle's directory.
     pub bundle: PathBuf,
-    /// Where the container is in its life.
+    /// The status.
     pub status: Status,
-    /// The policy line; `none` for an empty annotation, absent when nothing is asked for.
+    /// The policy line; `none` for an empty annotation, `None` if there is none.
     pub line: Option<String>,
     /// True when the container must not start without its policy.
     pub required: bool,
-    /// True when there is a policy for one container of a pod, and the engine does not say whether it is this one.
+    /// True if there is a policy for one container of a pod, and the engine does not pass the container's name.
     pub container_name_unknown: bool,
-    /// What is odd about the annotations, one sentence each. Nothing of it stops a container.
+    /// Warnings about the annotations, one sentence each, which do not stop the container.
     pub warnings: Vec<String>,
 }
 
 impl ContainerState {
-    /// Reads the JSON which a runtime writes to a hook's standard input.
+    /// Parses the JSON that a runtime writes to a hook's standard input.
     pub fn parse(json: &[u8]) -> Result<ContainerState, StateError> {
         if json.len() > STATE_MAX {
             return Err(StateError::TooLong);
@@ -149,7 +150,7 @@ impl ContainerState {
         })
     }
 
-    /// What the annotations ask for.
+    /// The request in the annotations.
     pub fn policy_request(&self) -> ContainerRequest {
         let mut warnings = Vec::new();
         let line = self.policy_line(&mut warnings).map(|line| match line.trim() {
@@ -205,7 +206,7 @@ impl ContainerState {
             "true" | "yes" | "on" | "1" | "y" | "t" => true,
             "false" | "no" | "off" | "0" | "n" | "f" | "" => false,
             _ => {
-                // Only a clear yes may keep a container from starting.
+                // Only a valid value can keep a container from starting.
                 warnings.push(format!(
                     "annotation {REQUIRED} is '{}', which is neither true nor false; taken as false",
                     quote(text, QUOTE_MAX)
@@ -224,7 +225,7 @@ fn is_unknown(key: &str) -> bool {
     key.starts_with(OURS) && key != POLICY && key != REQUIRED && !key.starts_with(POLICY_OF)
 }
 
-/// `linux.cgroupsPath` from the text of a bundle's `config.json`; absent or empty gives `None`.
+/// `linux.cgroupsPath` in the text of a bundle's `config.json`; `None` if it is absent or empty.
 pub fn cgroups_path(json: &[u8]) -> Result<Option<String>, StateError> {
     #[derive(Deserialize)]
     struct Config {
@@ -241,7 +242,7 @@ pub fn cgroups_path(json: &[u8]) -> Result<Option<String>, StateError> {
     let config: Config = serde_json::from_slice(json)
         .map_err(|error| StateError::BadConfig(quote(&error.to_string(), QUOTE_ERROR_MAX)))?;
     let path = config.linux.and_then(|linux| linux.cgroups_path).filter(|path| !path.is_empty());
-    // What no path can hold could not be sent over D-Bus either.
+    // Longer paths are not valid, and could not be sent over D-Bus.
     if path.as_deref().is_some_and(|path| path.len() > CGROUP_PATH_MAX || path.contains('\0')) {
         return Err(StateError::BadConfig("linux.cgroupsPath is no path".to_owned()));
     }

@@ -15,7 +15,7 @@ fn line(annotations: &[(&str, &str)]) -> Option<String> {
 }
 
 #[test]
-fn what_podman_and_crun_print_is_understood() {
+fn state_of_podman_and_crun_is_parsed() {
     let state = ContainerState::parse(PODMAN.as_bytes()).unwrap();
     assert_eq!((state.id.as_str(), state.pid, state.status), ("c1", Some(284), Status::Created));
     assert_eq!(state.bundle, PathBuf::from("/b"));
@@ -110,7 +110,7 @@ fn a_huge_or_deep_state_is_refused() {
 }
 
 #[test]
-fn the_annotation_of_the_container_wins_over_that_of_the_pod() {
+fn container_annotation_overrides_pod_annotation() {
     let pod = ("memcg.bpf/policy", "observe");
     let web = ("memcg.bpf/policy.web", "deny limit=1G");
     let containerd = ("io.kubernetes.cri.container-name", "web");
@@ -144,7 +144,7 @@ fn sandbox_of_a_pod_has_no_policy() {
 }
 
 #[test]
-fn required_is_a_boolean_and_only_a_clear_yes_counts() {
+fn required_is_true_only_for_valid_boolean() {
     for (text, wanted) in [
         ("true", true),
         ("True", true),
@@ -217,7 +217,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_policy_that_may_be_meant_for_this_container_is_known_as_such() {
+fn ambiguous_pod_policy_is_detected() {
     let name = ("io.kubernetes.cri.container-name", "db");
     assert!(request(&[("memcg.bpf/policy.web", "observe")]).container_name_unknown);
     assert!(!request(&[("memcg.bpf/policy.web", "observe"), name]).container_name_unknown);

@@ -1,13 +1,13 @@
-//! systemd's `%` specifiers in policy lines. Systemd expands them only in keys it knows, so ours are up to us.
-//! What can be known for units of the system manager is expanded; the rest stays as it is, with a warning.
+//! Expands systemd's `%` specifiers in policy lines. systemd expands them only in its own keys. Specifiers that are
+//! not known for units of the system manager are kept, with a warning.
 
 use crate::names::{UnitName, unescape};
 use crate::text::printable::{QUOTE_MAX, quote};
 
-/// Longest line after expansion, in bytes; a line full of `%n` would grow two hundredfold.
+/// Longest line after expansion in bytes. A line of `%n` would grow two hundredfold.
 const EXPANDED_MAX: usize = 64 * 1024;
 
-/// What specifiers stand for, apart from the unit's name. An empty text means that it is not known.
+/// The values of specifiers, except those of the unit's name. Empty if unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Specifiers {
     /// `%H`, and up to its first dot `%l`: the machine's host name.
@@ -21,7 +21,7 @@ pub struct Specifiers {
 }
 
 impl Specifiers {
-    /// `text` with all specifiers expanded for `unit`, and one sentence for each that was left as it is.
+    /// Expands all specifiers for `unit`. Returns one warning for each that is kept.
     pub fn expand(&self, unit: &UnitName, text: &str) -> (String, Vec<String>) {
         let mut out = String::with_capacity(text.len());
         let mut warnings: Vec<String> = Vec::new();
@@ -95,8 +95,8 @@ impl Specifiers {
     }
 }
 
-/// An instance name may be chosen by somebody else than the author of the line, and `%I` can hold any character: nothing
-/// that separates words or policies may come in this way.
+/// An instance name may be chosen by another user than the author of the line, and `%I` may contain any character:
+/// separators of words and policies are rejected.
 fn is_harmless(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.:@/+,~".contains(c)
 }

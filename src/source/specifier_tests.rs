@@ -14,7 +14,7 @@ fn expand(unit: &str, text: &str) -> (String, Vec<String>) {
 }
 
 #[test]
-fn each_specifier_stands_for_what_systemd_says() {
+fn each_specifier_has_systemds_value() {
     let cases = [
         ("foo-bar@a-b.service", "%n", "foo-bar@a-b.service"),
         ("foo-bar@a-b.service", "%N", "foo-bar@a-b"),

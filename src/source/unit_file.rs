@@ -1,31 +1,31 @@
-//! The assignments of a memory policy in the text of one unit file or drop-in, read as systemd reads such files.
-//! Never fails: what systemd would ignore is ignored, with a warning where it is about us.
+//! Reads the assignments of a memory policy in the text of a unit file or drop-in, as systemd reads such files. Lines
+//! that systemd would ignore are ignored, with a warning if they concern memory policies.
 
 use crate::names::UnitKind;
 pub use crate::text::ini::LINE_MAX;
 use crate::text::ini::{Item, items};
 use crate::text::printable::{QUOTE_MAX, QUOTE_PATH_MAX, quote};
 
-/// Warnings about one file that are reported; a file of nothing but mistakes must not flood the journal.
+/// Number of warnings about one file.
 const WARNINGS_MAX: usize = 20;
 
-/// The section of our own, and its key.
+/// The section of memcg-bpf, and its key.
 const OWN_SECTION: &str = "X-MemoryBPF";
 const OWN_KEY: &str = "Policy";
 
-/// How an assignment is spelled. All spellings are the same setting.
+/// The spelling of an assignment. All spellings are the same setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling {
-    /// `MemoryBPFPolicy=` in the unit's own section; systemd logs that it does not know the key.
+    /// `MemoryBPFPolicy=` in the unit's own section. systemd logs a warning about the unknown key.
     Bare,
-    /// `X-MemoryBPFPolicy=` in the unit's own section; systemd is silent.
+    /// `X-MemoryBPFPolicy=` in the unit's own section, which systemd ignores.
     Extension,
-    /// `Policy=` in `[X-MemoryBPF]`; systemd is silent.
+    /// `Policy=` in `[X-MemoryBPF]`, which systemd ignores.
     Section,
 }
 
 impl Spelling {
-    /// As it stands in the file.
+    /// The spelling as written in the file.
     pub fn text(self) -> &'static str {
         match self {
             Spelling::Bare => "MemoryBPFPolicy=",
@@ -38,7 +38,7 @@ impl Spelling {
 /// One assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directive {
-    /// What is assigned, without the space around it; empty for a reset.
+    /// The value, without the white space around it; empty for a reset.
     pub value: String,
     /// The line on which the assignment begins, from 1.
     pub line: usize,
@@ -46,12 +46,12 @@ pub struct Directive {
     pub spelling: Spelling,
 }
 
-/// What one file says.
+/// The contents of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParsedUnitFile {
-    /// The assignments in the file's order.
+    /// The assignments in the order of the file.
     pub directives: Vec<Directive>,
-    /// What is ignored although it is about us, one sentence with file and line each.
+    /// Warnings about ignored lines, with file and line.
     pub warnings: Vec<String>,
     /// The last `Slice=` of the unit's own section, with its specifiers; empty where it is reset.
     pub slice: Option<String>,
@@ -165,7 +165,7 @@ impl Reader<'_> {
     }
 }
 
-/// True for a key that is meant for us, with whatever case and ending.
+/// True for keys that look like those of memcg-bpf, in any case and with any ending.
 fn is_our_key(key: &str) -> bool {
     let mut key = key.as_bytes();
     if let [b'X' | b'x', b'-', rest @ ..] = key {

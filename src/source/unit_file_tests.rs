@@ -142,7 +142,7 @@ fn other_keys_and_garbage_are_nobodys_business() {
 }
 
 #[test]
-fn a_line_over_the_limit_ends_the_reading_but_keeps_what_came_before() {
+fn too_long_line_ends_file_and_keeps_earlier_lines() {
     let long = "x".repeat(LINE_MAX + 1);
     let text = format!("[Service]\nX-MemoryBPFPolicy=a\nExecStart={long}\nX-MemoryBPFPolicy=b\n");
     assert_eq!(service(&text), one(2, "a"));

@@ -62,7 +62,7 @@ fn assignments_add_up_reset_and_replace() {
 }
 
 #[test]
-fn quoted_and_escaped_separators_stay_what_they_are() {
+fn quoted_and_escaped_separators_are_kept() {
     for value in ["a k=\"x; y\"; b", "a k=x\\;", "a k=x\\ ; b", "a k='; c ;'; b k=\\;", "a ; b"] {
         let parse = |line: &str| match line::parse(line) {
             Ok(Line::Clauses(calls)) => calls
@@ -80,7 +80,7 @@ fn quoted_and_escaped_separators_stay_what_they_are() {
 }
 
 #[test]
-fn the_request_names_unit_origin_and_each_place_once() {
+fn request_has_unit_origin_and_locations_once() {
     let text = "[Slice]\nX-MemoryBPFPolicy=observe\n[X-MemoryBPF]\nPolicy=deny limit=1G; \\\n  oom\n";
     let (request, warnings) = policy("a-b.slice", &[("/etc/systemd/system/a-b.slice", text)]);
     let request = request.unwrap();
@@ -94,7 +94,7 @@ fn the_request_names_unit_origin_and_each_place_once() {
 }
 
 #[test]
-fn the_order_of_the_files_is_kept_whatever_their_names() {
+fn order_of_files_is_kept() {
     let files = [
         ("/usr/lib/systemd/system/x.service", "[Service]\nX-MemoryBPFPolicy=deny limit=1G"),
         ("/usr/lib/systemd/system/service.d/90-a.conf", "[Service]\nX-MemoryBPFPolicy=deny limit=2G"),
@@ -137,7 +137,7 @@ fn too_many_files_are_reported() {
 }
 
 #[test]
-fn too_many_assignments_are_reported_and_first_ones_count() {
+fn too_many_assignments_are_reported_and_ignored() {
     let many: String = (0..50_000).map(|n| format!("X-MemoryBPFPolicy=p{n}\n")).collect();
     let (request, warnings) = policy("x.service", &[("f", &format!("[Service]\n{many}"))]);
     assert!(request.unwrap().line.ends_with("; p255"));
@@ -153,7 +153,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn the_slice_is_the_last_one_named_in_the_units_own_section() {
+fn last_slice_of_own_section_applies() {
     let slice = |unit: &str, texts: &[&str]| {
         let files: Vec<(String, String)> = texts.iter().map(|text| ("f".into(), (*text).into())).collect();
         unit_slice(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default()).map(|s| s.to_string())
@@ -168,7 +168,7 @@ fn the_slice_is_the_last_one_named_in_the_units_own_section() {
 }
 
 #[test]
-fn a_drop_in_with_a_wicked_name_does_not_reach_the_terminal() {
+fn drop_in_name_with_control_characters_is_escaped() {
     let (request, warnings) =
         policy("x.service", &[("/run/\u{1b}[2J\n.conf", "[Service]\nX-MemoryBPFPolicy=observe mode=%z\n")]);
     assert_eq!(warnings.len(), 1);

@@ -1,5 +1,5 @@
-//! What is written on a cgroup itself: our own record, so that a restarted daemon finds every binding again, and the
-//! policy line of an owner. Bytes of extended attributes in, requests out.
+//! The extended attributes of a cgroup: the daemon's record, so that a restarted daemon finds every binding again,
+//! and the policy line of an owner. Parses bytes and returns requests.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::policy::normalize::normalize;
 use crate::policy::request::{Origin, Request};
 use crate::text::printable::{QUOTE_ERROR_MAX, quote};
 
-/// The attribute that holds our record: JSON, which only root can write.
+/// The attribute with the record: JSON, which only root can write.
 pub const RECORD_XATTR: &str = "trusted.memcg_bpf";
 
 /// The attribute in which a cgroup's owner may write a plain policy line.
@@ -31,21 +31,21 @@ const KNOBS_MAX: usize = 1920;
 /// Longest owner's line in bytes: that of a policy line.
 pub const OWNER_LINE_MAX: usize = 4096;
 
-/// The version of the record we write, and the only one we read.
+/// The version of the record.
 const VERSION: u32 = 1;
 
-/// Why an attribute is no record, or cannot become one.
+/// Why an attribute is not a valid record, or cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// Longer than [`RECORD_MAX`].
     #[error("the record {RECORD_XATTR} is {0} bytes long, the most is {RECORD_MAX}")]
     TooLong(usize),
-    /// Not our JSON.
+    /// The attribute is not a record.
     #[error(
         "the record {RECORD_XATTR} cannot be read: {0}; remove it with: setfattr -x {RECORD_XATTR} CGROUP"
     )]
     Malformed(String),
-    /// Written by another version of ours.
+    /// The record was written by another version.
     #[error(
         "the record {RECORD_XATTR} has version {0}, this program knows version {VERSION}; it was written by a newer memcg-bpf"
     )]
@@ -59,7 +59,7 @@ pub enum RecordError {
     /// The owner's line is too long.
     #[error("{OWNER_POLICY_XATTR} is {0} bytes long, the most is {OWNER_LINE_MAX}")]
     OwnerTooLong(usize),
-    /// The owner's line is no text.
+    /// The owner's line is not UTF-8.
     #[error("{OWNER_POLICY_XATTR} is not UTF-8 text")]
     OwnerNotText,
 }
@@ -69,22 +69,22 @@ pub enum RecordError {
 pub struct CgroupRecord {
     /// All requests, in no particular order.
     pub requests: Vec<Request>,
-    /// The knobs that hold a value of ours.
+    /// The knobs that contain a value of the daemon.
     pub knobs: Vec<KnobRecord>,
-    /// On the root cgroup alone: actions are paused until then, in ns since the machine's start.
+    /// On the root cgroup: the end of a pause, in nanoseconds since boot.
     pub paused_until: Option<u64>,
 }
 
-/// A knob that holds, or is about to hold, a value of ours.
+/// A knob that contains, or may soon contain, a value of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnobRecord {
-    /// Which.
+    /// The knob.
     pub knob: Knob,
     /// The value that another program wrote last, which is restored.
     pub original: u64,
-    /// What we wrote last, and what we may have written since. Anything else in the file is somebody else's.
+    /// The values that the daemon wrote last, and may have written since. Any other value is that of another program.
     pub written: Vec<u64>,
-    /// Who wants what.
+    /// The constraint of each policy.
     pub constraints: BTreeMap<String, u64>,
 }
 
@@ -98,14 +98,14 @@ struct RecordV1 {
     paused_until: Option<u64>,
 }
 
-/// Read first, for another version may have any other shape.
+/// Parsed first, because another version may have another layout.
 #[derive(Deserialize)]
 struct Version {
     version: u64,
 }
 
 impl CgroupRecord {
-    /// Reads the bytes of [`RECORD_XATTR`].
+    /// Parses the value of [`RECORD_XATTR`].
     pub fn parse(bytes: &[u8]) -> Result<CgroupRecord, RecordError> {
         if bytes.len() > RECORD_MAX {
             return Err(RecordError::TooLong(bytes.len()));
@@ -149,13 +149,13 @@ impl CgroupRecord {
         }
     }
 
-    /// Says nothing: there need not be a record.
+    /// True if there is nothing to record.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.knobs.is_empty() && self.paused_until.is_none()
     }
 
-    /// Puts a request in, in place of an earlier one of the same origin, container and unit. True when that changed
-    /// anything.
+    /// Adds a request, which replaces an earlier one of the same origin, container and unit. Returns true if the
+    /// record has changed.
     pub fn put(&mut self, request: Request) -> bool {
         let same = |old: &&mut Request| {
             old.origin == request.origin && old.container == request.container && old.unit == request.unit

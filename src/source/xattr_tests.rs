@@ -11,7 +11,7 @@ fn request(origin: Origin, line: &str, container: Option<&str>) -> Request {
 }
 
 #[test]
-fn a_record_comes_back_as_it_was() {
+fn record_round_trips() {
     let record = CgroupRecord {
         requests: vec![
             request(Origin::Annotation, "deny limit=64M", Some("c1")),
@@ -80,7 +80,7 @@ fn deep_nesting_is_refused_without_a_crash() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_rather_than_cut() {
+fn too_long_record_is_rejected_not_truncated() {
     let record = CgroupRecord {
         requests: vec![request(Origin::Operator, &"x".repeat(8192), None)],
         ..CgroupRecord::default()
@@ -137,7 +137,7 @@ fn request_above_its_share_is_left_out_and_others_stay() {
 }
 
 #[test]
-fn a_request_put_twice_changes_nothing_and_a_new_line_replaces_the_old() {
+fn request_replaces_earlier_one_of_same_origin() {
     let mut record = CgroupRecord::default();
     assert!(record.put(request(Origin::Annotation, "observe", Some("c1"))));
     assert!(!record.put(request(Origin::Annotation, "observe", Some("c1"))));
@@ -148,7 +148,7 @@ fn a_request_put_twice_changes_nothing_and_a_new_line_replaces_the_old() {
 }
 
 #[test]
-fn an_owners_line_is_taken_without_what_tools_append() {
+fn owner_line_is_trimmed() {
     for value in [&b"observe"[..], b"observe\n", b"observe\0", b" observe \r\n"] {
         let request = owner_request(value).unwrap();
         assert_eq!(
@@ -160,7 +160,7 @@ fn an_owners_line_is_taken_without_what_tools_append() {
 }
 
 #[test]
-fn an_owners_line_that_is_none_has_its_sentence() {
+fn invalid_owner_line_is_reported() {
     assert_eq!(
         owner_request(&[b'x'; 4097]).unwrap_err().to_string(),
         "user.memcg_bpf is 4097 bytes long, the most is 4096"

@@ -1,4 +1,4 @@
-//! The connection to PID 1: questions about units, and the stream of events.
+//! The connection to PID 1: queries about units.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use super::search::{PolicyUnits, UNIT_PATH};
 use super::{ActiveState, UnitInfo};
 use crate::names::{CgroupPath, UnitKind, UnitName};
 
-/// After a query that loaded units, systemd announces their loading and unloading within this time.
+/// Time in which systemd announces the loading and unloading of units that a query loaded.
 const LOAD_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
 
-/// A connection to PID 1 for questions.
+/// A connection to PID 1 for queries.
 #[derive(Debug, Clone)]
 pub struct SystemdClient {
     connection: Connection,
@@ -27,7 +27,7 @@ pub struct SystemdClient {
 }
 
 impl SystemdClient {
-    /// Finds systemd on the bus `connection` leads to. Fails when it is not there.
+    /// Finds systemd on the bus of `connection`. Fails if it is not there.
     pub async fn connect(connection: &Connection) -> Result<Self, SystemdError> {
         let what = "its manager";
         let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No).build();
@@ -43,7 +43,7 @@ impl SystemdClient {
         Ok(systemd)
     }
 
-    /// What systemd knows about a loaded unit; `None` when it is not loaded, masked, or nothing but a name.
+    /// Describes a loaded unit; `None` if it is not loaded, masked, or has no files.
     pub async fn unit(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
         match with_timeout(name.as_str(), self.manager.get_unit(name.as_str())).await {
             Ok(_) => self.describe_with_ref(name).await,
@@ -52,7 +52,7 @@ impl SystemdClient {
         }
     }
 
-    /// As [`SystemdClient::unit`], but loads the unit if need be: for units whose cgroup is yet to come.
+    /// As [`SystemdClient::unit`], but loads the unit if necessary: for units that have not been started.
     pub async fn load(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
         self.ignore_load_signals();
         let info = self.describe_with_ref(name).await;
@@ -60,7 +60,7 @@ impl SystemdClient {
         info
     }
 
-    /// The directories in which systemd looks for unit files, in its order.
+    /// The directories of unit files, in the order of systemd's search path.
     pub async fn unit_path(&self) -> Vec<PathBuf> {
         match with_timeout("its unit path", self.manager.unit_path()).await {
             Ok(path) if !path.is_empty() => path.into_iter().map(PathBuf::from).collect(),
@@ -68,7 +68,7 @@ impl SystemdClient {
         }
     }
 
-    /// Every unit worth reading: those the discovery names, and loaded ones that match one of its patterns.
+    /// The units to query: those found in files, and loaded ones that match one of the patterns.
     pub async fn candidates(&self, discovery: &PolicyUnits) -> Result<BTreeSet<UnitName>, SystemdError> {
         let loaded = with_timeout("the list of units", self.manager.list_units()).await?;
         let mut units = discovery.units.clone();
@@ -97,7 +97,7 @@ impl SystemdClient {
         with_timeout(what, job.job_type()).await.ok()
     }
 
-    /// Who owns systemd's name on the bus; `None` when nobody does.
+    /// The owner of systemd's bus name; `None` if systemd is not on the bus.
     pub(super) async fn owner(&self) -> Result<Option<OwnedUniqueName>, SystemdError> {
         if !self.connection.is_bus() {
             return Ok(None);
@@ -113,7 +113,8 @@ impl SystemdClient {
         owner.await
     }
 
-    /// True while units may be loaded and unloaded only because we asked. Starts and stops show as jobs all the same.
+    /// True while signals about loading and unloading may be caused by queries. Starts and stops are also signalled
+    /// as jobs.
     pub(super) fn is_ignoring_load_signals(&self, now: Instant) -> bool {
         self.ignore_load_signals_until
             .lock()
@@ -132,7 +133,7 @@ impl SystemdClient {
 
     pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
         match with_timeout("its signals", self.manager.subscribe()).await {
-            // Our connection may have been subscribed before PID 1 re-executed itself.
+            // The connection may have been subscribed before PID 1 re-executed itself.
             Err(error) if error.is_named(&["org.freedesktop.systemd1.AlreadySubscribed"]) => Ok(()),
             other => other,
         }
@@ -146,8 +147,8 @@ impl SystemdClient {
             .await
     }
 
-    /// Describes a unit while holding a reference: without one systemd unloads an idle unit at once, and loads it
-    /// again for each question.
+    /// Describes a unit while holding a reference. Without one, systemd unloads an idle unit at once, and loads it
+    /// again for each query.
     async fn describe_with_ref(&self, name: &UnitName) -> Result<Option<UnitInfo>, SystemdError> {
         let what = name.as_str();
         match with_timeout(what, self.manager.ref_unit(name.as_str())).await {
@@ -161,13 +162,13 @@ impl SystemdClient {
         };
         match with_timeout(what, self.manager.unref_unit(name.as_str())).await {
             Ok(()) => info,
-            // A daemon-reload in between drops references.
+            // References are dropped by a daemon-reload.
             Err(error) if error.is_named(&NOT_REFERENCED) => info,
             Err(error) => Err(error),
         }
     }
 
-    /// Reads what is needed of one unit, all questions on the way at once.
+    /// Reads the properties of one unit, with all calls in parallel.
     async fn describe(
         &self,
         asked: &UnitName,
@@ -199,7 +200,8 @@ impl SystemdClient {
             })
             .await?;
         let (slice, control_group, control_group_id) = with_timeout(what, async {
-            // Absent before systemd 253; and no other error here should cost the whole unit either.
+            // The property does not exist before systemd 253. Other errors are ignored, so that the unit is still
+            // described.
             let id = async { Ok::<_, zbus::Error>(properties.control_group_id().await.unwrap_or(0)) };
             tokio::try_join!(properties.slice(), properties.control_group(), id)
         })

@@ -1,4 +1,4 @@
-//! Against a small systemd at the other end of a socket; the real one is asked in the virtual machines.
+//! Tests against a fake systemd at the other end of a socket. The system tests use the real one.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -68,7 +68,7 @@ impl FakeManager {
         Ok(())
     }
 
-    /// As for an idle unit: what nobody refers to any more is unloaded.
+    /// As for an idle unit: a unit without references is unloaded.
     fn unref_unit(&self, name: &str) {
         self.loaded.lock().unwrap().remove(name);
     }
@@ -136,7 +136,7 @@ impl FakeUnit {
     }
 }
 
-/// As systemd before 253 shows it: without `ControlGroupId`.
+/// As shown by systemd before 253: without `ControlGroupId`.
 struct FakeService;
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
@@ -165,7 +165,7 @@ async fn pair(masked: bool) -> (Connection, SystemdClient) {
     pair_with(masked, Arc::default()).await
 }
 
-/// Questions about units whose name begins with "slow" are answered when `patience` is notified.
+/// Queries about units whose name begins with "slow" are answered when `patience` is notified.
 pub(in crate::systemd) async fn pair_with(
     masked: bool,
     patience: Arc<Notify>,
@@ -192,7 +192,7 @@ pub(in crate::systemd) fn unit(name: &str) -> UnitName {
 }
 
 #[tokio::test]
-async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
+async fn unloaded_unit_is_described_and_unreferenced() {
     let (_server, systemd) = pair(false).await;
     let a = unit("a.service");
     assert_eq!(systemd.unit(&a).await.unwrap(), None);
@@ -207,7 +207,7 @@ async fn a_unit_that_is_not_loaded_is_described_and_let_go() {
 }
 
 #[tokio::test]
-async fn what_our_own_questions_load_is_no_news_but_jobs_are() {
+async fn load_signals_of_queries_are_ignored_jobs_are_not() {
     let (server, systemd) = pair(false).await;
     let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
@@ -233,7 +233,7 @@ async fn templates_and_masked_units_are_no_units() {
 }
 
 #[tokio::test]
-async fn candidates_are_the_discovered_units_and_the_loaded_ones_that_match() {
+async fn candidates_are_found_units_and_loaded_matches() {
     use crate::systemd::Pattern;
     let (_server, systemd) = pair(false).await;
     let discovery = PolicyUnits {
@@ -253,7 +253,7 @@ async fn own_job_type_distinguishes_restart_from_stop() {
 }
 
 #[tokio::test]
-async fn signals_become_events_and_other_kinds_of_units_none() {
+async fn signals_of_units_without_policy_are_ignored() {
     let (server, systemd) = pair(false).await;
     let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();
@@ -274,7 +274,7 @@ async fn signals_become_events_and_other_kinds_of_units_none() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_falls_behind_gets_a_rescan_instead() {
+async fn full_event_queue_becomes_rescan() {
     let (server, systemd) = pair(false).await;
     let mut events = subscribe(&systemd).await.unwrap();
     let emitter = SignalEmitter::new(&server, "/org/freedesktop/systemd1").unwrap();

@@ -1,5 +1,5 @@
-//! From systemd's signals to the few events the daemon needs: reload storms become one event, changes are coalesced per unit.
-//! No I/O and no clock: time comes in with each signal.
+//! Coalesces systemd's signals into events: all signals of a reload become one event, and those of a unit become one.
+//! No I/O and no clock: the time is passed with each signal.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use super::event::Event;
 use crate::names::UnitName;
 
-/// How long changes of units are coalesced: long enough to merge the signals of one start, short against the start.
+/// Time for which changes of a unit are coalesced: covers the signals of one start, and is short compared to it.
 pub(super) const COALESCE_WINDOW: Duration = Duration::from_millis(20);
-/// A reload that never reports its end (PID 1 crashed or re-executed) counts as ended after this time.
+/// Timeout of a reload whose end is not signalled, because PID 1 crashed or re-executed itself.
 pub(super) const RELOAD_MAX: Duration = Duration::from_secs(30);
-/// After a reload systemd announces every unit anew; within this time such an announcement is no signal.
+/// After a reload, systemd announces all units again. Announcements within this time are ignored.
 pub(super) const RELOAD_QUIET: Duration = Duration::from_millis(500);
-/// Pending units; beyond, one full rescan is cheaper than asking for each.
+/// Limit of pending units. Beyond it, one full scan is cheaper than a query for each unit.
 pub(super) const PENDING_MAX: usize = 1024;
 
-/// What a signal of systemd says, already parsed. Units that cannot carry a policy do not get here.
+/// A parsed signal of systemd. Signals of units that cannot have a policy are filtered out before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Signal {
     UnitNew(UnitName),
@@ -26,13 +26,13 @@ pub(super) enum Signal {
     JobRemoved(UnitName),
     Reloading(bool),
     UnitFilesChanged,
-    /// PID 1 left the bus.
+    /// PID 1 is no longer on the bus.
     ManagerLost,
-    /// PID 1 is (again) on the bus.
+    /// PID 1 is on the bus, again or for the first time.
     ManagerBack,
 }
 
-/// The last signal of a unit. One event per unit is enough, because each of them means "query again".
+/// The last signal of a unit. One event per unit is enough, because each means "query again".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastSignal {
     Changed,
@@ -40,7 +40,7 @@ enum LastSignal {
     Removed,
 }
 
-/// Gathers signals until they are worth an event.
+/// Coalesces signals into events.
 #[derive(Debug, Default)]
 pub(super) struct Coalescer {
     pending: BTreeMap<UnitName, LastSignal>,
@@ -52,7 +52,7 @@ pub(super) struct Coalescer {
 }
 
 impl Coalescer {
-    /// Takes one signal in.
+    /// Records a signal.
     pub(super) fn take(&mut self, signal: Signal, now: Instant) {
         match signal {
             Signal::UnitNew(unit) if !self.is_reload_quiet(now) => {
@@ -90,13 +90,13 @@ impl Coalescer {
         }
     }
 
-    /// Asks for a full rescan: something was missed.
+    /// Requests a full scan, because signals were lost.
     pub(super) fn rescan_now(&mut self, now: Instant) {
         self.rescan = true;
         self.flush_by(now);
     }
 
-    /// When [Coalescer::drain_due] will have something to say.
+    /// When [Coalescer::drain_due] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match (self.flush_at, self.reload_ends_by) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -104,7 +104,7 @@ impl Coalescer {
         }
     }
 
-    /// The events due at `now`, in the order in which they should be handled.
+    /// The events due at `now`, in the order in which they must be handled.
     pub(super) fn drain_due(&mut self, now: Instant) -> Vec<Event> {
         if self.reload_ends_by.is_some_and(|end| end <= now) {
             self.take(Signal::Reloading(false), now);
@@ -117,13 +117,13 @@ impl Coalescer {
         if mem::take(&mut self.manager_lost) {
             events.push(Event::ManagerLost);
         }
-        // While systemd reloads, units are freed and made anew: the rescan at the end sees them all.
+        // During a reload, systemd unloads and loads units. The scan at the end covers them.
         if self.reload_ends_by.is_some() {
             return events;
         }
         let pending = mem::take(&mut self.pending);
         if mem::take(&mut self.rescan) {
-            // The rescan looks at every unit, so it covers all pending ones.
+            // The scan queries every unit, including the pending ones.
             events.push(Event::RescanRequired);
             return events;
         }
@@ -145,7 +145,7 @@ impl Coalescer {
             return;
         }
         let entry = self.pending.entry(unit).or_insert(signal);
-        // "A job ended" says more than "loaded": it must not be hidden by a later announcement.
+        // "A job ended" must not be replaced by a later "loaded".
         if !(*entry == LastSignal::JobDone && signal == LastSignal::Changed) {
             *entry = signal;
         }

@@ -47,7 +47,7 @@ fn the_signals_of_one_start_become_one_event() {
 }
 
 #[test]
-fn a_steady_stream_of_changes_does_not_put_the_event_off() {
+fn steady_changes_do_not_delay_event() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     let mut events = 0;
@@ -58,7 +58,7 @@ fn a_steady_stream_of_changes_does_not_put_the_event_off() {
 }
 
 #[test]
-fn the_last_word_decides_between_loaded_and_unloaded() {
+fn last_signal_decides_loaded_or_unloaded() {
     let (a, b) = (unit("a.service"), unit("b.service"));
     let mut bench = Bench::new();
     let signals = [
@@ -72,7 +72,7 @@ fn the_last_word_decides_between_loaded_and_unloaded() {
 }
 
 #[test]
-fn a_reload_is_one_event_at_its_end_whatever_storm_it_raises() {
+fn reload_is_one_event_at_its_end() {
     let units: Vec<UnitName> = (0..3000).map(|n| unit(&format!("u{n}.service"))).collect();
     let mut bench = Bench::new();
     bench.hear(&[Signal::Reloading(true)]);
@@ -99,7 +99,7 @@ fn a_unit_started_right_after_a_reload_is_seen() {
 }
 
 #[test]
-fn what_was_gathered_before_a_reload_is_covered_by_the_rescan() {
+fn rescan_covers_changes_before_reload() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     bench.hear(&[Signal::JobRemoved(a), Signal::Reloading(true)]);
@@ -108,7 +108,7 @@ fn what_was_gathered_before_a_reload_is_covered_by_the_rescan() {
 }
 
 #[test]
-fn a_reload_that_never_ends_is_ended_by_time() {
+fn reload_without_end_times_out() {
     let a = unit("a.service");
     let mut bench = Bench::new();
     bench.hear(&[Signal::Reloading(true)]);

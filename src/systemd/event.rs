@@ -1,8 +1,8 @@
-//! What the daemon learns from systemd's signals.
+//! The events that follow from systemd's signals.
 
 use crate::names::UnitName;
 
-/// A change of units. Each one means "query again"; none is proof of anything.
+/// A change of units. Each event means "query again".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A unit was loaded or is being started or stopped: its files may have changed.
@@ -13,6 +13,6 @@ pub enum Event {
     UnitRemoved(UnitName),
     /// Anything may have changed, because of a daemon-reload or because events were lost. A full scan is needed.
     RescanRequired,
-    /// PID 1 left the bus, or our connection ended. [`Event::RescanRequired`] follows when it is back.
+    /// PID 1 is no longer on the bus, or the connection ended. [`Event::RescanRequired`] follows when it is back.
     ManagerLost,
 }

@@ -1,16 +1,17 @@
-//! Reading unit files: only regular files, bounded, tolerant of files that vanish. Returns texts, judges nothing.
+//! Reads unit files: only regular files, of bounded size. Removed files are ignored. Does not parse the files.
 
 use super::UnitInfo;
 use crate::files::{Beginning, read_beginning};
 use crate::text::printable::{QUOTE_PATH_MAX, quote};
 
-/// Longest unit file read, in bytes; systemd itself refuses longer lines than this.
+/// Longest unit file read, in bytes.
 pub const UNIT_FILE_MAX: usize = 1 << 20;
-/// Most files read for one unit: the fragment and its drop-ins.
+/// Number of files read for one unit: the fragment and its drop-ins.
 pub const UNIT_FILES_MAX: usize = 256;
 
-/// Reads a unit's files in systemd's order, the fragment first. Returns (path, text) pairs, and one sentence for
-/// each file that was left out. Files that were removed meanwhile are left out silently, because systemd announces them.
+/// Reads a unit's files in systemd's order, the fragment first. Returns pairs of path and text, and one warning for
+/// each file that is omitted. Files that were removed in the meantime are omitted without a warning, because systemd
+/// announces the change.
 pub fn read_unit_files(unit: &UnitInfo) -> (Vec<(String, String)>, Vec<String>) {
     let mut texts = Vec::new();
     let mut warnings = Vec::new();
@@ -33,7 +34,7 @@ pub fn read_unit_files(unit: &UnitInfo) -> (Vec<(String, String)>, Vec<String>) 
                 }
                 texts.push((name, String::from_utf8_lossy(&bytes).into_owned()));
             }
-            // Masks are links to a device.
+            // A mask is a link to a device.
             Err(error) if error.is_absent_or_masked() => {}
             Err(error) => {
                 warnings.push(format!("reading unit file {}: {error}", quote(&name, QUOTE_PATH_MAX)))

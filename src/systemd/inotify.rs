@@ -1,5 +1,5 @@
-//! Notices changes of unit files and drop-ins: by inotify, in a thread that does nothing else. Says only that something
-//! changed; what it was, a search finds out.
+//! Watches unit files and drop-ins by inotify, on a separate thread. Reports only that a file changed; a search finds
+//! the differences.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 
 use super::search::has_unit_suffix;
 
-/// Changes within this time are one: an editor or a package makes several.
+/// Changes within this time are reported once, because an editor or a package makes several.
 const MERGE_WINDOW: Duration = Duration::from_millis(10);
-/// Between two searches, when files change all the time; the first few changes wait for nothing.
+/// Minimum interval between two reports if files change all the time. The first few changes are reported without this
+/// delay.
 const THROTTLE_DELAY: Duration = Duration::from_millis(100);
-/// Searches without a rest, until files have been left alone for a second.
+/// Number of reports without the delay, until no file has changed for a second.
 const BURST: u32 = 10;
-/// A machine has some tens of directories; each watch is memory of the kernel's.
+/// Limit of the number of watches, which take kernel memory. A machine has some tens of directories.
 const WATCHES_MAX: usize = 4096;
 /// Directories that systemd itself writes, at each reload or start of a transient unit. Its signals announce these changes.
 const MANAGED_BY_SYSTEMD: [&str; 5] =
@@ -29,7 +30,7 @@ const MANAGED_BY_SYSTEMD: [&str; 5] =
 #[derive(Debug, Default)]
 struct Watched {
     path: PathBuf,
-    /// Names that matter there; `None` when all do.
+    /// The names that are relevant there; `None` for all.
     names: Option<BTreeSet<OsString>>,
 }
 
@@ -40,8 +41,8 @@ struct Watcher {
     warned: bool,
 }
 
-/// Watches the directories of systemd's unit path and the drop-in directories in them, also those yet to come. The
-/// receiver gets one message for one or many changes.
+/// Watches the directories of systemd's unit path and the drop-in directories in them, including those created later.
+/// The receiver gets one message for one or more changes.
 pub(super) fn watch(unit_path: &[PathBuf]) -> Result<mpsc::Receiver<()>, Errno> {
     let own =
         |path: &Path| path.file_name().is_some_and(|name| MANAGED_BY_SYSTEMD.iter().any(|own| name == *own));
@@ -60,7 +61,7 @@ pub(super) fn watch(unit_path: &[PathBuf]) -> Result<mpsc::Receiver<()>, Errno> 
     Ok(receiver)
 }
 
-/// True for files that a unit can have, not for an editor's own.
+/// True for names of unit files and drop-ins, not for temporary files of editors.
 fn is_about_units(directory: &Path, name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     if directory.extension().is_some_and(|extension| extension == "d") {
@@ -83,14 +84,12 @@ impl Watcher {
                 Ok(events) if !events.iter().any(|event| self.is_relevant(event)) => continue,
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => {
-                    tracing::warn!(
-                        "changes of unit files count from daemon-reload on only: inotify: {error}"
-                    );
+                    tracing::warn!("changes of unit files apply only after daemon-reload: inotify: {error}");
                     return;
                 }
             }
             std::thread::sleep(MERGE_WINDOW);
-            // Before the search: what is written into a new directory from here on is another change.
+            // Before the search: a file written into a new directory after this point is reported as another change.
             self.rebuild_watches();
             match sender.try_send(()) {
                 Ok(()) | Err(mpsc::error::TrySendError::Full(())) => {}
@@ -107,13 +106,14 @@ impl Watcher {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return true;
         }
-        // A directory that is gone is not there when the watches are set anew.
+        // A removed directory is no longer watched after the watches are rebuilt.
         let Some(watched) = self.watched.get(&event.wd.as_raw()) else { return false };
         let Some(name) = &event.name else { return event.mask.contains(AddWatchFlags::IN_IGNORED) };
         match &watched.names {
             Some(names) => names.contains(name),
             None if !is_about_units(&watched.path, name) => false,
-            // A file is worth a look when it is written and closed; only links and directories come whole.
+            // A file is relevant after it was written and closed; only links and directories are complete when
+            // created.
             None if event.mask.contains(AddWatchFlags::IN_CREATE) => {
                 event.mask.contains(AddWatchFlags::IN_ISDIR) || watched.path.join(name).is_symlink()
             }
@@ -121,7 +121,7 @@ impl Watcher {
         }
     }
 
-    /// Sets a watch on everything there is now; those that are set stay.
+    /// Adds watches for all directories that exist now.
     fn rebuild_watches(&mut self) {
         self.watched.clear();
         for directory in self.unit_path.clone() {
@@ -139,14 +139,14 @@ impl Watcher {
         }
     }
 
-    /// Watches the nearest directory above one that does not exist, for the way down to come.
+    /// Watches the nearest existing ancestor of a directory that does not exist.
     fn wait_for(&mut self, directory: &Path) {
         let mut missing = directory;
         while let (Some(above), Some(name)) = (missing.parent(), missing.file_name()) {
             if !self.add(above, Some(name.to_owned())) {
                 missing = above;
             } else if missing.is_dir() && !self.add(directory, None) {
-                // It came while we looked elsewhere: from the bottom again.
+                // The directory was created in the meantime: start again.
                 missing = directory;
             } else {
                 return;
@@ -158,12 +158,12 @@ impl Watcher {
         if self.watched.len() >= WATCHES_MAX {
             if !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!(
-                    "more than {WATCHES_MAX} directories with unit files; in the others changes count from daemon-reload on only"
+                    "more than {WATCHES_MAX} directories with unit files; changes in the others apply only after daemon-reload"
                 );
             }
             return true;
         }
-        // One mask for all: a second watch on a directory would replace the first one's.
+        // One mask for all watches, because a second watch on a directory replaces the mask of the first one.
         let mask = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
@@ -198,13 +198,13 @@ mod tests {
         matches!(tokio::time::timeout(Duration::from_secs(5), changes.recv()).await, Ok(Some(())))
     }
 
-    /// Nothing more within a time in which everything would have come.
+    /// Waits longer than a report would take, and expects none.
     async fn quiet(changes: &mut mpsc::Receiver<()>) -> bool {
         tokio::time::timeout(Duration::from_millis(500), changes.recv()).await.is_err()
     }
 
     #[tokio::test]
-    async fn files_links_and_directories_that_come_change_and_go_are_noticed() {
+    async fn file_link_and_directory_changes_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let (etc, late) = (root.path().join("etc"), root.path().join("not/yet/there"));
         fs::create_dir(&etc).unwrap();
@@ -229,7 +229,7 @@ mod tests {
             assert!(noticed(&mut changes).await, "{what}");
             while !quiet(&mut changes).await {}
         }
-        // Nothing that could be a unit's.
+        // Names that are not those of units.
         fs::write(etc.join(".x.service.swp"), "x").unwrap();
         fs::write(etc.join("x.service.d/a.conf~"), "x").unwrap();
         fs::write(root.path().join("elsewhere"), "x").unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_and_what_is_in_it_may_come_at_once() {
+    async fn new_directory_with_files_is_reported() {
         let root = tempfile::tempdir().unwrap();
         let etc = root.path().join("etc");
         fs::create_dir(&etc).unwrap();

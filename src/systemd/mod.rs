@@ -1,5 +1,5 @@
-//! systemd as the system bus and the unit search path show it: which units can carry a policy, where their
-//! files and cgroups are, and when any of that changes. Knows nothing of policies, of cgroupfs or of BPF.
+//! systemd, by the system bus and the unit search path: which units can have a policy, their files and cgroups, and
+//! changes of these. Does not depend on policies, cgroupfs or BPF.
 
 mod client;
 mod coalesce;

@@ -1,5 +1,5 @@
-//! The part of `org.freedesktop.systemd1` we speak, by hand: the generated bindings are a hundred times longer.
-//! Properties are read uncached: most of these carry no change signal, so a cache would only go stale.
+//! The used part of `org.freedesktop.systemd1`, written by hand because the generated bindings are a hundred times
+//! longer. Properties are not cached: most of them have no change signal.
 
 use zbus::OwnedObjectPath;
 use zbus::proxy;
@@ -8,7 +8,7 @@ use zbus::proxy;
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 /// The manager's object.
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-/// The manager's interface, which also carries the signals we follow.
+/// The manager's interface, which also has the signals.
 pub(super) const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
 /// One row of `ListUnits`: name, description, load, active and sub state, followed unit, object, job id, type, object.
@@ -21,11 +21,11 @@ pub(super) type UnitRow =
     default_path = "/org/freedesktop/systemd1"
 )]
 pub(super) trait Manager {
-    /// Asks systemd to send signals at all; once per connection.
+    /// Requests signals; once per connection.
     fn subscribe(&self) -> zbus::Result<()>;
     fn list_units(&self) -> zbus::Result<Vec<UnitRow>>;
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    /// Loads the unit if need be, and keeps it loaded until `UnrefUnit` or the end of our connection.
+    /// Loads the unit if necessary, and keeps it loaded until `UnrefUnit` or the end of the connection.
     fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     #[zbus(name = "GetUnitByPID")]

@@ -1,5 +1,5 @@
-//! Queries of PID 1 beside the daemon's loop, which does not wait for them. Replies come back one by one; of one unit always
-//! the newest last. Also notices when unit files change.
+//! Queries to PID 1 beside the daemon's loop. Replies arrive one by one; the last reply for a unit is always the
+//! newest. Also reports changes of unit files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::names::UnitName;
 /// The reply to a query.
 #[derive(Debug)]
 pub enum Reply {
-    /// The unit search path was looked through: because its files changed, or at the start of a full scan.
+    /// The unit search path was searched, because files changed or at the start of a full scan.
     FilesScanned(SearchResult),
-    /// What systemd says of a unit.
+    /// systemd's description of a unit.
     Unit(Box<UnitInfo>),
-    /// There is no such unit, or it is masked.
+    /// The unit does not exist, or is masked.
     NoSuchUnit(UnitName),
     /// The query failed.
     Failed(SystemdError),
@@ -32,36 +32,36 @@ enum TaskResult {
     UnitPath(Vec<PathBuf>),
     FilesScanned(SearchResult),
     Listed(Result<BTreeSet<UnitName>, SystemdError>),
-    /// With whether it was to be loaded for the query.
+    /// With the flag whether the query may load the unit.
     Unit(UnitName, bool, Result<Option<UnitInfo>, SystemdError>),
 }
 
-/// What a search is for. A full scan is the search path first, then the list of what is loaded, then unit by unit.
+/// The purpose of a search. A full scan searches the files, then lists the loaded units, then queries each unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Search {
     Files,
     Everything,
 }
 
-/// Queries in flight, and queued ones. Ends them when dropped.
+/// Queued queries and those in flight, which are cancelled on drop.
 pub struct UnitQueries {
     systemd: SystemdClient,
     queue: QueryQueue,
     searching: Option<Search>,
-    /// PID 1 was asked what is loaded.
+    /// True while PID 1 lists its units.
     listing: bool,
-    /// PID 1 has listed its units at least once, or failed to.
+    /// True after PID 1 has listed its units once, or failed to.
     listed: bool,
     /// A full scan is complete.
     scanned: bool,
-    /// To be started when possible.
+    /// Searches to start next.
     full_scan_due: bool,
     files_due: bool,
-    /// Queried once, because PID 1 does not reply while it reloads.
+    /// The unit search path, queried once, because PID 1 does not reply while it reloads.
     unit_path: Option<Vec<PathBuf>>,
     /// Receives a message when files in the unit path change.
     changes: Option<mpsc::Receiver<()>>,
-    /// Units that systemd was too slow to answer about once. They are asked about once more.
+    /// Units whose query timed out once. They are queried once more.
     timed_out: BTreeSet<UnitName>,
     tasks: JoinSet<TaskResult>,
 }
@@ -90,22 +90,22 @@ impl UnitQueries {
         &self.systemd
     }
 
-    /// Scans everything: [`Reply::FilesScanned`] first, then one for every unit that may carry a policy.
+    /// Scans everything: returns [`Reply::FilesScanned`] first, then a reply for every unit that may have a policy.
     pub fn full_scan(&mut self) {
         self.full_scan_due = true;
         self.search_again();
     }
 
     fn files_changed(&mut self) {
-        // Queries in flight return the files as they were.
+        // Queries in flight return the previous files.
         self.queue.invalidate_in_flight();
         self.ask();
         self.files_due = true;
         self.search_again();
     }
 
-    /// One search at a time, and one full scan. Files are searched for while PID 1 is to list its units all the same: it
-    /// may be reading those files, and will then start units before it lists any.
+    /// One search and one full scan run at a time. Files are searched while PID 1 lists its units: PID 1 may be
+    /// reading those files, and then starts units before it replies.
     fn search_again(&mut self) {
         if self.searching.is_some() {
             return;
@@ -134,8 +134,8 @@ impl UnitQueries {
         });
     }
 
-    /// What follows [`Reply::FilesScanned`] in a full scan: `also` are units to query besides those found. When
-    /// only files have changed, nothing does: systemd would report the files that it has read.
+    /// Continues a full scan after [`Reply::FilesScanned`]: queries the units found and those in `also`. After a
+    /// change of files alone, does nothing, because systemd would report the files that it has read.
     pub fn query_all(&mut self, discovery: &PolicyUnits, also: BTreeSet<UnitName>) {
         if self.searching.take() != Some(Search::Everything) {
             self.search_again();
@@ -152,19 +152,19 @@ impl UnitQueries {
         });
     }
 
-    /// Queries one unit that is loaded.
+    /// Queries one unit, if it is loaded.
     pub fn query(&mut self, unit: &UnitName) {
         self.queue.add(unit.clone(), Priority::Change, false);
         self.ask();
     }
 
-    /// True from the end of the first full scan on: all that it found was asked about, and answered or given up. Other
-    /// questions may be on their way: where units come and go without end, there is always one.
+    /// True after the first full scan: all units that it found were queried, or their queries failed. Other queries
+    /// may be in flight, for example if units are started and stopped all the time.
     pub fn first_scan_done(&self) -> bool {
         self.scanned
     }
 
-    /// True when nothing is to be asked and no answer is outstanding.
+    /// True if no query is queued or in flight.
     #[cfg(test)]
     fn is_idle(&self) -> bool {
         self.searching.is_none() && !self.listing && !self.full_scan_due && self.queue.is_empty()
@@ -180,15 +180,15 @@ impl UnitQueries {
         }
     }
 
-    /// The next answer; waits for ever while nothing is asked and no file changes. Cancel safe.
+    /// The next reply; waits forever if there are no queries and no file changes. Cancel safe.
     pub async fn next(&mut self) -> Reply {
         loop {
             tokio::select! {
-                // A task of ours panics only together with the whole daemon.
+                // A task panics only together with the daemon.
                 Some(Ok(back)) = self.tasks.join_next() => {
                     let scanned = self.scanned;
                     let answer = self.take(back);
-                    // The caller checks it after each reply, and there may be no further one.
+                    // The caller checks for the end of the scan after each reply, and there may be no further one.
                     let over = self.scanned && !scanned;
                     if let Some(answer) = answer.or(over.then_some(Reply::ScanComplete)) {
                         return answer;
@@ -202,12 +202,12 @@ impl UnitQueries {
     fn take(&mut self, back: TaskResult) -> Option<Reply> {
         match back {
             TaskResult::UnitPath(path) => {
-                // Before the search, so that nothing falls in between.
+                // Before the search, so that no change in between is missed.
                 match inotify::watch(&path) {
                     Ok(changes) => self.changes = Some(changes),
                     Err(error) => {
                         tracing::warn!(
-                            "changes of unit files count from daemon-reload on only: inotify: {error}"
+                            "changes of unit files apply only after daemon-reload: inotify: {error}"
                         );
                     }
                 }
@@ -244,7 +244,7 @@ impl UnitQueries {
                     Err(error) => Some(Reply::Failed(error)),
                     Ok(_) if !counts => None,
                     Ok(Some(info)) => Some(Reply::Unit(Box::new(info))),
-                    // One that is not loaded may be there all the same.
+                    // A unit that is not loaded may exist nevertheless.
                     Ok(None) => load.then_some(Reply::NoSuchUnit(unit)),
                 }
             }
@@ -254,7 +254,7 @@ impl UnitQueries {
 
 async fn changed(changes: &mut Option<mpsc::Receiver<()>>) {
     match changes {
-        // The watching thread ends only when it cannot go on, and says so.
+        // The thread ends only after an error, which it reports.
         Some(receiver) => match receiver.recv().await {
             Some(()) => {}
             None => {

@@ -1,4 +1,4 @@
-//! Against the small systemd of the other tests.
+//! Tests against the fake systemd of the other tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 use super::super::client::tests::{pair_with, unit};
 use super::*;
 
-/// What comes within a moment in which everything comes that does not have to wait for somebody else.
+/// The replies that arrive in a short time.
 async fn soon(queries: &mut UnitQueries) -> Option<Reply> {
     tokio::time::timeout(Duration::from_secs(1), queries.next()).await.ok()
 }
 
 #[tokio::test]
-async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
+async fn slow_query_does_not_delay_others() {
     let patience = Arc::new(Notify::new());
     let (_server, systemd) = pair_with(false, Arc::clone(&patience)).await;
     let mut queries = UnitQueries::new(systemd);
@@ -28,7 +28,7 @@ async fn a_unit_that_systemd_is_slow_about_holds_up_no_other() {
     }
     assert!(soon(&mut queries).await.is_none() && !queries.is_idle());
     assert!(queries.first_scan_done(), "what systemd is slow about was no part of it");
-    // It changes meanwhile: it is queried again, once, after the reply.
+    // The unit changes during the query: it is queried again, once, after the reply.
     queries.queue.add(unit("slow.service"), Priority::Change, true);
     queries.queue.add(unit("slow.service"), Priority::Change, true);
     for _ in 0..2 {
@@ -55,7 +55,7 @@ async fn full_scans_requested_during_one_are_one_more() {
         }
     }
     assert_eq!(searched, 2);
-    // The second may find the unit still in the queue.
+    // The second search may find the unit in the queue.
     assert!((1..=2).contains(&described), "{described}");
 }
 
@@ -71,7 +71,7 @@ async fn unit_that_is_not_loaded_is_reported_only_after_load() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
+async fn changed_file_is_searched_without_query() {
     let patience = Arc::new(Notify::new());
     let (_server, systemd) = pair_with(false, Arc::clone(&patience)).await;
     let root = tempfile::tempdir().unwrap();
@@ -79,17 +79,17 @@ async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
     queries.take(TaskResult::UnitPath(vec![root.path().to_owned()]));
     assert!(matches!(queries.next().await, Reply::FilesScanned(found) if found.discovery.units.is_empty()));
     queries.query_all(&PolicyUnits::default(), BTreeSet::new());
-    // There is nothing that could be asked about, and who waits for that hears of it, once.
+    // There are no units to query, so the end of the scan is returned once.
     assert!(matches!(queries.next().await, Reply::ScanComplete) && queries.first_scan_done());
     assert!(soon(&mut queries).await.is_none() && queries.is_idle());
-    // Systemd hangs over another question meanwhile.
+    // The fake systemd does not reply to another query.
     queries.queue.add(unit("slow.service"), Priority::Change, true);
     queries.ask();
     std::fs::write(root.path().join("x.service"), "[Service]\nX-MemoryBPFPolicy=observe\n").unwrap();
     let Reply::FilesScanned(found) = queries.next().await else { panic!() };
     assert_eq!(found.discovery.units, [unit("x.service")].into());
     queries.query_all(&found.discovery, BTreeSet::new());
-    // The answer from before the change does not count; the one after it does.
+    // A reply from before the change is ignored; the one after it is returned.
     patience.notify_one();
     assert!(soon(&mut queries).await.is_none());
     patience.notify_one();
@@ -97,7 +97,7 @@ async fn a_changed_file_is_searched_for_without_a_word_to_systemd() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_searched_for_while_systemd_is_to_list_its_units() {
+async fn changed_file_is_searched_during_unit_listing() {
     let (_server, systemd) = pair_with(false, Arc::default()).await;
     let root = tempfile::tempdir().unwrap();
     let mut queries = UnitQueries::new(systemd);
@@ -105,7 +105,7 @@ async fn a_changed_file_is_searched_for_while_systemd_is_to_list_its_units() {
     assert!(matches!(queries.next().await, Reply::FilesScanned(_)));
     queries.query_all(&PolicyUnits::default(), BTreeSet::new());
     assert!(matches!(queries.next().await, Reply::ScanComplete) && queries.is_idle());
-    // A list that does not come, and another full scan that waits for it.
+    // The list is not returned, and another full scan waits for it.
     queries.listing = true;
     queries.full_scan();
     assert!(soon(&mut queries).await.is_none() && !queries.is_idle());

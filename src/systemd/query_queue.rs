@@ -1,11 +1,11 @@
-//! The queue of queries about units: each unit is queried at most once at a time, so the newest reply is always the last; and
-//! never many at once. No I/O.
+//! The queue of queries about units. Each unit has at most one query in flight, so the newest reply is always the
+//! last; the number of queries in flight is bounded. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::names::UnitName;
 
-/// Queries in flight at once: enough to hide the way to PID 1 and back, without taking it from others.
+/// Number of queries in flight: enough to hide the latency of PID 1 without delaying its other callers.
 const MAX_IN_FLIGHT: usize = 16;
 
 /// The priority of a query, in the order of querying.
@@ -27,23 +27,23 @@ struct Entry {
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
     load: bool,
-    /// Its answer is not to count.
+    /// True if the reply must be ignored.
     outdated: bool,
 }
 
-/// Units to be asked about, and units asked about. Bounded by the number of units there are: a unit stands in it once.
+/// Queued units and those in flight. Each unit is queued at most once.
 #[derive(Debug, Default)]
 pub(super) struct QueryQueue {
     entries: BTreeMap<UnitName, Entry>,
     order: BTreeSet<(Priority, u64, UnitName)>,
     in_flight: BTreeMap<UnitName, InFlight>,
-    /// Units that full scans still wait for.
+    /// Units that full scans wait for.
     scan_pending: BTreeSet<UnitName>,
     next_seq: u64,
 }
 
 impl QueryQueue {
-    /// Adds a unit to the queue. `load`: also if systemd has to load it for the query.
+    /// Adds a unit to the queue. `load`: systemd may load the unit for the query.
     pub(super) fn add(&mut self, unit: UnitName, priority: Priority, load: bool) {
         self.next_seq = self.next_seq.saturating_add(1);
         if priority == Priority::FullScan {
@@ -52,7 +52,7 @@ impl QueryQueue {
         let mut entry = Entry { priority, seq: self.next_seq, load };
         if let Some(known) = self.entries.get(&unit) {
             self.order.remove(&(known.priority, known.seq, unit.clone()));
-            // It keeps its place, unless it is more urgent now.
+            // The unit keeps its position, unless its priority is higher now.
             if known.priority <= priority {
                 entry = Entry { load: load || known.load, ..*known };
             } else {
@@ -63,8 +63,8 @@ impl QueryQueue {
         self.entries.insert(unit, entry);
     }
 
-    /// The next unit to ask about, and whether to load it; `None` while enough are asked about. What is asked about
-    /// already waits for that answer: it may be from before whatever made us ask again.
+    /// The next unit to query, and whether to load it; `None` if enough queries are in flight. A unit with a query in
+    /// flight is not queried again before the reply, which may be older than the change.
     pub(super) fn next(&mut self) -> Option<(UnitName, bool)> {
         if self.in_flight.len() >= MAX_IN_FLIGHT {
             return None;
@@ -77,7 +77,8 @@ impl QueryQueue {
         Some((unit, load))
     }
 
-    /// A reply has come. False if it is out of date and must be ignored; the unit is in the queue again then.
+    /// Removes a query after its reply. Returns false if the reply is outdated and must be ignored; the unit is
+    /// queued again then.
     pub(super) fn answered(&mut self, unit: &UnitName) -> bool {
         let counts = self.in_flight.remove(unit).is_none_or(|asked| !asked.outdated);
         if counts {
@@ -86,7 +87,7 @@ impl QueryQueue {
         counts
     }
 
-    /// The units changed: replies to the queries in flight are ignored.
+    /// The units changed: replies to queries in flight are ignored, and the units are queued again.
     pub(super) fn invalidate_in_flight(&mut self) {
         let mut again = Vec::new();
         for (unit, asked) in &mut self.in_flight {
@@ -96,12 +97,12 @@ impl QueryQueue {
         again.into_iter().for_each(|(unit, load)| self.add(unit, Priority::Change, load));
     }
 
-    /// Every unit of a full scan has been queried since; others may have been added in the meantime.
+    /// True if every unit of the full scans has been queried. Others may have been added in the meantime.
     pub(super) fn is_scan_complete(&self) -> bool {
         self.scan_pending.is_empty()
     }
 
-    /// Nothing is to be asked and no answer is on its way.
+    /// True if no query is queued or in flight.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.in_flight.is_empty()

@@ -1,5 +1,5 @@
-//! Which units can carry a policy, loaded or not: a search of systemd's unit path for files that name `MemoryBPF`.
-//! Finds rather too much than too little: what a unit's files say in the end is read file by file, in systemd's order.
+//! Searches systemd's unit path for units that may have a policy, loaded or not: for files that contain `MemoryBPF`.
+//! The result may contain units without a policy; their files are read in systemd's order later.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::files::read_beginning_below;
 use crate::names::{UnitKind, UnitName};
 use crate::text::printable::{QUOTE_PATH_MAX, quote};
 
-/// Where unit files are when systemd does not say: its built-in search path, in its order.
+/// systemd's built-in search path, in its order. Used if systemd does not report another one.
 pub const UNIT_PATH: [&str; 13] = [
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -28,12 +28,12 @@ pub const UNIT_PATH: [&str; 13] = [
     "/lib/systemd/system",
 ];
 
-/// What every spelling has in common: `MemoryBPFPolicy=`, `X-MemoryBPFPolicy=`, `[X-MemoryBPF]`.
+/// The common part of all spellings: `MemoryBPFPolicy=`, `X-MemoryBPFPolicy=`, `[X-MemoryBPF]`.
 const NEEDLE: &[u8] = b"MemoryBPF";
-/// Entries of all directories looked at in one search; a machine has some thousands.
+/// Limit of the directory entries in one search; a machine has some thousands.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Files that apply to units whose names are not known beforehand.
+/// Files that apply to units whose names are not known in advance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pattern {
     /// A drop-in directory for many units: `libpod-.scope.d` (prefix), `x@.service.d` (template), `service.d` (type).
@@ -43,7 +43,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// True when files of this pattern belong to `unit`.
+    /// True if files of this pattern apply to `unit`.
     pub fn matches(&self, unit: &UnitName) -> bool {
         match self {
             Pattern::DropInDir(directory) => unit.drop_in_dirs().iter().any(|d| d == directory),
@@ -58,43 +58,43 @@ pub struct PolicyUnits {
     /// Units named by a file with a policy, or by a unit file or an enablement link that matches a pattern.
     /// Aliases count under each of their names.
     pub units: BTreeSet<UnitName>,
-    /// How units that nobody can name yet are recognised.
+    /// Patterns of units whose names are not known.
     pub patterns: BTreeSet<Pattern>,
-    /// Those of `units` that have drop-ins and no unit file: systemd cannot load them before somebody makes them
-    /// (`systemd-run --unit=`), so their cgroup cannot be registered ahead. Never slices, which need no file.
+    /// Those of `units` with drop-ins and without a unit file: systemd cannot load them before they are created
+    /// (`systemd-run --unit=`), so their cgroups cannot be registered. Never slices, which need no file.
     pub without_file: BTreeSet<UnitName>,
 }
 
 impl PolicyUnits {
-    /// True when `unit` may carry a policy: its files are worth reading.
+    /// True if `unit` may have a policy, so that its files must be read.
     pub fn may_have_policy(&self, unit: &UnitName) -> bool {
         self.units.contains(unit) || self.patterns.iter().any(|pattern| pattern.matches(unit))
     }
 
-    /// True when units may appear whose cgroups could not be registered ahead: every new cgroup must be looked at.
+    /// True if there may be units whose cgroups could not be registered, so that every new cgroup must be reported.
     pub fn needs_all_cgroup_events(&self) -> bool {
         !self.patterns.is_empty() || !self.without_file.is_empty()
     }
 }
 
-/// What a search of the unit path found.
+/// The result of a search of the unit path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SearchResult {
-    /// Which units can carry a policy.
+    /// The units that may have a policy.
     pub discovery: PolicyUnits,
     /// The files of all units.
     pub files: UnitFileIndex,
-    /// One sentence for each thing that could not be read; missing directories are nothing to speak of.
+    /// One warning for each entry that could not be read; missing directories are ignored.
     pub warnings: Vec<String>,
 }
 
-/// Searches the directories of systemd's unit path, taken below `root`.
+/// Searches the directories of systemd's unit path below `root`.
 pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> SearchResult {
     let mut search = Search::new(root, unit_path, true);
     search.all();
     if search.left == 0 {
         search.warnings.push(format!(
-            "the unit search path has more than {ENTRIES_MAX} entries; units beyond are found when they start"
+            "the unit search path has more than {ENTRIES_MAX} entries; other units are found when they start"
         ));
     }
     let Search { found: mut discovery, files, named, templates, warnings, .. } = search;
@@ -110,7 +110,7 @@ pub fn discover<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> SearchResult {
     SearchResult { discovery, files, warnings }
 }
 
-/// The names of all unit files and drop-ins in the directories of systemd's unit path, taken below `root`. Reads none.
+/// The names of all unit files and drop-ins in the directories of systemd's unit path below `root`. Reads no file.
 pub fn index<P: AsRef<Path>>(root: &Path, unit_path: &[P]) -> UnitFileIndex {
     let mut search = Search::new(root, unit_path, false);
     search.all();
@@ -125,7 +125,7 @@ struct Search<'a> {
     reads: bool,
     found: PolicyUnits,
     files: UnitFileIndex,
-    /// Every unit that a file or an enablement link names, whatever the file says.
+    /// All units that a file or an enablement link names.
     named: BTreeSet<UnitName>,
     templates: BTreeSet<String>,
     warnings: Vec<String>,
@@ -196,7 +196,7 @@ impl<'a> Search<'a> {
             return;
         }
         match unit(of) {
-            // `foo-.service` is also a legal unit name, but nobody means that one.
+            // `foo-.service` is a valid unit name too, but is not used as one.
             Some(unit) if !stem(of).ends_with('-') => {
                 self.found.units.insert(unit);
             }
@@ -206,7 +206,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// True when the file says anything about a policy. Unreadable files are reported and count as silent.
+    /// True if the file mentions a policy. Errors are reported, and return false.
     fn mentions_policy(&mut self, path: &Path) -> bool {
         if !self.reads {
             return false;
@@ -224,7 +224,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The entries of a directory by name; names that are not text name no unit.
+    /// The entries of a directory by name. Names that are not UTF-8 are omitted.
     fn entries(&mut self, directory: &Path) -> Vec<(String, PathBuf)> {
         let Ok(listing) = fs::read_dir(directory) else { return Vec::new() };
         let mut entries = Vec::new();
@@ -240,7 +240,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The unit called `name`, unless it is a template or of a kind without a policy.
+/// The unit called `name`, unless it is a template or of another type.
 fn unit(name: &str) -> Option<UnitName> {
     UnitName::parse(name).ok().filter(|unit| !unit.is_template())
 }

@@ -33,7 +33,7 @@ fn name(text: &str) -> UnitName {
 }
 
 #[test]
-fn only_units_whose_files_speak_of_a_policy_are_found() {
+fn only_units_that_mention_a_policy_are_found() {
     let discovery = found(&[
         ("etc/systemd/system/a.service", POLICY),
         ("usr/lib/systemd/system/b.service", "[X-MemoryBPF]\nPolicy=observe\n"),
@@ -51,7 +51,7 @@ fn only_units_whose_files_speak_of_a_policy_are_found() {
 }
 
 #[test]
-fn a_drop_in_names_its_unit_even_where_no_unit_file_exists() {
+fn drop_in_without_unit_file_is_found() {
     let discovery = found(&[
         ("etc/systemd/system/a.service.d/50-mem.conf", POLICY),
         ("run/systemd/system/x@one.service.d/50-mem.conf", POLICY),
@@ -110,7 +110,7 @@ fn unit_files_and_enabled_instances_that_match_a_pattern_are_units() {
 }
 
 #[test]
-fn a_drop_in_for_a_whole_type_concerns_every_unit_of_it() {
+fn type_drop_in_matches_all_units_of_type() {
     let discovery = found(&[
         ("etc/systemd/system/service.d/50-mem.conf", POLICY),
         ("usr/lib/systemd/system/a.service", "[Service]\n"),
@@ -124,7 +124,7 @@ fn a_drop_in_for_a_whole_type_concerns_every_unit_of_it() {
 }
 
 #[test]
-fn links_are_followed_below_the_root_and_masks_say_nothing() {
+fn links_are_followed_below_root_and_masks_are_ignored() {
     let discovery = found(&[
         ("etc/systemd/system/alias.service", "-> /usr/lib/systemd/system/a.service"),
         ("usr/lib/systemd/system/a.service", POLICY),
@@ -137,7 +137,7 @@ fn links_are_followed_below_the_root_and_masks_say_nothing() {
 }
 
 #[test]
-fn pipes_directories_and_endless_files_do_not_stop_the_search() {
+fn special_files_do_not_stop_search() {
     let root = tree(&[
         ("etc/systemd/system/dir.service/x", POLICY),
         ("etc/systemd/system/a.service", POLICY),
@@ -180,7 +180,7 @@ fn files_of_a_unit_are_read_in_order_and_removed_ones_skipped() {
 }
 
 #[test]
-fn new_cgroups_need_watching_only_for_units_that_cannot_be_loaded_ahead() {
+fn new_cgroups_are_reported_for_unloadable_units_only() {
     let discovery = found(&[
         ("etc/systemd/system/a.service", POLICY),
         ("usr/lib/systemd/system/b.service", "[Service]\n"),

@@ -1,4 +1,4 @@
-//! Moves systemd's signals from the bus through the [`Coalescer`] to the daemon, and never waits for either side.
+//! Forwards systemd's signals from the bus through the [`Coalescer`] to the daemon, without waiting for either.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use super::event::Event;
 use super::proxy::{MANAGER_INTERFACE, MANAGER_PATH, SYSTEMD};
 use crate::names::UnitName;
 
-/// Events waiting for the daemon; when it falls further behind, they become one rescan.
+/// Capacity of the queue of events. If it is full, the events are replaced by one full scan.
 const EVENTS_MAX: usize = 256;
-/// Signals zbus holds for us. It stops reading the socket when that is full.
+/// Capacity of zbus's queue of signals. If it is full, zbus stops reading the socket.
 const SIGNALS_MAX: NonZeroUsize = match NonZeroUsize::new(1024) {
     Some(signals) => signals,
     None => NonZeroUsize::MIN,
 };
-/// The bus driver: its name is also its interface.
+/// The bus driver, whose name is also its interface.
 const BUS: &str = "org.freedesktop.DBus";
-/// Between attempts to subscribe with a systemd that has just come back.
+/// Interval between attempts to subscribe after systemd returned.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The receiving end of systemd's events.
@@ -43,7 +43,7 @@ impl Events {
         self.receiver.recv().await
     }
 
-    /// Events dropped since the start because the daemon was too slow; each loss is followed by [`Event::RescanRequired`].
+    /// Number of events dropped because the queue was full. [`Event::RescanRequired`] follows each loss.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -90,11 +90,11 @@ async fn signals(
 
 struct SignalForwarder {
     systemd: SystemdClient,
-    /// PID 1's unique name. Anybody may send us a message that looks like a signal of systemd.
+    /// The unique name of PID 1. Other connections can send messages that look like systemd's signals.
     owner: Option<OwnedUniqueName>,
     sender: mpsc::Sender<Event>,
     dropped: Arc<AtomicU64>,
-    /// Events were dropped and the rescan for them is still to be delivered.
+    /// True if events were dropped and the full scan is not queued yet.
     lost: bool,
 }
 
@@ -106,7 +106,7 @@ impl SignalForwarder {
         loop {
             let due = coalescer.deadline().map(tokio::time::Instant::from_std);
             tokio::select! {
-                // In this order, so that a new owner is known before its signals are judged.
+                // In this order, so that a new owner is known before its signals arrive.
                 biased;
                 message = bus.next() => match message {
                     Some(Ok(message)) => self.owner_changed(&message, &mut coalescer, &reconnected_sender),
@@ -139,7 +139,7 @@ impl SignalForwarder {
                 () = sender.closed() => return,
             }
         }
-        // The connection ended; waiting here is fine, nothing else can come.
+        // The connection ended, so nothing else arrives.
         let _ = sender.send(Event::ManagerLost).await;
     }
 
@@ -166,7 +166,7 @@ impl SignalForwarder {
             return;
         }
         let (systemd, reconnected) = (self.systemd.clone(), reconnected.clone());
-        // Not awaited here: PID 1 may take its time, and signals must be taken off the socket meanwhile.
+        // Not awaited: PID 1 may reply late, and signals must be received in the meantime.
         tokio::spawn(async move {
             while systemd.subscribe().await.is_err() && !systemd.connection().is_closed() {
                 tokio::time::sleep(RETRY).await;
@@ -180,7 +180,7 @@ impl SignalForwarder {
             && self.systemd.is_ignoring_load_signals(now)
     }
 
-    /// The signal in `message`, if PID 1 sent it and it concerns a unit that can carry a policy.
+    /// The signal in `message`, if PID 1 sent it and the unit can have a policy.
     fn signal(&self, message: &Message) -> Option<Signal> {
         let header = message.header();
         let owner = self.owner.as_ref().map(|owner| owner.as_str());
@@ -191,7 +191,7 @@ impl SignalForwarder {
     }
 }
 
-/// True when the sender is PID 1. Peer to peer, as in tests, there is only one peer and no names.
+/// True if PID 1 is the sender. Without a bus, as in tests, messages have no sender.
 fn is_from(owner: Option<&str>, sender: Option<&str>) -> bool {
     owner == sender
 }
@@ -239,7 +239,7 @@ mod tests {
         assert!(is_from(Some(":1.0"), Some(":1.0")));
         assert!(!is_from(Some(":1.0"), Some(":1.7")));
         assert!(!is_from(Some(":1.0"), None));
-        // PID 1 has left the bus: whoever sends now is somebody else.
+        // PID 1 is no longer on the bus: signals are from another sender.
         assert!(!is_from(None, Some(":1.7")));
     }
 

@@ -1,4 +1,4 @@
-//! In the virtual machines every resolved unit is compared with what systemd says after daemon-reload.
+//! The system tests compare every resolved unit with systemd's after daemon-reload.
 
 use super::super::search::tests::tree;
 use super::super::{UNIT_PATH, discover};
@@ -26,7 +26,7 @@ fn files_are_found_in_systemds_order() {
         ("etc/systemd/system/a-b.service.d/20.conf", FILE),
         ("etc/systemd/system/a-b.service.d/README", FILE),
         ("usr/lib/systemd/system/a-b.service.d/10.conf", FILE),
-        // The same name: /etc before /usr, and in one directory the more specific before the less.
+        // The same name: /etc before /usr, and in one directory the more specific drop-in first.
         ("usr/lib/systemd/system/a-b.service.d/30.conf", FILE),
         ("etc/systemd/system/a-.service.d/30.conf", FILE),
         ("etc/systemd/system/a-.service.d/20.conf", FILE),
@@ -47,7 +47,7 @@ fn files_are_found_in_systemds_order() {
 }
 
 #[test]
-fn an_instance_has_its_templates_file_unless_it_has_its_own() {
+fn instance_uses_template_file_unless_it_has_one() {
     let template = ("usr/lib/systemd/system/x@.service", FILE);
     let own = ("etc/systemd/system/x@1.service", FILE);
     let drop_in = ("etc/systemd/system/x@.service.d/10.conf", FILE);
@@ -72,7 +72,7 @@ fn unit_that_systemd_would_not_load_is_not_resolved() {
     ] {
         assert_eq!(files(tree, "x.service"), None, "{tree:?}");
     }
-    // An alias's drop-ins are the unit's too.
+    // The drop-ins of an alias apply to the unit.
     let alias = [
         drop_in,
         ("etc/systemd/system/x.service", "-> /usr/lib/systemd/system/y.service"),

@@ -1,4 +1,4 @@
-//! One unit as systemd knows it, reduced to what decides about its cgroup and its policy. No I/O.
+//! The properties of a unit that determine its cgroup and its policy. No I/O.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use crate::names::{CgroupPath, UnitKind, UnitName};
 /// systemd's `ActiveState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActiveState {
-    /// Running, or done with `RemainAfterExit=`.
+    /// Running, or exited with `RemainAfterExit=`.
     Active,
-    /// Re-reading its configuration, still running.
+    /// Reloading its configuration, still running.
     Reloading,
-    /// Mounting or refreshing something while it runs (newer systemd).
+    /// Mounting or refreshing while it runs (newer systemd).
     Refreshing,
     /// Being started: its cgroup may exist already.
     Activating,
@@ -19,14 +19,14 @@ pub enum ActiveState {
     Deactivating,
     /// Not running.
     Inactive,
-    /// Not running, and it ended badly.
+    /// Not running, after a failure.
     Failed,
-    /// A state this version does not know.
+    /// An unknown state.
     Other,
 }
 
 impl ActiveState {
-    /// Reads systemd's word.
+    /// Parses systemd's word.
     pub fn parse(word: &str) -> Self {
         match word {
             "active" => Self::Active,
@@ -40,43 +40,43 @@ impl ActiveState {
         }
     }
 
-    /// True when processes of the unit may exist. Unknown states count: looking once too often does no harm.
+    /// True if processes of the unit may exist. Also true for unknown states, because a needless query does no harm.
     pub fn may_run(self) -> bool {
         !matches!(self, Self::Inactive | Self::Failed)
     }
 }
 
-/// One unit: its files, and the cgroup it has or will have.
+/// One unit: its files, and its current or future cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitInfo {
-    /// The unit's own name (`Id`), also where it was asked for under an alias.
+    /// The unit's name (`Id`), also if it was queried by an alias.
     pub name: UnitName,
-    /// Running or not.
+    /// The state.
     pub active: ActiveState,
     /// The unit file; `None` for units without one (implicit slices).
     pub fragment: Option<PathBuf>,
-    /// Drop-ins in the order systemd applies them, masked ones already gone.
+    /// Drop-ins in the order in which systemd applies them, without masked ones.
     pub drop_ins: Vec<PathBuf>,
-    /// The slice it is or will be in; `None` for `-.slice`.
+    /// The current or future slice; `None` for `-.slice`.
     pub slice: Option<UnitName>,
-    /// The cgroup it has now; `None` until systemd realised it.
+    /// The current cgroup; `None` until systemd creates it.
     pub control_group: Option<CgroupPath>,
     /// The cgroup's id; `None` without a cgroup, and on systemd before 253.
     pub control_group_id: Option<u64>,
-    /// Made at run time (`systemd-run`, scopes), without a file of its own in the search path.
+    /// True for a transient unit (`systemd-run`, scopes), which has no file in the search path.
     pub transient: bool,
-    /// Its files have changed since systemd read them: systemd goes by the old ones until daemon-reload.
+    /// True if the files have changed since systemd read them; systemd uses the old ones until daemon-reload.
     pub needs_daemon_reload: bool,
 }
 
 impl UnitInfo {
-    /// True when processes of the unit may exist.
+    /// True if processes of the unit may exist.
     pub fn may_run(&self) -> bool {
         self.active.may_run()
     }
 
-    /// The cgroup the unit has or will have: what systemd says, else slice path and escaped unit name. `None` for
-    /// the root slice, and when the slice is not known.
+    /// The current or future cgroup of the unit: the one reported by systemd, else the path of the slice and the
+    /// escaped unit name. `None` for the root slice, and if the slice is unknown.
     pub fn expected_cgroup(&self) -> Option<CgroupPath> {
         if let Some(path) = &self.control_group {
             return (!path.is_root()).then(|| path.clone());

@@ -3,8 +3,8 @@
 use super::number::{split_unit, unknown};
 use super::{UnitError, VALID_DURATIONS};
 
-/// Suffixes with their length in nanoseconds; the first of a length is the canonical one. The longest first. As in
-/// systemd, `m` are minutes and no suffix means seconds. Months and years are left out: nobody means 30.44 days.
+/// Suffixes with their length in nanoseconds, the longest first; the first suffix of a length is the canonical one.
+/// As in systemd, `m` means minutes, and a number without a suffix means seconds. Months and years are not supported.
 const UNITS: [(&str, u64); 29] = [
     ("w", 604_800_000_000_000),
     ("week", 604_800_000_000_000),
@@ -58,7 +58,7 @@ pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
         if *factor == 1 && number.has_fraction() {
             return fail("a number of nanoseconds has no fraction".to_owned());
         }
-        // `1 30` could be anything: seconds without a suffix stand alone.
+        // `1 30` is ambiguous: seconds without a suffix must stand alone.
         if suffix.is_empty() && (terms > 0 || !behind.trim_matches(' ').is_empty()) {
             return fail("a number in it has no suffix".to_owned());
         }
@@ -72,7 +72,7 @@ pub fn parse_duration(text: &str) -> Result<u64, UnitError> {
     if terms == 0 { fail("it is empty".to_owned()) } else { Ok(total) }
 }
 
-/// Where the first `NUMBER SUFFIX` of a span ends: before the space or the digit that follows its suffix.
+/// The end of the first `NUMBER SUFFIX` of a time span: before the space or the digit that follows its suffix.
 fn end_of_term(text: &str) -> usize {
     let mut in_suffix = false;
     for (at, c) in text.char_indices() {
@@ -91,7 +91,7 @@ pub fn format_duration(ns: u64) -> String {
     let mut last = 0;
     let mut terms = Vec::new();
     for (name, factor) in UNITS {
-        // Weeks are harder to read than days.
+        // Weeks are not used, because days are easier to read.
         if factor == last || name.starts_with('w') {
             continue;
         }

@@ -1,8 +1,8 @@
-//! Why a text is not a quantity.
+//! The error of a text that is not a quantity.
 
 use thiserror::Error;
 
-/// Longest suggestion in bytes: the longest number there is, with a suffix.
+/// Longest suggestion in bytes: the longest number, with a suffix.
 const SUGGESTION_MAX: usize = 32;
 
 /// Why a text is not a quantity. The display has the reason and what would be valid.
@@ -11,9 +11,9 @@ const SUGGESTION_MAX: usize = 32;
 pub struct UnitError {
     /// The reason: `it is empty`.
     pub reason: String,
-    /// What would be valid, in words.
+    /// Valid values, in words.
     pub valid: &'static str,
-    /// The same quantity spelled correctly, if it can be guessed: `64M` for `64m`.
+    /// The corrected spelling, if it can be guessed: `64M` for `64m`.
     pub suggestion: Option<String>,
 }
 
@@ -22,7 +22,7 @@ impl UnitError {
         UnitError { reason: reason.into(), valid, suggestion: None }
     }
 
-    /// Adds a suggestion, unless it is long: a number of a hundred digits is not meant.
+    /// Adds a suggestion, unless it is longer than 32 bytes.
     pub(super) fn suggest(self, suggestion: Option<String>) -> Self {
         UnitError { suggestion: suggestion.filter(|text| text.len() <= SUGGESTION_MAX), ..self }
     }

@@ -1,4 +1,4 @@
-//! Numbers back to text: exactly for machines and policy lines, rounded for people.
+//! Formats numbers: exactly for policy lines and programs, rounded for display.
 
 use super::SIZES;
 
@@ -10,7 +10,7 @@ pub fn format_bytes(bytes: u64) -> String {
             continue;
         }
         let (whole, rest) = divide(bytes, factor);
-        // Two digits after the point are enough to be readable; more are written as a smaller unit.
+        // At most two decimals; otherwise a smaller unit is used.
         let hundredths = u128::from(rest).saturating_mul(100);
         let text = match (hundredths.checked_div(factor.into()), hundredths.checked_rem(factor.into())) {
             (Some(0), Some(0)) => format!("{whole}{name}"),
@@ -24,9 +24,9 @@ pub fn format_bytes(bytes: u64) -> String {
     best
 }
 
-/// Bytes for people, rounded to a tenth of the largest fitting unit: `61.9M`, `64M`, `512B`.
+/// Bytes for display, rounded to a tenth of the largest fitting unit: `61.9M`, `64M`, `512B`.
 pub fn human_bytes(bytes: u64) -> String {
-    // From the smallest unit up: 1023.96K rounds to 1024.0K, which is better said as 1M.
+    // From the smallest unit up: 1023.96K is rounded to 1024.0K and displayed as 1M.
     for (name, factor) in SIZES.iter().rev() {
         let half = factor.checked_div(2).unwrap_or(0);
         let tenths = u128::from(bytes)

@@ -1,24 +1,24 @@
-//! Files in systemd's syntax: sections, assignments, comments and continued lines, split as systemd splits them. Knows no
-//! key. systemd gives up at a header without `]` and at a line that is too long; here the reader decides.
+//! Parses files in systemd's syntax: sections, assignments, comments and continued lines, as systemd does. systemd
+//! stops at a header without `]` and at a line that is too long; here the caller decides.
 
 /// Longest line, with its continuations, that systemd reads (its LONG_LINE_MAX), in bytes.
 pub const LINE_MAX: usize = 1024 * 1024;
 
-/// What systemd takes for space.
+/// systemd's white space.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// What a line is.
+/// A logical line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// `[NAME]`: the name.
+    /// A section header: the name.
     Section(String),
     /// A section header without `]`: the line.
     OpenSection(String),
-    /// `KEY=VALUE`, without the space around both.
+    /// `KEY=VALUE`, without the white space around both.
     Assignment(String, String),
-    /// A line that is none of these.
+    /// Another line.
     Other(String),
-    /// More than [`LINE_MAX`] bytes. Nothing comes after it.
+    /// A line of more than [`LINE_MAX`] bytes, which ends the text.
     TooLong,
 }
 
@@ -33,7 +33,7 @@ pub fn items(text: &str) -> Items<'_> {
 #[derive(Debug, Clone)]
 pub struct Items<'a> {
     lines: Lines<'a>,
-    /// Of the line read last.
+    /// The number of the line read last.
     number: usize,
     ended: bool,
 }
@@ -53,7 +53,7 @@ impl Iterator for Items<'_> {
                 self.ended = true;
                 return Some((self.number, Item::TooLong));
             }
-            // Comments may stand between the parts of a continued line.
+            // Comments may occur between the parts of a continued line.
             if physical.trim_start_matches(SPACE).starts_with(['#', ';']) {
                 continue;
             }
@@ -75,7 +75,7 @@ impl Iterator for Items<'_> {
     }
 }
 
-/// What a logical line is; `None` when it is empty.
+/// Parses a logical line; `None` if it is empty.
 fn item(line: &str) -> Option<Item> {
     let line = line.trim_matches(SPACE);
     if line.is_empty() {
@@ -95,12 +95,12 @@ fn item(line: &str) -> Option<Item> {
     })
 }
 
-/// True when the last character is a backslash that is not itself escaped.
+/// True if the last character is a backslash that is not escaped.
 fn ends_in_backslash(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// Lines as systemd splits them: `\n`, `\r` and `\0` end a line, different ones in a row end one together.
+/// Lines as in systemd: `\n`, `\r` and `\0` end a line, and a sequence of different ones ends only one line.
 #[derive(Debug, Clone)]
 struct Lines<'a>(&'a str);
 

@@ -1,4 +1,4 @@
-//! Sizes, percentages and durations as people write them. Knows text and numbers, no I/O.
+//! Sizes, percentages, durations and printable text. No I/O.
 //!
 //! Every `parse_` has a `format_` whose text parses back to the same number.
 

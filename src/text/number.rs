@@ -1,9 +1,9 @@
-//! A decimal number and the suffix behind it, exactly: no floating point, so that what is written is what counts.
+//! A decimal number with a suffix, parsed exactly, without floating point.
 
 use super::error::UnitError;
 use super::printable;
 
-/// Digits after the point that are looked at; beyond them a fraction is smaller than one of any unit.
+/// Number of significant digits after the point; further digits are less than one of any unit.
 const FRACTION_DIGITS: usize = 19;
 
 /// A non-negative decimal number.
@@ -15,17 +15,17 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// Is there anything but zeros behind the point?
+    /// True if a digit other than zero follows the point.
     pub fn has_fraction(&self) -> bool {
         self.fraction.as_ref().is_some_and(|digits| !digits.is_empty())
     }
 
-    /// Is there a point at all?
+    /// True if the number has a point.
     pub fn has_point(&self) -> bool {
         self.fraction.is_some()
     }
 
-    /// Are `digits` after the point enough for it?
+    /// True if the number has at most `digits` digits after the point.
     pub fn is_exact_in(&self, digits: usize) -> bool {
         self.fraction.as_ref().is_none_or(|f| f.len() <= digits)
     }
@@ -48,7 +48,7 @@ impl Decimal {
     }
 }
 
-/// Splits `1.5G` into the number and `G`. Nothing may stand before or between them.
+/// Splits `1.5G` into the number and `G`. Errors: spaces, a sign, no digit.
 pub(super) fn split_unit<'a>(text: &'a str, valid: &'static str) -> Result<(Decimal, &'a str), UnitError> {
     let fail = |why: &str| Err(UnitError::new(valid, why));
     if text.is_empty() {
@@ -74,7 +74,7 @@ pub(super) fn split_unit<'a>(text: &'a str, valid: &'static str) -> Result<(Deci
             }
         },
     };
-    // A number that is too large is still a number: the caller says so in its own words.
+    // A number that is too large is still a number; the caller reports its range.
     let (whole, overflow) = digits.parse().map_or((0, true), |whole| (whole, false));
     Ok((Decimal { whole, fraction, overflow }, suffix))
 }
@@ -84,7 +84,7 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// The sentence about a suffix nobody knows, which may be of any length and hold anything.
+/// The error about an unknown suffix, which is escaped and truncated.
 pub(super) fn unknown(suffix: &str) -> String {
     let cut: String = suffix.chars().take(16).collect();
     let dots = if cut.len() < suffix.len() { "…" } else { "" };

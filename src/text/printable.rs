@@ -5,9 +5,9 @@
 
 use unicode_width::UnicodeWidthChar;
 
-/// Characters quoted of a word: enough to recognise it, too few to flood a log.
+/// Characters quoted of a word.
 pub const QUOTE_MAX: usize = 64;
-/// Characters quoted of a path or another location, which should stay whole.
+/// Characters quoted of a path or another location.
 pub const QUOTE_PATH_MAX: usize = 1024;
 /// Characters quoted of a parser's error, which can quote a whole document.
 pub const QUOTE_ERROR_MAX: usize = 160;
@@ -39,14 +39,14 @@ pub fn quote(text: &str, max: usize) -> String {
     out
 }
 
-/// A JSON document: escapes as JSON has them, so that it still stands for the same value. Line feeds stay.
+/// A JSON document, with JSON's own escapes, so that it has the same value. Line feeds are kept.
 pub fn escape_json(document: &str) -> String {
     let mut out = String::with_capacity(document.len());
     for c in document.chars() {
         if c == '\n' || is_printable(c) {
             out.push(c);
         } else {
-            // A character beyond the basic plane is two escapes in JSON.
+            // A character beyond U+FFFF is written as two escapes.
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
         }
     }
@@ -69,9 +69,9 @@ fn push(out: &mut String, c: char) {
     }
 }
 
-/// Does the character show itself on a terminal?
+/// True if a terminal displays the character as itself.
 fn is_printable(c: char) -> bool {
-    // These two are letters and symbols by their category, and blank all the same.
+    // These two are letters and symbols by their category, but displayed as blanks.
     const BLANK: [char; 2] = ['\u{115f}', '\u{2800}'];
     // Quotes and backslashes are harmless in a sentence, and easier to read as they are. All others that the standard
     // library escapes for debugging are control, format, separator, combining, private or unassigned characters.
@@ -80,7 +80,7 @@ fn is_printable(c: char) -> bool {
 }
 
 #[cfg(test)]
-/// Characters that a terminal obeys, hides or reorders, as ranges.
+/// Ranges of characters that a terminal interprets, hides or reorders.
 pub(crate) const HOSTILE: [(char, char); 29] = [
     ('\0', '\t'),
     ('\u{b}', '\u{1f}'),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_passes_takes_columns() {
+    fn printable_characters_have_width() {
         for c in ('\0'..=char::MAX).filter(|c| is_printable(*c)) {
             assert!(!c.is_control() && (c == ' ' || !c.is_whitespace()), "{c:?}");
             assert!((1..=3).contains(&width(&c.to_string())), "{c:?}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_json_stands_for_the_same_value() {
+    fn escaped_json_has_the_same_value() {
         let text: String = HOSTILE.iter().flat_map(|(first, last)| [*first, *last]).collect();
         let document = escape_json(&serde_json::to_string_pretty(&[&text]).unwrap());
         assert!(document.contains("\\u061c") && document.contains("\\udb40\\udc00"), "{document}");

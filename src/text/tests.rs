@@ -162,7 +162,7 @@ fn numbers_are_shown_exactly_or_rounded_for_people() {
 }
 
 #[test]
-fn a_number_of_hundreds_of_digits_is_not_suggested_back() {
+fn long_number_is_not_suggested() {
     let digits = "1".repeat(4000);
     assert_eq!(parse_percent(&digits).unwrap_err().suggestion, None);
     assert_eq!(parse_bytes(&format!("{digits}mb")).unwrap_err().suggestion, None);

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What stands between fences.
+/// A fenced block.
 pub struct Block {
-    /// All that is written after the opening fence.
+    /// The text after the opening fence.
     pub tag: String,
     /// The line of its first line, from 1.
     pub line: usize,
@@ -13,20 +13,19 @@ pub struct Block {
 }
 
 pub struct Page {
-    /// From the top of the tree.
+    /// The path in the tree.
     pub name: String,
     pub text: String,
     pub blocks: Vec<Block>,
-    /// Lines where a block begins that is only set in.
+    /// Lines on which an indented block begins.
     pub set_in: Vec<usize>,
 }
 
-/// Pages that explain commands which run until they are stopped, or show parts of output; the tests of what they are
-/// about run them.
+/// Pages with commands that run until they are stopped, or with partial output. Other tests run these commands.
 const APART: [&str; 4] = ["docs/json.md", "docs/monitoring.md", "docs/reliability.md", "docs/security.md"];
 
 impl Page {
-    /// README.md and all pages in docs/ but those [`APART`].
+    /// README.md and all pages in docs/ except those in [`APART`].
     pub fn all(tree: &Path) -> Vec<Page> {
         let mut files = vec![tree.join("README.md")];
         let mut dirs = vec![tree.join("docs")];
@@ -60,7 +59,7 @@ impl Page {
                     if line.starts_with("    ") && before_empty && !list {
                         page.set_in.push(number);
                     }
-                    // What is set in below an item belongs to the item.
+                    // Indented text belongs to the item above.
                     list = line.starts_with("- ") || (list && (line.is_empty() || line.starts_with(' ')));
                     before_empty = line.is_empty();
                 }

@@ -15,7 +15,7 @@ const PAGE: &str = "docs/glossary.md";
 pub enum Scope {
     /// README, changelog, docs/, manual pages.
     Docs,
-    /// What programs print: all string literals of src/, the comments from which the help of commands is made, and the
+    /// Output of the programs: all string literals of src/, the comments that become the help of commands, and the
     /// texts in systemd/.
     Help,
     /// Everything in src/.
@@ -35,7 +35,7 @@ pub struct Retired {
     scopes: Vec<Scope>,
 }
 
-/// The rows of all tables whose header is `| retired | use | scope |`, and what is wrong with them.
+/// The rows of all tables with the header `| retired | use | scope |`, or the error of a row.
 pub fn table(page: &str) -> Result<Vec<Retired>, String> {
     let mut rows = Vec::new();
     let mut inside = false;
@@ -99,7 +99,7 @@ pub fn texts() -> Vec<(Scope, File)> {
     texts
 }
 
-/// The literals of a source file, and for commands the comments from which help is made, each on its line.
+/// The literals of a source file, and for commands the comments that become help, each on its line.
 fn printed(path: &str, text: &str) -> String {
     if !path.ends_with(".rs") {
         return text.to_owned();
@@ -168,7 +168,7 @@ fn words(text: &str) -> Vec<(String, usize)> {
             let next_is_lower = chars.peek().is_some_and(|next| next.is_lowercase());
             let starts_word =
                 c.is_uppercase() && (previous.is_lowercase() || (previous.is_uppercase() && next_is_lower));
-            // The escape `\n` in a literal is no letter.
+            // The escape `\n` in a literal is not a letter.
             let escape = previous == '\\';
             if (!c.is_alphanumeric() || starts_word || escape) && !word.is_empty() {
                 words.push((std::mem::take(&mut word), number + 1));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn term_counts_in_its_scopes_alone() {
+    fn term_applies_in_its_scopes_only() {
         let text = |scope, path: &str| (scope, (path.to_owned(), "florb".to_owned()));
         let texts =
             [text(Scope::Docs, "README.md"), text(Scope::Bpf, "bpf/a.h"), text(Scope::Tests, "tests/a")];

@@ -1,6 +1,6 @@
-//! Modules: which file uses which, through `crate::`, `super::`, `self::`, child modules, imports and re-exports. Files
-//! must not use each other in a circle, even inside a room. A re-export is not a use: whoever imports through it uses the
-//! file that defines the item.
+//! Modules: which file uses which, by `crate::`, `super::`, `self::`, child modules, imports and re-exports. Files
+//! must not use each other in a circle, even inside a room. A re-export is not a use: an import of it uses the file
+//! that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +11,16 @@ use crate::tree::{File, is_test_file};
 /// Names of nested modules, from the crate's root.
 type Path = Vec<String>;
 
-/// One file that is compiled into the library outside of tests.
+/// A file that is compiled into the library outside of tests.
 pub struct Module {
     /// Below `src`.
     pub file: String,
     /// Without test items.
     pub tokens: Vec<Token>,
     defined: BTreeSet<String>,
-    /// Name → what it stands for, for private imports.
+    /// Name → the path it refers to, for private imports.
     imports: BTreeMap<String, Path>,
-    /// The same for `pub use`; `*` is not here but in `globs`.
+    /// The same for `pub use`; `*` is in `globs`.
     reexports: BTreeMap<String, Path>,
     globs: Vec<Path>,
     /// Paths in code and private imports.
@@ -60,7 +60,7 @@ impl Modules {
         self.0.iter()
     }
 
-    /// The file that defines what `path` leads to, through re-exports, and the item's name.
+    /// The file that defines the item at `path`, through re-exports, and the item's name.
     fn definition(&self, path: &[String], hops: usize) -> Option<(&Module, String)> {
         let (module, rest) = (1..=path.len()).rev().find_map(|length| {
             let (head, rest) = path.split_at(length);
@@ -83,7 +83,7 @@ impl Modules {
         Some((module, item.clone()))
     }
 
-    /// The file that defines the item which `name` stands for in the module at `path`.
+    /// The file that defines the item to which `name` refers in the module at `path`.
     pub fn defining_file(&self, path: &Path, name: &str) -> Option<&str> {
         let (module, _) = self.definition(&joined(path, &[name.to_owned()]), 8)?;
         module.defined.contains(name).then_some(module.file.as_str())
@@ -102,7 +102,7 @@ impl Modules {
         uses
     }
 
-    /// Each group of files that use each other in a circle, with the imports that tie it.
+    /// Each group of files that use each other in a circle, with the imports that cause it.
     pub fn circles(&self) -> Vec<String> {
         let uses = self.uses();
         let mut graph = Graph::new();
@@ -161,7 +161,7 @@ impl<'a> Scan<'a> {
     }
 
     fn run(mut self) -> Self {
-        // Imports may stand below the code that uses them, inside of functions too.
+        // Imports may follow the code that uses them, and be inside of functions.
         self.pass(true);
         self.pass(false);
         self
@@ -186,7 +186,7 @@ impl<'a> Scan<'a> {
                 "use" => {
                     let end = (i..self.cursor.0.len()).find(|at| self.cursor.at(*at) == ";");
                     let end = end.unwrap_or(self.cursor.0.len());
-                    // `impl Trait + use<'a>` is no import.
+                    // `impl Trait + use<'a>` is not an import.
                     if self.cursor.at(i + 1) != "<" {
                         if imports {
                             let public =
@@ -211,11 +211,11 @@ impl<'a> Scan<'a> {
     fn starts_path(&self, i: usize) -> bool {
         let before = if i == 0 { "" } else { self.cursor.at(i - 1) };
         let word = self.cursor.at(i).starts_with(|c: char| c.is_alphabetic() || c == '_');
-        // `mem::crate::x` is no path of ours, `$crate::x` is.
+        // `mem::crate::x` is a path of another crate, `$crate::x` is not.
         word && self.cursor.at(i + 1) == "::" && before != "::" && before != "."
     }
 
-    /// Notes the path that starts at `i`; the index of its last token.
+    /// Records the path that starts at `i`. Returns the index of its last token.
     fn path_in_code(&mut self, start: usize) -> usize {
         let mut names = vec![self.cursor.at(start).to_owned()];
         let mut i = start;
@@ -234,7 +234,7 @@ impl<'a> Scan<'a> {
         i
     }
 
-    /// Reads one tree of a `use`: the index behind it.
+    /// Parses one tree of a `use`. Returns the index after it.
     fn tree(&mut self, start: usize, prefix: &[String], public: bool) -> usize {
         let mut names = prefix.to_vec();
         let mut i = start;

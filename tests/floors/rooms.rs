@@ -77,13 +77,12 @@ pub fn violations(lib: &str, files: &[File]) -> Vec<String> {
     violations
 }
 
-/// The rooms that a file names, wherever the name stands: imports, groups, paths in code and inside of macros, and
-/// `super` as far as it leads to the crate's root.
+/// The rooms that a file names: in imports, groups, paths in code and inside of macros, and by `super`.
 pub fn used_rooms(text: &str, depth: usize) -> BTreeSet<String> {
     let tokens = code(text);
     let at = |i: usize| tokens.get(i).map_or("", |token| token.text.as_str());
     let mut found = BTreeSet::new();
-    // For each open brace: does it open a module?
+    // True for each open brace of a module.
     let mut braces: Vec<bool> = Vec::new();
     let mut i = 0;
     while i < tokens.len() {
@@ -143,7 +142,7 @@ mod tests {
     use super::violations;
     use crate::tree::made_up;
 
-    /// The violations of one file in a small made-up house.
+    /// The violations of one file in a small example.
     fn violations_of(path: &str, text: &str) -> Vec<String> {
         let lib = "//! | floor | room | knows |\n//! |---|---|---|\n//! | 0 | [`text`] [`names`] | no I/O |\n\
                    //! | 4 | [`bpf`] [`cgroup`] | the kernel |\n//! | 5 | [`daemon`] | loops |\n//! | 6 | `bin/` | programs |\n";

@@ -6,7 +6,7 @@ use crate::tree::File;
 pub const FILE_LINES_MAX: usize = 400;
 pub const FUNCTION_LINES_MAX: usize = 80;
 
-/// Languages that are measured; anything else is data or prose.
+/// The languages that are measured. Other files are data or prose.
 #[derive(Debug, PartialEq, Eq)]
 enum Language {
     Rust,
@@ -94,8 +94,8 @@ fn rust_functions(text: &str) -> Vec<(String, usize, usize)> {
     found
 }
 
-/// In kernel style the body's braces stand in the first column, or the opening one ends the line of the head. A macro of
-/// several lines counts as a function.
+/// In kernel style, the braces of the body are in the first column, or the opening one ends the line of the head. A
+/// macro of several lines counts as a function.
 fn c_functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Types and traits: the methods of a type stand in one file, and a trait has at least two implementations.
+//! Types and traits: the methods of a type are in one file, and a trait has at least two implementations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ fn impls(tokens: &[Token]) -> Vec<Impl> {
     let cursor = Cursor(tokens);
     let mut found = Vec::new();
     for i in 0..tokens.len() {
-        // `impl` in the position of a type, as in `-> impl Trait`, is no block.
+        // `impl` in the position of a type, as in `-> impl Trait`, is not a block.
         let item = i == 0 || matches!(cursor.at(i - 1), "}" | ";" | "]" | "{" | "unsafe");
         if cursor.at(i) != "impl" || !item {
             continue;
@@ -52,7 +52,7 @@ fn type_name(cursor: &Cursor<'_>, start: usize) -> (String, usize) {
     (name, i)
 }
 
-/// Types whose methods stand in several files. Implementations of traits do not count.
+/// Types whose methods are in several files. Implementations of traits do not count.
 pub fn spread(modules: &Modules) -> Vec<String> {
     // (defining file, type) → files with methods
     let mut files: BTreeMap<(String, String), BTreeSet<&str>> = BTreeMap::new();
@@ -72,7 +72,7 @@ pub fn spread(modules: &Modules) -> Vec<String> {
         .collect()
 }
 
-/// Traits with fewer than two implementations. A trait that stands for a D-Bus interface is implemented by `zbus`.
+/// Traits with fewer than two implementations. `zbus` implements traits of D-Bus interfaces.
 pub fn lone_traits(modules: &Modules) -> Vec<String> {
     let mut traits: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for (_, module) in modules.iter() {
@@ -98,7 +98,7 @@ pub fn lone_traits(modules: &Modules) -> Vec<String> {
         .collect()
 }
 
-/// Does an attribute `#[proxy(…)]` stand before the trait?
+/// True if an attribute `#[proxy(…)]` precedes the trait.
 fn is_proxy(cursor: &Cursor<'_>, at: usize) -> bool {
     let mut i = at;
     while i > 0 && !matches!(cursor.at(i - 1), ";" | "}") {

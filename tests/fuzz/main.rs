@@ -92,7 +92,7 @@ fn every_target_is_tested_and_has_seeds() {
 
 /// `make fuzz` builds with a lock of its own, which is easily forgotten.
 #[test]
-fn the_fuzzers_lock_knows_what_the_product_needs() {
+fn fuzz_lock_file_matches() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
     let between = |text: String, from: &str, to: &str| {

@@ -136,7 +136,7 @@ fn owner_may_attach_to_delegated_cgroups_only() {
     );
     assert_eq!(many.out.trim(), "256", "{many:?}");
     assert!(
-        many.err.contains("has policy lines on 256 cgroups, the most that one user may have"),
+        many.err.contains("has policy lines on 256 cgroups, which is the maximum for a user"),
         "{many:?}"
     );
     for user in [USER, OTHER] {

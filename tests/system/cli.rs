@@ -170,7 +170,7 @@ fn explain_names_cause_of_inaction() {
     let text = words("memcg-bpf explain mpreset.service");
     assert!(!text.contains("is not known to memcg-bpfd"), "{text}");
     sh("memcg-bpf detach mpdry.service");
-    assert_explains("mpdry.service", &["deny decides and counts only: mode=dry-run."]);
+    assert_explains("mpdry.service", &["deny makes no changes, because of mode=dry-run."]);
     sh("memcg-bpf pause --for 10min");
     env.at_end("memcg-bpf resume".to_owned());
     assert_explains("mpfar.service", &["Actions are paused ("]);
@@ -225,19 +225,19 @@ fn missing_hook_reported_and_required_fails() {
     let missing = |name: &str| {
         report.policies.iter().find(|policy| policy.name == name).unwrap().missing_hooks.join(" ")
     };
-    assert_eq!((missing("oom").as_str(), missing("deny").as_str()), ("count_stall_begin", ""));
+    assert_eq!((missing("oom").as_str(), missing("deny").as_str()), ("stall-counters", ""));
     assert!(
         words("memcg-bpf explain mplacks")
-            .contains("oom wants the hook 'count_stall_begin', which this kernel lacks.")
+            .contains("oom uses the hook 'stall-counters', which this kernel lacks.")
     );
-    assert!(words("memcg-bpf policies oom").contains("Missing hooks in this kernel: count_stall_begin."));
+    assert!(words("memcg-bpf policies oom").contains("Missing hooks in this kernel: stall-counters."));
     let doctor = words("memcg-bpf doctor");
-    assert!(doctor.contains(" hooks: count_stall_begin"), "{doctor}");
+    assert!(doctor.contains(" hooks: stall-counters"), "{doctor}");
     let required = "--annotation memcg.bpf/required=true --annotation memcg.bpf/policy=oom";
     let output = env.podman("mpneeds", required, "exec sleep 1000");
     assert_ne!(output.status, 0, "{output:?}");
     let journal = hook_messages("");
-    let why = "this kernel lacks the hook 'count_stall_begin' that oom wants; it does not start, because memcg.bpf/required is true";
+    let why = "this kernel lacks the hook 'stall-counters' that oom uses; it does not start, because memcg.bpf/required is true";
     assert!(journal.contains(why), "{journal}");
     env.end();
 }

@@ -12,7 +12,7 @@ const EAT: &str = "deny limit=64M";
 fn podman_annotation_denies_at_limit() {
     let mut env = TestEnv::new("podman");
     let script = format!("{PROGRAMS}/alloc 200 > /out/eat; sleep 1000");
-    let id = env.podman_id("governed", &format!("--annotation memcg.bpf/policy=\"{EAT}\""), &script);
+    let id = env.podman_id("limited", &format!("--annotation memcg.bpf/policy=\"{EAT}\""), &script);
     assert_denied_at(&first_line(&env.dir.join("eat")), 64);
 
     let scope = format!("/machine.slice/libpod-{id}.scope");
@@ -26,12 +26,12 @@ fn podman_annotation_denies_at_limit() {
     assert_no_oom(&scope);
     assert_eq!((report.events["oom"], report.events["oom_kill"]), (0, 0));
     // The policy is on the scope, which is a level above the processes: they cannot get out from under it.
-    let pid = sh("podman inspect -f '{{.State.Pid}}' governed");
+    let pid = sh("podman inspect -f '{{.State.Pid}}' limited");
     let inside = cgroup_of(&pid);
     assert!(inside.starts_with(&format!("{scope}/")), "{inside} is not below {scope}");
-    assert_eq!(sh("podman inspect -f '{{.State.Status}}' governed"), "running");
+    assert_eq!(sh("podman inspect -f '{{.State.Status}}' limited"), "running");
 
-    sh("podman rm -f -t 0 governed");
+    sh("podman rm -f -t 0 limited");
     wait_for("the binding to go with the container", || find(&scope).is_none().then_some(()));
     env.end();
 }
@@ -53,8 +53,7 @@ fn podman_runc_required_policy_denies() {
     let options = format!(
         "--runtime runc --annotation memcg.bpf/policy=\"{EAT}\" --annotation memcg.bpf/required=true"
     );
-    let id =
-        env.podman_id("runc-governed", &options, &format!("{PROGRAMS}/alloc 200 > /out/eat; sleep 1000"));
+    let id = env.podman_id("runc-limited", &options, &format!("{PROGRAMS}/alloc 200 > /out/eat; sleep 1000"));
     assert_denied_at(&first_line(&env.dir.join("eat")), 64);
     assert_no_oom(&active(&format!("/machine.slice/libpod-{id}.scope")).cgroup);
     env.end();

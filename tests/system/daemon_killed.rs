@@ -95,7 +95,7 @@ fn cleanup_option_removes_leftovers() {
     wait_for("the daemon to be dead", || (systemd::active_state("memcg-bpfd") == "failed").then_some(()));
     assert!(leftovers().contains("growth__0"), "{}", leftovers());
     let output = sh("memcg-bpfd --cleanup");
-    assert_eq!(output, "memcg-bpfd: 1 records removed, and the programs of a daemon that is gone");
+    assert_eq!(output, "memcg-bpfd: 1 records removed, and the programs of a previous daemon");
     assert_no_leftovers();
     assert!(stop_alloc_loop(&env, "mpforget.service").1 > 0, "requests are no longer denied");
     sh("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd");

@@ -25,15 +25,15 @@ fn bindings() -> Vec<(String, u64, String, String)> {
 #[ignore = "needs root in the test machine: make check"]
 fn actions_on_removed_cgroups_counted() {
     const ROUNDS: u64 = 24;
-    let mut env = TestEnv::new("vanish");
+    let mut env = TestEnv::new("remove");
     install_scripted_policy(&mut env);
     env.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
-    env.at_end("rmdir /sys/fs/cgroup/mpvanish /sys/fs/cgroup/mpvanish-not".to_owned());
+    env.at_end("rmdir /sys/fs/cgroup/mpremove /sys/fs/cgroup/mpremove-not".to_owned());
     let (pid, missed, before) = (main_pid(), recursion_misses(), action_counts());
     for round in 0..ROUNDS {
         let verb =
             ["high", "reclaim value=1048576", "kill detail=2 value=1"][usize::try_from(round % 3).unwrap()];
-        sh(&format!("mkdir /sys/fs/cgroup/mpvanish; memcg-bpf attach /mpvanish 'scripted verb={verb}'"));
+        sh(&format!("mkdir /sys/fs/cgroup/mpremove; memcg-bpf attach /mpremove 'scripted verb={verb}'"));
         // In every other round it cannot even look before the cgroup is gone.
         let signal = |name: &str| match round / 3 % 2 {
             0 => format!("kill -{name} {pid};"),
@@ -41,7 +41,7 @@ fn actions_on_removed_cgroups_counted() {
         };
         let (stop, go_on) = (signal("STOP"), signal("CONT"));
         try_sh(&format!(
-            "{stop} {PROGRAMS}/alloc_in_cgroup /mpvanish 64; until rmdir /sys/fs/cgroup/mpvanish; do sleep 0.01; done; {go_on}"
+            "{stop} {PROGRAMS}/alloc_in_cgroup /mpremove 64; until rmdir /sys/fs/cgroup/mpremove; do sleep 0.01; done; {go_on}"
         ));
     }
     let counts = wait_for("every action to be counted", || {
@@ -56,13 +56,13 @@ fn actions_on_removed_cgroups_counted() {
     // Each action that was begun is logged with its reason.
     let removed = journal_of(&pid)
         .lines()
-        .filter(|line| line.starts_with("/mpvanish: ") && line.contains("the cgroup was removed before"))
+        .filter(|line| line.starts_with("/mpremove: ") && line.contains("the cgroup was removed before"))
         .count();
     assert_eq!(removed, usize::try_from(counts.get("removed").copied().unwrap_or(0)).unwrap(), "{counts:?}");
 
-    sh("mkdir /sys/fs/cgroup/mpvanish-not; memcg-bpf attach /mpvanish-not 'scripted verb=high'");
-    sh(&format!("{PROGRAMS}/alloc_in_cgroup /mpvanish-not 64"));
-    knob_becomes("/mpvanish-not", "memory.high", &(64 << 20).to_string());
+    sh("mkdir /sys/fs/cgroup/mpremove-not; memcg-bpf attach /mpremove-not 'scripted verb=high'");
+    sh(&format!("{PROGRAMS}/alloc_in_cgroup /mpremove-not 64"));
+    knob_becomes("/mpremove-not", "memory.high", &(64 << 20).to_string());
     assert_eq!(main_pid(), pid);
     env.end();
 }
@@ -93,7 +93,7 @@ fn graces_delay_no_other_kill() {
     for i in 1..=GRACES {
         let at = format!("/mpturn-{i}");
         wait_for(&format!("a grace in {at}"), || {
-            if find(&at)?.last_action.is_some_and(|last| last.detail.ends_with("is not over yet")) {
+            if find(&at)?.last_action.is_some_and(|last| last.detail.ends_with("is in progress")) {
                 return Some(());
             }
             try_sh(&format!("{PROGRAMS}/alloc_in_cgroup {at} 64 64"));
@@ -184,8 +184,8 @@ fn runs_without_bpffs_and_warns_once() {
             .to_owned(),
     );
     systemd::start("memcg-bpfd");
-    let sentence = "verdicts will pause while memcg-bpfd is down, because nothing can be pinned: /sys/fs/bpf is not a bpffs";
-    let governed = |env: &TestEnv| {
+    let sentence = "failed to pin BPF objects, so policies are inactive while memcg-bpfd is not running: /sys/fs/bpf is not a bpffs";
+    let check_denied = |env: &TestEnv| {
         unit_in_state("mpnofs.service", "registered");
         systemd::start("mpnofs.service");
         let output = fs::read_to_string(env.out("mpnofs.service")).unwrap();
@@ -193,11 +193,11 @@ fn runs_without_bpffs_and_warns_once() {
         sh("memcg-bpf attach system.slice observe; memcg-bpf detach system.slice");
         assert_eq!(journal_of(&main_pid()).lines().filter(|line| line.contains(sentence)).count(), 1);
     };
-    governed(&env);
+    check_denied(&env);
     assert_eq!(sh("ls /sys/fs/bpf"), "");
     systemd::reset_failed("memcg-bpfd");
     wait_for_daemon_restart(|| systemd::kill("memcg-bpfd", "all", Signal::SIGKILL));
-    governed(&env);
+    check_denied(&env);
     env.end();
 }
 

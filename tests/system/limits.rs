@@ -39,7 +39,7 @@ fn event_ring_overflow_recovers() {
     unit_in_state("mplost-first.scope", "active");
     let lost = action_stats().events_lost;
     assert!((1..=300).contains(&lost), "{lost} were lost");
-    let sentence = format!("{lost} events from the kernel were lost, because too many came at once");
+    let sentence = format!("{lost} events from the kernel were lost because a ring buffer was full");
     assert!(journal_of(&pid).contains(&sentence));
     assert!(sh("memcg-bpf status").contains(&format!("{lost} events from the kernel were lost")));
     assert!(sh("memcg-bpf metrics").contains(&format!("\nmemcg_bpf_events_lost_total {lost}\n")));
@@ -68,7 +68,7 @@ fn action_ring_overflow_counted() {
     assert!(counts.values().sum::<u64>() <= u64::try_from(ASKED).unwrap(), "{counts:?}");
     let lost = counts.get("lost").copied().unwrap_or(0);
     assert!((1..=300).contains(&lost), "{counts:?}");
-    let sentence = format!("{lost} actions requested by policies were lost, because too many came at once");
+    let sentence = format!("{lost} actions requested by policies were lost because a ring buffer was full");
     assert!(journal_of(&pid).contains(&sentence));
     assert!(sh("memcg-bpf status").contains(&format!("{lost} actions were lost")));
     assert!(try_sh("memcg-bpf doctor").out.contains(&format!("{lost} were lost since the daemon started")));
@@ -120,7 +120,7 @@ fn full_maps_reject_new_bindings_only() {
     });
     for left in of("failed") {
         let sentence = format!(
-            "{} cannot be registered ahead: at most 4096 cgroups can be at once; it is bound when it appears",
+            "failed to register {}: at most 4096 cgroups can be registered; its policy is attached after the cgroup is created",
             left.cgroup
         );
         assert_eq!(left.errors, [sentence.as_str()]);

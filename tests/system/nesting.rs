@@ -38,8 +38,7 @@ fn nested_limits_first_reached_denies() {
     assert!(outer.usage > inner.usage, "{:?} {:?}", outer.usage, inner.usage);
     assert!(inner.counters["growth_denied"] >= 1 && outer.counters["growth_denied"] >= 1);
     assert!(
-        sh("memcg-bpf explain /mpin.slice/mpin-a.service")
-            .contains("deny on /mpin.slice also applies to this cgroup."),
+        sh("memcg-bpf explain /mpin.slice/mpin-a.service").contains("Inherited from: /mpin.slice (deny)."),
         "explain names the policy above"
     );
 

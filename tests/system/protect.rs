@@ -64,7 +64,7 @@ fn protect_sets_memory_low_while_active() {
     assert_eq!((action.policy.as_str(), action.action.as_str()), ("protect", "memory.low"), "{action:?}");
     fs::write(&busy, "").unwrap();
     knob_becomes(&work, "memory.low", LOW);
-    // Taken out of force while it is active: as it was found.
+    // Detached while it is active: the original value is restored.
     sh("rm /etc/systemd/system/mpwork.service.d/50-memory.conf; systemctl daemon-reload");
     knob_becomes(&work, "memory.low", "0");
 

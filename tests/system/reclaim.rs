@@ -73,14 +73,13 @@ fn reclaim_backs_off_on_refaults_and_pressure() {
     wait_for_stall(wait, 2);
     let asked = |cgroup: &str| active(cgroup).actions.values().sum::<u64>();
     let (before, cold_before) = ([COLD, read, wait].map(asked), acted(COLD, "done"));
-    // As long as it gets on: a helping that the daemon had no time for makes the next one wait longer.
+    // As long as it gets on: a batch that the daemon had no time for makes the next one wait longer.
     for done in 1..=12 {
-        wait_for("a helping", || (acted(COLD, "done") >= cold_before + done).then_some(()));
+        wait_for("a batch", || (acted(COLD, "done") >= cold_before + done).then_some(()));
     }
     let after = [COLD, read, wait].map(asked);
     let [cold, read, wait] = std::array::from_fn(|i| after[i] - before[i]);
-    let told =
-        format!("helpings of cold memory {cold}, of what is used {read}, of what is waited for {wait}");
+    let told = format!("batches of cold memory {cold}, of what is used {read}, of what is waited for {wait}");
     assert!(read * 2 <= cold && wait == 0, "{told}");
     env.end();
 }

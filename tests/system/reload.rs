@@ -63,7 +63,7 @@ fn reload_applies_profiles_and_config() {
     env.at_end(format!(
         "rm -f {profile} /etc/memcg-bpf/memcg-bpf.conf.d/mp.conf; systemctl reload memcg-bpfd"
     ));
-    assert_eq!(sh("memcg-bpf reload"), "Reloaded: took other profiles: mpgold.");
+    assert_eq!(sh("memcg-bpf reload"), "Reloaded: changed the profiles mpgold.");
     env.unit("mpgold.service", "[Service]\nExecStart=sleep 1000\n")
         .policy("mpgold.service", "mpgold")
         .reload();
@@ -77,14 +77,14 @@ fn reload_applies_profiles_and_config() {
     wait_for("the profile to count", || {
         (limit(active("/system.slice/mpgold.service")).as_deref() == Some("48M")).then_some(())
     });
-    assert!(journal_of(&main_pid()).ends_with("read again: took other profiles: mpgold"));
+    assert!(journal_of(&main_pid()).ends_with("reloaded: changed the profiles mpgold"));
 
     fs::write(profile, "[Profile]\nPolicy=deny limit=32M\n").unwrap();
     fs::write("/etc/memcg-bpf/memcg-bpf.conf.d/mp.conf", "[Annotations]\nAllowPolicies=observe\n").unwrap();
     let output = sh(
-        "systemctl reload memcg-bpfd && journalctl --sync && journalctl -q -o cat -n 1 -t memcg-bpfd --grep 'read again'",
+        "systemctl reload memcg-bpfd && journalctl --sync && journalctl -q -o cat -n 1 -t memcg-bpfd --grep 'reloaded: '",
     );
-    assert_eq!(output, "read again: took other profiles: mpgold; the configuration has changed");
+    assert_eq!(output, "reloaded: changed the profiles mpgold; the configuration has changed");
     assert_eq!(limit(active("/system.slice/mpgold.service")).as_deref(), Some("32M"));
     let bundle = env.bundle("files").annotation("memcg.bpf/policy", "deny limit=64M").hook("createRuntime");
     bundle.write("sleep 1000");

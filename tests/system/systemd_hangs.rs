@@ -52,7 +52,7 @@ fn containers_attach_while_systemd_hangs() {
         let output = env.run_bundle("crun", &bundle, &format!("{PROGRAMS}/alloc 100 hold > /out/{name}"));
         assert_eq!(output.status, 0, "{}", output.err);
         assert_denied_at(&first_line(&env.dir.join(&name)), 40);
-        let report = find(&format!("/bundles/{name}")).expect("a governed container");
+        let report = find(&format!("/bundles/{name}")).expect("a container with a policy");
         assert_eq!((report.state.as_str(), setting(&report, "deny", "limit")), ("active", Some("40M")));
     }
     assert_eq!(unit_in_state("mpslow.service", "registered").cgroup, "/system.slice/mpslow.service");

@@ -70,7 +70,7 @@ fn throttle_lowers_high_for_stalled_protected_cgroup() {
     sh("echo 1 > /proc/sys/vm/drop_caches; systemctl start mplow.service");
     active(&low);
     sleep(Duration::from_secs(2));
-    assert_eq!(knob(&low, "memory.high"), "max", "nobody suffers");
+    assert_eq!(knob(&low, "memory.high"), "max", "no protected cgroup is stalled");
     assert!(active(&low).actions.is_empty());
     systemd::start("mphigh.service");
     wait_for("memory.high to go down", || (bytes(&low, "memory.high") < 48 * MIB).then_some(()));

@@ -111,10 +111,14 @@ fn drop_in_precedence_matches_systemd() {
             None => assert_eq!(line, "reached 60 MiB", "{unit}"),
         }
     }
-    let governed: Vec<String> =
+    let attached_units: Vec<String> =
         status().into_iter().filter(|r| r.state == "active").filter_map(|r| r.unit).collect();
     drop(open);
-    assert_eq!(governed.len(), cases.iter().filter(|c| c.limit.is_some()).count(), "{governed:?}");
+    assert_eq!(
+        attached_units.len(),
+        cases.iter().filter(|c| c.limit.is_some()).count(),
+        "{attached_units:?}"
+    );
     env.end();
 }
 
@@ -262,6 +266,6 @@ fn type_drop_in_applies_to_all_slices() {
     let report = active("/mptype.slice");
     assert_eq!(setting(&report, "deny", "limit"), Some("40M"));
     assert_eq!(Some(file_of(&report)), decides("mptype.slice").as_deref());
-    assert!(find("/").is_none_or(|root| root.policies.is_empty()), "the root cgroup is never governed");
+    assert!(find("/").is_none_or(|root| root.policies.is_empty()), "the root cgroup never has a policy");
     env.end();
 }

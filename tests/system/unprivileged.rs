@@ -14,7 +14,7 @@ const REFUSALS: [&str; 17] = [
     "no part of which is named",
     "is neither a path nor",
     "uid 65534 may not ",
-    "is not one of uid 65534's",
+    "does not belong to uid 65534",
     "ccess denied",
     "ermission denied",
     "not permitted",

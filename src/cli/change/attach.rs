@@ -83,7 +83,7 @@ fn catalog() -> Catalog {
     Catalog { policies: ObjectDir::installed().read().schemas, profiles }
 }
 
-/// The binding after adding one line of this origin, or the errors of the line.
+/// The binding after a line of this origin is added, or the errors of the line.
 fn preview(
     now: BindingReport,
     origin: Origin,
@@ -113,7 +113,7 @@ fn preview(
         bail!("{}", wrong.join("\n  "));
     }
     requests.push(ours);
-    // Attached policies are already allowed.
+    // Policies that are attached are allowed already.
     let allow = AllowList::only(catalog.policies.keys());
     let policies = resolve(&requests, catalog, &allow)
         .policies

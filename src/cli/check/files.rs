@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_units_are_refused() {
+    fn non_unit_files_are_rejected() {
         assert!(sentences("notes.txt", "")[0].1.contains("not a unit file"));
         assert!(sentences("x.conf", "")[0].1.contains("not a unit file"));
         let device = findings_in_file(Path::new("/dev/zero"), &Catalog::default());

@@ -133,13 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_stands_under_the_word() {
+    fn mark_is_below_the_word() {
         let error = Diagnostic::new("limt", "unknown").at(5);
         assert_eq!(underline("deny limt=64M", &error), "    deny limt=64M\n         ^~~~\n");
     }
 
     #[test]
-    fn the_mark_is_right_after_escaped_characters_and_in_long_lines() {
+    fn mark_position_after_escapes_and_in_long_lines() {
         let error = Diagnostic::new("x", "unknown").at(2);
         assert_eq!(underline("\u{1b} x", &error), "    \\u{1b} x\n           ^\n");
         let long = format!("{}bad{}", "a".repeat(4000), "b".repeat(4000));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_beyond_the_line_or_inside_a_character_does_no_harm() {
+    fn invalid_error_position_has_no_mark() {
         assert_eq!(underline("deny", &Diagnostic::new("", "unfinished").at(900)), "    deny\n        ^\n");
         assert_eq!(underline("ä", &Diagnostic::new("x", "odd").at(1)), "    ä\n");
     }

@@ -1,4 +1,4 @@
-//! Container engines: which are installed, and how each passes policies of containers.
+//! Checks of container engines: which are installed, and how each gets policies of containers.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::finding::{Finding, shown};
 
-/// The only directory that podman reads by itself; CRI-O reads it too.
+/// The only directory of hooks that podman reads by default. CRI-O reads it too.
 const HOOKS_DIR: &str = "usr/share/containers/oci/hooks.d";
-/// Our file in there.
+/// The file of memcg-bpf in this directory.
 const HOOK_JSON: &str = "usr/share/containers/oci/hooks.d/90-memcg-bpf.json";
-/// Where programs are looked for; the caller's PATH may lack sbin.
+/// The directories of programs, because the caller's PATH may lack sbin.
 const PROGRAM_DIRS: [&str; 6] = ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin", "bin", "sbin"];
-/// A hook's description is some hundred bytes.
+/// Longest description of a hook in bytes. Usual ones have some hundred.
 const JSON_MAX: u64 = 64 * 1024;
 
-/// Our hook, and all its neighbours: one malformed file there keeps podman from starting any container.
+/// Checks the OCI hook and all other hooks: one malformed file keeps podman from starting any container.
 pub(super) fn hook(root: &Path) -> Vec<Finding> {
     let mut found = vec![ours(root)];
     let Ok(entries) = std::fs::read_dir(root.join(HOOKS_DIR)) else { return found };
@@ -87,7 +87,7 @@ fn parse(root: &Path, path: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("not JSON ({e})"))
 }
 
-/// The engines found, and what each needs.
+/// The installed engines, and the setup that each requires.
 pub(super) fn engines(root: &Path) -> Vec<Finding> {
     let has = |name: &str| PROGRAM_DIRS.iter().any(|dir| root.join(dir).join(name).exists());
     let mut found = Vec::new();

@@ -9,7 +9,7 @@ use crate::cli::term::escape_line;
 #[serde(rename_all = "lowercase")]
 pub(super) enum CheckResult {
     Ok,
-    /// Some features do not work.
+    /// Some features are unavailable.
     Warn,
     /// memcg-bpf does not work.
     Fail,
@@ -42,7 +42,7 @@ impl Finding {
     }
 }
 
-/// A path below the root, for sentences: as it would be on that machine.
+/// A path for messages, without the root directory of tests.
 pub(super) fn shown(path: &str) -> String {
     escape_line(&format!("/{}", path.trim_start_matches('/')))
 }

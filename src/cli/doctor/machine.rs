@@ -53,7 +53,7 @@ pub(super) fn cgroups(root: &Path) -> Vec<Finding> {
     found
 }
 
-/// The kernel's description of its own types.
+/// Checks for the kernel's BTF.
 pub(super) fn btf(root: &Path) -> Finding {
     if root.join("sys/kernel/btf/vmlinux").exists() {
         Finding::ok("kernel BTF", "the kernel describes its types at /sys/kernel/btf/vmlinux")
@@ -66,7 +66,7 @@ pub(super) fn btf(root: &Path) -> Finding {
     }
 }
 
-/// The policies' object files.
+/// Checks the policy objects.
 pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
     let advice = "install the package memcg-bpf again, or remove the broken file";
     let mut found: Vec<Finding> =
@@ -80,7 +80,7 @@ pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
     found
 }
 
-/// The hooks that this kernel has.
+/// Checks which hooks this kernel has.
 pub(super) fn hooks(objects: &PolicyObjects) -> Vec<Finding> {
     let report = match probe::probe_hooks(objects) {
         Ok(report) => report,

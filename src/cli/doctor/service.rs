@@ -1,4 +1,4 @@
-//! systemd, the system bus, what the package installs, and the daemon.
+//! Checks of systemd, the system bus, the installed files and the daemon.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(super) fn systemd(root: &Path) -> Finding {
             "memcg-bpf needs systemd as process 1; inside a container, run it on the host",
         );
     }
-    // The library's name carries the version, and looking at it starts no program.
+    // The version is in the name of the library, so no program needs to be run.
     let dirs = ["usr/lib/systemd", "lib/systemd", "usr/lib64/systemd"];
     let version = dirs
         .iter()
@@ -52,7 +52,7 @@ pub(super) fn bus(root: &Path) -> Finding {
     }
 }
 
-/// The daemon, its unit, and the files that let it own its name on the bus.
+/// Checks the files of the daemon: its program, its unit, and its configuration of the system bus.
 pub(super) fn installed(root: &Path) -> Vec<Finding> {
     let files: [(&str, &[&str]); 5] = [
         ("daemon program", &["usr/sbin/memcg-bpfd", "usr/local/sbin/memcg-bpfd"]),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_of_another_version_wants_a_restart() {
+    fn daemon_of_other_version_needs_restart() {
         let finding = check_version(Ok("0.0.1".to_owned()));
         assert_eq!(finding.verdict, CheckResult::Warn);
         assert_eq!(finding.advice.as_deref(), Some("systemctl restart memcg-bpfd"));

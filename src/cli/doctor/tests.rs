@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-/// A machine made of the files named; a trailing slash makes a directory.
+/// The root directory of a machine with these files. A trailing slash creates a directory.
 fn machine_with(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
@@ -62,7 +62,7 @@ fn each_cgroup_layout_is_recognized() {
 }
 
 #[test]
-fn every_failure_says_what_to_do() {
+fn every_failure_has_a_hint() {
     let empty = machine_with(&[]);
     let mut found = machine::cgroups(empty.path());
     found.push(machine::btf(empty.path()));

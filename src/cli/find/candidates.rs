@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_and_containers_are_called_what_people_call_them() {
+    fn units_and_containers_have_display_names() {
         let id = "0123456789ab".repeat(6)[..64].to_owned();
         let path = |text: String| display_name(&CgroupPath::parse(&text).unwrap());
         assert_eq!(path("/system.slice/demo.service".to_owned()).as_deref(), Some("demo.service"));

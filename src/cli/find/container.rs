@@ -1,5 +1,5 @@
-//! Names and bundles of containers. podman and CRI-O pass them to conmon, the parent of the container's first process;
-//! docker keeps a file. Data that the container itself could have written is not used.
+//! Names and bundles of containers. podman and CRI-O pass them to conmon, the parent of the container's first
+//! process; docker stores them in a file. Data that the container itself could have written is not used.
 
 use std::path::{Path, PathBuf};
 
@@ -11,26 +11,26 @@ use crate::names::{CgroupPath, ContainerId};
 use crate::report::BindingReport;
 use crate::source::container_cgroup::process_cgroup;
 
-/// Where docker keeps one directory for each container.
+/// The directory of docker's containers, one subdirectory each.
 const DOCKER: &str = "var/lib/docker/containers";
-/// Processes of a container whose parents are looked at; the first is among them.
+/// Number of processes of a container whose parents are checked.
 const PROCESSES_MAX: usize = 64;
-/// docker's file for a container has some ten KiB.
+/// Longest file of docker about a container in bytes. Usual ones have some ten KiB.
 const DOCKER_FILE_MAX: usize = 1 << 20;
 
-/// The data that conmon was started with.
+/// The arguments of conmon.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::cli) struct Container {
     pub name: Option<String>,
     pub bundle: Option<PathBuf>,
 }
 
-/// Looks a container up by its cgroup and its whole id.
+/// Looks up a container by its cgroup and its full id.
 pub(in crate::cli) fn lookup(cgroup: &CgroupPath, id: &str) -> Container {
     watched(cgroup, id).unwrap_or_else(|| Container { name: docker_name(Path::new("/"), id), bundle: None })
 }
 
-/// A process called conmon that lies in the container's own cgroup is no engine's.
+/// A process called conmon in the container's own cgroup is not that of an engine.
 fn watched(cgroup: &CgroupPath, id: &str) -> Option<Container> {
     let inside =
         tree::descendants(cgroup).into_iter().flat_map(|path| process::members(&path).unwrap_or_default());
@@ -49,7 +49,7 @@ fn watched(cgroup: &CgroupPath, id: &str) -> Option<Container> {
         .find_map(|arguments| conmon_info(&arguments, id))
 }
 
-/// Fills in the names of the containers among the reports.
+/// Adds the names of containers to the reports.
 pub(in crate::cli) fn add_names(reports: &mut [BindingReport]) {
     for report in reports {
         let path = CgroupPath::parse(&report.cgroup);
@@ -59,7 +59,7 @@ pub(in crate::cli) fn add_names(reports: &mut [BindingReport]) {
     }
 }
 
-/// The id in a container's cgroup: 64 hexadecimal digits at the end of its name. None for conmon's.
+/// The container id in a cgroup's name: the last 64 hexadecimal digits. `None` for conmon's cgroup.
 pub(in crate::cli) fn id_in(cgroup: &CgroupPath) -> Option<&str> {
     let name = cgroup.file_name();
     let stem = name.strip_suffix(".scope").unwrap_or(name);
@@ -91,7 +91,7 @@ fn docker_name(root: &Path, id: &str) -> Option<String> {
         #[serde(rename = "Name")]
         name: String,
     }
-    // An id that is a file name leads nowhere else.
+    // The id must be a plain file name, so that it cannot refer to another directory.
     let id = ContainerId::parse(id).ok()?;
     let file = root.join(DOCKER).join(id.as_str()).join("config.v2.json");
     files::read(&file, DOCKER_FILE_MAX).ok().and_then(|text| {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_stands_in_the_name_of_the_cgroup() {
+    fn container_id_is_read_from_cgroup_name() {
         let in_it = |path: String| id_in(&CgroupPath::parse(&path).unwrap()).map(str::to_owned);
         assert_eq!(in_it(format!("/machine.slice/libpod-{}.scope", id())), Some(id()));
         assert_eq!(in_it(format!("/kubepods.slice/{}", id())), Some(id()));

@@ -45,7 +45,7 @@ fn paths_are_accepted_in_every_notation() {
 }
 
 #[test]
-fn paths_that_climb_are_refused() {
+fn paths_with_parent_components_are_invalid() {
     for text in ["/a/../b", "../x", "./../x", "/sys/fs/cgroup/../..", "a//b"] {
         assert!(parse(text, Path::new("/sys/fs/cgroup/a")).is_err(), "{text}");
     }
@@ -53,7 +53,7 @@ fn paths_that_climb_are_refused() {
 }
 
 #[test]
-fn what_a_word_means_follows_from_its_shape() {
+fn kind_of_target_follows_from_text() {
     assert_eq!(parse("4711", Path::new("/")).unwrap(), Target::Pid(4711));
     assert_eq!(parse("123456789012", Path::new("/")).unwrap(), Target::Container("123456789012".to_owned()));
     assert!(matches!(parse("x.service", Path::new("/")).unwrap(), Target::Unit(_)));
@@ -61,7 +61,7 @@ fn what_a_word_means_follows_from_its_shape() {
 }
 
 #[test]
-fn a_unit_is_found_where_systemd_puts_it_and_nowhere_else() {
+fn unit_is_found_below_slices_only() {
     assert_eq!(found("nginx.service").unwrap(), "/system.slice/nginx.service");
     assert_eq!(found("cpu.service").unwrap(), "/system.slice/_cpu.service");
     assert_eq!(found("a-b.slice").unwrap(), "/a.slice/a-b.slice");
@@ -113,7 +113,7 @@ fn process_maps_to_bound_cgroup_else_unit() {
 }
 
 #[test]
-fn a_container_is_found_by_its_name_where_no_id_begins_so() {
+fn container_is_found_by_name_if_no_id_matches() {
     let path = CgroupPath::parse(&format!("/machine.slice/libpod-{}.scope", "ab".repeat(32))).unwrap();
     let tree = || vec![CgroupPath::root(), path.clone()];
     let name = |_: &CgroupPath, id: &str| Some(format!("web-{}", id.get(..2).unwrap_or("")));

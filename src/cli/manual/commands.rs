@@ -1,13 +1,13 @@
-//! The pages of the command and its subcommands, from their definition.
+//! The manual pages of the command and its subcommands, from their definitions.
 
 use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// What the pages of section 1 have at their foot.
+/// The last section of the pages in section 1.
 const MANUAL: &str = "memcg-bpf";
 
-/// File names and texts.
+/// File names and contents.
 pub(super) fn pages(mut cli: Command, date: &str) -> anyhow::Result<Vec<(String, String)>> {
     // `memcg-bpf help` prints what these pages have.
     cli = cli.disable_help_subcommand(true);
@@ -43,7 +43,7 @@ fn page(command: &Command, date: &str) -> anyhow::Result<(String, String)> {
     Ok((man.get_filename(), String::from_utf8(text)?))
 }
 
-/// What stands below a command's help: indented lines are examples, the others paragraphs.
+/// The text after a command's help: indented lines are examples, the others paragraphs.
 fn after_help(roff: &mut Roff, help: &str) {
     let mut verbatim = false;
     for line in help.lines() {

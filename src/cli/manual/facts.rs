@@ -5,10 +5,10 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 use crate::bpf::objects::PolicyObjects;
 use crate::report::{KernelReport, PolicyReport};
 
-/// The configuration with every key commented out at its default, as it is installed.
+/// The installed configuration file, in which every key is commented out at its default.
 const CONFIGURATION: &str = include_str!("../../../systemd/memcg-bpf.conf");
 
-/// The page with its placeholders replaced.
+/// Replaces the placeholders of a page.
 pub(super) fn filled_in(prose: &str, date: &str, objects: &PolicyObjects) -> String {
     prose
         .replace("@DATE@", date)
@@ -44,7 +44,7 @@ fn policies(reports: &[PolicyReport]) -> String {
     roff.to_roff()
 }
 
-/// Sections, and in them the keys, each with the comment above it.
+/// Sections, with their keys and the comment of each.
 fn keys(configuration: &str) -> String {
     let mut roff = Roff::new();
     let mut comment: Vec<&str> = Vec::new();

@@ -1,6 +1,5 @@
-//! `memcg-bpf manual`: writes the manual pages at build time, from where the facts live: the commands from their
-//! definition here, the policies' parameters from the objects, the configuration's keys from the file that is shipped.
-//! The prose is in packaging/man.
+//! `memcg-bpf manual`: writes the manual pages at build time. Commands are described by their definitions, parameters
+//! by the policy objects, configuration keys by the installed file, and the rest by packaging/man.
 
 mod commands;
 mod facts;

@@ -1,5 +1,5 @@
-//! A history file: one JSON object per line, a sample of all cgroups with policies or an event. Two halves, FILE.1 and FILE,
-//! so that it stays bounded without being written anew; a half-written last line is passed over.
+//! A history file: one JSON object per line, which is a sample of all cgroups with policies, or an event. FILE.1 and
+//! FILE are the two halves of a history of bounded size. An incomplete last line is skipped.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::monitor::events::Event;
 
-/// Longer lines are skipped: a thousand cgroups make some hundred KiB.
+/// Longest line in bytes. Longer lines are skipped; a sample of a thousand cgroups has some hundred KiB.
 const LINE_MAX: usize = 4 << 20;
-/// More samples than this, and more events, are thinned out when they are read.
+/// Limit of samples, and of events. Beyond it, every other one is dropped.
 const ENTRIES_MAX: usize = 200_000;
 
-/// One line.
+/// A line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(in crate::cli) enum Entry {
@@ -33,39 +33,39 @@ impl Entry {
     }
 }
 
-/// One cgroup at one time; counters start when the policy was attached.
+/// A sample of one cgroup. Counters start when the policy was attached.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::cli) struct CgroupSample {
     pub cgroup: String,
     pub name: String,
-    /// Bytes.
+    /// memory.current in bytes.
     pub usage: u64,
-    /// The smallest memory.max up the tree.
+    /// The effective maximum in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
-    /// memory.high, where it is not max.
+    /// memory.high in bytes, unless it is max.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<u64>,
-    /// memory.low, where it is not 0.
+    /// memory.low in bytes, unless it is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<u64>,
     pub stall_ns: u64,
     pub refaults: u64,
-    /// Requests denied by its policies.
+    /// Number of requests denied by policies of the cgroup.
     pub denied: u64,
 }
 
-/// A history being written.
+/// A history that is being written.
 pub(in crate::cli) struct Writer {
     path: PathBuf,
     file: File,
-    /// Bytes of one half.
+    /// Maximum size of one half in bytes.
     half: u64,
     length: u64,
 }
 
 impl Writer {
-    /// Appends to an existing file.
+    /// Opens the file. Appends to an existing one.
     pub fn open(path: &Path, max: u64) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
         let length = file.metadata()?.len();
@@ -86,7 +86,7 @@ impl Writer {
     }
 }
 
-/// Where the older half is.
+/// The path of the older half.
 fn older(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
@@ -129,7 +129,7 @@ fn entries(file: impl Read, all: &mut Vec<Entry>) -> io::Result<()> {
     Ok(())
 }
 
-/// The next line, empty where it is too long; false at the end.
+/// Reads the next line, which is empty if it is too long. Returns false at the end.
 fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let max = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
@@ -141,7 +141,7 @@ fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> 
     Ok(length > 0)
 }
 
-/// Every other event, or sample, goes.
+/// Drops every other event or sample.
 fn downsample(all: &mut Vec<Entry>, events: bool) {
     let mut odd = false;
     all.retain(|entry| {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_read_as_it_was_written() {
+    fn event_round_trips() {
         let event = Event { cgroup: "/a".into(), event: "acted".into(), to: Some(7), ..Event::default() };
         let text = serde_json::to_string(&Entry::Event(Box::new(event.clone()))).unwrap();
         assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), Entry::Event(Box::new(event)));
@@ -192,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_entries_are_passed_over_whatever_they_hold() {
+    fn invalid_lines_are_skipped() {
         let sample = "{\"kind\":\"sample\",\"time_us\":1,\"cgroups\":[]}\n";
-        // Cut off within a character, as when the machine went down; and a line that never seems to end.
+        // A line that is truncated within a character, as after a power failure, and a line without an end.
         let mut bytes = b"{\"kind\":\"event\",\"cgroup\":\"/caf\xc3\n".to_vec();
         bytes.extend(vec![b'x'; LINE_MAX + 5]);
         bytes.extend(format!("\n{sample}").into_bytes());

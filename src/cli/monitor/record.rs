@@ -20,7 +20,7 @@ use crate::policy::action::{Knob, MAX};
 use crate::report::BindingReport;
 use crate::text::{parse_bytes, parse_duration};
 
-/// Shorter intervals would distort the samples.
+/// Minimum interval. Shorter ones would distort the samples.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Record memory use and events of cgroups with policies, for a report
@@ -108,7 +108,7 @@ impl Record {
 /// New events from the journal, read by a thread.
 fn stream_events() -> mpsc::Receiver<events::Event> {
     let (events_received, receiver) = mpsc::channel();
-    // journalctl's own now is when it gets to it.
+    // `now` of journalctl is the time at which it starts.
     let now = Timestamp::now_us();
     let since = format!("@{}.{:06}", now / 1_000_000, now % 1_000_000);
     std::thread::spawn(move || {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_run_is_not_measured() {
+    fn unavailable_cgroups_are_not_sampled() {
         assert_eq!(sample(&BindingReport { cgroup: "/no/such".into(), ..BindingReport::default() }), None);
         let report = BindingReport { cgroup: "/no/such".into(), usage: Some(5), ..BindingReport::default() };
         let sample = sample(&report).unwrap();

@@ -96,8 +96,8 @@ fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingRepo
         !report.policies.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
     };
     for report in reports.iter().filter(above) {
-        let names: Vec<&str> = report.policies.iter().map(|policy| policy.name.as_str()).collect();
-        explanation.push(format!("Inherited from: {} ({}).", report.cgroup, names.join(", ")));
+        let names = report.policies.iter().map(|policy| policy.name.as_str());
+        explanation.push(crate::report::explain::inherited(&report.cgroup, names));
     }
     let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {
@@ -243,7 +243,7 @@ mod tests {
     use crate::report::RequestReport;
 
     #[test]
-    fn a_unit_is_called_by_its_name_and_a_cgroup_that_only_looks_like_one_by_its_path() {
+    fn only_system_units_are_displayed_by_name() {
         let name =
             |path: &str| name_of(&BindingReport { cgroup: path.to_owned(), ..BindingReport::default() });
         assert_eq!(name("/system.slice/a.service"), "a.service");

@@ -12,10 +12,10 @@ use crate::cli::find::candidates;
 use crate::cli::find::installed::ObjectDir;
 use crate::cli::output::Output;
 use crate::cli::term::{Terminal, eprint, escape_line, json, wrap};
-use crate::names::shown;
 use crate::report::{KernelReport, PolicyReport};
+use crate::text::printable::quote;
 
-/// Characters of a line of the verifier's log, in which the object's own words stand.
+/// Characters displayed of a line of the verifier's log, which contains names from the object.
 const LOG_LINE_MAX: usize = 500;
 
 /// List installed policies with their parameters
@@ -76,12 +76,12 @@ fn verify_load(core: &Path, objects: &PolicyObjects, name: &str) -> anyhow::Resu
     let loaded =
         BpfRuntime::open(core, objects.files.clone(), machine, page).and_then(|mut k| k.load_policy(name));
     if let Err(BpfError::Load { log, .. }) = &loaded {
-        log.lines().for_each(|line| eprint(&format!("{}\n", shown(line, LOG_LINE_MAX))));
+        log.lines().for_each(|line| eprint(&format!("{}\n", quote(line, LOG_LINE_MAX))));
     }
     Ok(loaded?)
 }
 
-/// The objects as the daemon would report them.
+/// The reports of objects, as the daemon would return them.
 fn reports(objects: &PolicyObjects) -> Vec<PolicyReport> {
     match probe::probe_hooks(objects) {
         Ok(kernel) => objects.reports(&kernel),

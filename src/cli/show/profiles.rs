@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::policy::profile::parse_profile;
 
-    /// What the package brings, read from the tree.
+    /// The profiles of the package, read from the source tree.
     fn shipped() -> Catalog {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
         let objects = crate::bpf::objects::load(

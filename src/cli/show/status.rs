@@ -10,6 +10,7 @@ use crate::cli::find::target;
 use crate::cli::output::Output;
 use crate::cli::show::explain::{describe, knob_lines, name_of};
 use crate::cli::term::{Style, Terminal, escape_line, fit, json, wrap};
+use crate::report::explain::inherited;
 use crate::report::{ActionStats, BindingReport};
 use crate::text::human_bytes;
 
@@ -62,7 +63,8 @@ fn render_without_policy(cgroup: &str, reports: &[BindingReport]) -> String {
     let mut text = format!("{} has no memory policy of its own.\n", escape_line(cgroup));
     for report in reports.iter().filter(|r| !r.policies.is_empty()) {
         if cgroup.strip_prefix(report.cgroup.as_str()).is_some_and(|rest| rest.starts_with('/')) {
-            text.push_str(&format!("Inherited from: {}\n", escape_line(&report.cgroup)));
+            let names = report.policies.iter().map(|policy| policy.name.as_str());
+            text.push_str(&format!("{}\n", inherited(&escape_line(&report.cgroup), names)));
         }
     }
     text.push_str(&format!(
@@ -237,7 +239,7 @@ bad\\u{1b}.service:
     }
 
     #[test]
-    fn what_lies_within_stands_below_what_it_lies_within() {
+    fn descendants_are_listed_below_ancestors() {
         let mut within = report("/a.slice/a-b.slice/x.service", "x.service");
         (within.usage, within.effective_max) = (Some(3 << 20), Some(1 << 30));
         within.last_action = Some(crate::report::ActionReport {

@@ -8,21 +8,21 @@ use serde::Serialize;
 
 use crate::text::printable::{self, width};
 
-/// Narrower terminals than this get lines that wrap; nothing sensible fits.
+/// Minimum width. Lines are wrapped by a narrower terminal.
 const MIN_WIDTH: usize = 40;
-/// Between two columns.
+/// Space between two columns.
 const GAP: usize = 2;
 
-/// Where the output goes.
+/// The properties of the output.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::cli) struct Terminal {
-    /// Columns of the terminal; `None` when the output goes to a file or a program.
+    /// Width of the terminal in columns; `None` if the output is a file or a pipe.
     pub width: Option<usize>,
-    /// May colours be used?
+    /// True if colours are enabled.
     pub colour: bool,
 }
 
-/// How a whole line looks where colours may be used.
+/// The style of a whole line if colours are enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Style {
     Bold,
@@ -45,19 +45,19 @@ impl Style {
 impl Terminal {
     pub fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
-        // https://no-color.org: whatever it is set to, if it is not empty.
+        // https://no-color.org: any value, if it is not empty.
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|value| value != "dumb");
         Terminal { width: terminal.then(columns).flatten(), colour: terminal && wanted }
     }
 
-    /// Room for text; people read no longer lines than 100 characters with pleasure.
+    /// Width of text: at most 100 columns, for readability.
     pub fn text_width(&self) -> usize {
         self.width.unwrap_or(100).clamp(MIN_WIDTH, 100)
     }
 }
 
-/// The terminal's width as the shell knows it (`COLUMNS`), else as the terminal says.
+/// Width of the terminal: `COLUMNS`, else as reported by the terminal.
 fn columns() -> Option<usize> {
     let from_env = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     from_env
@@ -70,7 +70,7 @@ pub(in crate::cli) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(escape(text).as_bytes());
 }
 
-/// As [`print`], with lines in colour where that may be. Colours are added last: the text itself cannot bring any.
+/// As [`print`], with coloured lines if colours are enabled. Colours are added after escaping.
 pub(in crate::cli) fn print_styled(text: &str, terminal: &Terminal, paint: fn(&str) -> Option<Style>) {
     if !terminal.colour {
         return print(text);
@@ -91,17 +91,17 @@ pub(in crate::cli) fn eprint(text: &str) {
     let _ = io::stderr().lock().write_all(escape(text).as_bytes());
 }
 
-/// The last gate: whatever a name contains, only printable characters and line ends pass.
+/// Escapes all characters that are not printable, except line feeds.
 fn escape(text: &str) -> String {
     printable::escape(text)
 }
 
-/// A text from outside on one line.
+/// Escapes foreign text to one line.
 pub(in crate::cli) fn escape_line(text: &str) -> String {
     printable::escape_line(text)
 }
 
-/// A JSON document, indented, with a line end. What JSON leaves unescaped but a terminal obeys is escaped as well.
+/// An indented JSON document with a final line feed. Control characters that JSON allows are escaped too.
 pub(in crate::cli) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
     Ok(escape_json(&serde_json::to_string_pretty(value)?))
 }
@@ -115,7 +115,7 @@ fn escape_json(text: &str) -> String {
     printable::escape_json(text) + "\n"
 }
 
-/// Words broken into lines of at most `columns` columns, each after `indent` spaces. A long word stays whole.
+/// Wraps words at `columns` columns, with `indent` spaces before each line. A longer word is not broken.
 pub(in crate::cli) fn wrap(text: &str, indent: usize, columns: usize) -> String {
     let margin = " ".repeat(indent);
     let mut out = String::new();
@@ -140,7 +140,8 @@ pub(in crate::cli) fn wrap(text: &str, indent: usize, columns: usize) -> String 
     out
 }
 
-/// Rows in columns as wide as their widest cell. On a terminal, the cells of the last column are ellipsized
+/// Formats rows in columns as wide as their widest cell. On a terminal, the cells of the last column are ellipsized
+/// in the middle.
 /// in the middle.
 pub(in crate::cli) fn table(rows: &[Vec<String>], terminal: &Terminal) -> String {
     let rows: Vec<Vec<String>> =
@@ -169,7 +170,7 @@ pub(in crate::cli) fn table(rows: &[Vec<String>], terminal: &Terminal) -> String
     out
 }
 
-/// A table whose columns named in `spare` are left out, the first of them first, while the terminal is too narrow.
+/// Formats a table. While the terminal is too narrow, the columns in `spare` are omitted, the first one first.
 pub(in crate::cli) fn fit(rows: &[Vec<String>], spare: &[&str], terminal: &Terminal) -> String {
     let mut rows = rows.to_vec();
     for name in spare {
@@ -187,7 +188,7 @@ pub(in crate::cli) fn fit(rows: &[Vec<String>], spare: &[&str], terminal: &Termi
     table(&rows, terminal)
 }
 
-/// At most `room` columns: the middle makes way for `…`.
+/// Truncates a text to `room` columns, with `…` in the middle.
 pub(in crate::cli) fn ellipsize(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -199,7 +200,7 @@ pub(in crate::cli) fn ellipsize(text: &str, room: usize) -> String {
     head.into_iter().chain(std::iter::once('…')).chain(end.into_iter().rev()).collect()
 }
 
-/// As many characters as fit into `room` columns.
+/// The longest beginning that fits into `room` columns.
 fn columns_of(chars: impl Iterator<Item = char>, room: usize) -> Vec<char> {
     let mut used = 0_usize;
     chars
@@ -225,20 +226,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_that_it_would_obey() {
+    fn control_characters_do_not_reach_terminal() {
         assert_eq!(escape(&format!("{WICKED}\n")), "a\\u{1b}[2J\\r\\u{202e}\\u{9b}b\n");
         assert_eq!(escape_line("a\nb"), "a\\nb");
     }
 
     #[test]
-    fn json_is_harmless_too_and_says_the_same() {
+    fn json_is_escaped_with_same_value() {
         let text = json(WICKED).unwrap();
         assert!(text.trim_end().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text}");
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), WICKED);
     }
 
     #[test]
-    fn a_table_fits_the_terminal_by_cutting_the_middle_of_its_last_column() {
+    fn table_ellipsizes_last_column_to_fit() {
         let rows = vec![
             vec!["WHAT".to_owned(), "CGROUP".to_owned()],
             vec!["x".to_owned(), "/machine.slice/libpod-0123456789abcdef.scope".to_owned()],

@@ -1,4 +1,4 @@
-//! A moment as text, in UTC, so that it means the same on every terminal and in every file.
+//! Formats times in UTC.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,12 +32,12 @@ fn parts(seconds: u64) -> (u64, u64, u64) {
     (of(3600, 24), of(60, 60), of(1, 60))
 }
 
-/// Year, month, day of the proleptic Gregorian calendar: whole years, then whole months, are taken off.
+/// Year, month and day of the proleptic Gregorian calendar: subtracts whole years, then whole months.
 fn date(seconds: u64) -> (u64, u64, u64) {
     let mut days = seconds.checked_div(DAY).unwrap_or(0);
     let (mut year, mut month) = (1970_u64, 1_u64);
     let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    // A clock that is off by more than eight thousand years is shown wrong, and soon.
+    // Times beyond the year 9999 are displayed incorrectly.
     while year < 9999 {
         let length = if leap(year) { 366 } else { 365 };
         let Some(left) = days.checked_sub(length) else { break };

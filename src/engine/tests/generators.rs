@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order.
+//! Property tests with generated inputs.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// Does what a cgroup's requests ask for come to any policy at all?
+/// True if the requests for a cgroup result in a policy.
 fn wants_something(engine: &Engine, id: CgroupId) -> bool {
     engine.cgroups.get(id).is_some_and(|c| !engine.config.resolve(&c.requests).policies.is_empty())
 }
@@ -62,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn any_history_keeps_the_promises_and_ends_with_nothing(inputs in prop::collection::vec(any_input(), 0..40)) {
+    fn invariants_hold_for_any_history(inputs in prop::collection::vec(any_input(), 0..40)) {
         let (mut engine, mut model) = (Engine::new(config()), Model::default());
         for input in inputs {
             run(&mut engine, &mut model, input.clone());
@@ -72,7 +72,7 @@ proptest! {
             prop_assert_eq!(&before.bound, &model.bound);
             prop_assert_eq!(&before.slots, &model.slots);
             prop_assert_eq!(model.failed, 0);
-            // Whatever is described as active is bound, and nothing else is.
+            // Exactly the cgroups that are reported as active are bound.
             let active: BTreeSet<u64> =
                 engine.report_all().iter().filter(|r| r.state == "active").map(|r| r.cgroup_id).collect();
             prop_assert_eq!(active, model.bound.keys().map(|id| id.0).collect::<BTreeSet<_>>());

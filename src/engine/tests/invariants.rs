@@ -1,9 +1,9 @@
-//! One promise each.
+//! Tests of one invariant each.
 
 use super::*;
 
 #[test]
-fn an_object_that_replaces_another_has_all_its_parameters_and_whoever_is_bound_is_bound_again() {
+fn replaced_object_gets_parameters_and_bindings() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, ask(1, Origin::Operator, "deny limit=1M; observe"));
     run(&mut engine, &mut model, ask(2, Origin::Operator, "observe"));
@@ -23,7 +23,7 @@ fn an_object_that_replaces_another_has_all_its_parameters_and_whoever_is_bound_i
 }
 
 #[test]
-fn what_means_something_else_now_is_moved() {
+fn changed_meaning_moves_to_other_slot() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, ask(1, Origin::Operator, "deny limit=1M"));
     run(&mut engine, &mut model, unit("x.service", None, Some("deny limit=1M")));
@@ -42,7 +42,7 @@ fn what_means_something_else_now_is_moved() {
 }
 
 #[test]
-fn the_highest_origin_wins_and_the_lower_one_returns() {
+fn highest_origin_wins_and_lower_one_returns() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, ask(1, Origin::DropIn, "deny limit=1M"));
     run(&mut engine, &mut model, ask(1, Origin::Operator, "deny limit=2M"));
@@ -53,7 +53,7 @@ fn the_highest_origin_wins_and_the_lower_one_returns() {
 }
 
 #[test]
-fn a_registered_slot_is_the_one_the_cgroup_gets() {
+fn registered_slot_is_bound_to_created_cgroup() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, unit("x.service", None, Some("deny limit=1M")));
     let at = path("/system.slice/x.service");
@@ -62,14 +62,14 @@ fn a_registered_slot_is_the_one_the_cgroup_gets() {
     run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(7), path: at.clone(), bound: true });
     assert_eq!(model.bound[&CgroupId(7)], slot);
     assert!(model.records.contains_key(&at));
-    // The unit stops and starts again: the registration is still there.
+    // The unit is restarted: the registration is kept.
     run(&mut engine, &mut model, Input::CgroupRemoved(CgroupId(7)));
     assert_eq!(model.registered[&at], slot);
     assert_eq!(engine.report_all()[0].state, "registered");
 }
 
 #[test]
-fn what_the_kernel_bound_for_a_registration_that_is_gone_is_unbound() {
+fn cgroup_of_removed_registration_is_unbound() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, unit("x.service", None, Some("deny limit=1M")));
     run(&mut engine, &mut model, Input::UnitUnloaded(UnitName::parse("x.service").unwrap()));
@@ -95,7 +95,7 @@ fn full_slots_fail_the_request_and_keep_the_binding() {
     assert_eq!((report.state.as_str(), report.errors), ("active", vec![slots::PENDING_MSG.to_owned()]));
     assert_eq!(report.policies[0].parameters["limit"], "65543");
     assert_eq!(report.requests[0].line, "deny limit=1M");
-    // A slot is free, and it is attached.
+    // A slot is released, and the policy is attached.
     run(&mut engine, &mut model, Input::CgroupRemoved(CgroupId(8)));
     let report = engine.report_path(&path("/c7")).unwrap();
     assert_eq!((report.policies[0].parameters["limit"].as_str(), report.errors), ("1M", vec![]));
@@ -103,19 +103,19 @@ fn full_slots_fail_the_request_and_keep_the_binding() {
 }
 
 #[test]
-fn a_changed_drop_in_without_a_slot_leaves_registration_and_binding_as_they_are() {
+fn changed_drop_in_without_slot_keeps_binding() {
     let (mut engine, mut model) = (Engine::with_slots(config(), 2), Model::default());
     let at = path("/system.slice/x.service");
     run(&mut engine, &mut model, unit("x.service", None, Some("deny limit=1M")));
     run(&mut engine, &mut model, ask(1, Origin::Operator, "observe"));
     run(&mut engine, &mut model, unit("x.service", None, Some("deny limit=2M")));
     assert_eq!((model.registered.get(&at), model.failed), (Some(&0), 1));
-    // Its cgroup appears, and the kernel gives it what is registered.
+    // The cgroup is created, and the kernel binds it to the registered slot.
     model.bound.insert(CgroupId(9), 0);
     run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(9), path: at.clone(), bound: true });
     assert_eq!(model.bound[&CgroupId(9)], 0);
     assert_eq!(engine.report_path(&at).unwrap().policies[0].parameters["limit"], "1M");
-    // The operator's is given up: registration and cgroup move together.
+    // The operator's request is withdrawn: registration and cgroup change together.
     run(&mut engine, &mut model, Input::Withdraw { cgroup: CgroupId(1), origin: Origin::Operator });
     assert_eq!(model.registered[&at], model.bound[&CgroupId(9)]);
     assert_eq!(engine.report_path(&at).unwrap().policies[0].parameters["limit"], "2M");
@@ -123,7 +123,7 @@ fn a_changed_drop_in_without_a_slot_leaves_registration_and_binding_as_they_are(
 }
 
 #[test]
-fn a_bad_line_is_refused_whole_and_said_while_others_stand() {
+fn invalid_line_is_rejected_whole_and_others_apply() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, ask(1, Origin::DropIn, "observe"));
     let effects = engine.step(ask(1, Origin::Annotation, "deny limt=1M"));
@@ -164,7 +164,7 @@ fn bound_ancestors_are_nearest_first_at_any_depth() {
     assert_eq!(engine.bound_ancestors(&deep), [(&third, vec!["deny", "observe"]), (&top, vec!["observe"])]);
     assert_eq!(engine.bound_ancestors(&third), [(&top, vec!["observe"])]);
     assert_eq!(engine.report_path(&deep), None);
-    // Against each other, so that a busy machine does not decide: neither describes everybody, be it once for each level.
+    // The times are compared with each other, so that a busy machine does not affect the result.
     let time = |times: usize, act: &dyn Fn()| {
         let began = std::time::Instant::now();
         (0..times).for_each(|_| act());
@@ -176,7 +176,7 @@ fn bound_ancestors_are_nearest_first_at_any_depth() {
 }
 
 #[test]
-fn one_path_is_described_as_it_is_among_all() {
+fn report_of_one_path_equals_that_among_all() {
     let mut engine = Engine::new(config());
     engine.step(ask(1, Origin::Annotation, "none"));
     engine.step(ask(2, Origin::Annotation, "dney"));
@@ -190,7 +190,7 @@ fn one_path_is_described_as_it_is_among_all() {
 }
 
 #[test]
-fn a_line_counts_against_its_owner_whatever_comes_of_it_until_it_is_taken_back_or_the_cgroup_is_gone() {
+fn owner_request_counts_until_withdrawn_or_cgroup_removed() {
     let mut engine = Engine::new(config());
     for (id, line) in [(1, "observe"), (2, "none"), (3, "dney"), (4, "none")] {
         engine.step(ask(id, Origin::Xattr, line));
@@ -207,7 +207,7 @@ fn a_line_counts_against_its_owner_whatever_comes_of_it_until_it_is_taken_back_o
 }
 
 #[test]
-fn a_lost_drop_in_ends_the_binding_and_the_registration() {
+fn removed_drop_in_removes_binding_and_registration() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, unit("x.service", Some(9), Some("deny limit=1M")));
     run(&mut engine, &mut model, unit("x.service", Some(9), None));
@@ -225,7 +225,7 @@ fn stopping_leaves_nothing() {
 }
 
 #[test]
-fn what_was_recorded_is_what_is_adopted() {
+fn recorded_requests_are_adopted() {
     let (mut engine, mut model) = (Engine::new(config()), Model::default());
     run(&mut engine, &mut model, ask(1, Origin::Annotation, "deny limit=3M"));
     run(&mut engine, &mut model, ask(1, Origin::DropIn, "observe"));

@@ -1,9 +1,9 @@
-//! Containers that start, and what becomes of their policies.
+//! Tests of containers that start.
 
 use super::*;
 
 #[test]
-fn a_container_without_annotation_goes_by_in_silence() {
+fn container_without_annotation_starts_silently() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     assert_eq!(env.run(&[("other", "x"), REQUIRED]), HookResult::default());
@@ -14,7 +14,7 @@ const FOR_WEB: (&str, &str) = ("memcg.bpf/policy.web", "deny limit=64M");
 const MISSPELT: (&str, &str) = ("memcg.bpf/polcy", "observe");
 
 #[test]
-fn a_required_policy_that_may_be_meant_for_this_container_keeps_it_from_starting() {
+fn ambiguous_required_policy_blocks_start() {
     let env = TestEnv::new(no_bus());
     for odd in [&[FOR_WEB, REQUIRED][..], &[FOR_WEB, REQUIRED, MISSPELT]] {
         let result = env.run(odd);
@@ -28,7 +28,7 @@ fn a_required_policy_that_may_be_meant_for_this_container_keeps_it_from_starting
         );
         assert!(result.debug[0].contains("'memcg.bpf/policy.web'"), "{result:?}");
     }
-    // It has started long ago.
+    // The container started before.
     let stopped = env.state("stopped", &[FOR_WEB, REQUIRED]);
     assert_eq!(run(&stopped, None, &env.environment), HookResult::default());
 }
@@ -45,7 +45,7 @@ fn warnings_are_reported_without_a_policy_too() {
         (vec![FOR_WEB, ("memcg.bpf/required", "ture")], vec![unidentified, unclear]),
         (vec![MISSPELT], vec![unknown]),
         (vec![MISSPELT, REQUIRED], vec![unknown]),
-        // The policy is another container's, and this one is known not to be it.
+        // The policy is for another container, whose name is known.
         (vec![FOR_WEB, REQUIRED, db], vec![]),
     ];
     for (annotations, notes) in cases {
@@ -56,7 +56,7 @@ fn warnings_are_reported_without_a_policy_too() {
 }
 
 #[test]
-fn the_daemon_is_asked_once_and_success_is_silent() {
+fn daemon_is_called_once_and_success_is_silent() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     let result = env.run(&[DENY]);
@@ -70,7 +70,7 @@ fn the_daemon_is_asked_once_and_success_is_silent() {
 }
 
 #[test]
-fn an_unreadable_bundle_leaves_the_finding_to_the_daemon() {
+fn unreadable_bundle_is_left_to_daemon() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     std::fs::remove_file(env.dir.path().join("config.json")).unwrap();
@@ -82,7 +82,7 @@ fn an_unreadable_bundle_leaves_the_finding_to_the_daemon() {
 }
 
 #[test]
-fn the_stage_follows_from_the_state_unless_an_argument_says_it() {
+fn stage_follows_from_argument_or_state() {
     let daemon = FakeDaemon::start(Behaviour::Accepts);
     let env = TestEnv::new(daemon.address());
     for (status, stage) in [
@@ -100,7 +100,7 @@ fn the_stage_follows_from_the_state_unless_an_argument_says_it() {
 }
 
 #[test]
-fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
+fn each_failure_is_reported_and_stops_required_only() {
     let recorded = "; it starts without a policy, which is recorded on /machine.slice/libpod-c1.scope for memcg-bpfd to adopt";
     let cases: [(Behaviour, &str, &str); 7] = [
         (
@@ -109,8 +109,8 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
             "; it starts without a policy",
         ),
         (Behaviour::Busy, "too many containers start at once", recorded),
-        (Behaviour::Slow, "memcg-bpfd did not answer within 800ms", recorded),
-        (Behaviour::BusSilent, "memcg-bpfd did not answer within 800ms", recorded),
+        (Behaviour::Slow, "memcg-bpfd did not reply within 800ms", recorded),
+        (Behaviour::BusSilent, "memcg-bpfd did not reply within 800ms", recorded),
         (
             Behaviour::NotInstalled,
             "memcg-bpfd is not running and cannot be started over D-Bus; try: systemctl start memcg-bpfd",
@@ -118,12 +118,12 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
         ),
         (
             Behaviour::NotForThisUser,
-            "the system bus does not let this user ask memcg-bpfd",
+            "the system bus denies this user access to memcg-bpfd",
             "; it starts without a policy",
         ),
         (
             Behaviour::OfAnotherVersion,
-            "memcg-bpfd does not understand this hook; are they of the same version? (expected (su))",
+            "memcg-bpfd rejected the call of this hook; their versions may differ (expected (su))",
             "; it starts without a policy",
         ),
     ];
@@ -147,7 +147,7 @@ fn each_failure_has_its_sentence_and_stops_only_what_is_required() {
 }
 
 #[test]
-fn a_busy_daemon_is_asked_again_until_it_has_time() {
+fn busy_daemon_is_called_again() {
     let daemon = FakeDaemon::start(Behaviour::BusyAtFirst);
     let env = TestEnv::new(daemon.address());
     let result = env.run(&[DENY, REQUIRED]);
@@ -156,7 +156,7 @@ fn a_busy_daemon_is_asked_again_until_it_has_time() {
 }
 
 #[test]
-fn without_a_bus_the_request_is_recorded_beside_what_is_there() {
+fn without_bus_request_is_added_to_record() {
     let env = TestEnv::new(no_bus());
     let result = env.run(&[DENY]);
     assert_eq!(
@@ -167,7 +167,7 @@ fn without_a_bus_the_request_is_recorded_beside_what_is_there() {
     );
     let mut record = env.recorded().unwrap();
     assert_eq!((record.requests.len(), record.requests[0].location.as_str()), (1, "container c1"));
-    // An operator's request is there as well when the hook runs a second time.
+    // A request of an operator exists when the hook runs again.
     record.requests[0].origin = crate::policy::request::Origin::Operator;
     record.requests[0].container = None;
     env.memory
@@ -190,10 +190,10 @@ fn record_error_is_reported_and_container_starts() {
     let env = TestEnv::with(no_bus(), Memory { forbidden: true, ..Memory::default() });
     assert_eq!(
         note(&env),
-        "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (root may record, and the owner of a delegated cgroup)"
+        "trusted.memcg_bpf of /machine.slice/libpod-c1.scope: permission denied (only root and the owner of a delegated cgroup can write it)"
     );
 
-    // An owner who is not root writes the owner policy.
+    // An owner without root writes the owner policy.
     let env = TestEnv::with(no_bus(), Memory { owner: true, ..Memory::default() });
     assert!(
         env.run(&[DENY]).notes[0]

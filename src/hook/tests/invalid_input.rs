@@ -1,4 +1,4 @@
-//! What is odd, and what comes in wrong.
+//! Tests of invalid input.
 
 use std::time::Instant;
 
@@ -27,16 +27,19 @@ fn a_start_without_pid_is_a_reason_of_its_own() {
     assert_eq!(
         run(json, None, &env.environment).notes,
         [
-            "container c1: the runtime gives no pid at this stage; use the stages createRuntime or prestart; it starts without a policy"
+            "container c1: the runtime provides no pid at this stage; use the stage createRuntime or prestart; it starts without a policy"
         ]
     );
 }
 
 #[test]
-fn a_line_that_no_bus_can_carry_is_refused_here() {
+fn line_with_zero_byte_is_rejected() {
     let env = TestEnv::new(no_bus());
     let result = env.run(&[("memcg.bpf/policy", "deny\0")]);
-    assert_eq!(result.notes, ["container c1: the policy line holds a zero byte; it starts without a policy"]);
+    assert_eq!(
+        result.notes,
+        ["container c1: the policy line contains a zero byte; it starts without a policy"]
+    );
     assert_eq!(env.recorded(), None);
 }
 
@@ -64,7 +67,7 @@ fn invalid_annotations_are_reported_once_at_start() {
 }
 
 #[test]
-fn a_runtime_that_writes_nothing_is_not_waited_for() {
+fn silent_runtime_times_out() {
     let (_writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
     let began = Instant::now();
     let error = read_state(reader, Duration::from_millis(50)).unwrap_err();
@@ -94,12 +97,12 @@ fn long_ids_are_shown_as_engines_show_them() {
 }
 
 #[test]
-fn the_hook_file_is_what_engines_accept() {
+fn hook_file_is_accepted_by_engines() {
     let text = include_str!("../../../oci-hooks/90-memcg-bpf.json");
     let json: serde_json::Value = serde_json::from_str(text).unwrap();
     assert_eq!(json["version"], "1.0.0");
     assert_eq!(json["hook"]["path"], "/usr/libexec/oci/hooks.d/memcg-bpf-hook");
-    // Both waits of ours must end before the engine kills the hook and with it the container.
+    // Both timeouts of the hook must end before the engine kills the hook and the container.
     let timeout = Duration::from_secs(json["hook"]["timeout"].as_u64().unwrap());
     assert!(timeout >= STATE_DEADLINE + call::DEADLINE + Duration::from_secs(2));
     // podman runs a hook under createRuntime and prestart twice.
@@ -109,13 +112,14 @@ fn the_hook_file_is_what_engines_accept() {
 }
 
 #[test]
-fn the_hook_files_condition_matches_our_annotations_and_nothing_else() {
+fn hook_file_condition_matches_own_annotations_only() {
     let json: serde_json::Value =
         serde_json::from_str(include_str!("../../../oci-hooks/90-memcg-bpf.json")).unwrap();
     let conditions = json["when"]["annotations"].as_object().unwrap();
     let (key, value) = conditions.iter().next().unwrap();
     assert_eq!((conditions.len(), json["when"].as_object().unwrap().len()), (1, 1));
-    // Go's regular expressions and this crate's are of one family (RE2), and both search when not anchored.
+    // The regular expressions of Go and of this crate have the same syntax (RE2), and both match anywhere if not
+    // anchored.
     let (key, value) = (regex::Regex::new(key).unwrap(), regex::Regex::new(value.as_str().unwrap()).unwrap());
     for name in ["memcg.bpf/policy", "memcg.bpf/policy.web", "memcg.bpf/policy.web-1", "memcg.bpf/policy.0"] {
         assert!(key.is_match(name), "{name}");

@@ -232,7 +232,7 @@ fn knobs_kept_on_sigkill_restored_by_next_daemon() {
     let lapsed = last(&at, "done");
     assert_eq!(
         (lapsed.policy.as_str(), lapsed.reason.as_str()),
-        ("scripted", "the policy has not renewed it for 30s")
+        ("scripted", "the policy has not renewed the constraint for 30s")
     );
     // Without a daemon, and without a next one.
     sh("systemctl mask --runtime memcg-bpfd");

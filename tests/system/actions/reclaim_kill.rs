@@ -22,7 +22,7 @@ fn reclaim_action_frees_memory() {
     });
     assert_eq!(taken.action, "memory.reclaim");
     assert!(taken.from >= taken.to + 12 * MIB, "{taken:?}");
-    assert!(taken.detail.starts_with("took "), "{taken:?}");
+    assert!(taken.detail.starts_with("reclaimed "), "{taken:?}");
     env.end();
 }
 
@@ -71,7 +71,7 @@ fn kill_selects_largest_once_per_event() {
     assert!(lives(&small) && lives(&exempt));
     let detail = killed["MEMCG_BPF_DETAIL"].as_str().unwrap();
     assert!(detail.starts_with(&format!("killed process {big} (alloc, ")), "{detail}");
-    assert!(detail.contains(" with SIGTERM; considered as well: ") && detail.contains(&small), "{detail}");
+    assert!(detail.contains(" with SIGTERM; other candidates: ") && detail.contains(&small), "{detail}");
     assert!(!detail.contains(&exempt), "what must not be killed is not even considered: {detail}");
     assert!(count(&at, "done") == 1 && count(&at, "blocked") >= 1, "{:?}", find(&at));
     assert!(journal_entries(&at).iter().any(|l| l["MEMCG_BPF_OUTCOME"] == "blocked"));
@@ -141,9 +141,9 @@ fn daemon_cgroup_protected_and_rate_limited() {
     for (line, why) in [
         (
             "scripted verb=kill detail=2 value=1 least=64M",
-            "memcg-bpfd runs in it and would be killed with it",
+            "memcg-bpfd runs in this cgroup and would be killed",
         ),
-        ("scripted verb=freeze value=1 least=64M", "memcg-bpfd runs in it and would stand still with it"),
+        ("scripted verb=freeze value=1 least=64M", "memcg-bpfd runs in this cgroup and would be frozen"),
     ] {
         attach("/system.slice", line);
         ask(&inner, "64");

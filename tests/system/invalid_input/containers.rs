@@ -69,7 +69,7 @@ fn invalid_states(pid: &str) -> Vec<HookCase> {
             "createRuntime",
             state("", r#""memcg.bpf/policy":"observe""#),
             0,
-            "container mphook: the runtime gives no pid at this stage; use the stages createRuntime or prestart; it starts without a policy",
+            "container mphook: the runtime provides no pid at this stage; use the stage createRuntime or prestart; it starts without a policy",
         ),
         (
             "createRuntime",
@@ -91,7 +91,7 @@ fn invalid_policies(pid: &str) -> Vec<HookCase> {
             "createRuntime",
             policy("deny"),
             0,
-            "container mphook: annotation of container mphook, column 1: parameter 'limit' of policy 'deny' must be given; it starts without a policy",
+            "container mphook: annotation of container mphook, column 1: missing parameter 'limit' of policy 'deny'; it starts without a policy",
         ),
         (
             "createRuntime",
@@ -109,7 +109,7 @@ fn invalid_policies(pid: &str) -> Vec<HookCase> {
             "createRuntime",
             policy("deny\\u0000"),
             0,
-            "container mphook: the policy line holds a zero byte; it starts without a policy",
+            "container mphook: the policy line contains a zero byte; it starts without a policy",
         ),
         (
             "createRuntime",

@@ -17,7 +17,7 @@ fn unit_messages(unit: &str) -> Vec<String> {
 fn invalid_drop_ins() -> Vec<(String, &'static str)> {
     let line = |line: &str| format!("[Service]\nX-MemoryBPFPolicy={line}\n");
     vec![
-        (line("deny"), "column 1: parameter 'limit' of policy 'deny' must be given"),
+        (line("deny"), "column 1: missing parameter 'limit' of policy 'deny'"),
         (
             line("deny limit=64Q"),
             "column 12: '64Q' is not valid for parameter 'limit' of policy 'deny': its suffix 'Q' is unknown; valid: sizes such as 4096, 64K or 1.5G, and percentages such as 0.5% or 90%",
@@ -30,19 +30,19 @@ fn invalid_drop_ins() -> Vec<(String, &'static str)> {
             line("deny limit=10K"),
             "column 12: '10K' is out of range for parameter 'limit' of policy 'deny'; valid: values of at least 64K",
         ),
-        (line("deny limit=64M limit=32M"), "column 16: parameter 'limit' of policy 'deny' is given twice"),
+        (line("deny limit=64M limit=32M"), "column 16: duplicate parameter 'limit' of policy 'deny'"),
         (
             line("deny limit=64M mode=dry"),
             "column 21: 'dry' is not valid for parameter 'mode' of policy 'deny': no such choice; did you mean 'dry-run'?",
         ),
         (
             line("deny limit=64M cache"),
-            "column 16: 'cache' is not written key=value; a further policy needs a ';' before it",
+            "column 16: 'cache' is not of the form key=value; to add another policy, separate it with ';'",
         ),
-        (line("deny limit=\"64M"), "column 12: the quote \" is never closed"),
-        (line("observe; observe"), "column 10: policy 'observe' stands twice in this line"),
+        (line("deny limit=\"64M"), "column 12: missing closing quote \""),
+        (line("observe; observe"), "column 10: duplicate policy 'observe'"),
         (line("observe x=1"), "column 9: unknown parameter 'x' of policy 'observe'; valid: mode"),
-        (line("none; observe"), "column 1: 'none' stands alone in a line, without other policies"),
+        (line("none; observe"), "column 1: 'none' cannot be combined with other policies"),
         (line("Deny limit=64M"), "column 1: unknown policy 'Deny'; did you mean 'deny'?"),
         (
             line("deny limit=%q"),

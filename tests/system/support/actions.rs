@@ -7,19 +7,19 @@ use memcg_bpf::report::{ActionReport, MSGID_ACTION};
 use super::journal::stored_journal;
 use super::{active, find, journal_sync, sh, wait_for};
 
-/// What stands in a file of a cgroup.
+/// The content of a file of a cgroup.
 pub fn knob(cgroup: &str, file: &str) -> String {
     let path = format!("/sys/fs/cgroup{cgroup}/{file}");
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}")).trim_end().to_owned()
 }
 
-/// A file of a cgroup that holds bytes; "max" is the largest number.
+/// The number in a file of a cgroup; "max" is the largest number.
 pub fn bytes(cgroup: &str, file: &str) -> u64 {
     let text = knob(cgroup, file);
     if text == "max" { u64::MAX } else { text.parse().unwrap() }
 }
 
-/// Waits until a file holds this.
+/// Waits until a file has this content.
 pub fn knob_becomes(cgroup: &str, file: &str, value: &str) {
     wait_for(&format!("{file} of {cgroup} to be {value}"), || (knob(cgroup, file) == value).then_some(()));
 }
@@ -34,40 +34,40 @@ pub fn acted(cgroup: &str, outcome: &str) -> u64 {
     find(cgroup).and_then(|report| report.actions.get(outcome).copied()).unwrap_or_default()
 }
 
-/// Until its tasks have waited for memory for so long, counted from now and summed over them.
+/// Waits until the tasks have been stalled on memory for this long, from now on and summed over tasks.
 pub fn wait_for_stall(cgroup: &str, seconds: u64) {
     let stalled = || active(cgroup).counters["stall_ns"];
     let before = stalled();
     wait_for("tasks to wait", || (stalled() - before > seconds * 1_000_000_000).then_some(()));
 }
 
-/// The last action on a cgroup, once there is one that ended so.
+/// The last action on a cgroup, once there is one with this outcome.
 pub fn last_action(cgroup: &str, outcome: &str) -> ActionReport {
     wait_for(&format!("an action on {cgroup} that is {outcome}"), || {
         find(cgroup)?.last_action.filter(|action| action.outcome == outcome)
     })
 }
 
-/// The journal's entries for the actions on a cgroup, the oldest first, each with its fields.
+/// The journal's entries about actions on a cgroup, the oldest first, each with its fields.
 pub fn journal_entries(cgroup: &str) -> Vec<serde_json::Value> {
     journal_sync();
     stored_journal_entries(cgroup)
 }
 
-/// The same without those that journald has yet to store: to wait for one.
+/// The same without waiting for journald, for polling.
 pub fn stored_journal_entries(cgroup: &str) -> Vec<serde_json::Value> {
     let of = format!("MEMCG_BPF_CGROUP={cgroup}");
     let json = stored_journal(&["-o", "json", &format!("MESSAGE_ID={MSGID_ACTION}"), &of]);
     json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How often the kernel has passed over a program that matters here, because the task in it was interrupted by another
-/// on its CPU (docs/policies/deny.md): each time one request may have been let through.
+/// How often the kernel has skipped a relevant program, because the task in it was interrupted by another one on its
+/// CPU (docs/policies/deny.md). A request may be allowed each time.
 pub fn recursion_misses() -> usize {
     recursion_misses_of(&["growth__0", "cgroup_mkdir"])
 }
 
-/// The same of other programs.
+/// The same for other programs.
 pub fn recursion_misses_of(names: &[&str]) -> usize {
     let all: serde_json::Value = serde_json::from_str(&sh("bpftool -j prog show")).unwrap();
     let counts =

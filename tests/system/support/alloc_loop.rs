@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{PROGRAMS, TestEnv, active, sh, systemd, unit_in_state};
 
-/// Gives a slice a processor of its own, and all others the other.
+/// Assigns one CPU to a slice, and the other one to all others.
 pub fn pin_to_cpu(env: &mut TestEnv, slice: &str) {
     for (unit, processors) in [("init.scope", "0"), ("system.slice", "0"), (slice, "1")] {
         sh(&format!(
@@ -14,9 +14,9 @@ pub fn pin_to_cpu(env: &mut TestEnv, slice: &str) {
     }
 }
 
-/// A service that maps 128 MiB in a loop under a limit below that. Alone on a processor: the kernel skips a tracing
-/// program on a processor on which another task was interrupted within it (docs/policies/deny.md), which is not the gap
-/// that is tested.
+/// A service that maps 128 MiB in a loop under a lower limit. It has a CPU of its own, because the kernel skips a
+/// tracing program if another task on the CPU was interrupted in it (docs/policies/deny.md), which is not tested
+/// here.
 pub fn start_alloc_loop(env: &mut TestEnv, name: &str) {
     let out = env.out(name);
     let text = format!(
@@ -31,7 +31,7 @@ pub fn start_alloc_loop(env: &mut TestEnv, name: &str) {
     active(&format!("/mpalone.slice/{name}"));
 }
 
-/// Stops the service; how often it was refused, and how often not.
+/// Stops the service. Returns how often it was denied, and how often not.
 pub fn stop_alloc_loop(env: &TestEnv, name: &str) -> (u64, u64) {
     systemd::stop(name);
     let out = fs::read_to_string(env.out(name)).unwrap();

@@ -1,4 +1,4 @@
-//! One connection to the system bus per test thread: what is polled often must not cost a process each time.
+//! One connection to the system bus per test thread, because polling with a process for each call would be slow.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zbus::{Connection, DynamicType, Message};
 
-/// As long as `memcg-bpf` waits for the daemon.
+/// The timeout of `memcg-bpf`.
 const DAEMON_TIMEOUT: Duration = Duration::from_secs(25);
 
 struct Bus {
@@ -29,7 +29,7 @@ impl Bus {
     }
 }
 
-/// True if the connection is of no more use: a test restarted the bus.
+/// True if the connection is closed, because a test restarted the bus.
 fn is_disconnected(error: &zbus::Error) -> bool {
     matches!(error, zbus::Error::InputOutput(why) if why.kind() != std::io::ErrorKind::TimedOut)
         || matches!(error, zbus::Error::Connection(..) | zbus::Error::Handshake(_))
@@ -39,8 +39,7 @@ fn timed_out() -> zbus::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply in time").into()
 }
 
-/// Runs one exchange on the connection. A connection that broke since its last use is made again, once; what is sent
-/// over it must bear to be sent twice.
+/// Makes a call on the connection. A closed connection is opened again, once, so the call must be repeatable.
 pub fn on_bus<T, F: Future<Output = zbus::Result<T>>>(
     timeout: Duration,
     exchange: impl Fn(Connection) -> F,
@@ -80,7 +79,7 @@ pub async fn call<B: Serialize + DynamicType>(
     connection.call_method(Some(destination), path, Some(interface), name, body).await
 }
 
-/// A method of the daemon's that returns JSON. As with `memcg-bpf`, the bus starts a daemon that is not running.
+/// A method of the daemon that returns JSON. As with `memcg-bpf`, the bus starts a daemon that is not running.
 fn daemon<T: DeserializeOwned>(method: &str, arguments: &(impl Serialize + DynamicType)) -> zbus::Result<T> {
     let json: String = on_bus(DAEMON_TIMEOUT, async |connection| {
         let method = ("org.memcg.Bpf1.Manager", method);
@@ -97,13 +96,13 @@ pub fn status() -> Vec<BindingReport> {
     daemon("List", &()).unwrap_or_else(|error| panic!("List failed: {error}"))
 }
 
-/// What the daemon counts of all actions.
+/// The daemon's statistics of actions.
 #[track_caller]
 pub fn action_stats() -> memcg_bpf::report::ActionStats {
     daemon("Stats", &()).unwrap_or_else(|error| panic!("Stats failed: {error}"))
 }
 
-/// Attaches policies as `memcg-bpf attach` does, for tests that are not about the command.
+/// Attaches policies as `memcg-bpf attach` does, for tests of other features.
 #[track_caller]
 pub fn attach(cgroup: &str, line: &str) -> BindingReport {
     daemon("Attach", &(cgroup, line)).unwrap_or_else(|error| panic!("Attach {cgroup} '{line}': {error}"))

@@ -1,4 +1,4 @@
-//! Containers: by podman, and by crun and runc with a bundle of the tests.
+//! Containers: by podman, and by crun and runc with a bundle.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 
 use super::{CmdOutput, TestEnv, hook_timeouts_since, sh, since_now, try_sh};
 
-/// The hook, where the package puts it.
+/// The hook, as installed by the package.
 pub const HOOK: &str = "/usr/libexec/oci/hooks.d/memcg-bpf-hook";
 
 /// The test programs, on the machine as well as in containers.
 pub const PROGRAMS: &str = "/data/programs";
 
-/// Busybox, made by the test bench.
+/// Busybox, built for the tests.
 const ROOT: &str = "/srv/busybox";
 
 impl TestEnv {
-    /// The podman command line for a detached container, with its directory as /out and the programs where they are.
+    /// The podman command line of a detached container, with its directory as /out and the programs at the usual
+    /// path.
     pub fn podman(&mut self, name: &str, options: &str, script: &str) -> CmdOutput {
         let remove = format!("podman rm -f -t 0 {name}");
         self.at_end(remove.clone());
@@ -30,7 +31,7 @@ impl TestEnv {
         retry_on_hook_timeout(|| try_sh(&start), || drop(try_sh(&remove)))
     }
 
-    /// Removes what a container's script has written, lest it be taken for what the next one writes.
+    /// Removes the output of a container's script, so that the next one's is not confused with it.
     fn unsaid(&self, script: &str) -> String {
         let names = script.split("/out/").skip(1).filter_map(|rest| rest.split([';', ' ', ')']).next());
         names.map(|name| format!("rm -f {}/{name}; ", self.dir.display())).collect()
@@ -43,7 +44,7 @@ impl TestEnv {
         output.out
     }
 
-    /// A bundle for crun or runc that is not there yet.
+    /// A bundle for crun or runc, which is not written yet.
     pub fn bundle(&mut self, name: &str) -> Bundle {
         let dir = self.dir.join(format!("{name}.bundle"));
         Bundle {
@@ -66,8 +67,8 @@ impl TestEnv {
     }
 }
 
-/// Starts a container, again up to three times if the hook timed out on the daemon: two seconds may be too short on
-/// this machine, and then a policy is attached a little later, or the container does not start, as documented.
+/// Starts a container, and again up to three times if the hook timed out: two seconds may be too short on this
+/// machine, and then the policy is attached later, or the container does not start, as documented.
 pub fn retry_on_hook_timeout(start: impl Fn() -> CmdOutput, remove: impl Fn()) -> CmdOutput {
     for _ in 0..3 {
         let since = since_now();
@@ -80,7 +81,7 @@ pub fn retry_on_hook_timeout(start: impl Fn() -> CmdOutput, remove: impl Fn()) -
     start()
 }
 
-/// What goes into a bundle's config.json.
+/// The contents of a bundle's config.json.
 pub struct Bundle {
     name: String,
     dir: PathBuf,
@@ -142,8 +143,8 @@ impl Bundle {
         fs::write(self.dir.join("config.json"), config.to_string()).unwrap();
     }
 
-    /// The shell command that starts the container in the background. Its output must not be the caller's: the
-    /// container would hold the pipe open.
+    /// The shell command that starts the container in the background. The container must not have the caller's
+    /// output, because it would keep the pipe open.
     pub fn command(&self, engine: &str) -> String {
         let systemd =
             if self.cgroups_path.as_ref().is_some_and(|p| p.contains(':')) { "--systemd-cgroup" } else { "" };

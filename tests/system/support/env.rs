@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 
 use super::{ensure_daemon, status, systemd, try_sh, wait_for};
 
-/// How long bindings may take to end without a reload of systemd; longer costs time but is no failure.
+/// Timeout of the removal of bindings without a reload of systemd.
 const EMPTY_WITHOUT_RELOAD: Duration = Duration::from_secs(2);
 
 /// Files, units and containers of one test. Call [`TestEnv::end`] at the end; a failing test is cleaned up after too.
 pub struct TestEnv {
-    /// A directory for what programs write, `/run/memcg-bpf-test/NAME`.
+    /// A directory for the output of programs, `/run/memcg-bpf-test/NAME`.
     pub dir: PathBuf,
     files: Vec<PathBuf>,
     units: Vec<String>,
@@ -21,7 +21,7 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    /// An environment with a running daemon. Refuses to run anywhere but in the test machine.
+    /// An environment with a running daemon. Panics outside of the test machine.
     pub fn new(name: &str) -> Self {
         assert!(
             Path::new("/data/programs").is_dir() && nix::unistd::geteuid().is_root(),
@@ -60,7 +60,7 @@ impl TestEnv {
         self.stops(name).file(&format!("/run/systemd/system/{name}"), text)
     }
 
-    /// A one-shot service that runs a command line; what it prints is in `dir/NAME.out`.
+    /// A one-shot service that runs a command line; its output is in `dir/NAME.out`.
     pub fn service(&mut self, name: &str, command: &str, more: &str) -> &mut Self {
         let out = self.out(name);
         let text = format!(
@@ -70,7 +70,7 @@ impl TestEnv {
         self.unit(name, &text)
     }
 
-    /// Where a service's output goes.
+    /// The path of a service's output.
     pub fn out(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.out"))
     }
@@ -91,13 +91,13 @@ impl TestEnv {
         self
     }
 
-    /// A script to run at the end; its status is ignored.
+    /// A script that runs at the end; its status is ignored.
     pub fn at_end(&mut self, script: String) -> &mut Self {
         self.clean_up.push(script);
         self
     }
 
-    /// Has systemd read the files.
+    /// Makes systemd read the files.
     pub fn reload(&mut self) -> &mut Self {
         systemd::daemon_reload();
         self
@@ -106,8 +106,8 @@ impl TestEnv {
     /// Removes everything and waits until the daemon has no binding or registration left.
     pub fn end(mut self) {
         self.take_down();
-        // A reload is expensive, and the next test that writes unit files has one: it is needed here only if a running
-        // unit has had a drop-in.
+        // A reload is slow, and the next test that writes unit files reloads. It is needed here only if a running
+        // unit had a drop-in.
         if !is_empty_within(EMPTY_WITHOUT_RELOAD) {
             systemd::daemon_reload();
             wait_for("the daemon to have no binding or registration left", || {
@@ -137,7 +137,7 @@ impl TestEnv {
         self.units.clear();
         for file in self.files.drain(..) {
             drop(fs::remove_file(&file));
-            // A drop-in directory of our own; others are not empty.
+            // A drop-in directory of this test; others are not empty.
             file.parent().filter(|d| d.extension().is_some_and(|e| e == "d")).map(fs::remove_dir);
         }
         drop(fs::remove_dir_all(&self.dir));
@@ -153,7 +153,7 @@ impl Drop for TestEnv {
     }
 }
 
-/// True as soon as the daemon has no binding or registration left.
+/// True if the daemon has no binding and no registration.
 fn is_empty_within(limit: Duration) -> bool {
     let began = Instant::now();
     while !status().is_empty() {

@@ -15,17 +15,18 @@ pub fn install_scripted_policy(env: &mut TestEnv) {
     sh(&format!("mkdir -p {own} && cp /data/policies/scripted.bpf.o {own}/ && memcg-bpf reload"));
 }
 
-/// Restarts the daemon with objects as another version might have them (tests/policies/abi_variant.sed), until the environment ends.
+/// Restarts the daemon with objects of a fictitious other version (tests/policies/abi_variant.sed), until the
+/// environment ends.
 pub fn install_abi_variant(env: &mut TestEnv) {
     let (installed, variant) = ("/usr/lib/memcg-bpf", "/data/policies/abi_variant");
     let anew = "systemctl reset-failed memcg-bpfd; systemctl restart memcg-bpfd";
-    // A test may have unmounted them already, and restarted the daemon.
+    // A test may have unmounted them and restarted the daemon.
     env.at_end(format!("if umount -l {installed}/policies {installed}/core.bpf.o; then {anew}; fi"));
     let bind = |what: &str| format!("mount --bind {variant}/{what} {installed}/{what}");
     sh(&format!("{}; {}; {anew}", bind("policies"), bind("core.bpf.o")));
 }
 
-/// How many actions ended in which way, of all cgroups, since the daemon started.
+/// The number of actions of all cgroups by outcome, since the daemon started.
 pub fn action_counts() -> BTreeMap<String, u64> {
     action_stats().counts
 }
@@ -45,7 +46,7 @@ pub fn main_pid() -> String {
     systemd::daemon_pid().expect("systemd's answer").to_string()
 }
 
-/// Stops the daemon, as a debugger does, while `act` runs.
+/// Stops the daemon with SIGSTOP while `act` runs.
 pub fn with_daemon_stopped<T>(env: &mut TestEnv, act: impl FnOnce(&mut TestEnv) -> T) -> T {
     env.at_end("systemctl kill -s CONT --kill-whom=main memcg-bpfd".to_owned());
     systemd::kill("memcg-bpfd", "main", Signal::SIGSTOP);
@@ -63,7 +64,7 @@ pub fn daemon_resources() -> (usize, usize) {
     (fs::read_dir(proc.join("fd")).unwrap().count(), dirty.unwrap().trim().parse().unwrap())
 }
 
-/// Maps so many MiB from within a cgroup, one after the other; true if all succeeded.
+/// Maps this many MiB several times in a cgroup; true if all succeeded.
 pub fn alloc_in_cgroup(cgroup: &str, sizes: &str) -> bool {
     let output = try_sh(&format!("{PROGRAMS}/alloc_in_cgroup {cgroup} {sizes}"));
     assert!(output.status == 0 || output.err.starts_with("mmap: "), "{output:?}");

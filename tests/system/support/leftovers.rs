@@ -1,4 +1,4 @@
-//! Objects that must not be left when the daemon is stopped or the package removed.
+//! Objects that must not remain after the daemon is stopped or the package removed.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::{sh, timeout, try_sh};
 /// Names of the product's programs and maps in the kernel, as a pattern of grep.
 const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z_]+|\\.data\\.memcg|store_cgroup_p[tr]*|params|scratch|state|timers|ancestors_[a-z]+)$";
 
-/// Waits until nothing is left; the kernel frees maps some time after their last user is gone.
+/// Waits until there are no leftovers. The kernel frees maps some time after their last use.
 pub fn assert_no_leftovers() {
     let began = Instant::now();
     while !leftovers().is_empty() && began.elapsed() < timeout() {
@@ -16,7 +16,8 @@ pub fn assert_no_leftovers() {
     assert_eq!(leftovers(), "");
 }
 
-/// Leftovers: BPF programs (a leftover link keeps its program), maps, pins, records on cgroups. Empty when all is gone.
+/// Leftovers: BPF programs (a leftover link keeps its program), maps, pins, records on cgroups. Empty if there are
+/// none.
 pub fn leftovers() -> String {
     let kernel = |what: &str| {
         format!(
@@ -34,7 +35,7 @@ pub fn leftovers() -> String {
     sh(&script)
 }
 
-/// The cgroups that carry a record.
+/// The cgroups with a record.
 pub fn recorded_cgroups() -> Vec<String> {
     let found = try_sh("getfattr -R -h -m trusted.memcg_bpf --absolute-names /sys/fs/cgroup 2>/dev/null");
     let mut paths: Vec<String> = found

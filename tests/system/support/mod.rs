@@ -1,4 +1,4 @@
-//! What the tests share: processes, waiting, the daemon's and systemd's state, and a machine left as it was found.
+//! Helpers of the tests: processes, waiting, the state of the daemon and of systemd, and leftovers.
 
 mod actions;
 mod alloc_loop;
@@ -34,12 +34,11 @@ pub use journal::{
 };
 pub use leftovers::{assert_no_leftovers, leftovers, recorded_cgroups};
 
-/// The first pause between two looks at something awaited, and the longest.
+/// The first and the longest interval of polling.
 const POLL_MIN: Duration = Duration::from_millis(10);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// How long to wait for anything before a test fails. The machine is emulated, and its host is shared; a long run
-/// keeps it busy besides.
+/// Timeout of all waits. The machine is emulated, and its host is shared; a long run keeps it busy besides.
 pub fn timeout() -> Duration {
     Duration::from_secs(if soak() > 0 { 300 } else { 60 })
 }
@@ -52,11 +51,11 @@ pub fn soak() -> usize {
 /// The result of a command.
 #[derive(Debug, Clone)]
 pub struct CmdOutput {
-    /// Exit status; -1 when a signal ended it.
+    /// Exit status; -1 if a signal ended the command.
     pub status: i32,
     /// Standard output without the last line feed.
     pub out: String,
-    /// Standard error likewise.
+    /// Standard error without the last line feed.
     pub err: String,
 }
 
@@ -71,14 +70,14 @@ pub fn try_sh(script: &str) -> CmdOutput {
     }
 }
 
-/// Runs a bash script that must succeed; its standard output.
+/// Runs a bash script that must succeed. Returns its standard output.
 pub fn sh(script: &str) -> String {
     let output = try_sh(script);
     assert_eq!(output.status, 0, "{script}\n{}\n{}", output.out, output.err);
     output.out
 }
 
-/// Polls until `look` finds something.
+/// Polls until `look` returns a value.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     let mut pause = POLL_MIN;
@@ -113,7 +112,7 @@ pub fn find(cgroup: &str) -> Option<BindingReport> {
 
 /// Waits until a cgroup has an active policy.
 pub fn active(cgroup: &str) -> BindingReport {
-    wait_for(&format!("a policy in force on {cgroup}"), || find(cgroup).filter(|r| r.state == "active"))
+    wait_for(&format!("an active policy on {cgroup}"), || find(cgroup).filter(|r| r.state == "active"))
 }
 
 /// The report for a unit, once there is one in that state.
@@ -129,14 +128,14 @@ pub fn setting<'a>(report: &'a BindingReport, policy: &str, key: &str) -> Option
     policy.parameters.get(key).map(String::as_str)
 }
 
-/// Starts the daemon if it does not run, and waits for its answer.
+/// Starts the daemon if it does not run, and waits for its reply.
 pub fn ensure_daemon() {
     systemd::reset_failed("memcg-bpfd");
     systemd::start("memcg-bpfd");
     status();
 }
 
-/// Ends the daemon by `end`, and waits until systemd has started another.
+/// Ends the daemon by `end`, and waits until systemd has restarted it.
 pub fn wait_for_daemon_restart(end: impl FnOnce()) {
     let pid = systemd::daemon_pid().unwrap();
     end();

@@ -1,4 +1,4 @@
-//! systemd's manager over the persistent bus connection, with the meaning of the `systemctl` verbs.
+//! Calls of systemd's manager on the persistent bus connection, with the meaning of `systemctl` verbs.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -14,9 +14,9 @@ const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PATH: &str = "/org/freedesktop/systemd1";
 
-/// `systemctl` waits for jobs without end; a test must end some time.
+/// `systemctl` waits for jobs without a timeout; a test must not.
 const JOB_TIMEOUT: Duration = Duration::from_secs(300);
-/// As long as `systemctl` waits for a reload.
+/// The timeout of `systemctl` for a reload.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(180);
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -35,13 +35,13 @@ fn object(unit: &str) -> String {
     format!("{PATH}/unit/{}", full_name(unit).chars().map(escape).collect::<String>())
 }
 
-/// Queues a job per unit, then waits for all of them; their results by unit.
+/// Queues a job for each unit, then waits for all of them. Returns their results by unit.
 async fn run_jobs(
     connection: Connection,
     method: &str,
     units: &[String],
 ) -> zbus::Result<Vec<(String, String)>> {
-    // Systemd sends job signals to subscribers only. Subscribed already is no error worth more.
+    // systemd sends job signals to subscribers only. An error means that the connection is subscribed already.
     match call(&connection, SYSTEMD, PATH, (MANAGER, "Subscribe"), &()).await {
         Err(error) if !matches!(error, zbus::Error::MethodError(..)) => return Err(error),
         _ => {}
@@ -52,13 +52,13 @@ async fn run_jobs(
         .interface(MANAGER)
         .member("JobRemoved")
         .build()?;
-    // Before the first job is queued, so that the end of none is missed.
+    // Before the first job is queued, so that no end of a job is missed.
     let mut removed = MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(1024)).await?;
     let (mut pending, mut results) = (HashMap::new(), Vec::new());
     for unit in units {
         match call(&connection, SYSTEMD, PATH, (MANAGER, method), &(unit.as_str(), "replace")).await {
             Ok(reply) => drop(pending.insert(reply.body().deserialize::<OwnedObjectPath>()?, unit.clone())),
-            // As with systemctl, one unit that is not there keeps no other from its job.
+            // As with systemctl, a missing unit does not affect the others.
             Err(error @ zbus::Error::MethodError(..)) => results.push((unit.clone(), error.to_string())),
             Err(error) => return Err(error),
         }
@@ -74,7 +74,7 @@ async fn run_jobs(
     Ok(results)
 }
 
-/// What went wrong with a job of any of the units (separated by white space); `None` if nothing did.
+/// The errors of jobs of the units (separated by white space); `None` if there are none.
 fn try_jobs(method: &str, units: &str) -> Option<String> {
     let units: Vec<String> = units.split_whitespace().map(full_name).collect();
     let results = match on_bus(JOB_TIMEOUT, |connection| run_jobs(connection, method, &units)) {
@@ -110,7 +110,7 @@ pub fn stop(units: impl AsRef<str>) {
     jobs("StopUnit", units);
 }
 
-/// The same for units that may be gone.
+/// The same for units that may not exist.
 pub fn try_stop(unit: &str) {
     drop(try_jobs("StopUnit", unit));
 }
@@ -136,7 +136,7 @@ pub fn kill(unit: &str, whom: &str, signal: Signal) {
     try_kill(unit, whom, signal).unwrap_or_else(|error| panic!("killing {unit}: {error}"));
 }
 
-/// The same for a unit that may be gone.
+/// The same for a unit that may not exist.
 pub fn try_kill(unit: &str, whom: &str, signal: Signal) -> zbus::Result<()> {
     let unit = full_name(unit);
     on_bus(CALL_TIMEOUT, async |connection| {
@@ -145,13 +145,13 @@ pub fn try_kill(unit: &str, whom: &str, signal: Signal) -> zbus::Result<()> {
     })
 }
 
-/// Has systemd read all unit files again, and waits until it has.
+/// Makes systemd read all unit files again, and waits for the end.
 #[track_caller]
 pub fn daemon_reload() {
     try_daemon_reload().unwrap_or_else(|error| panic!("daemon-reload: {error}"));
 }
 
-/// The same where a failure is not that of the test.
+/// The same, ignoring failures.
 pub fn try_daemon_reload() -> zbus::Result<()> {
     on_bus(RELOAD_TIMEOUT, async |connection| {
         call(&connection, SYSTEMD, PATH, (MANAGER, "Reload"), &()).await.map(drop)
@@ -169,7 +169,7 @@ pub fn property<T: TryFrom<OwnedVariant>>(unit: &str, interface: &str, name: &st
     value.ok()?.try_into().ok()
 }
 
-/// What `systemctl is-active` prints; empty while systemd cannot be reached.
+/// The output of `systemctl is-active`; empty while systemd cannot be reached.
 pub fn active_state(unit: &str) -> String {
     property(unit, "Unit", "ActiveState").unwrap_or_default()
 }

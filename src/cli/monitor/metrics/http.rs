@@ -1,5 +1,5 @@
-//! A listener for one kind of request, `GET /metrics`: one at a time, each with a deadline and a bounded head. It is
-//! for a scraper on this machine or a proxy before it, so nothing but loopback addresses and Unix sockets is served.
+//! An HTTP server for `GET /metrics`: handles one request at a time, with a timeout and a bounded header. Only
+//! loopback addresses and Unix sockets are served, for a scraper or a proxy on this machine.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,12 +13,12 @@ use anyhow::Context;
 
 use crate::cli::term::{eprint, escape_line};
 
-/// A scraper's request has some hundred bytes.
+/// Longest request header in bytes. Those of scrapers have some hundred.
 const HEAD_MAX: usize = 8 * 1024;
-/// The time for a whole request and its reply. Slower clients are disconnected.
+/// Timeout of a whole request and its reply. Slower clients are disconnected.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where.
+/// The address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Listen {
     Loopback(SocketAddr),
@@ -56,7 +56,7 @@ pub(super) fn serve(listen: &Listen, page: impl Fn() -> anyhow::Result<String>) 
             }
         }
         Listen::Socket(path) => {
-            // Left by one that was killed; anything else of that name stays.
+            // A socket left by a killed process is removed; other files are not.
             if std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
                 std::fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
             }
@@ -153,8 +153,8 @@ fn handle(stream: impl Bounded, time: Duration, page: impl Fn() -> anyhow::Resul
             Ok(text) => ("200 OK", text),
             Err(error) => ("503 Service Unavailable", format!("{error:#}\n")),
         },
-        (Some("GET"), _) => ("404 Not Found", "There is /metrics.\n".to_owned()),
-        _ => ("405 Method Not Allowed", "There is GET /metrics.\n".to_owned()),
+        (Some("GET"), _) => ("404 Not Found", "The metrics are at /metrics.\n".to_owned()),
+        _ => ("405 Method Not Allowed", "Only GET is supported.\n".to_owned()),
     };
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     write!(
@@ -169,14 +169,14 @@ fn handle(stream: impl Bounded, time: Duration, page: impl Fn() -> anyhow::Resul
 mod tests {
     use super::*;
 
-    /// What one end hears of a request.
+    /// Handles one request on a pair of connected sockets.
     fn ask(request: &str) -> (io::Result<()>, String) {
         let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
         here.write_all(request.as_bytes()).unwrap();
         here.shutdown(std::net::Shutdown::Write).unwrap();
         let result = handle(there, REQUEST_TIMEOUT, || Ok("x 1\n".to_owned()));
         let mut response = String::new();
-        // Who is cut off may hear of that before it has read all.
+        // The server may close the connection before the client has read the reply.
         let _ = here.read_to_string(&mut response);
         (result, response)
     }

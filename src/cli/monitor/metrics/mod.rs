@@ -1,5 +1,5 @@
-//! `memcg-bpf metrics`: what the daemon counts, in Prometheus's text format: printed, put into a file for node_exporter's
-//! textfile collector, or served on a Unix socket or a loopback port. Listens only with --listen.
+//! `memcg-bpf metrics`: the counters of the daemon in the text format of Prometheus: printed, written to a file for
+//! node_exporter's textfile collector, or served on a Unix socket or a loopback port.
 
 mod http;
 mod prometheus;
@@ -68,12 +68,12 @@ fn page() -> anyhow::Result<(String, Vec<BindingReport>, ActionStats)> {
     Ok((prometheus::render(&bindings, &actions, &client.version()?), bindings, actions))
 }
 
-/// A reader sees the old text or the new one, never half of it. The collector runs as another user.
+/// Replaces the file atomically. The collector runs as another user, so the file is readable by all.
 pub(in crate::cli) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().context("not a file name")?.to_string_lossy();
-    // Collectors read what ends in .prom; this does not.
+    // Collectors read files that end in .prom, and ignore this one.
     let new = dir.join(format!(".{name}.{}", std::process::id()));
     let written = (|| {
         let mut file = std::fs::File::options().write(true).create_new(true).open(&new)?;
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_as_a_whole_and_nothing_else_is_left() {
+    fn file_is_replaced_atomically() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.prom");
         replace(&path, "one\n").unwrap();

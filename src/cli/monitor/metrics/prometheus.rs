@@ -1,14 +1,14 @@
-//! The page of metrics: reports in, text out. Names follow Prometheus's conventions: base units, counters end in
-//! _total. The labels of a cgroup are its path and its display name; nothing else that grows is a label.
+//! Formats reports as metrics. Names follow Prometheus's conventions: base units, and _total for counters. The labels
+//! of a cgroup are its path and its display name; other values of unbounded number are not used as labels.
 
 use crate::cli::show::explain::name_of;
 use crate::report::{ActionStats, BindingReport};
 use crate::text::parse_bytes;
 
-/// Cgroups listed; those that use most memory. Limits the number of time series.
+/// Number of cgroups listed: those that use most memory. Limits the number of time series.
 const CGROUPS_MAX: usize = 1000;
 
-/// Counters of a binding: name, name as a metric, what is counted, factor to the base unit.
+/// The counters of a binding: name, name of the metric, help, factor to the base unit.
 const COUNTERS: [(&str, &str, &str, Scale); 14] = [
     (
         "growth_requests",
@@ -43,7 +43,7 @@ enum Scale {
     Nanoseconds,
 }
 
-/// A metric family being written.
+/// A metric family that is being written.
 struct Family<'a> {
     out: &'a mut String,
     name: String,
@@ -68,7 +68,7 @@ fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Everything.
+/// All metrics.
 pub(super) fn render(bindings: &[BindingReport], actions: &ActionStats, version: &str) -> String {
     let mut text = String::new();
     let out = &mut text;
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn those_with_least_memory_are_left_out_when_there_are_too_many() {
+    fn cgroups_with_least_memory_are_omitted() {
         let all: Vec<BindingReport> = (0..1003_u64).map(|n| binding(&format!("/{n}"), n)).collect();
         let text = render(&all, &ActionStats::default(), "1");
         assert!(text.contains("memcg_bpf_cgroups_left_out 3\n"));

@@ -1,4 +1,4 @@
-//! The page: histories in, HTML out. Whatever a name contains, it is text on the page.
+//! Formats histories as an HTML page. Names are escaped.
 
 use std::fmt::Write;
 
@@ -8,14 +8,14 @@ use crate::cli::monitor::events::Event;
 use crate::cli::monitor::history::CgroupSample;
 use crate::cli::term::time::Timestamp;
 
-/// One of the numbers of a sample, where it has it.
+/// A number of a sample, if the sample has it.
 type Value = fn(&CgroupSample) -> Option<u64>;
 
-/// More cgroups make the page too large for browsers.
+/// Number of cgroups on the page. Browsers handle larger pages badly.
 const CGROUPS_MAX: usize = 50;
-/// Actions listed for each.
+/// Number of actions listed for each cgroup.
 const EVENTS_MAX: usize = 200;
-/// More are folded up, for a click.
+/// Lists with more actions are collapsed.
 const EVENTS_OPEN: usize = 12;
 
 const HEAD: &str = r#"<!doctype html>
@@ -47,7 +47,7 @@ summary { cursor: pointer; font-size: .85rem; margin-top: .6rem; }
 </style></head><body>
 "#;
 
-/// The whole page.
+/// The page.
 pub(super) fn render(histories: &[CgroupHistory<'_>]) -> String {
     // Events before the first sample are included.
     let of = |history: &CgroupHistory<'_>| -> Vec<u64> {
@@ -113,7 +113,7 @@ fn render_actions(out: &mut String, history: &CgroupHistory<'_>, span: (f64, f64
         [("high", |it| it.high), ("low", |it| it.low), ("limit", |it| it.limit)];
     let max = history.samples.iter().map(|(_, it)| it.usage).max().unwrap_or(0);
     for (name, value) in set {
-        // A limit far above all use would press the line of use flat.
+        // A limit far above the memory in use would flatten the line of the memory in use.
         let near = |it: &CgroupSample| value(it).filter(|n| *n <= max.saturating_mul(4).max(1 << 20));
         if history.samples.iter().any(|(_, it)| near(it).is_some()) {
             lines.push(of(name, Style::Steps, &near));
@@ -144,12 +144,12 @@ fn render_actions(out: &mut String, history: &CgroupHistory<'_>, span: (f64, f64
     out.push_str("</section>\n");
 }
 
-/// What a counter gained a second, times `scale`.
+/// The increase of a counter per second, times `scale`.
 fn rate(history: &CgroupHistory<'_>, of: fn(&CgroupSample) -> u64, scale: f64) -> Vec<(f64, Option<f64>)> {
     let pairs = history.samples.iter().zip(history.samples.iter().skip(1));
     let one = |((before, a), (after, b)): (&(u64, &CgroupSample), &(u64, &CgroupSample))| {
         let length = seconds(after.saturating_sub(*before));
-        // A counter that went down began anew.
+        // The counter was reset.
         let gained = of(b).checked_sub(of(a)).map(|gained| gained as f64 * scale / length);
         (seconds(*after), gained.filter(|_| length > 0.0))
     };
@@ -173,7 +173,7 @@ fn table(out: &mut String, events: &[&Event], all: usize) {
     if events.is_empty() {
         return;
     }
-    // A long list stands in the way of the next plot.
+    // A long list is collapsed, so that the next plot is near.
     let folded = events.len() > EVENTS_OPEN;
     if folded {
         let _ = writeln!(out, "<details><summary>{all} events</summary>");
@@ -217,7 +217,7 @@ fn why(event: &Event) -> String {
     parts.cloned().collect::<Vec<_>>().join(": ")
 }
 
-/// Text for HTML, in elements and attributes.
+/// Escapes text for use in HTML elements and attributes.
 fn text(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     for c in crate::cli::term::escape_line(raw).chars() {
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_plots_marks_and_reasons_and_needs_nothing_else() {
+    fn page_has_plots_marks_and_reasons() {
         let sample = |usage: u64, stall_ns: u64| CgroupSample {
             name: "<b>web</b>".into(),
             cgroup: "/x&y".into(),
@@ -269,7 +269,7 @@ mod tests {
         assert!(html.contains("&lt;b&gt;web&lt;/b&gt;") && html.contains("/x&amp;y"), "{html}");
         assert!(html.contains("class=\"line usage\"") && html.contains("class=\"line high\""), "{html}");
         assert!(!html.contains("class=\"line limit\""), "a limit far off is left out");
-        // Half a second in one.
+        // One in half a second.
         assert!(html.contains(">40%</text>") && !html.contains(">60%</text>"), "{html}");
         assert!(html.contains("class=\"line denied\"") && html.contains(">4/s</text>"), "{html}");
         assert!(html.contains("throttle: memory.high done usage &gt; 50M</title>"), "{html}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_began_anew_is_a_gap() {
+    fn reset_counter_is_a_gap() {
         let (a, b) = (CgroupSample { refaults: 5, ..CgroupSample::default() }, CgroupSample::default());
         let history = CgroupHistory { samples: vec![(0, &a), (1_000_000, &b)], ..CgroupHistory::default() };
         assert_eq!(rate(&history, |it| it.refaults, 1.0), [(1.0, None)]);

@@ -1,4 +1,4 @@
-//! `memcg-bpf report`: a history as one HTML page that needs nothing else: no script, no network, plots as SVG.
+//! `memcg-bpf report`: formats a history as one HTML page without scripts and network access. Plots are in SVG.
 
 mod cgroup_history;
 mod html;
@@ -48,7 +48,7 @@ impl Report {
     }
 }
 
-/// The page about a history.
+/// The page of a history.
 pub(in crate::cli) fn render_report(history: &Path) -> anyhow::Result<String> {
     Ok(html::render(&group_by_cgroup(&history::read(history)?)))
 }

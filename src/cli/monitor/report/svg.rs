@@ -1,33 +1,33 @@
-//! One plot as SVG: lines over time, steps for what is set, marks for what happened. Numbers in, text out.
+//! Formats a plot as SVG: lines over time, steps for settings, and marks for events.
 
 use std::fmt::Write;
 
 use crate::text::human_bytes;
 
-/// Size of a plot in its own units; the page scales it.
+/// Size of a plot in its own units, which the page scales.
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 180.0;
-/// Room for the labels at the left, and above and below.
+/// Margins for the labels at the left, top and bottom.
 const LEFT: f64 = 70.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 22.0;
-/// A line has at most so many points: a screen has no more columns.
+/// Number of points of a line, as many as a screen has columns.
 const POINTS_MAX: usize = 900;
-/// At most so many lines across, not counting zero.
+/// Number of grid lines, not counting zero.
 const STEPS_MAX: f64 = 4.0;
-/// Room that the number of a mark takes.
+/// Width of the number of a mark.
 const NUMBER: f64 = 9.0;
 
-/// What the left side counts.
+/// The unit of the vertical axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AxisUnit {
     Bytes,
-    /// Numbers with this behind them.
+    /// Numbers with this suffix.
     Of(&'static str),
 }
 
 impl AxisUnit {
-    /// Round numbers: the least of 1, 2, 5, 10, … or of powers of two that makes no more lines than there is room for.
+    /// The smallest round step (1, 2, 5, 10, …, or a power of two) that does not result in too many grid lines.
     fn step(self, top: f64) -> f64 {
         let least = (top / STEPS_MAX).max(f64::MIN_POSITIVE);
         let tens = 10_f64.powf(least.log10().floor());
@@ -47,17 +47,17 @@ impl AxisUnit {
     }
 }
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Filled down to zero.
+    /// The area below the line is filled.
     Area,
     Line,
-    /// It holds its value until the next.
+    /// The value is constant until the next point.
     Steps,
 }
 
-/// One line: its name (which is its class in the style sheet too), and points of seconds and values.
+/// A line: its name, which is also its class in the style sheet, and points of seconds and values.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub name: &'static str,
@@ -117,7 +117,7 @@ pub(super) fn plot(
     for line in lines {
         draw(&mut out, line, &x, &y);
     }
-    // Numbers over one another cannot be read: the first of a crowd stands for it.
+    // Overlapping numbers are not readable, so only the first one is drawn.
     let mut taken = 0.0;
     for mark in marks.iter().filter(|mark| mark.at >= span.0 && mark.at <= span.1) {
         let (at, half) = (x(mark.at), NUMBER * (0.5 + 0.4 * f64::from(mark.number.max(1).ilog10())));
@@ -142,7 +142,7 @@ pub(super) fn plot(
     out
 }
 
-/// Each stretch without a gap is a path of its own.
+/// Each part without a gap is a path of its own.
 fn draw(out: &mut String, line: &Series, x: &impl Fn(f64) -> f64, y: &impl Fn(f64) -> f64) {
     let points = thinned(&line.points);
     for stretch in points.split(|(_, value)| value.is_none()) {
@@ -167,7 +167,7 @@ fn draw(out: &mut String, line: &Series, x: &impl Fn(f64) -> f64, y: &impl Fn(f6
                 zero = y(0.0)
             );
         }
-        // A single sample is a line of no length, which round ends make a dot of.
+        // A single sample is a line without length, which round line caps draw as a dot.
         if last == first {
             path.push_str("h0");
         }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_from_the_left_edge_to_the_right() {
+    fn line_spans_the_plot() {
         let text = drawn(&[line(Style::Line, vec![(0.0, Some(0.0)), (10.0, Some(100.0))])], &[]);
         // Zero is at the bottom, the highest value five hundredths below the top.
         assert!(text.contains("d=\"M70.0,158.0L900.0,20.9\""), "{text}");

@@ -1,4 +1,4 @@
-//! The screen of `top`: a table above, the chosen cgroup's history below, the keys at the foot.
+//! Draws the screen of `top`: the table, the history of the selected cgroup, and the keys.
 
 use std::collections::VecDeque;
 
@@ -12,21 +12,21 @@ use super::model::{Model, Row, Sort};
 use crate::cli::term::{ellipsize, escape_line};
 use crate::text::human_bytes;
 
-/// The sparklines of the chosen cgroup, with their titles.
+/// The sparklines of the selected cgroup, with their titles.
 const HISTORY_HEIGHT: u16 = 5;
-/// The table's head; from the third on numbers, of which memory reads like words.
+/// The header of the table. From the third column on, columns contain numbers, and memory is aligned as text.
 const TITLES: [&str; 6] = ["NAME", "POLICIES", "MEMORY", "STALL", "REFAULTS", "DENIED"];
 const FIRST_NUMBER: usize = 3;
-/// Between two columns.
+/// Space between two columns.
 const GAP: usize = 2;
-/// Shorter names are not useful.
+/// Minimum width of names.
 const NAME_MIN: usize = 12;
-/// Columns of a sparkline in the table; a narrow screen does without: it is below for the chosen one.
+/// Width of a sparkline in the table, which is omitted on a narrow screen.
 const TREND_MIN: usize = 20;
 const TREND_MAX: usize = 80;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws everything.
+/// Draws the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let history = if frame.area().height >= 16 { HISTORY_HEIGHT } else { 0 };
     let [head, body, below, keys] = Layout::vertical([
@@ -69,7 +69,8 @@ fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     }
     let rows = model.rows();
     let mut cells: Vec<[String; 6]> = rows.iter().map(|row| cells_of(row)).collect();
-    // As wide as what is in them; the name is shortened if there is no room, and the trend takes what is left.
+    // Columns are as wide as their contents. If there is not enough space, names are truncated; the sparkline gets
+    // the rest.
     let widest = |i: usize| {
         let longest = cells.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max();
         longest.unwrap_or(0).max(TITLES.get(i).map_or(0, |title| title.len()))
@@ -120,7 +121,7 @@ fn cells_of(row: &Row) -> [String; 6] {
     ]
 }
 
-/// Numbers to the right, words to the left.
+/// Numbers are aligned to the right, text to the left.
 fn cell<'a>(column: usize, text: impl Into<Text<'a>>) -> Cell<'a> {
     let text: Text<'a> = text.into();
     Cell::from(if column >= FIRST_NUMBER { text.right_aligned() } else { text })
@@ -144,7 +145,7 @@ fn per_second(value: Option<&u64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value}/s"))
 }
 
-/// The end of the history as a line of text, from zero to its highest.
+/// The end of the history as one line of text, scaled from zero to the maximum.
 fn sparkline(history: &VecDeque<u64>, width: usize) -> String {
     let shown: Vec<u64> = history.iter().rev().take(width).rev().copied().collect();
     let max = shown.iter().max().copied().unwrap_or(0).max(1);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_screen_has_the_table_the_past_and_the_keys() {
+    fn small_screen_has_table_history_and_keys() {
         let text = render(&model(), 80, 24);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("memcg-bpf top: 2 cgroups, by memory"), "{text}");

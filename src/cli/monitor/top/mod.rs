@@ -1,4 +1,4 @@
-//! `memcg-bpf top`: cgroups with policies, live. This file has the loop and the terminal.
+//! `memcg-bpf top`: shows cgroups with policies live. This file contains the loop and the terminal setup.
 
 mod draw;
 mod model;
@@ -17,7 +17,7 @@ use crate::report::BindingReport;
 use crate::text::parse_duration;
 use model::{Model, Sort};
 
-/// Shorter intervals are unreadable and load the daemon.
+/// Minimum interval. Shorter ones are unreadable and load the daemon.
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
 
 /// Show cgroups with policies live
@@ -56,7 +56,7 @@ impl Top {
         );
         let mut model = Model::default();
         model.take(fetch(&client)?, 0.0);
-        // Restores the terminal when we panic, too.
+        // Restores the terminal after a panic too.
         let mut terminal = ratatui::try_init()?;
         let ended = self.watch(&client.silent(), &mut model, &mut terminal);
         ratatui::restore();
@@ -93,7 +93,7 @@ impl Top {
             }
             match fetch(client) {
                 Ok(reports) => model.take(reports, began.elapsed().as_secs_f64()),
-                // The daemon may return; the last reports stay on the screen.
+                // The daemon may be restarting; the last reports stay on the screen.
                 Err(error) => model.trouble = Some(error.to_string()),
             }
         }
@@ -106,7 +106,7 @@ fn fetch(client: &Client) -> anyhow::Result<Vec<BindingReport>> {
     Ok(reports)
 }
 
-/// False when it is to end.
+/// Handles a key. Returns false to quit.
 fn pressed(model: &mut Model, key: KeyCode) -> bool {
     match key {
         KeyCode::Char('q') | KeyCode::Esc => return false,

@@ -1,11 +1,11 @@
-//! The state of `top`: the last report of each cgroup and a bounded history. Reports and times in, rows out.
+//! The state of `top`: the last report of each cgroup and a bounded history. No I/O.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::cli::show::explain::name_of;
 use crate::report::BindingReport;
 
-/// Samples kept for each cgroup, as many as the widest screen has columns.
+/// Number of samples kept for each cgroup, as many as the widest screen has columns.
 const HISTORY_MAX: usize = 300;
 
 /// The sort key of the rows.
@@ -19,12 +19,12 @@ pub(super) enum Sort {
     Denied,
 }
 
-/// One cgroup.
+/// A cgroup.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
     pub name: String,
     pub report: BindingReport,
-    /// Bytes, tenths of a percent, pages a second.
+    /// Memory in bytes, stall time in tenths of a percent, refaults per second.
     pub usage: VecDeque<u64>,
     pub stall: VecDeque<u64>,
     pub refaults: VecDeque<u64>,
@@ -37,7 +37,7 @@ impl Row {
     }
 }
 
-/// Everything on the screen.
+/// The state of the screen.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     rows: BTreeMap<String, Row>,
@@ -45,7 +45,7 @@ pub(super) struct Model {
     pub paused: bool,
     /// The error of the last call.
     pub trouble: Option<String>,
-    /// The chosen cgroup.
+    /// The selected cgroup.
     chosen: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Model {
         for report in reports {
             let mut row = self.rows.remove(&report.cgroup).unwrap_or_default();
             let length = now - row.seen;
-            // All zero: nobody counts there, which is something else than no waiting.
+            // All counters are zero: no counters are attached, so the stall time is unknown.
             let counted = ["charges", "growth_requests", "stall_ns", "refaults"]
                 .iter()
                 .any(|name| report.counters.get(*name).is_some_and(|count| *count > 0));
@@ -66,7 +66,7 @@ impl Model {
                     let after = report.counters.get(name).copied().unwrap_or(0);
                     after.saturating_sub(row.counter(name)) as f64 / length
                 };
-                // Nanoseconds a second → tenths of a percent.
+                // Nanoseconds per second → tenths of a percent.
                 let (stall, refaults) = (gained("stall_ns") / 1e6, gained("refaults"));
                 push(&mut row.stall, stall as u64);
                 push(&mut row.refaults, refaults as u64);
@@ -79,7 +79,7 @@ impl Model {
         self.rows = rows;
     }
 
-    /// In the chosen order.
+    /// Sorts the rows.
     pub fn rows(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = self.rows.values().collect();
         let last = |history: &VecDeque<u64>| std::cmp::Reverse(history.back().copied());
@@ -93,7 +93,7 @@ impl Model {
         rows
     }
 
-    /// The index of the chosen row: the same cgroup after reordering, else the first.
+    /// The index of the selected row: the same cgroup after sorting, else the first.
     pub fn chosen(&self) -> usize {
         let is_it = |row: &&Row| Some(&row.report.cgroup) == self.chosen.as_ref();
         self.rows().iter().position(is_it).unwrap_or(0)
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn stalls_are_what_was_gained_in_the_time_between() {
+    fn stall_share_is_increase_per_time() {
         let mut model = Model::default();
         model.take(vec![report("a.service", 1, 0)], 0.0);
         model.take(vec![report("a.service", 1, 500_000_000)], 2.0);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_made_anew_has_no_rate_yet() {
+    fn recreated_cgroup_has_no_rate() {
         let mut model = Model::default();
         model.take(vec![report("a.service", 1, 900)], 0.0);
         model.take(vec![BindingReport { cgroup_id: 2, ..report("a.service", 1, 0) }], 1.0);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_choice_stays_with_its_cgroup_when_the_order_changes() {
+    fn selection_follows_cgroup_after_sorting() {
         let mut model = Model::default();
         model.take(vec![report("a.service", 1, 0), report("b.service", 2, 0)], 0.0);
         model.choose(1);
