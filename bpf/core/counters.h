@@ -43,13 +43,13 @@ SEC("?fentry/try_to_free_mem_cgroup_pages")
 int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg, unsigned long pages,
 	     unsigned int gfp, unsigned int options)
 {
-	bool governed = !memcg_bpf_no_policy(memcg->css.cgroup);
+	bool has_policy = !memcg_bpf_no_policy(memcg->css.cgroup);
 	__u64 now = bpf_ktime_get_ns();
 	struct memcg_bpf_task_state *s;
 
-	if (governed || watched(memcg_globals.watch_protected, now))
+	if (has_policy || watched(memcg_globals.watch_protected, now))
 		record_limit_reclaim(memcg->css.cgroup, options, now);
-	if (!governed)
+	if (!has_policy)
 		return 0;
 	s = task_state_create();
 	if (s)
