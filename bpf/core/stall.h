@@ -34,6 +34,8 @@ struct stall_walk {
  * verifier follows one step. */
 static long stall_start_step(__u64 i, struct stall_walk *at)
 {
+	/* Counts that the verifier knew would make each step a state of its own. */
+	volatile __u64 *zero = &memcg_globals.zero;
 	struct cgroup_subsys_state *self = at->self, *parent = self->parent;
 	__u64 n = at->bound;
 
@@ -43,8 +45,8 @@ static long stall_start_step(__u64 i, struct stall_walk *at)
 
 		if (n < MEMCG_BPF_STALL_LEVELS && stall_start_in(id, at->now, timed)) {
 			at->state->cgroup[n & (MEMCG_BPF_STALL_LEVELS - 1)] = id;
-			at->timed |= (__u64)timed << n;
-			at->bound = n + 1;
+			at->timed = (at->timed | (__u64)timed << n) ^ *zero;
+			at->bound = (n + 1) ^ *zero;
 		}
 	}
 	at->ancestors >>= 1;
@@ -62,8 +64,11 @@ static long stall_start_step(__u64 i, struct stall_walk *at)
 static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup *cgroup,
 				   __u64 ancestors, __u64 level)
 {
+	volatile __u64 *zero = &memcg_globals.zero;
 	struct stall_walk at = {
 		.state = s,
+		.bound = *zero,
+		.timed = *zero,
 		.ancestors = ancestors & MEMCG_BPF_ANC_MASK,
 		.now = s->stall,
 		.limit_level = level,
