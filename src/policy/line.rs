@@ -125,7 +125,7 @@ pub(super) fn read(text: &str) -> (Vec<Clause>, Vec<Diagnostic>) {
                 let is_open_quote = errors.iter().any(|error| error.at == Some(word.at));
                 if let Some(error) = quoted_clause(text, &word).filter(|_| !is_open_quote) {
                     errors.push(error);
-                } else if let Some((key, _)) = word.text.split_once('=') {
+                } else if let Some((key, _)) = word.text.split_once(is_not_in_name) {
                     let message =
                         format!("expected the name of a policy, found '{}'", quote(&word.text, QUOTE_MAX));
                     errors.push(Diagnostic::new(key, message).at(word.at));
@@ -199,10 +199,15 @@ fn trailing_comment(text: &str, tokens: &[Token]) -> Option<(usize, Diagnostic)>
 
 /// `"deny limit=64M"`: quotes that make one word of a policy and its parameters.
 fn quoted_clause(text: &str, word: &Word) -> Option<Diagnostic> {
-    let is_quoted = text.get(word.at..)?.starts_with(['"', '\'']) && word.text.contains([' ', '\t']);
+    let is_quoted = text.get(word.at..)?.starts_with(['"', '\'']) && word.text.contains(char::is_whitespace);
     let written = quote(&word.text, QUOTE_MAX);
     let message = format!("the quotes make '{written}' one word; remove the quotes");
     is_quoted.then(|| Diagnostic::new(&word.text, message).at(word.at))
+}
+
+/// No policy's name contains these, however they are quoted.
+fn is_not_in_name(c: char) -> bool {
+    c == '=' || c.is_whitespace()
 }
 
 fn missing_name(at: usize, side: &str) -> Diagnostic {
