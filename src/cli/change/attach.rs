@@ -28,14 +28,21 @@ use crate::report::{AttachedPolicy, BindingReport};
   memcg-bpf attach demo.service none          override drop-ins and annotations
   memcg-bpf attach --dry-run demo.service oom show the result without attaching
 
-To observe the effect of a policy without any change, use the parameter mode=dry-run.
+Quote the line if it contains ';'.
 
-The policy stays attached until `memcg-bpf detach` or until the cgroup is removed. To keep it across
-restarts of a unit, add X-MemoryBPFPolicy= to a drop-in: systemctl edit demo.service")]
+A previous line of `memcg-bpf attach` for this cgroup is replaced as a whole. A policy of the same
+name from an annotation or a drop-in is replaced; their other policies stay attached.
+
+The option --dry-run attaches nothing. The parameter mode=dry-run attaches the policy, which then
+counts and logs what it would do, but does not act.
+
+The policy stays attached until `memcg-bpf detach`, until the cgroup is removed (when the unit or
+container stops), or until systemctl stop memcg-bpfd. To keep it across restarts of a unit, add
+X-MemoryBPFPolicy= to a drop-in: systemctl edit demo.service")]
 pub(in crate::cli) struct Attach {
     #[command(flatten)]
     arg: CgroupArg,
-    /// Show the resulting policies without attaching them
+    /// Show the resulting policies and attach nothing
     #[arg(long)]
     dry_run: bool,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
