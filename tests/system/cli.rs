@@ -350,8 +350,10 @@ fn stopped_daemon_stays_stopped_until_something_changes() {
         }
         assert_eq!(state(), "inactive", "{command} started the daemon: {output}");
     }
+    env.at_end("memcg-bpf detach system.slice".to_owned());
     sh("memcg-bpf attach system.slice observe");
-    assert_eq!(state(), "active");
+    // It answers calls before it tells systemd that it is ready.
+    wait_for("the daemon to run", || (state() == "active").then_some(()));
     sh("memcg-bpf detach system.slice; memcg-bpf status");
     env.end();
 }
