@@ -59,80 +59,66 @@ __noinline int memcg_bpf_count_denial(__u64 cgroup, __u32 mode)
  * running kernel has. `security_` functions can always be modified, and a denial there leaves
  * nothing to undo. The arguments (mm, pages, result of the programs before) are read where they are
  * used, not by BPF_PROG().
- *
- * What happens at one bound cgroup is a global function, which the verifier follows once: as part
- * of the loop over the cgroups it took thirty times as long.
  */
-#define MEMCG_BPF_PROGRAMS_growth                                                                \
-	MEMCG_BPF_ANCESTOR_CACHE(ancestors_growth, MEMCG_BPF_ANCESTOR_CACHE_LARGE);              \
-	__noinline int memcg_bpf_growth_at(struct memcg_bpf_call *call, __u32 index)             \
-	{                                                                                        \
-		memcg_bpf_policy_slot *slot;                                                     \
-                                                                                                 \
-		if (!call)                                                                       \
-			return 0;                                                                \
-		if (index == MEMCG_BPF_NO_SLOT) {                                                \
-			__u64 id = call->cgroup;                                                 \
-			struct memcg_bpf_binding *binding =                                      \
-				bpf_map_lookup_elem(&memcg_bindings, &id);                       \
-                                                                                                 \
-			if (!binding)                                                            \
-				return 0; /* unbound meanwhile */                                \
-			index = binding->slot;                                                   \
-		}                                                                                \
-		slot = bpf_map_lookup_elem(&params, &index);                                     \
-		if (!slot || !slot->active || !call->css)                                        \
-			return 0;                                                                \
-		call->mode = slot->params.mode;                                                  \
-		if (memcg_bpf_growth_fn(&call->ctx, &slot->params) != MEMCG_BPF_DENY ||          \
-		    !memcg_bpf_deniable())                                                       \
-			return 0;                                                                \
-		return memcg_bpf_count_denial(call->cgroup, call->mode) ? -MEMCG_BPF_ENOMEM : 0; \
-	}                                                                                        \
-	static __always_inline int memcg_bpf_growth_verdict(struct cgroup *cgroup,               \
-							    __u64 ancestors, __u64 pages)        \
-	{                                                                                        \
-		struct cgroup_subsys_state *self;                                                \
-		__u32 nearest = ancestors >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;         \
-                                                                                                 \
-		if (ancestors & MEMCG_BPF_ANC_TOO_DEEP)                                          \
-			return memcg_bpf_deniable() ? -MEMCG_BPF_ENOMEM : 0;                     \
-		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                           \
-			cgroup = memcg_bpf_to_max_level(cgroup);                                 \
-		ancestors &= MEMCG_BPF_ANC_MASK;                                                 \
-		self = cgroup ? &cgroup->self : NULL;                                            \
-		memcg_bpf_for_each_bound(self, ancestors, i)                                     \
-		{                                                                                \
-			struct memcg_bpf_call call = {                                           \
-				.ctx = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT},                 \
-				.cgroup = self->cgroup->kn->id,                                  \
-				.css = memcg_bpf_css(self->cgroup),                              \
-			};                                                                       \
-                                                                                                 \
-			if (memcg_bpf_growth_at(&call, nearest))                                 \
-				return -MEMCG_BPF_ENOMEM;                                        \
-			nearest = MEMCG_BPF_NO_SLOT;                                             \
-		}                                                                                \
-		return 0;                                                                        \
-	}                                                                                        \
-	static __noinline int memcg_bpf_growth_bound(struct cgroup *cgroup, __u64 pages)         \
-	{                                                                                        \
-		__u64 ancestors = memcg_bpf_ancestors(cgroup, &ancestors_growth);                \
-		int verdict = memcg_bpf_growth_verdict(cgroup, ancestors, pages);                \
-                                                                                                 \
-		if (memcg_globals.growth_counter_id == memcg_bpf_object_id)                      \
-			memcg_bpf_count_growth(cgroup, ancestors, pages, verdict);               \
-		return verdict;                                                                  \
-	}                                                                                        \
-	SEC("?fmod_ret/security_vm_enough_memory_mm")                                            \
-	int growth__0(__u64 *args)                                                               \
-	{                                                                                        \
-		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());       \
-                                                                                                 \
-		if (memcg_bpf_no_policy(cgroup) || args[2])                                      \
-			return args[2];                                                          \
-		return memcg_bpf_growth_bound(cgroup, args[1]);                                  \
-	}                                                                                        \
+#define MEMCG_BPF_PROGRAMS_growth                                                            \
+	MEMCG_BPF_ANCESTOR_CACHE(ancestors_growth, MEMCG_BPF_ANCESTOR_CACHE_LARGE);          \
+	static __always_inline int memcg_bpf_growth_verdict(struct cgroup *cgroup,           \
+							    __u64 ancestors, __u64 pages)    \
+	{                                                                                    \
+		struct cgroup_subsys_state *self;                                            \
+		__u32 nearest = ancestors >> MEMCG_BPF_SLOT_SHIFT & MEMCG_BPF_SLOT_MASK;     \
+                                                                                             \
+		if (ancestors & MEMCG_BPF_ANC_TOO_DEEP)                                      \
+			return memcg_bpf_deniable() ? -MEMCG_BPF_ENOMEM : 0;                 \
+		if (ancestors & MEMCG_BPF_ANC_SKIPPED)                                       \
+			cgroup = memcg_bpf_to_max_level(cgroup);                             \
+		ancestors &= MEMCG_BPF_ANC_MASK;                                             \
+		self = cgroup ? &cgroup->self : NULL;                                        \
+		memcg_bpf_for_each_bound(self, ancestors, i)                                 \
+		{                                                                            \
+			struct memcg_bpf_call call = {                                       \
+				.ctx = {.bytes = pages << MEMCG_BPF_PAGE_SHIFT},             \
+				.cgroup = self->cgroup->kn->id,                              \
+				.css = memcg_bpf_css(self->cgroup),                          \
+			};                                                                   \
+			__u32 index = nearest;                                               \
+			memcg_bpf_policy_slot *slot;                                         \
+                                                                                             \
+			nearest = MEMCG_BPF_NO_SLOT;                                         \
+			if (index == MEMCG_BPF_NO_SLOT &&                                    \
+			    !memcg_bpf_binding_slot(self->cgroup, &index))                   \
+				continue;                                                    \
+			slot = bpf_map_lookup_elem(&params, &index);                         \
+			if (!slot || !slot->active || !call.css)                             \
+				continue;                                                    \
+			call.mode = slot->params.mode;                                       \
+			if (memcg_bpf_growth_fn(&call.ctx, &slot->params) != MEMCG_BPF_DENY) \
+				continue;                                                    \
+			if (!memcg_bpf_deniable())                                           \
+				return 0; /* the same for every cgroup above */              \
+			if (memcg_bpf_count_denial(self->cgroup->kn->id, slot->params.mode)) \
+				return -MEMCG_BPF_ENOMEM;                                    \
+		}                                                                            \
+		return 0;                                                                    \
+	}                                                                                    \
+	static __noinline int memcg_bpf_growth_bound(struct cgroup *cgroup, __u64 pages)     \
+	{                                                                                    \
+		__u64 ancestors = memcg_bpf_ancestors(cgroup, &ancestors_growth);            \
+		int verdict = memcg_bpf_growth_verdict(cgroup, ancestors, pages);            \
+                                                                                             \
+		if (memcg_globals.growth_counter_id == memcg_bpf_object_id)                  \
+			memcg_bpf_count_growth(cgroup, ancestors, pages, verdict);           \
+		return verdict;                                                              \
+	}                                                                                    \
+	SEC("?fmod_ret/security_vm_enough_memory_mm")                                        \
+	int growth__0(__u64 *args)                                                           \
+	{                                                                                    \
+		struct cgroup *cgroup = memcg_bpf_task_cgroup(bpf_get_current_task_btf());   \
+                                                                                             \
+		if (memcg_bpf_no_policy(cgroup) || args[2])                                  \
+			return args[2];                                                      \
+		return memcg_bpf_growth_bound(cgroup, args[1]);                              \
+	}                                                                                    \
 	MEMCG_BPF_HOOK_END(growth)
 
 #endif

@@ -206,7 +206,7 @@ fn quoted_clause(text: &str, word: &Word) -> Option<Diagnostic> {
 }
 
 /// No policy's name contains these, however they are quoted.
-fn is_not_in_name(c: char) -> bool {
+pub(super) fn is_not_in_name(c: char) -> bool {
     c == '=' || c.is_whitespace()
 }
 

@@ -156,7 +156,7 @@ pub(super) fn parse_and_check(
     let broken = !errors.is_empty();
     let named: Vec<Clause> = calls
         .into_iter()
-        .filter(|call| call.name != "none" && !(broken && call.name.contains(['=', ' ', '\t'])))
+        .filter(|call| call.name != "none" && !(broken && call.name.contains(line::is_not_in_name)))
         .collect();
     if named.is_empty() && !broken {
         return Ok(ParsedLine::Nothing);

@@ -102,7 +102,7 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
         found.push(Finding::warn(
             "containerd",
             "runs no OCI hooks from a directory, so annotations have no effect",
-            "add the hook to its base_runtime_spec (docs/oci-hook.md), or write X-MemoryBPFPolicy= into \
+            "add the hook to its base_runtime_spec (docs/engines.md), or write X-MemoryBPFPolicy= into \
              /etc/systemd/system/cri-containerd-.scope.d/50-memory.conf under [Scope]",
         ));
     }
@@ -116,7 +116,7 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
     let runtimes: Vec<&str> = ["crun", "runc", "youki"].into_iter().filter(|name| has(name)).collect();
     if !runtimes.is_empty() {
         let runtimes = runtimes.join(", ");
-        let how = "no setup needed with an engine; for OCI bundles see docs/oci-hook.md";
+        let how = "no setup needed with an engine; for OCI bundles see docs/engines.md";
         found.push(Finding::ok("runtimes", format!("{runtimes}: {how}")));
     }
     if found.is_empty() {
