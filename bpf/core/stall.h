@@ -36,7 +36,7 @@ static long stall_start_step(__u64 i, struct stall_walk *at)
 {
 	/* Counts that the verifier knew would make each step a state of its own. */
 	volatile __u64 *zero = &memcg_globals.zero;
-	struct cgroup_subsys_state *self = at->self, *parent = self->parent;
+	struct cgroup_subsys_state *self = at->self;
 	__u64 n = at->bound;
 
 	if (at->ancestors & 1) {
@@ -49,10 +49,10 @@ static long stall_start_step(__u64 i, struct stall_walk *at)
 			at->bound = (n + 1) ^ *zero;
 		}
 	}
-	at->ancestors >>= 1;
-	if (!at->ancestors || !parent)
+	self = memcg_bpf_walk_next(self, &at->ancestors);
+	if (!self)
 		return 1;
-	at->self = parent;
+	at->self = self;
 	return 0;
 }
 
@@ -69,17 +69,15 @@ static __noinline void stall_start(struct memcg_bpf_task_state *s, struct cgroup
 		.state = s,
 		.bound = *zero,
 		.timed = *zero,
-		.ancestors = ancestors & MEMCG_BPF_ANC_MASK,
+		.ancestors = ancestors,
 		.now = s->stall,
 		.limit_level = level,
 	};
 
 	s->bound = 0;
-	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
-		cgroup = memcg_bpf_to_max_level(cgroup);
-	if (!cgroup || !at.ancestors)
+	at.self = memcg_bpf_walk_first(cgroup, &at.ancestors);
+	if (!at.self)
 		return;
-	at.self = &cgroup->self;
 	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, stall_start_step, &at, 0);
 	s->bound = at.bound;
 	s->timed = at.timed;

@@ -245,6 +245,28 @@ static __always_inline __u64 memcg_bpf_ancestors_cached(struct cgroup *cgroup, v
 #define memcg_bpf_ancestors(cgroup, cache) \
 	memcg_bpf_ancestors_cached(cgroup, cache, sizeof(*(cache)->max_entries) / sizeof(int))
 
+/*
+ * For loops by bpf_loop() over the bound cgroups. The first: the cgroup itself, or the deepest that
+ * can be bound; NULL if none is. `ancestors` then says of each whether it is bound, bit 0 of this
+ * one.
+ */
+static __always_inline struct cgroup_subsys_state *memcg_bpf_walk_first(struct cgroup *cgroup,
+									__u64 *ancestors)
+{
+	if (*ancestors & MEMCG_BPF_ANC_SKIPPED)
+		cgroup = memcg_bpf_to_max_level(cgroup);
+	*ancestors &= MEMCG_BPF_ANC_MASK;
+	return cgroup && *ancestors ? &cgroup->self : NULL;
+}
+
+/* The parent; NULL if no cgroup above is bound. */
+static __always_inline struct cgroup_subsys_state *
+memcg_bpf_walk_next(struct cgroup_subsys_state *self, __u64 *ancestors)
+{
+	*ancestors >>= 1;
+	return *ancestors ? self->parent : NULL;
+}
+
 /* The slot of a bound cgroup; false when it has been unbound meanwhile. */
 static __always_inline bool memcg_bpf_binding_slot(struct cgroup *cgroup, __u32 *slot)
 {

@@ -59,7 +59,7 @@ struct memcg_bpf_count_growth_walk {
 
 static long memcg_bpf_count_growth_step(__u64 i, struct memcg_bpf_count_growth_walk *at)
 {
-	struct cgroup_subsys_state *self = at->self, *parent = self->parent;
+	struct cgroup_subsys_state *self = at->self;
 	struct memcg_bpf_counters *c;
 
 	if (at->ancestors & 1) {
@@ -67,10 +67,10 @@ static long memcg_bpf_count_growth_step(__u64 i, struct memcg_bpf_count_growth_w
 		if (c)
 			memcg_bpf_count_request(c, at->pages, at->refused);
 	}
-	at->ancestors >>= 1;
-	if (!at->ancestors || !parent)
+	self = memcg_bpf_walk_next(self, &at->ancestors);
+	if (!self)
 		return 1;
-	at->self = parent;
+	at->self = self;
 	return 0;
 }
 
@@ -84,16 +84,14 @@ static __noinline __attribute__((unused)) void
 memcg_bpf_count_growth(struct cgroup *cgroup, __u64 ancestors, __u64 pages, bool refused)
 {
 	struct memcg_bpf_count_growth_walk at = {
-		.ancestors = ancestors & MEMCG_BPF_ANC_MASK,
+		.ancestors = ancestors,
 		.pages = pages,
 		.refused = refused || pages > memcg_globals.commit_limit,
 	};
 
-	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
-		cgroup = memcg_bpf_to_max_level(cgroup);
-	if (!cgroup || !at.ancestors)
+	at.self = memcg_bpf_walk_first(cgroup, &at.ancestors);
+	if (!at.self)
 		return;
-	at.self = &cgroup->self;
 	bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_count_growth_step, &at, 0);
 }
 

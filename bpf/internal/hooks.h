@@ -14,13 +14,11 @@ struct memcg_bpf_walk {
 static __always_inline bool memcg_bpf_walk_begin(struct memcg_bpf_walk *walk, struct cgroup *cgroup,
 						 __u64 ancestors)
 {
-	if (ancestors & MEMCG_BPF_ANC_SKIPPED)
-		cgroup = memcg_bpf_to_max_level(cgroup);
 	walk->call.ctx.at_own_limit = !(ancestors & MEMCG_BPF_ANC_SKIPPED);
-	walk->ancestors = ancestors & MEMCG_BPF_ANC_MASK;
-	if (!cgroup || !walk->ancestors)
+	walk->ancestors = ancestors;
+	walk->self = memcg_bpf_walk_first(cgroup, &walk->ancestors);
+	if (!walk->self)
 		return false;
-	walk->self = &cgroup->self;
 	walk->call.now = bpf_ktime_get_ns();
 	return true;
 }
@@ -28,13 +26,12 @@ static __always_inline bool memcg_bpf_walk_begin(struct memcg_bpf_walk *walk, st
 /* Moves on to the parent; false at the end of the way. */
 static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
 {
-	struct cgroup_subsys_state *parent = walk->self->parent;
+	struct cgroup_subsys_state *self = memcg_bpf_walk_next(walk->self, &walk->ancestors);
 
 	walk->call.ctx.at_own_limit = 0;
-	walk->ancestors >>= 1;
-	if (!walk->ancestors || !parent)
+	if (!self)
 		return false;
-	walk->self = parent;
+	walk->self = self;
 	return true;
 }
 
