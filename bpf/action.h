@@ -68,13 +68,13 @@ enum memcg_bpf_victim_order {
  * runs, only reports it. It performs all other kills. Hooks that are not called for a task (tick,
  * reclaim, oom) have no culprit: the largest process is selected instead.
  */
-#define memcg_bpf_kill(ctx, scope, order, grace_ns, reason)                                   \
-	({                                                                                    \
-		enum memcg_bpf_kill_scope __scope = (scope);                                  \
-		enum memcg_bpf_victim_order __order = (order);                                \
-		memcg_bpf_submit(ctx, MEMCG_BPF_ACT_KILL, grace_ns,                           \
-				 (__u32)__scope | (__u32)memcg_bpf_order(ctx, __order) << 8,  \
-				 reason);                                                     \
+#define memcg_bpf_kill(ctx, scope, order, grace_ns, reason)                                  \
+	({                                                                                   \
+		enum memcg_bpf_kill_scope __scope = (scope);                                 \
+		enum memcg_bpf_victim_order __order = (order);                               \
+		memcg_bpf_submit(ctx, MEMCG_BPF_ACT_KILL, grace_ns,                          \
+				 (__u32)__scope | (__u32)memcg_bpf_order(ctx, __order) << 8, \
+				 reason);                                                    \
 	})
 
 static __always_inline enum memcg_bpf_victim_order
@@ -173,7 +173,8 @@ static __noinline int memcg_bpf_report_kill(struct memcg_bpf_action *action,
 	killed->action = *action;
 	killed->usage = (__u64)MEMCG_BPF_READ(css, memory.usage.counter) << MEMCG_BPF_PAGE_SHIFT;
 	bpf_probe_read_kernel_str(killed->comm, sizeof(killed->comm), task->group_leader->comm);
-	bpf_probe_read_kernel_str(killed->unit, sizeof(killed->unit), BPF_CORE_READ(bound, kn, name));
+	bpf_probe_read_kernel_str(killed->unit, sizeof(killed->unit),
+				  BPF_CORE_READ(bound, kn, name));
 	bpf_probe_read_kernel_str(killed->inner, sizeof(killed->inner),
 				  memcg_bpf_task_cgroup(task)->kn->name);
 	bpf_ringbuf_submit(killed, 0);
@@ -187,13 +188,13 @@ static __always_inline bool memcg_bpf_perform_kill(struct memcg_bpf_ctx *ctx,
 	struct memcg_bpf_call *call = memcg_bpf_to_call(ctx);
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	if (action->kind != MEMCG_BPF_ACT_KILL ||
-	    action->detail >> 8 != MEMCG_BPF_VICTIM_CULPRIT)
+	if (action->kind != MEMCG_BPF_ACT_KILL || action->detail >> 8 != MEMCG_BPF_VICTIM_CULPRIT)
 		return false;
 	action->pid = task->tgid;
 	action->started = task->group_leader->start_boottime;
 	if ((action->detail & 0xff) != MEMCG_BPF_KILL_PROCESS || action->value ||
-	    action->mode != MEMCG_BPF_MODE_ACT || !memcg_bpf_kill_current(call->cgroup, action->time))
+	    action->mode != MEMCG_BPF_MODE_ACT ||
+	    !memcg_bpf_kill_current(call->cgroup, action->time))
 		return false;
 	memcg_bpf_report_kill(action, call->css);
 	return true;

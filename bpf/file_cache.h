@@ -10,8 +10,7 @@
 /* Cgroups of a subtree that are visited; in a larger one, the statistics are used. */
 #define MEMCG_BPF_FILE_CACHE_CGROUPS 256
 #define MEMCG_BPF_FILE_CACHE_NODES   8 /* NUMA nodes whose lists are read */
-#define MEMCG_BPF_FILE_CACHE_STEPS \
-	(MEMCG_BPF_FILE_CACHE_CGROUPS * (2 + MEMCG_BPF_FILE_CACHE_NODES))
+#define MEMCG_BPF_FILE_CACHE_STEPS   (MEMCG_BPF_FILE_CACHE_CGROUPS * (2 + MEMCG_BPF_FILE_CACHE_NODES))
 
 /* The lists are read in pairs. */
 _Static_assert(LRU_ACTIVE_FILE == LRU_INACTIVE_FILE + 1, "order of the LRU lists");
@@ -39,9 +38,9 @@ static __always_inline __u64 memcg_bpf_read_u64(__u64 address)
 /* Adds the lists of one node. */
 static __always_inline void memcg_bpf_file_cache_add(struct memcg_bpf_file_cache_walk *at)
 {
-	__u64 lists = memcg_bpf_read_u64(
-		at->css + bpf_core_field_offset(struct mem_cgroup, nodeinfo) +
-		(at->node & (MEMCG_BPF_FILE_CACHE_NODES - 1)) * sizeof(__u64));
+	__u64 lists =
+		memcg_bpf_read_u64(at->css + bpf_core_field_offset(struct mem_cgroup, nodeinfo) +
+				   (at->node & (MEMCG_BPF_FILE_CACHE_NODES - 1)) * sizeof(__u64));
 	unsigned long pair[2];
 
 	if (!lists)

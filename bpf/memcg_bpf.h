@@ -126,21 +126,37 @@ struct memcg_bpf_counters {
 
 /*
  * Declares the policy's state: one struct NAME_state for each bound cgroup, zero when the cgroup is
- * bound, kept when its parameters change, freed with the binding.
+ * bound, kept when its parameters change, freed with the binding. The daemon creates it; for a
+ * registered cgroup that is created while the daemon does not run, the first hook does.
  */
-#define MEMCG_BPF_STATE(name)                                \
-	struct {                                             \
-		__uint(type, BPF_MAP_TYPE_HASH);             \
-		__uint(max_entries, MEMCG_BPF_MAX_BINDINGS); \
-		__type(key, __u64);                          \
-		__type(value, struct name##_state);          \
-	} state SEC(".maps")
+#define MEMCG_BPF_STATE(name)                                                                  \
+	struct {                                                                               \
+		__uint(type, BPF_MAP_TYPE_HASH);                                               \
+		__uint(max_entries, MEMCG_BPF_MAX_BINDINGS);                                   \
+		__type(key, __u64);                                                            \
+		__type(value, struct name##_state);                                            \
+	} state SEC(".maps");                                                                  \
+	static const struct name##_state memcg_bpf_no_state;                                   \
+	static __noinline __attribute__((unused)) struct name##_state *memcg_bpf_state_create( \
+		__u64 cgroup)                                                                  \
+	{                                                                                      \
+		bpf_map_update_elem(&state, &cgroup, &memcg_bpf_no_state, BPF_NOEXIST);        \
+		/* Unbound meanwhile: nobody would delete it. */                               \
+		if (!bpf_map_lookup_elem(&memcg_bindings, &cgroup)) {                          \
+			bpf_map_delete_elem(&state, &cgroup);                                  \
+			return NULL;                                                           \
+		}                                                                              \
+		return bpf_map_lookup_elem(&state, &cgroup);                                   \
+	}                                                                                      \
+	_Static_assert(1, "")
 
 /* The state of the cgroup the hook is called for; NULL while it is being bound or unbound. */
 #define memcg_bpf_state(ctx)                                                              \
 	({                                                                                \
 		__u64 __cgroup = memcg_bpf_cgroup(ctx); /* 6.1 wants keys on the stack */ \
-		bpf_map_lookup_elem(&state, &__cgroup);                                   \
+		typeof(memcg_bpf_state_create(0)) __state =                               \
+			bpf_map_lookup_elem(&state, &__cgroup);                           \
+		__state ?: memcg_bpf_state_create(__cgroup);                              \
 	})
 
 #include "internal/shared.h"

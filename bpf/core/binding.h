@@ -86,10 +86,10 @@ enum memcg_bpf_op {
 	MEMCG_BPF_OP_UNBIND = 0,     /* value: cgroup id */
 	MEMCG_BPF_OP_BIND = 1,	     /* value: cgroup id */
 	MEMCG_BPF_OP_REPORT_ALL = 2, /* value: 1 = report every new cgroup */
-	MEMCG_BPF_OP_MACHINE = 3,    /* value: pages of RAM; slot: log2 of their size; flags: nodes */
-	MEMCG_BPF_OP_DAEMON = 4,     /* value: id of the daemon's cgroup */
-	MEMCG_BPF_OP_GROWTH = 5,     /* value: commit_limit; slot: growth_counter_id */
-	MEMCG_BPF_OP_KILLS = 6,	     /* value: paused_until; slot: kills_per_minute */
+	MEMCG_BPF_OP_MACHINE = 3, /* value: pages of RAM; slot: log2 of their size; flags: nodes */
+	MEMCG_BPF_OP_DAEMON = 4,  /* value: id of the daemon's cgroup */
+	MEMCG_BPF_OP_GROWTH = 5,  /* value: commit_limit; slot: growth_counter_id */
+	MEMCG_BPF_OP_KILLS = 6,	  /* value: paused_until; slot: kills_per_minute */
 };
 
 /*

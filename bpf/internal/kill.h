@@ -10,9 +10,10 @@
 #define MEMCG_BPF_PF_EXITING	    0x4
 #define MEMCG_BPF_PF_KTHREAD	    0x200000
 #define MEMCG_BPF_SIGNAL_GROUP_EXIT 0x4
-#define MEMCG_BPF_SIGNAL_UNKILLABLE 0x40 /* the init of a pid namespace, for signals from inside */
-#define MEMCG_BPF_OOM_ADJ_MIN	    -1000
-#define MEMCG_BPF_MINUTE	    (60 * MEMCG_BPF_SECOND)
+#define MEMCG_BPF_SIGNAL_UNKILLABLE 0x40 /* the init of a pid namespace, for signals from inside \
+					  */
+#define MEMCG_BPF_OOM_ADJ_MIN -1000
+#define MEMCG_BPF_MINUTE      (60 * MEMCG_BPF_SECOND)
 
 /* Is the process about to end? Its memory will be freed: nobody else needs to be killed. */
 static __always_inline bool memcg_bpf_is_dying(struct task_struct *task)
@@ -77,7 +78,8 @@ static __noinline bool memcg_bpf_kill_current(__u64 cgroup, __u64 now)
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	/* The rest of such a group is ended by the daemon, in one step. */
-	if (!memcg_bpf_is_killable(task) || memcg_bpf_in_oom_group(memcg_bpf_task_css(task), cgroup))
+	if (!memcg_bpf_is_killable(task) ||
+	    memcg_bpf_in_oom_group(memcg_bpf_task_css(task), cgroup))
 		return false;
 	return memcg_bpf_kill_allowed(cgroup, now) && !bpf_send_signal(MEMCG_BPF_SIGKILL);
 }

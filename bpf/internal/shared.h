@@ -73,9 +73,9 @@ struct memcg_bpf_globals {
 	__u64 watch_host;      /* `host` is kept until this time */
 	__u64 commit_limit;    /* pages above which the kernel itself refuses a request */
 	__u32 growth_counter_id; /* id of the object that counts growth; 0: core */
-	__u32 nodes;	       /* NUMA nodes; written once by the loader */
-	__u64 paused_until;    /* no kill is performed before this time */
-	__u32 kills_per_minute; /* of one bound cgroup */
+	__u32 nodes;		 /* NUMA nodes; written once by the loader */
+	__u64 paused_until;	 /* no kill is performed before this time */
+	__u32 kills_per_minute;	 /* of one bound cgroup */
 	__u32 unused;
 	struct memcg_bpf_stall_clock host; /* tasks that reclaim for the whole machine */
 	__u64 no_policy_cache[MEMCG_BPF_NO_POLICY_CACHE]; /* see ancestors.h */

@@ -30,8 +30,7 @@ struct oom_params {
 		select MEMCG_BPF_DOC("the victim: the process whose request or stall it was, the "
 				     "process or cgroup with most memory, the one started last, "
 				     "or the one whose cgroup is stalled most; auto: culprit for "
-				     "usage, largest for pressure")
-			MEMCG_BPF_DEFAULT("auto");
+				     "usage, largest for pressure") MEMCG_BPF_DEFAULT("auto");
 	memcg_bpf_ns
 		grace MEMCG_BPF_DOC("time between SIGTERM and SIGKILL; 0: SIGKILL is sent at once")
 			MEMCG_BPF_DEFAULT("0s") MEMCG_BPF_RANGE("0s..5min");
@@ -54,11 +53,11 @@ struct oom_state {
 };
 MEMCG_BPF_STATE(oom);
 
-#define OOM_CHECK_INTERVAL 2000000ULL	      /* of the checks when stalls end (2 ms) */
-#define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND    /* the longest time in which nobody else is killed */
+#define OOM_CHECK_INTERVAL 2000000ULL	    /* of the checks when stalls end (2 ms) */
+#define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND /* the longest time in which nobody else is killed */
 
-static __always_inline enum memcg_bpf_victim_order
-oom_order(const struct oom_params *p, enum memcg_bpf_victim_order automatic)
+static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_params *p,
+							     enum memcg_bpf_victim_order automatic)
 {
 	switch (p->select) {
 	case OOM_SELECT_CULPRIT:

@@ -53,9 +53,7 @@ fn statuses(out: &str, least: usize) -> Vec<String> {
 
 fn lives(unit: &str, program: &str) -> bool {
     let pids = try_sh(&format!("pgrep -f -x '{PROGRAMS}/{program}'")).out;
-    let group =
-        systemd::property::<String>(unit, "org.freedesktop.systemd1.Service", "ControlGroup").unwrap();
-    let inside = fs::read_to_string(format!("/sys/fs/cgroup{group}/cgroup.procs")).unwrap();
+    let inside = sh(&format!("cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit})/cgroup.procs"));
     pids.lines().any(|pid| inside.lines().any(|line| line == pid))
 }
 
