@@ -15,7 +15,7 @@ use crate::cgroup::{memory, mount, xattr};
 use crate::ledger::admission::{Admission, Decision, Facts, Limits};
 use crate::ledger::{Cause, Effect, Input, Ledger, Write};
 use crate::log::audit::ActionOutcome;
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::action::{Action, ActionKind, Knob, MAX, human_duration};
 use crate::policy::request::Authority;
 use crate::source::xattr::KnobRecord;
@@ -68,9 +68,10 @@ impl Actuator {
     }
 
     /// Sets the policies that are attached to a cgroup.
-    pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
-        self.step(Input::PoliciesBound { cgroup, path, policies });
-        self.drop_if_unused(cgroup);
+    pub fn policies_bound(&mut self, cgroup: CgroupRef, policies: BTreeSet<String>) {
+        let id = cgroup.id;
+        self.step(Input::PoliciesBound { cgroup, policies });
+        self.drop_if_unused(id);
     }
 
     /// Handles the removal of a cgroup.
@@ -90,10 +91,10 @@ impl Actuator {
     }
 
     /// Adopts the knobs that an earlier daemon recorded on a cgroup.
-    pub fn adopt(&mut self, cgroup: CgroupId, path: CgroupPath, knobs: Vec<KnobRecord>) {
-        let look = |record: KnobRecord| knob::read(&path, record.knob).ok().map(|now| (record, now));
+    pub fn adopt(&mut self, cgroup: CgroupRef, knobs: Vec<KnobRecord>) {
+        let look = |record: KnobRecord| knob::read(&cgroup.path, record.knob).ok().map(|now| (record, now));
         let kept = knobs.into_iter().filter_map(look).collect();
-        self.step(Input::Adopt { cgroup, path, kept });
+        self.step(Input::Adopt { cgroup, kept });
     }
 
     /// Handles an action that a policy requests, with the authority behind the policy.

@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::action::Knob;
 use crate::report::KnobReport;
 use crate::source::xattr::KnobRecord;
@@ -24,9 +24,7 @@ pub enum Input {
     /// These policies are attached to a cgroup now, and no others. The constraints of detached policies are removed.
     PoliciesBound {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The policies.
         policies: BTreeSet<String>,
     },
@@ -64,9 +62,7 @@ pub enum Input {
     /// [`Input::PoliciesBound`].
     Adopt {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The knobs.
         kept: Vec<(KnobRecord, u64)>,
     },
@@ -210,7 +206,7 @@ impl Ledger {
     fn update(&mut self, now: u64, input: Input) -> Changed {
         let expires = now.saturating_add(CONSTRAINT_TTL_NS);
         match input {
-            Input::PoliciesBound { cgroup, path, policies } => {
+            Input::PoliciesBound { cgroup: CgroupRef { id: cgroup, path }, policies } => {
                 let entry = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
                 for state in entry.knobs.values_mut() {
                     state.retain_policies(&policies);
@@ -240,7 +236,7 @@ impl Ledger {
                 }
                 Changed::Cgroup(cgroup)
             }
-            Input::Adopt { cgroup, path, kept } => {
+            Input::Adopt { cgroup: CgroupRef { id: cgroup, path }, kept } => {
                 let entry = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
                 entry.adopt(kept, expires);
                 Changed::Cgroup(cgroup)

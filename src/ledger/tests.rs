@@ -88,7 +88,7 @@ impl FakeFiles {
     fn bind(&mut self, cgroup: CgroupId, policies: &[&str]) {
         let policies: BTreeSet<String> = policies.iter().map(|p| (*p).to_owned()).collect();
         self.bound.insert(cgroup, policies.clone());
-        self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
+        self.step(Input::PoliciesBound { cgroup: CgroupRef { id: cgroup, path: path(cgroup) }, policies });
     }
 
     fn constrain(&mut self, cgroup: CgroupId, policy: &str, knob: Knob, value: Option<u64>) {
@@ -118,11 +118,14 @@ impl FakeFiles {
         self.ledger = Ledger::default();
         self.step(Input::Pause(self.paused));
         for (cgroup, policies) in self.bound.clone() {
-            self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
+            self.step(Input::PoliciesBound {
+                cgroup: CgroupRef { id: cgroup, path: path(cgroup) },
+                policies,
+            });
         }
         for (cgroup, kept) in self.records.clone() {
             let kept = kept.into_iter().map(|r| (r.clone(), self.file(cgroup, r.knob))).collect();
-            self.step(Input::Adopt { cgroup, path: path(cgroup), kept });
+            self.step(Input::Adopt { cgroup: CgroupRef { id: cgroup, path: path(cgroup) }, kept });
         }
     }
 

@@ -61,6 +61,20 @@ pub struct UnitClauses {
     pub warnings: Vec<String>,
     /// The `none` that counts: then nothing else does.
     none_at: Option<String>,
+    /// The last `Slice=`, with its specifiers.
+    slice: Option<String>,
+}
+
+/// The contents of a unit's files, as far as they concern its memory policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitReading {
+    /// The request. `None` if nothing is assigned, or all assignments are reset.
+    pub request: Option<Request>,
+    /// The slice of the unit, if the files name one. systemd expands more specifiers; a slice with one of these is
+    /// omitted.
+    pub slice: Option<UnitName>,
+    /// Warnings about ignored lines, with file and line.
+    pub warnings: Vec<String>,
 }
 
 impl UnitClauses {
@@ -77,6 +91,10 @@ impl UnitClauses {
         let mut assignments = 0usize;
         for (path, text) in files.iter().take(FILES_MAX) {
             let reading = unit_file::read(unit.kind(), path, text);
+            clauses.slice = reading.slice.or(clauses.slice);
+            if assignments > ASSIGNMENTS_MAX {
+                continue;
+            }
             clauses.warnings.extend(reading.warnings);
             for Directive { value, line, .. } in reading.directives {
                 let printable = format!("{}:{line}", quote(path, QUOTE_PATH_MAX));
@@ -85,7 +103,7 @@ impl UnitClauses {
                     clauses.warnings.push(format!(
                         "{printable}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
                     ));
-                    return clauses;
+                    break;
                 }
                 let (value, unexpanded) = specifiers.expand(unit, &value);
                 clauses.warnings.extend(unexpanded.into_iter().map(|what| format!("{printable}: {what}")));
@@ -142,25 +160,15 @@ impl UnitClauses {
     }
 }
 
-/// What the files ask for: the request, absent when nothing is assigned or all was reset, and warnings with file and
-/// line about what does not count. `files` are pairs of path and text: the fragment, then the drop-ins as systemd
-/// ordered them.
-pub fn unit_policy(
-    unit: &UnitName,
-    files: &[(String, String)],
-    specifiers: &Specifiers,
-) -> (Option<Request>, Vec<String>) {
-    let clauses = UnitClauses::read(unit, files, specifiers);
-    (request(unit, &clauses.effective, clauses.none_at), clauses.warnings)
-}
-
-/// The slice that the unit's files put it in, if they name one. Systemd expands more specifiers than we know; such a
-/// slice counts as not named.
-pub fn unit_slice(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> Option<UnitName> {
-    let readings = files.iter().take(FILES_MAX).map(|(path, text)| unit_file::read(unit.kind(), path, text));
-    let slice = readings.filter_map(|reading| reading.slice).next_back()?;
-    let (slice, _) = specifiers.expand(unit, &slice);
-    UnitName::parse(&slice).ok().filter(|slice| slice.kind() == UnitKind::Slice)
+/// Reads the files of a unit: pairs of path and text, the fragment, then the drop-ins as systemd ordered them.
+pub fn read_unit(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> UnitReading {
+    let UnitClauses { effective, warnings, none_at, slice, .. } = UnitClauses::read(unit, files, specifiers);
+    let slice = slice.and_then(|slice| UnitName::parse(&specifiers.expand(unit, &slice).0).ok());
+    UnitReading {
+        request: request(unit, &effective, none_at),
+        slice: slice.filter(|slice| slice.kind() == UnitKind::Slice),
+        warnings,
+    }
 }
 
 fn request(unit: &UnitName, pieces: &[PolicyClause], none_at: Option<String>) -> Option<Request> {
