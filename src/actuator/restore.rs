@@ -9,7 +9,7 @@ use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::{mount, xattr};
 use crate::ledger::{Ledger, Write};
 use crate::log::audit::ActionOutcome;
-use crate::names::CgroupPath;
+use crate::names::{CgroupPath, CgroupRef};
 use crate::policy::action::{Knob, MAX};
 use crate::source::xattr::KnobRecord;
 
@@ -26,7 +26,9 @@ impl Pause {
     pub fn set(&mut self, until: Option<u64>) {
         self.until = until;
         self.flag.store(until.is_some(), Ordering::Relaxed);
-        let recorded = xattr::update_record(&CgroupPath::root(), |record| record.paused_until = until);
+        let root = mount::cgroup(CgroupPath::root()).map_err(|error| error.to_string());
+        let recorded =
+            root.and_then(|root| xattr::update_record(&root, |record| record.paused_until = until));
         if let Err(sentence) = recorded {
             tracing::warn!("{sentence}: the pause ends when memcg-bpfd is restarted");
         }
@@ -61,8 +63,8 @@ impl Pause {
 /// Restores every knob, and removes the records of those that are restored.
 pub fn restore_all(ledger: &Ledger, log: &mut ActionLog) {
     for write in ledger.restore_writes() {
-        let Write { cgroup, ref path, knob, value, ref expect, .. } = write;
-        match knob::write(path, cgroup, knob, expect, value) {
+        let Write { ref cgroup, knob, value, ref expect, .. } = write;
+        match knob::write(cgroup, knob, expect, value) {
             WriteResult::Failed(error) => {
                 log.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
                 continue;
@@ -73,13 +75,13 @@ pub fn restore_all(ledger: &Ledger, log: &mut ActionLog) {
             }
             _ => {}
         }
-        remove_knob_record(path, knob);
+        remove_knob_record(cgroup, knob);
     }
 }
 
 /// Removes a knob from the record of a cgroup.
-fn remove_knob_record(path: &CgroupPath, knob: Knob) {
-    let done = xattr::update_record(path, |record| record.knobs.retain(|kept| kept.knob != knob));
+fn remove_knob_record(cgroup: &CgroupRef, knob: Knob) {
+    let done = xattr::update_record(cgroup, |record| record.knobs.retain(|kept| kept.knob != knob));
     if let Err(sentence) = done {
         tracing::warn!("{sentence}");
     }
@@ -87,8 +89,8 @@ fn remove_knob_record(path: &CgroupPath, knob: Knob) {
 
 /// Restores the knobs of a record without a daemon. Returns one sentence for each failure.
 pub fn restore_from_record(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
-    let Ok(cgroup) = mount::cgroup_id(path) else { return Vec::new() };
-    let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.written, kept.original) {
+    let Ok(cgroup) = mount::cgroup(path.clone()) else { return Vec::new() };
+    let back = |kept: &KnobRecord| match knob::write(&cgroup, kept.knob, &kept.written, kept.original) {
         WriteResult::Failed(error) => Some(format!("restoring {} of {path}: {error}", kept.knob)),
         _ => None,
     };

@@ -13,7 +13,7 @@ use crate::cgroup::delegation;
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::reclaim::{self, Reclaimed};
 use crate::ledger::{Write, admission};
-use crate::names::CgroupPath;
+use crate::names::{CgroupPath, CgroupRef};
 use crate::policy::action::Action;
 
 /// Number of threads that write knobs. A write is short, unless the kernel reclaims memory in it.
@@ -97,7 +97,7 @@ impl Job {
 
     fn share(&self) -> Share {
         Share::of(match self {
-            Job::Write(write) => &write.path,
+            Job::Write(write) => &write.cgroup.path,
             Job::Reclaim { path, .. } => path,
             Job::Kill(job) | Job::ResumeKill(job, _) => &job.path,
         })
@@ -106,14 +106,14 @@ impl Job {
     fn run(self) -> Outcome {
         let done = match self {
             Job::Write(write) => {
-                let result = knob::write(&write.path, write.cgroup, write.knob, &write.expect, write.value);
+                let result = knob::write(&write.cgroup, write.knob, &write.expect, write.value);
                 Done::Wrote(write, result)
             }
             Job::Reclaim { action, path, bytes, swappiness } => {
                 let result = if admission::is_expired(super::clock::now(), action.time) {
                     Err(io::Error::other(admission::EXPIRED_MSG))
                 } else {
-                    reclaim::reclaim(&path, action.cgroup, bytes, swappiness)
+                    reclaim::reclaim(&CgroupRef { id: action.cgroup, path: path.clone() }, bytes, swappiness)
                 };
                 Done::Reclaimed(action, path, result)
             }
@@ -266,9 +266,9 @@ mod tests {
     use crate::policy::action::Knob;
 
     fn write(path: &str) -> Job {
-        let path = CgroupPath::parse(path).unwrap();
+        let cgroup = CgroupRef { id: CgroupId(1), path: CgroupPath::parse(path).unwrap() };
         let cause = Cause::internal("a test");
-        Job::Write(Write { cgroup: CgroupId(1), path, knob: Knob::High, expect: Vec::new(), value: 1, cause })
+        Job::Write(Write { cgroup, knob: Knob::High, expect: Vec::new(), value: 1, cause })
     }
 
     fn turns(pool: &mut Pool) -> Vec<Share> {

@@ -131,12 +131,12 @@ impl EffectApplier {
             }
             Effect::SetAttachments(set) => self.set_attachments(&set),
             Effect::WriteRecord { cgroup, requests } => {
-                xattr::update_record(&cgroup.path, |record| record.set_requests(requests))
+                xattr::update_record(&cgroup, |record| record.set_requests(requests))
             }
             // Changed knobs stay in the record until they are restored.
             Effect::RemoveRecord { cgroup } => {
                 self.forget(cgroup.id);
-                xattr::update_record(&cgroup.path, |record| record.requests.clear())
+                xattr::update_record(&cgroup, |record| record.requests.clear())
             }
             // The cgroup is not bound, and the error is already logged.
             Effect::Attached { cgroup, .. } if self.errors_by_cgroup.contains_key(&cgroup.path) => Ok(()),

@@ -51,10 +51,10 @@ pub fn check(path: CgroupPath) -> Result<CgroupRef, Error> {
     if let Some(sentence) = not_allowed(&path) {
         return Err(Error::InvalidArgument(sentence));
     }
-    let id = mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?;
+    let cgroup = mount::cgroup(path.clone()).map_err(|e| no_such_cgroup(&path, &e))?;
     match no_memory_controller(&path) {
         Some(sentence) => Err(Error::InvalidArgument(sentence)),
-        None => Ok(CgroupRef { id, path }),
+        None => Ok(cgroup),
     }
 }
 

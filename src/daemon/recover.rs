@@ -6,7 +6,7 @@ use super::record_scan::RecordFound;
 use super::state::Daemon;
 use crate::cgroup::{mount, xattr};
 use crate::engine::Input;
-use crate::names::{CgroupPath, CgroupRef};
+use crate::names::CgroupPath;
 use crate::service::authorize::Caller;
 use crate::source::xattr::{CgroupRecord, RecordError, owner_request};
 
@@ -73,8 +73,7 @@ async fn adopt_one(daemon: &mut Daemon, path: &CgroupPath, bytes: &[u8]) {
         tracing::warn!("{sentence}");
         return;
     }
-    if let Ok(id) = mount::cgroup_id(path) {
-        let cgroup = CgroupRef { id, path: path.clone() };
+    if let Ok(cgroup) = mount::cgroup(path.clone()) {
         if !record.requests.is_empty() {
             let (cgroup, requests) = (cgroup.clone(), record.requests);
             daemon.apply(Input::Adopt { cgroup, requests }).await;
