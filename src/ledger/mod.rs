@@ -149,9 +149,15 @@ impl Ledger {
             None if is_renewal => return (Submitted::Unchanged, Vec::new()),
             None => return (Submitted::Stale, Vec::new()),
         };
-        if is_renewal && let (Some((knob, _)), Some(current)) = (requested, current) {
-            let policy = policy.clone();
-            return (Submitted::Unchanged, self.step(now, Input::Renew { cgroup, policy, knob, current }));
+        if is_renewal {
+            let effects = match (requested, current) {
+                (Some((knob, _)), Some(current)) => {
+                    let policy = policy.clone();
+                    self.step(now, Input::Renew { cgroup, policy, knob, current })
+                }
+                _ => Vec::new(),
+            };
+            return (Submitted::Unchanged, effects);
         }
         let kind = match self.admission.admit(now, &path, action, &facts) {
             Decision::Block(why) => return (Submitted::Blocked(path, why), Vec::new()),
