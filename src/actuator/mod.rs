@@ -9,7 +9,7 @@ pub mod workers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::cgroup::knob::{self, WriteResult};
+use crate::cgroup::knob::WriteResult;
 use crate::cgroup::reclaim::Reclaimed;
 use crate::cgroup::{directory, memory, xattr};
 use crate::ledger::admission::{Facts, Limits};
@@ -90,7 +90,11 @@ impl Actuator {
 
     /// Adopts the knobs that an earlier daemon recorded on a cgroup.
     pub fn adopt(&mut self, cgroup: CgroupRef, knobs: Vec<KnobRecord>) {
-        let look = |record: KnobRecord| knob::read(&cgroup.path, record.knob).ok().map(|now| (record, now));
+        let Ok(directory) = directory::open(&cgroup) else { return };
+        let look = |record: KnobRecord| {
+            let current = directory.number(record.knob.file()).ok()?;
+            Some((record, current))
+        };
         let kept = knobs.into_iter().filter_map(look).collect();
         self.step(Input::Adopt { cgroup, kept });
     }

@@ -101,6 +101,19 @@ pub struct Write {
     pub cause: Cause,
 }
 
+impl Write {
+    /// The write that restores a knob.
+    pub fn restoring(cgroup: &CgroupRef, kept: &KnobRecord, reason: &str) -> Self {
+        Write {
+            cgroup: cgroup.clone(),
+            knob: kept.knob,
+            expect: kept.written.clone(),
+            value: kept.original,
+            cause: Cause::internal(reason),
+        }
+    }
+}
+
 /// The result of an action that a policy requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {

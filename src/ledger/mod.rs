@@ -262,10 +262,7 @@ impl Ledger {
         let of = |(cgroup, entry): (&CgroupId, &CgroupEntry)| {
             let cgroup = CgroupRef { id: *cgroup, path: entry.path.clone() };
             let restore = move |(knob, state): (&Knob, &KnobState)| {
-                let record = state.record(*knob)?;
-                let cause = Cause::internal("memcg-bpfd stops");
-                let (expect, value) = (record.written, record.original);
-                Some(Write { cgroup: cgroup.clone(), knob: *knob, expect, value, cause })
+                Some(Write::restoring(&cgroup, &state.record(*knob)?, "memcg-bpfd stops"))
             };
             entry.knobs.iter().filter_map(restore).collect::<Vec<_>>()
         };
