@@ -23,6 +23,21 @@ impl fmt::Display for CgroupId {
     }
 }
 
+/// A cgroup: its id, and the path at which it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupRef {
+    /// Identifies the cgroup.
+    pub id: CgroupId,
+    /// May belong to another cgroup by now.
+    pub path: CgroupPath,
+}
+
+impl fmt::Display for CgroupRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
 /// The path of a cgroup below the cgroup2 mount: absolute, without empty, `.` or `..` components. `/` is the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

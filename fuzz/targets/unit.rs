@@ -3,7 +3,7 @@
 use memcg_bpf::names::{UnitKind, UnitName};
 use memcg_bpf::policy::line::{self, LINE_BYTES_MAX, Line, POLICIES_PER_LINE_MAX};
 use memcg_bpf::source::specifier::Specifiers;
-use memcg_bpf::source::unit_policy::{ASSIGNMENTS_MAX, read, unit_policy, unit_slice};
+use memcg_bpf::source::unit_policy::{ASSIGNMENTS_MAX, UnitReading, read, read_unit};
 
 use super::policy_line::{SENTENCE_MAX, said, written};
 use super::{parts, sentence};
@@ -33,13 +33,13 @@ pub fn run(bytes: &[u8]) {
     for (path, text) in &files {
         one_file(unit.kind(), path, text);
     }
-    let told = unit_policy(&unit, &files, &specifiers);
-    assert_eq!(told, unit_policy(&unit, &files, &specifiers), "the same files twice");
-    let (request, warnings) = told;
+    let reading = read_unit(&unit, &files, &specifiers);
+    assert_eq!(reading, read_unit(&unit, &files, &specifiers), "the same files twice");
+    let UnitReading { request, slice, warnings } = reading;
     for warning in &warnings {
         sentence(warning, SENTENCE_MAX);
     }
-    if let Some(slice) = unit_slice(&unit, &files, &specifiers) {
+    if let Some(slice) = slice {
         assert_eq!(slice.kind(), UnitKind::Slice);
     }
     let Some(expected) = expected(&unit, &files, &specifiers) else { return };

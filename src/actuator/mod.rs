@@ -9,13 +9,13 @@ pub mod workers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::cgroup::knob::{self, WriteResult};
+use crate::cgroup::knob::WriteResult;
 use crate::cgroup::reclaim::Reclaimed;
-use crate::cgroup::{memory, mount, xattr};
-use crate::ledger::admission::{Admission, Decision, Facts, Limits};
-use crate::ledger::{Cause, Effect, Input, Ledger, Write};
+use crate::cgroup::{directory, memory, xattr};
+use crate::ledger::admission::{Facts, Limits};
+use crate::ledger::{Effect, Input, Ledger, Submitted, Write};
 use crate::log::audit::ActionOutcome;
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::action::{Action, ActionKind, Culprit, Killed, Knob, MAX, human_duration};
 use crate::policy::request::Authority;
 use crate::source::xattr::KnobRecord;
@@ -32,7 +32,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Admits the actions that policies request, and performs them.
 pub struct Actuator {
     ledger: Ledger,
-    admission: Admission,
     /// Writes, reclaim and kills in progress.
     pub jobs: Jobs,
     /// Results of actions.
@@ -50,8 +49,7 @@ impl Actuator {
     /// `machine` is the size of the memory in bytes.
     pub fn new(limits: Limits, machine: u64, daemon_cgroup: Option<CgroupPath>) -> Self {
         Actuator {
-            ledger: Ledger::default(),
-            admission: Admission::new(limits),
+            ledger: Ledger::new(limits),
             jobs: Jobs::default(),
             log: ActionLog::default(),
             machine,
@@ -64,24 +62,25 @@ impl Actuator {
 
     /// Sets the rate limits of actions.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.admission.set_limits(limits);
+        self.ledger.admission.set_limits(limits);
     }
 
     /// The guards of kills that the kernel performs: the end of the pause (0 without one), and the limit in a minute.
     pub fn kill_guards(&self) -> (u64, u32) {
-        (self.pause.until(), self.admission.limits().kills_per_minute)
+        (self.pause.until(), self.ledger.admission.limits().kills_per_minute)
     }
 
     /// Sets the policies that are attached to a cgroup.
-    pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
-        self.step(Input::PoliciesBound { cgroup, path, policies });
-        self.drop_if_unused(cgroup);
+    pub fn policies_bound(&mut self, cgroup: CgroupRef, policies: BTreeSet<String>) {
+        let id = cgroup.id;
+        self.step(Input::PoliciesBound { cgroup, policies });
+        self.drop_if_unused(id);
     }
 
     /// Handles the removal of a cgroup.
     pub fn cgroup_removed(&mut self, cgroup: CgroupId) {
         self.step(Input::CgroupRemoved(cgroup));
-        self.admission.forget(cgroup);
+        self.ledger.admission.forget(cgroup);
         self.log.stats.forget(cgroup);
         self.last_reclaim.remove(&cgroup);
     }
@@ -95,10 +94,14 @@ impl Actuator {
     }
 
     /// Adopts the knobs that an earlier daemon recorded on a cgroup.
-    pub fn adopt(&mut self, cgroup: CgroupId, path: CgroupPath, knobs: Vec<KnobRecord>) {
-        let look = |record: KnobRecord| knob::read(&path, record.knob).ok().map(|now| (record, now));
+    pub fn adopt(&mut self, cgroup: CgroupRef, knobs: Vec<KnobRecord>) {
+        let Ok(directory) = directory::open(&cgroup) else { return };
+        let look = |record: KnobRecord| {
+            let current = directory.number(record.knob.file()).ok()?;
+            Some((record, current))
+        };
         let kept = knobs.into_iter().filter_map(look).collect();
-        self.step(Input::Adopt { cgroup, path, kept });
+        self.step(Input::Adopt { cgroup, kept });
     }
 
     /// Handles an action that a policy requests, with the authority behind the policy.
@@ -106,62 +109,47 @@ impl Actuator {
         if let Some((culprit, killed)) = action.performed() {
             return self.report_kill(&action, culprit, killed, authority);
         }
-        let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
-            self.log.stats.count_stale();
-            return;
+        let (machine, page, daemon) = (self.machine, self.page, &self.daemon_cgroup);
+        let observe = |cgroup: &CgroupRef, knob: Option<Knob>| {
+            let directory = directory::open(cgroup).ok()?;
+            let facts = Facts {
+                contains_daemon: daemon.as_ref().is_some_and(|daemon| daemon.is_within(&cgroup.path)),
+                usage: directory.number("memory.current").ok()?,
+                min: directory.number("memory.min").unwrap_or(0),
+                effective_max: memory::effective_max(&cgroup.path, machine),
+                page,
+                authority,
+            };
+            Some((facts, knob.and_then(|knob| directory.number(knob.file()).ok())))
         };
-        if let ActionKind::SetKnob(knob, value) = action.kind
-            && !action.dry_run
-            && value.is_some()
-            && value == self.ledger.requested(action.cgroup, &action.policy, knob)
-        {
-            if let Ok(current) = knob::read(&path, knob) {
-                self.step(Input::Renew { cgroup: action.cgroup, policy: action.policy, knob, current });
+        let (submitted, effects) = self.ledger.submit(now(), &action, observe);
+        self.perform(effects);
+        match submitted {
+            Submitted::Unchanged => {}
+            Submitted::Stale => self.log.stats.count_stale(),
+            Submitted::Blocked(path, why) => self.log.block(&action, &path, why),
+            Submitted::Constrained { path, knob, value, current } if action.dry_run => {
+                let to = value.map_or(current, |value| knob.strictest(current, value));
+                let detail = match value {
+                    Some(_) if to == current => "would have changed nothing".to_owned(),
+                    Some(_) => format!("would have written {}", knob.format(to)),
+                    None => "would have restored the original value".to_owned(),
+                };
+                self.log.log_action(ActionOutcome::DryRun, &action, &path, (current, to), detail);
             }
-            return;
+            Submitted::Constrained { .. } => {}
+            Submitted::Allowed(path, kind, facts) => self.dispatch(kind, action, path, &facts),
         }
-        // There is no constraint to release.
-        if let ActionKind::SetKnob(knob, None) = action.kind
-            && !action.dry_run
-            && !self.ledger.is_constrained_by(action.cgroup, &action.policy, knob)
-        {
-            return;
-        }
-        let Some(facts) = self.facts(action.cgroup, &path, authority) else {
-            self.log.stats.count_stale();
-            return;
-        };
-        match self.admission.admit(now(), &path, &action, &facts) {
-            Decision::Block(why) => self.log.block(&action, &path, why),
-            Decision::Allow(kind) => self.dispatch(kind, action, path, &facts),
-        }
-    }
-
-    /// `None`: the cgroup is removed.
-    fn facts(&self, cgroup: CgroupId, path: &CgroupPath, authority: Authority) -> Option<Facts> {
-        if mount::cgroup_id(path).ok()? != cgroup {
-            return None;
-        }
-        Some(Facts {
-            contains_daemon: self
-                .daemon_cgroup
-                .as_ref()
-                .is_some_and(|daemon_cgroup| daemon_cgroup.is_within(path)),
-            usage: memory::usage(path).ok()?,
-            min: knob::read_file(path, "memory.min").unwrap_or(0),
-            effective_max: memory::effective_max(path, self.machine),
-            page: self.page,
-            authority,
-        })
     }
 
     fn dispatch(&mut self, kind: ActionKind, action: Action, path: CgroupPath, facts: &Facts) {
         let cgroup = action.cgroup;
         match kind {
-            ActionKind::SetKnob(knob, value) => self.constrain(knob, value, action, path),
+            // The ledger's effects set knobs.
+            ActionKind::SetKnob(..) => {}
             _ if self.pause.is_active() => {
                 if matches!(kind, ActionKind::Kill { .. }) {
-                    self.admission.kill_cancelled(cgroup, action.dry_run, facts.authority);
+                    self.ledger.admission.kill_cancelled(cgroup, action.dry_run, facts.authority);
                 }
                 self.log.block(&action, &path, "actions are paused".to_owned());
             }
@@ -197,33 +185,6 @@ impl Actuator {
         }
     }
 
-    fn constrain(&mut self, knob: Knob, value: Option<u64>, action: Action, path: CgroupPath) {
-        let Ok(current) = knob::read(&path, knob) else {
-            self.log.stats.count_stale();
-            return;
-        };
-        let cgroup = action.cgroup;
-        let asked = match action.kind {
-            ActionKind::SetKnob(_, asked) => asked.unwrap_or(0),
-            _ => 0,
-        };
-        let cause = Cause { policy: action.policy.clone(), reason: action.reason(), numbers: action.numbers };
-        let policy = action.policy.clone();
-        if !action.dry_run {
-            self.step(Input::Constrain { cgroup, policy, knob, value, requested: asked, current, cause });
-            return;
-        }
-        // A constraint from before mode=dry-run is released.
-        self.step(Input::Constrain { cgroup, policy, knob, value: None, requested: 0, current, cause });
-        let to = value.map_or(current, |value| knob.strictest(current, value));
-        let detail = match value {
-            Some(_) if to == current => "would have changed nothing".to_owned(),
-            Some(_) => format!("would have written {}", knob.format(to)),
-            None => "would have restored the original value".to_owned(),
-        };
-        self.log.log_action(ActionOutcome::DryRun, &action, &path, (current, to), detail);
-    }
-
     /// Handles expired constraints, repeated writes and the end of a pause.
     pub fn tick(&mut self) {
         if self.pause.is_over() {
@@ -246,7 +207,7 @@ impl Actuator {
     /// Handles the end of a write, reclaim or kill.
     pub fn job_finished(&mut self, done: Done) {
         let cgroup = match &done {
-            Done::Wrote(write, _) => write.cgroup,
+            Done::Wrote(write, _) => write.cgroup.id,
             Done::Reclaimed(action, ..) => action.cgroup,
             Done::Killed(job, _) => job.action.cgroup,
         };
@@ -260,7 +221,7 @@ impl Actuator {
 
     fn write_done(&mut self, write: &Write, result: WriteResult) {
         let outcome = self.log.knob_written(write, result);
-        self.step(Input::WriteDone { cgroup: write.cgroup, knob: write.knob, outcome });
+        self.step(Input::WriteDone { cgroup: write.cgroup.id, knob: write.knob, outcome });
     }
 
     fn reclaim_done(&mut self, action: &Action, path: &CgroupPath, result: std::io::Result<Reclaimed>) {
@@ -283,11 +244,7 @@ impl Actuator {
 
     /// Reports a kill that the kernel has performed. It counts for the kills that the daemon performs, too.
     fn report_kill(&mut self, action: &Action, culprit: &Culprit, killed: &Killed, authority: Authority) {
-        // The kill may have ended the unit, and the cgroup is removed: its name is known from the record.
-        let path = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned();
-        let path = path.or_else(|| CgroupPath::parse(&format!("/{}", killed.unit)).ok());
-        let path = path.unwrap_or_else(CgroupPath::root);
-        self.admission.kill_performed(&path, action, authority);
+        let path = self.ledger.kill_performed(action, &killed.unit, authority);
         let age = now().saturating_sub(action.time);
         let detail = kill::describe_kernel_kill(culprit, killed, age);
         let after = memory::usage(&path).unwrap_or(0);
@@ -296,7 +253,7 @@ impl Actuator {
 
     fn kill_done(&mut self, job: &KillJob, result: Result<Option<KillReport>, String>) {
         let action = &job.action;
-        self.admission.kill_finished(now(), action.cgroup, action.dry_run, job.authority);
+        self.ledger.admission.kill_finished(now(), action.cgroup, action.dry_run, job.authority);
         let (outcome, values, detail) = match result {
             Ok(Some(report)) => {
                 let outcome = if action.dry_run { ActionOutcome::DryRun } else { ActionOutcome::Done };
@@ -342,18 +299,21 @@ impl Actuator {
     }
 
     fn step(&mut self, input: Input) {
+        let effects = self.ledger.step(now(), input);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
         let mut unrecorded = BTreeMap::new();
-        for effect in self.ledger.step(now(), input) {
+        for effect in effects {
             match effect {
-                Effect::Record { cgroup, path, knobs } => {
-                    if mount::cgroup_id(&path).ok() == Some(cgroup)
-                        && let Err(why) = xattr::update_record(&path, |record| record.knobs = knobs)
-                    {
-                        unrecorded.insert(cgroup, why);
+                Effect::Record { cgroup, knobs } => {
+                    if let Err(why) = xattr::update_record(&cgroup, |record| record.knobs = knobs) {
+                        unrecorded.insert(cgroup.id, why);
                     }
                 }
                 // A value without a record is not written: after a crash it could not be restored.
-                Effect::Write(write) => match unrecorded.get(&write.cgroup) {
+                Effect::Write(write) => match unrecorded.get(&write.cgroup.id) {
                     Some(why) => {
                         let error = std::io::Error::other(why.clone());
                         self.write_done(&write, WriteResult::Failed(error));
@@ -413,8 +373,7 @@ mod tests {
     fn result_of_removed_cgroup_is_counted_and_not_kept() {
         let mut actuator = Actuator::new(Limits::default(), 1 << 30, None);
         let write = Write {
-            cgroup: CgroupId(7),
-            path: CgroupPath::parse("/gone").unwrap(),
+            cgroup: CgroupRef { id: CgroupId(7), path: CgroupPath::parse("/gone").unwrap() },
             knob: Knob::High,
             expect: vec![1],
             value: 2,

@@ -10,7 +10,7 @@ use crate::cgroup::{mount, xattr};
 use crate::ledger::{Ledger, Write};
 use crate::log::audit::ActionOutcome;
 use crate::names::CgroupPath;
-use crate::policy::action::{Knob, MAX};
+use crate::policy::action::MAX;
 use crate::source::xattr::KnobRecord;
 
 /// The suspension of all actions, recorded on the root cgroup.
@@ -26,7 +26,9 @@ impl Pause {
     pub fn set(&mut self, until: Option<u64>) {
         self.until = until;
         self.flag.store(until.is_some(), Ordering::Relaxed);
-        let recorded = xattr::update_record(&CgroupPath::root(), |record| record.paused_until = until);
+        let root = mount::cgroup(CgroupPath::root()).map_err(|error| error.to_string());
+        let recorded =
+            root.and_then(|root| xattr::update_record(&root, |record| record.paused_until = until));
         if let Err(sentence) = recorded {
             tracing::warn!("{sentence}: the pause ends when memcg-bpfd is restarted");
         }
@@ -63,14 +65,13 @@ impl Pause {
     }
 }
 
-/// Restores every knob, and removes the records of those that are restored.
+/// Restores every knob.
 pub fn restore_all(ledger: &Ledger, log: &mut ActionLog) {
     for write in ledger.restore_writes() {
-        let Write { cgroup, ref path, knob, value, ref expect, .. } = write;
-        match knob::write(path, cgroup, knob, expect, value) {
+        let Write { knob, value, .. } = write;
+        match restore(&write) {
             WriteResult::Failed(error) => {
                 log.log_write(ActionOutcome::Failed, &write, value, format!("writing {knob}: {error}"));
-                continue;
             }
             WriteResult::Written(before) if before != value => {
                 let detail = format!("{knob}: {} → {}", knob.format(before), knob.format(value));
@@ -78,24 +79,28 @@ pub fn restore_all(ledger: &Ledger, log: &mut ActionLog) {
             }
             _ => {}
         }
-        remove_knob_record(path, knob);
-    }
-}
-
-/// Removes a knob from the record of a cgroup.
-fn remove_knob_record(path: &CgroupPath, knob: Knob) {
-    let done = xattr::update_record(path, |record| record.knobs.retain(|kept| kept.knob != knob));
-    if let Err(sentence) = done {
-        tracing::warn!("{sentence}");
     }
 }
 
 /// Restores the knobs of a record without a daemon. Returns one sentence for each failure.
 pub fn restore_from_record(path: &CgroupPath, knobs: &[KnobRecord]) -> Vec<String> {
-    let Ok(cgroup) = mount::cgroup_id(path) else { return Vec::new() };
-    let back = |kept: &KnobRecord| match knob::write(path, cgroup, kept.knob, &kept.written, kept.original) {
+    let Ok(cgroup) = mount::cgroup(path.clone()) else { return Vec::new() };
+    let back = |kept: &KnobRecord| match restore(&Write::restoring(&cgroup, kept, "memcg-bpfd is removed")) {
         WriteResult::Failed(error) => Some(format!("restoring {} of {path}: {error}", kept.knob)),
         _ => None,
     };
     knobs.iter().filter_map(back).collect()
+}
+
+/// Restores a knob, and then removes it from the record of its cgroup.
+fn restore(write: &Write) -> WriteResult {
+    let Write { cgroup, knob, expect, value, .. } = write;
+    let result = knob::write(cgroup, *knob, expect, *value);
+    if !matches!(result, WriteResult::Failed(_)) {
+        let done = xattr::update_record(cgroup, |record| record.knobs.retain(|kept| kept.knob != *knob));
+        if let Err(sentence) = done {
+            tracing::warn!("{sentence}");
+        }
+    }
+    result
 }

@@ -27,7 +27,7 @@ impl ActionLog {
 
     /// Logs the result of a write to a knob. Returns the outcome for the ledger.
     pub fn knob_written(&mut self, write: &Write, result: WriteResult) -> WriteOutcome {
-        let Write { path, knob, value, .. } = write;
+        let Write { cgroup, knob, value, .. } = write;
         match result {
             // Another program had written the same value.
             WriteResult::Written(before) if before == *value => WriteOutcome::Written,
@@ -37,7 +37,7 @@ impl ActionLog {
                 WriteOutcome::Written
             }
             WriteResult::Conflict(current) => {
-                tracing::debug!("{path}: another program wrote {} to {knob}", knob.format(current));
+                tracing::debug!("{cgroup}: another program wrote {} to {knob}", knob.format(current));
                 WriteOutcome::Conflict(current)
             }
             WriteResult::Removed => {
@@ -88,8 +88,8 @@ impl ActionLog {
     /// Counts and logs the outcome of a write to a knob.
     pub fn log_write(&mut self, outcome: ActionOutcome, write: &Write, before: u64, detail: String) {
         self.records.extend(self.stats.record(ActionRecord {
-            cgroup: write.cgroup,
-            path: write.path.clone(),
+            cgroup: write.cgroup.id,
+            path: write.cgroup.path.clone(),
             policy: write.cause.policy.clone(),
             action: write.knob.file(),
             outcome,

@@ -1,6 +1,6 @@
-//! What takes its time, done beside the daemon's loop: a write to memory.high may block for seconds, reclaim and kills
-//! for longer. Each kind has its own few threads, so that none keeps another from its turn; and what is done for
-//! the cgroups of one user, one unit or one container never takes all of them.
+//! Threads for operations that may block: a write to memory.high for seconds, reclaim and kills for longer. Each kind of
+//! job has its own threads, so that no kind delays another. The cgroups of one user, unit or container never occupy all
+//! threads of a kind.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,20 +13,20 @@ use crate::cgroup::delegation;
 use crate::cgroup::knob::{self, WriteResult};
 use crate::cgroup::reclaim::{self, Reclaimed};
 use crate::ledger::{Write, admission};
-use crate::names::CgroupPath;
+use crate::names::{CgroupPath, CgroupRef};
 use crate::policy::action::Action;
 
 /// Number of threads that write knobs. A write is short, unless the kernel reclaims memory in it.
 const WRITES: usize = 4;
 /// Number of threads that reclaim memory, each of which uses a CPU.
 const RECLAIMS: usize = 2;
-/// Threads that kill. A grace occupies none of them.
+/// Number of threads that kill. A grace period occupies no thread.
 const KILLS: usize = 16;
 
-/// The cgroups of one user, and each unit and container, get a share of the threads, and wait beyond that.
+/// Each user, unit and container can use this fraction of the threads. Further jobs wait.
 const SHARE_DIVISOR: usize = 4;
 
-/// Something to do.
+/// A job.
 pub enum Job {
     /// Writes a knob.
     Write(Write),
@@ -43,11 +43,11 @@ pub enum Job {
     },
     /// Kills processes.
     Kill(KillJob),
-    /// Go on with a kill whose victim has ended, or whose grace is over.
+    /// Continues a kill whose victim has ended, or whose grace period is over.
     ResumeKill(KillJob, Box<WaitingKill>),
 }
 
-/// Whose share of the threads a job takes.
+/// The user, unit or container whose share of the threads a job takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Share {
     /// The cgroups of a user.
@@ -69,7 +69,7 @@ impl Share {
     }
 }
 
-/// What a job leads to.
+/// The state of a job after its run.
 enum Outcome {
     Done(Done),
     Waits(KillJob, Box<WaitingKill>),
@@ -97,7 +97,7 @@ impl Job {
 
     fn share(&self) -> Share {
         Share::of(match self {
-            Job::Write(write) => &write.path,
+            Job::Write(write) => &write.cgroup.path,
             Job::Reclaim { path, .. } => path,
             Job::Kill(job) | Job::ResumeKill(job, _) => &job.path,
         })
@@ -106,14 +106,14 @@ impl Job {
     fn run(self) -> Outcome {
         let done = match self {
             Job::Write(write) => {
-                let result = knob::write(&write.path, write.cgroup, write.knob, &write.expect, write.value);
+                let result = knob::write(&write.cgroup, write.knob, &write.expect, write.value);
                 Done::Wrote(write, result)
             }
             Job::Reclaim { action, path, bytes, swappiness } => {
                 let result = if admission::is_expired(super::clock::now(), action.time) {
                     Err(io::Error::other(admission::EXPIRED_MSG))
                 } else {
-                    reclaim::reclaim(&path, action.cgroup, bytes, swappiness)
+                    reclaim::reclaim(&CgroupRef { id: action.cgroup, path: path.clone() }, bytes, swappiness)
                 };
                 Done::Reclaimed(action, path, result)
             }
@@ -147,7 +147,7 @@ struct Pool {
 }
 
 enum Message {
-    /// A job left its thread.
+    /// The thread of a job is free.
     Finished(JobKind, Share, Outcome),
     /// A kill has waited for its victim.
     Resume(KillJob, Box<WaitingKill>),
@@ -193,7 +193,7 @@ impl Jobs {
                     self.start(Job::ResumeKill(job, waiting));
                     continue;
                 }
-                // We hold a sender ourselves.
+                // This type holds a sender, so the channel is never closed.
                 None => std::future::pending().await,
             };
             if let Some(pool) = self.pools.iter_mut().find(|pool| pool.kind == kind) {
@@ -230,7 +230,7 @@ impl Jobs {
 }
 
 impl Pool {
-    /// The first whose turn it is: jobs whose share is in use are passed over.
+    /// The next job. Jobs whose share is in use are skipped.
     fn next(&mut self) -> Option<(Share, Job)> {
         if self.running.len() >= self.max {
             return None;
@@ -266,9 +266,9 @@ mod tests {
     use crate::policy::action::Knob;
 
     fn write(path: &str) -> Job {
-        let path = CgroupPath::parse(path).unwrap();
+        let cgroup = CgroupRef { id: CgroupId(1), path: CgroupPath::parse(path).unwrap() };
         let cause = Cause::internal("a test");
-        Job::Write(Write { cgroup: CgroupId(1), path, knob: Knob::High, expect: Vec::new(), value: 1, cause })
+        Job::Write(Write { cgroup, knob: Knob::High, expect: Vec::new(), value: 1, cause })
     }
 
     fn turns(pool: &mut Pool) -> Vec<Share> {

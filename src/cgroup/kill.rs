@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::knob::{Access, open};
+use super::directory::{self, Access};
 use super::mount;
 use super::victim::{is_unkillable, pids};
 use super::{process, tree};
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 
 /// Maximum number of passes over a cgroup that is killed process by process.
 const MAX_PASSES: usize = 20;
@@ -136,7 +136,8 @@ fn force(target: Target, processes: usize) -> io::Result<Progress> {
             let (all, spared) = killable(path, *id).ok_or(io::ErrorKind::NotFound)?;
             killed.processes = all.len().max(processes);
             // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
-            let at_once = || open(path, *id, "cgroup.kill", Access::Write)?.write_all(b"1");
+            let at = CgroupRef { id: *id, path: path.clone() };
+            let at_once = || directory::open(&at)?.file("cgroup.kill", Access::Write)?.write_all(b"1");
             if spared || at_once().is_err() {
                 killed.ended = kill_each(path, *id, after(KILL_TIMEOUT));
                 return Ok(Progress::Over(killed));

@@ -2,6 +2,7 @@
 //! Does not depend on policies.
 
 pub mod delegation;
+pub mod directory;
 pub mod kill;
 pub mod knob;
 pub mod memory;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use thiserror::Error;
 
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 
 /// The mount point of cgroup v2 on all current distributions.
 pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -53,6 +53,11 @@ pub fn dir(path: &CgroupPath) -> PathBuf {
 pub fn cgroup_id(path: &CgroupPath) -> io::Result<CgroupId> {
     let metadata = std::fs::symlink_metadata(dir(path))?;
     if metadata.is_dir() { Ok(CgroupId(metadata.ino())) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+/// The cgroup that has this path now.
+pub fn cgroup(path: CgroupPath) -> io::Result<CgroupRef> {
+    Ok(CgroupRef { id: cgroup_id(&path)?, path })
 }
 
 #[cfg(test)]

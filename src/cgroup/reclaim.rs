@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::knob::{Access, open};
+use super::directory::{self, Access};
 use super::memory::usage;
 use super::xattr::is_removed;
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::CgroupRef;
 
 /// The result of a reclaim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +20,11 @@ pub struct Reclaimed {
 
 /// Reclaims `bytes` from the cgroup. Blocks until the kernel has finished; the CPU time is charged to the daemon. The
 /// error is NotFound if the cgroup was removed.
-pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u8>) -> io::Result<Reclaimed> {
-    let before = usage(path)?;
+pub fn reclaim(cgroup: &CgroupRef, bytes: u64, swappiness: Option<u8>) -> io::Result<Reclaimed> {
+    let before = usage(&cgroup.path)?;
     let ask = |text: &str| {
-        open(path, id, "memory.reclaim", Access::Write).and_then(|mut f| f.write_all(text.as_bytes()))
+        let file = directory::open(cgroup).and_then(|at| at.file("memory.reclaim", Access::Write));
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
     };
     let mut done = match swappiness {
         Some(swappiness) => ask(&format!("{bytes} swappiness={swappiness}")),
@@ -39,5 +40,5 @@ pub fn reclaim(path: &CgroupPath, id: CgroupId, bytes: u64, swappiness: Option<u
         Err(e) if is_removed(&e) => return Err(io::ErrorKind::NotFound.into()),
         Err(e) => return Err(e),
     };
-    Ok(Reclaimed { before, after: usage(path)?, short })
+    Ok(Reclaimed { before, after: usage(&cgroup.path)?, short })
 }

@@ -2,8 +2,11 @@
 
 use std::io;
 
+use xattr::FileExt;
+
+use super::directory;
 use super::mount::dir;
-use crate::names::CgroupPath;
+use crate::names::{CgroupPath, CgroupRef};
 use crate::source::xattr::{CgroupRecord, OWNER_POLICY_XATTR, RECORD_XATTR, RecordError};
 
 /// Reads the record; `None` if there is none.
@@ -27,9 +30,15 @@ pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
 }
 
 /// Changes a part of the record. An empty record is removed. A removed cgroup is not an error.
-pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
-    let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {path}: {error}");
-    let old = match read_record(path) {
+pub fn update_record(cgroup: &CgroupRef, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
+    let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {cgroup}: {error}");
+    let directory = match directory::open(cgroup) {
+        Ok(directory) => directory,
+        Err(error) if is_removed(&error) => return Ok(()),
+        Err(error) => return Err(text("reading", &error)),
+    };
+    let attributes = directory.attributes();
+    let old = match attributes.get_xattr(RECORD_XATTR) {
         Ok(old) => old,
         Err(error) if is_removed(&error) => return Ok(()),
         Err(error) => return Err(text("reading", &error)),
@@ -38,13 +47,13 @@ pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) 
     let mut record = old.as_deref().and_then(|bytes| CgroupRecord::parse(bytes).ok()).unwrap_or_default();
     change(&mut record);
     let done = if record.is_empty() {
-        if old.is_some() { remove_record(path) } else { Ok(()) }
+        if old.is_some() { attributes.remove_xattr(RECORD_XATTR) } else { Ok(()) }
     } else {
-        let bytes = record.encode().map_err(|error: RecordError| format!("{path}: {error}"))?;
-        if old.as_ref() == Some(&bytes) { Ok(()) } else { write_record(path, &bytes) }
+        let bytes = record.encode().map_err(|error: RecordError| format!("{cgroup}: {error}"))?;
+        if old.as_ref() == Some(&bytes) { Ok(()) } else { attributes.set_xattr(RECORD_XATTR, &bytes) }
     };
     match done {
-        Err(error) if !is_removed(&error) => {
+        Err(error) if !is_removed(&error) && error.raw_os_error() != Some(nix::libc::ENODATA) => {
             Err(text("writing", &format!("{error} (memcg-bpfd needs CAP_SYS_ADMIN)")))
         }
         _ => Ok(()),

@@ -8,9 +8,9 @@ use crate::bpf::{
     BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, Takeover,
 };
 use crate::cgroup::{memory, mount, xattr};
-use crate::engine::{AttachSet, Effect};
+use crate::engine::{AttachSet, Effect, Performed};
 use crate::log::audit;
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::action::Action;
 use crate::report::BindingReport;
 
@@ -18,22 +18,11 @@ use crate::report::BindingReport;
 #[derive(Debug, Clone)]
 pub enum StateChange {
     /// Policies are attached.
-    Attached(CgroupPath, CgroupId, Vec<String>),
+    Attached(CgroupRef, Vec<String>),
     /// All policies are detached.
-    Detached(CgroupPath, CgroupId, &'static str),
+    Detached(CgroupRef, &'static str),
     /// Policies could not be attached. Sends no signal: the failure is reported.
-    Unbound(CgroupPath, CgroupId),
-}
-
-/// The result of a list of effects.
-#[derive(Debug, Default)]
-pub struct ApplyResult {
-    /// Signals to send.
-    pub changes: Vec<StateChange>,
-    /// What failed, one sentence each.
-    pub failures: Vec<String>,
-    /// Cgroups that were removed while they were bound.
-    pub removed: Vec<CgroupId>,
+    Unbound(CgroupRef),
 }
 
 /// Applies effects.
@@ -49,6 +38,8 @@ pub struct EffectApplier {
     slot_policies: BTreeMap<u32, Vec<String>>,
     /// Policies that could not be attached, and why; "" stands for the core programs.
     unattached: BTreeMap<String, String>,
+    /// The counters of earlier bindings of cgroups that still have requests.
+    earlier_counters: BTreeMap<CgroupId, BTreeMap<String, u64>>,
     /// Warnings already logged, so that a unit that starts and stops all day does not fill the journal.
     warned: BTreeSet<(CgroupPath, String)>,
     /// The guards of kills that are set in the kernel.
@@ -69,20 +60,21 @@ impl EffectApplier {
             slots_unwritten: BTreeMap::new(),
             slot_policies: BTreeMap::new(),
             unattached: BTreeMap::new(),
+            earlier_counters: BTreeMap::new(),
             warned: BTreeSet::new(),
             kill_guards: None,
         }
     }
 
-    /// Applies all effects in order. A failure does not stop the others.
-    pub fn apply_all(&mut self, effects: Vec<Effect>) -> ApplyResult {
-        let mut result = ApplyResult::default();
+    /// Applies all effects in order, and adds the signals to send to `changes`. A failure does not stop the others.
+    pub fn apply_all(&mut self, effects: Vec<Effect>, changes: &mut Vec<StateChange>) -> Performed {
+        let mut result = Performed::default();
         for effect in effects {
             let path = path_of(&effect).cloned();
             if let Some(path) = &path {
                 self.errors_by_cgroup.remove(path);
             }
-            if let Err(sentence) = self.apply(effect, &mut result) {
+            if let Err(sentence) = self.apply(effect, &mut result, changes) {
                 tracing::error!("{sentence}");
                 if let Some(path) = path {
                     self.errors_by_cgroup.insert(path, sentence.clone());
@@ -98,7 +90,12 @@ impl EffectApplier {
         !self.bpf.counters(cgroup).is_empty()
     }
 
-    fn apply(&mut self, effect: Effect, result: &mut ApplyResult) -> Result<(), String> {
+    fn apply(
+        &mut self,
+        effect: Effect,
+        result: &mut Performed,
+        changes: &mut Vec<StateChange>,
+    ) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         match effect {
             Effect::WriteParams { slot, policies } => {
@@ -111,8 +108,17 @@ impl EffectApplier {
                 self.slot_policies.remove(&slot);
                 self.bpf.clear(slot).map_err(|e| text(&e))
             }
-            Effect::Bind { cgroup, path, slot, count } => self.bind(cgroup, path, slot, count, result),
-            Effect::Unbind { cgroup } => {
+            Effect::Bind { cgroup, slot, count } => {
+                let id = cgroup.id;
+                let is_removed = self.bind(cgroup, slot, count, changes)?;
+                result.removed.extend(is_removed.then_some(id));
+                Ok(())
+            }
+            Effect::Unbind { cgroup, keep_counters } => {
+                if keep_counters {
+                    let counters = self.counters(cgroup);
+                    self.earlier_counters.insert(cgroup, counters);
+                }
                 self.bpf.unbind(cgroup);
                 Ok(())
             }
@@ -130,21 +136,24 @@ impl EffectApplier {
                 Ok(())
             }
             Effect::SetAttachments(set) => self.set_attachments(&set),
-            Effect::WriteRecord { path, requests } => {
-                xattr::update_record(&path, |record| record.set_requests(requests))
+            Effect::WriteRecord { cgroup, requests } => {
+                xattr::update_record(&cgroup, |record| record.set_requests(requests))
             }
             // Changed knobs stay in the record until they are restored.
-            Effect::RemoveRecord { path } => xattr::update_record(&path, |record| record.requests.clear()),
+            Effect::RemoveRecord { cgroup } => {
+                self.forget(cgroup.id);
+                xattr::update_record(&cgroup, |record| record.requests.clear())
+            }
             // The cgroup is not bound, and the error is already logged.
-            Effect::Attached { path, .. } if self.errors_by_cgroup.contains_key(&path) => Ok(()),
-            Effect::Attached { cgroup, path, policies } => {
-                audit::attached(&path, &policies.join(", "));
-                result.changes.push(StateChange::Attached(path, cgroup, policies));
+            Effect::Attached { cgroup, .. } if self.errors_by_cgroup.contains_key(&cgroup.path) => Ok(()),
+            Effect::Attached { cgroup, policies } => {
+                audit::attached(&cgroup.path, &policies.join(", "));
+                changes.push(StateChange::Attached(cgroup, policies));
                 Ok(())
             }
-            Effect::Detached { cgroup, path, reason } => {
-                audit::detached(&path, reason);
-                result.changes.push(StateChange::Detached(path, cgroup, reason));
+            Effect::Detached { cgroup, reason } => {
+                audit::detached(&cgroup.path, reason);
+                changes.push(StateChange::Detached(cgroup, reason));
                 Ok(())
             }
             Effect::Fail { path, sentence } => Err(format!("{path}: {sentence}")),
@@ -155,28 +164,40 @@ impl EffectApplier {
         }
     }
 
+    /// Binds a cgroup. Returns true if it has been removed since the request.
     fn bind(
         &mut self,
-        cgroup: CgroupId,
-        path: CgroupPath,
+        cgroup: CgroupRef,
         slot: u32,
         count: bool,
-        result: &mut ApplyResult,
-    ) -> Result<(), String> {
+        changes: &mut Vec<StateChange>,
+    ) -> Result<bool, String> {
         let bound = self
             .check_slot(slot)
-            .and_then(|()| self.bpf.bind(cgroup, slot, count).map_err(|e| format!("{path}: {e}")));
-        if bound.is_err() {
+            .and_then(|()| self.bpf.bind(cgroup.id, slot, count).map_err(|e| format!("{cgroup}: {e}")));
+        if let Err(sentence) = bound {
             // The cgroup must not stay bound to the old slot, which may be reused for another cgroup.
-            self.bpf.unbind(cgroup);
-            result.changes.push(StateChange::Unbound(path, cgroup));
-            return bound;
+            self.bpf.unbind(cgroup.id);
+            changes.push(StateChange::Unbound(cgroup));
+            return Err(sentence);
         }
-        // The cgroup may have been removed, and created again, since the request.
-        if mount::cgroup_id(&path).ok() != Some(cgroup) {
-            result.removed.push(cgroup);
+        // Another cgroup may have been created at the same path.
+        Ok(mount::cgroup_id(&cgroup.path).ok() != Some(cgroup.id))
+    }
+
+    /// The counters of a cgroup since it has requests.
+    fn counters(&self, cgroup: CgroupId) -> BTreeMap<String, u64> {
+        let mut counters = self.bpf.counters(cgroup);
+        for (name, earlier) in self.earlier_counters.get(&cgroup).into_iter().flatten() {
+            let counter = counters.entry(name.clone()).or_default();
+            *counter = counter.saturating_add(*earlier);
         }
-        Ok(())
+        counters
+    }
+
+    /// Forgets a cgroup that was removed or has no requests any more.
+    pub fn forget(&mut self, cgroup: CgroupId) {
+        self.earlier_counters.remove(&cgroup);
     }
 
     /// Logs a warning, unless it was logged before.
@@ -310,14 +331,15 @@ impl EffectApplier {
         }
         report.usage = memory::usage(&path).ok();
         report.effective_max = Some(memory::effective_max(&path, self.machine));
-        report.counters = self.bpf.counters(CgroupId(report.cgroup_id));
+        report.counters = self.counters(CgroupId(report.cgroup_id));
         report.events = memory::events(&path);
     }
 }
 
 fn path_of(effect: &Effect) -> Option<&CgroupPath> {
     match effect {
-        Effect::Bind { path, .. } | Effect::Register { path, .. } => Some(path),
+        Effect::Bind { cgroup, .. } => Some(&cgroup.path),
+        Effect::Register { path, .. } => Some(path),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::host::daemon_cgroup;
 use crate::bpf::MAX_LEVEL;
 use crate::cgroup::{delegation, memory, mount};
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::service::error::Error;
 
 /// The cgroup of PID 1, which cannot have a policy: denying it memory would take the machine down.
@@ -46,13 +46,13 @@ pub fn no_memory_controller(path: &CgroupPath) -> Option<String> {
     })
 }
 
-/// The id of the cgroup at a path, if a policy can be attached to it.
-pub fn check(path: &CgroupPath) -> Result<CgroupId, Error> {
-    if let Some(sentence) = not_allowed(path) {
+/// The cgroup at a path, if a policy can be attached to it.
+pub fn check(path: CgroupPath) -> Result<CgroupRef, Error> {
+    if let Some(sentence) = not_allowed(&path) {
         return Err(Error::InvalidArgument(sentence));
     }
-    let cgroup = mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
-    match no_memory_controller(path) {
+    let cgroup = mount::cgroup(path.clone()).map_err(|e| no_such_cgroup(&path, &e))?;
+    match no_memory_controller(&path) {
         Some(sentence) => Err(Error::InvalidArgument(sentence)),
         None => Ok(cgroup),
     }

@@ -3,8 +3,8 @@
 use super::eligibility::{self, BINDINGS_PER_USER, delegated, no_such_cgroup};
 use super::state::Daemon;
 use crate::cgroup::{delegation, mount, process, xattr};
-use crate::engine::Input;
-use crate::names::{CgroupId, CgroupPath, ContainerId};
+use crate::engine::{Input, OnInvalid, SubmitError, report_none};
+use crate::names::{CgroupPath, CgroupRef, ContainerId};
 use crate::policy::request::{Origin, Request};
 use crate::report::{BindingReport, PolicyReport};
 use crate::service::authorize::Caller;
@@ -61,15 +61,14 @@ async fn attach(
     line: String,
     caller: Caller,
 ) -> Result<String, Error> {
-    let cgroup = authorized_cgroup(daemon, &path, caller)?;
+    let cgroup = authorized_cgroup(daemon, path, caller)?;
     let origin = match caller {
         Caller::Administrator(_) => Origin::Operator,
         Caller::Owner(_) => Origin::Xattr,
     };
     let location = format!("uid {}", caller.uid());
     let request = Request { origin, location, line, container: None, unit: None };
-    validate(daemon, &request)?;
-    json(&submit(daemon, cgroup, path, request).await?)
+    json(&daemon.submit(cgroup, request, OnInvalid::Reject).await.map_err(submit_error)?)
 }
 
 async fn attach_container(
@@ -84,7 +83,7 @@ async fn attach_container(
     })?;
     let path = container_cgroup(&text, cgroups_path.as_deref(), &id)
         .map_err(|e| Error::NoSuchCgroup(format!("container {id}: {e}")))?;
-    let cgroup = authorized_cgroup(daemon, &path, caller)?;
+    let cgroup = authorized_cgroup(daemon, path, caller)?;
     let request = Request {
         origin: Origin::Annotation,
         location: format!("container {id}"),
@@ -92,34 +91,26 @@ async fn attach_container(
         container: Some(id.to_string()),
         unit: None,
     };
-    if let Err(error) = validate(daemon, &request) {
-        // The request is kept, so that `explain` can show why the container has no policy.
-        if !required {
-            daemon.apply(Input::Request { cgroup, path, request }).await;
-        }
-        return Err(error);
-    }
-    let report = submit(daemon, cgroup, path, request).await?;
-    let lacking = missing_hooks(&report);
-    if required && !lacking.is_empty() {
-        daemon.apply(Input::Withdraw { cgroup, origin: Origin::Annotation }).await;
-        return Err(Error::NotSupported(lacking.join("; ")));
-    }
-    json(&report)
+    // An invalid request is kept, so that `explain` can show why the container has no policy.
+    let on_invalid = if required { OnInvalid::RejectMissingHooks } else { OnInvalid::Keep };
+    json(&daemon.submit(cgroup, request, on_invalid).await.map_err(submit_error)?)
 }
 
-fn validate(daemon: &Daemon, request: &Request) -> Result<(), Error> {
-    let errors = daemon.engine.validate(request);
-    if errors.is_empty() { Ok(()) } else { Err(Error::InvalidPolicy(errors.join("\n"))) }
+fn submit_error(error: SubmitError) -> Error {
+    match error {
+        SubmitError::Invalid(errors) => Error::InvalidPolicy(errors.join("\n")),
+        SubmitError::MissingHooks(missing) => Error::NotSupported(missing.join("; ")),
+        SubmitError::Failed(failures) => Error::Failed(failures.join("\n")),
+    }
 }
 
 /// The cgroup at this path, if this caller may attach a policy to it.
-pub fn authorized_cgroup(daemon: &Daemon, path: &CgroupPath, caller: Caller) -> Result<CgroupId, Error> {
+pub fn authorized_cgroup(daemon: &Daemon, path: CgroupPath, caller: Caller) -> Result<CgroupRef, Error> {
     let cgroup = eligibility::check(path)?;
     let Caller::Owner(uid) = caller else { return Ok(cgroup) };
-    let owned = delegated(path, uid)?;
+    let owned = CgroupRef { id: delegated(&cgroup.path, uid)?, ..cgroup };
     let below = format!("{}/", delegation::user_manager_cgroup(uid));
-    if daemon.engine.count_requests_below(&below, owned) >= BINDINGS_PER_USER {
+    if daemon.engine.count_requests_below(&below, owned.id) >= BINDINGS_PER_USER {
         return Err(Error::AccessDenied(format!(
             "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, which is the maximum for a user"
         )));
@@ -127,56 +118,27 @@ pub fn authorized_cgroup(daemon: &Daemon, path: &CgroupPath, caller: Caller) -> 
     Ok(owned)
 }
 
-/// Submits a request to the engine, and withdraws it if the kernel rejects it.
-async fn submit(
-    daemon: &mut Daemon,
-    cgroup: CgroupId,
-    path: CgroupPath,
-    request: Request,
-) -> Result<BindingReport, Error> {
-    let origin = request.origin;
-    let before = daemon.engine.request_of(cgroup, origin);
-    let failures = daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
-    if !failures.is_empty() {
-        // The previous request stays attached.
-        let back = match before {
-            Some(request) => Input::Request { cgroup, path, request },
-            None => Input::Withdraw { cgroup, origin },
-        };
-        daemon.apply(back).await;
-        return Err(Error::Failed(failures.join("\n")));
-    }
-    Ok(report(daemon, &path))
-}
-
-fn report(daemon: &Daemon, path: &CgroupPath) -> BindingReport {
-    let mut report = daemon.engine.report_path(path).unwrap_or_else(|| BindingReport {
-        cgroup: path.as_str().to_owned(),
-        state: "none".to_owned(),
-        ..BindingReport::default()
-    });
-    daemon.fill_report(&mut report);
-    report
-}
-
+/// Withdraws the request of the caller, so that the requests that it replaced apply again.
 async fn detach(daemon: &mut Daemon, path: CgroupPath, caller: Caller) -> Result<String, Error> {
-    let (cgroup, origins) = match caller {
-        Caller::Administrator(_) => (
-            mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?,
-            vec![Origin::Operator, Origin::Annotation, Origin::Xattr],
-        ),
-        // A request of the administrator is not removed.
-        Caller::Owner(uid) => (delegated(&path, uid)?, vec![Origin::Annotation, Origin::Xattr]),
+    let (cgroup, own) = match caller {
+        Caller::Administrator(_) => {
+            (mount::cgroup_id(&path).map_err(|e| no_such_cgroup(&path, &e))?, Origin::Operator)
+        }
+        Caller::Owner(uid) => (delegated(&path, uid)?, Origin::Xattr),
     };
     if daemon.engine.report_path(&path).is_none() {
         return Err(Error::NoPolicy(format!("no policy is requested for {path}")));
     }
-    // The owner's attribute would be read again at the next start of the daemon.
-    drop(xattr::remove_owner_policy(&path));
-    for origin in origins {
+    for origin in daemon.engine.origins_to_detach(cgroup, own) {
+        if origin == Origin::Xattr {
+            // The owner's attribute would be read again at the next start of the daemon.
+            drop(xattr::remove_owner_policy(&path));
+        }
         daemon.apply(Input::Withdraw { cgroup, origin }).await;
     }
-    json(&report(daemon, &path))
+    let mut report = daemon.engine.report_path(&path).unwrap_or_else(|| report_none(&path));
+    daemon.fill_report(&mut report);
+    json(&report)
 }
 
 async fn detach_container(daemon: &mut Daemon, id: ContainerId, caller: Caller) -> Result<String, Error> {
@@ -210,26 +172,11 @@ fn explain(daemon: &Daemon, path: &CgroupPath) -> Result<String, Error> {
     mount::cgroup_id(path).map_err(|e| no_such_cgroup(path, &e))?;
     let mut explanation = vec![format!("No policy is requested for {path}.")];
     explanation.extend(ancestor_policies(daemon, path));
-    json(&BindingReport {
-        cgroup: path.as_str().to_owned(),
-        state: "none".to_owned(),
-        explanation,
-        ..BindingReport::default()
-    })
+    json(&BindingReport { explanation, ..report_none(path) })
 }
 
 /// Policies of ancestors, which apply to this cgroup as well.
 fn ancestor_policies(daemon: &Daemon, path: &CgroupPath) -> Vec<String> {
     let ancestors = daemon.engine.bound_ancestors(path).into_iter();
     ancestors.map(|(cgroup, names)| crate::report::explain::inherited(cgroup.as_str(), names)).collect()
-}
-
-fn missing_hooks(report: &BindingReport) -> Vec<String> {
-    let of = |p: &crate::report::AttachedPolicy| {
-        p.missing_hooks
-            .iter()
-            .map(|hook| format!("this kernel lacks the hook '{hook}' that {} uses", p.name))
-            .collect::<Vec<_>>()
-    };
-    report.policies.iter().flat_map(of).collect()
 }

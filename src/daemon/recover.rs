@@ -30,7 +30,7 @@ pub async fn adopt(daemon: &mut Daemon, found: RecordFound) {
 /// write a service's cgroup could override the drop-ins of the service.
 async fn adopt_owner_policy(daemon: &mut Daemon, path: &CgroupPath, uid: u32, bytes: &[u8]) {
     let policy = owner_request(bytes).map_err(|error| error.to_string());
-    let asked = match (policy, authorized_cgroup(daemon, path, Caller::Owner(uid))) {
+    let asked = match (policy, authorized_cgroup(daemon, path.clone(), Caller::Owner(uid))) {
         (Ok(request), Ok(cgroup)) => Ok((cgroup, request)),
         (Err(why), _) => Err(why),
         (_, Err(refusal)) => Err(refusal.to_string()),
@@ -38,7 +38,7 @@ async fn adopt_owner_policy(daemon: &mut Daemon, path: &CgroupPath, uid: u32, by
     match asked {
         // Errors in the line are kept, and reported with the cgroup.
         Ok((cgroup, request)) => {
-            daemon.apply(Input::Request { cgroup, path: path.clone(), request }).await;
+            daemon.apply(Input::Request { cgroup, request }).await;
         }
         Err(why) => tracing::warn!("{path}: ignoring policy requested by cgroup owner: {why}"),
     }
@@ -73,14 +73,14 @@ async fn adopt_one(daemon: &mut Daemon, path: &CgroupPath, bytes: &[u8]) {
         tracing::warn!("{sentence}");
         return;
     }
-    if let Ok(cgroup) = mount::cgroup_id(path) {
+    if let Ok(cgroup) = mount::cgroup(path.clone()) {
         if !record.requests.is_empty() {
-            let (path, requests) = (path.clone(), record.requests);
-            daemon.apply(Input::Adopt { cgroup, path, requests }).await;
+            let (cgroup, requests) = (cgroup.clone(), record.requests);
+            daemon.apply(Input::Adopt { cgroup, requests }).await;
         }
         // After the policies that requested these constraints.
         if !record.knobs.is_empty() {
-            daemon.actuator.adopt(cgroup, path.clone(), record.knobs);
+            daemon.actuator.adopt(cgroup, record.knobs);
             daemon.publish_actions().await;
         }
     }

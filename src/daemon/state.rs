@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::apply::{ApplyResult, EffectApplier, StateChange};
+use super::apply::{EffectApplier, StateChange};
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
 use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
-use crate::engine::{Engine, Input, REASON_REMOVED};
-use crate::names::CgroupId;
+use crate::engine::{Engine, Input, OnInvalid, REASON_REMOVED, SubmitError};
+use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
+use crate::policy::request::Request;
 use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::service::api::PublishedObject;
 
@@ -47,30 +48,45 @@ impl Daemon {
     /// Handles one input: performs its effects and emits signals. Returns the failures.
     pub async fn apply(&mut self, input: Input) -> Vec<String> {
         let gone = if let Input::CgroupRemoved(cgroup) = &input { Some(*cgroup) } else { None };
-        let effects = self.engine.step(input);
-        let ApplyResult { changes, mut failures, removed } = self.applier.apply_all(effects);
+        let mut changes = Vec::new();
+        let failures = self.engine.run(input, |effects| self.applier.apply_all(effects, &mut changes));
         self.publish(changes).await;
         if let Some(cgroup) = gone {
             self.actuator.cgroup_removed(cgroup);
-        }
-        for cgroup in removed {
-            let effects = self.engine.step(Input::CgroupRemoved(cgroup));
-            let outcome = self.applier.apply_all(effects);
-            failures.push(format!("cgroup {cgroup} was removed before its policy was attached"));
-            self.publish(outcome.changes).await;
+            self.applier.forget(cgroup);
         }
         failures
+    }
+
+    /// Submits a request for an existing cgroup. Returns the report of the cgroup.
+    pub async fn submit(
+        &mut self,
+        cgroup: CgroupRef,
+        request: Request,
+        on_invalid: OnInvalid,
+    ) -> Result<BindingReport, SubmitError> {
+        let mut changes = Vec::new();
+        let perform = |effects| self.applier.apply_all(effects, &mut changes);
+        let submitted = self.engine.submit(cgroup, request, on_invalid, perform);
+        self.publish(changes).await;
+        submitted.map(|mut report| {
+            self.fill_report(&mut report);
+            report
+        })
     }
 
     async fn publish(&mut self, changes: Vec<StateChange>) {
         for one in &changes {
             match one.clone() {
-                StateChange::Attached(path, cgroup, policies) => {
-                    self.actuator.policies_bound(cgroup, path, policies.into_iter().collect());
+                StateChange::Attached(cgroup, policies) => {
+                    self.actuator.policies_bound(cgroup, policies.into_iter().collect());
                 }
-                StateChange::Detached(_, cgroup, REASON_REMOVED) => self.actuator.cgroup_removed(cgroup),
-                StateChange::Detached(path, cgroup, _) | StateChange::Unbound(path, cgroup) => {
-                    self.actuator.policies_bound(cgroup, path, BTreeSet::new());
+                StateChange::Detached(cgroup, REASON_REMOVED) => {
+                    self.actuator.cgroup_removed(cgroup.id);
+                    self.applier.forget(cgroup.id);
+                }
+                StateChange::Detached(cgroup, _) | StateChange::Unbound(cgroup) => {
+                    self.actuator.policies_bound(cgroup, BTreeSet::new());
                 }
             }
         }
@@ -78,8 +94,8 @@ impl Daemon {
         let Some(object) = &self.published else { return };
         for one in changes {
             let sent = match &one {
-                StateChange::Attached(path, id, policies) => object.emit_attached(path, *id, policies).await,
-                StateChange::Detached(path, id, reason) => object.emit_detached(path, *id, reason).await,
+                StateChange::Attached(cgroup, policies) => object.emit_attached(cgroup, policies).await,
+                StateChange::Detached(cgroup, reason) => object.emit_detached(cgroup, reason).await,
                 StateChange::Unbound(..) => Ok(()),
             };
             if let Err(error) = sent {
@@ -133,9 +149,9 @@ impl Daemon {
 
     /// Drops cgroups that were removed without an attached policy, which no event reports.
     pub async fn drop_removed(&mut self) {
-        for (cgroup, path) in self.engine.without_binding() {
-            if mount::cgroup_id(&path).ok() != Some(cgroup) {
-                self.apply(Input::CgroupRemoved(cgroup)).await;
+        for CgroupRef { id, path } in self.engine.without_binding() {
+            if mount::cgroup_id(&path).ok() != Some(id) {
+                self.apply(Input::CgroupRemoved(id)).await;
             }
         }
     }

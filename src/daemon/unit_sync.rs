@@ -10,9 +10,9 @@ use super::state::Daemon;
 use crate::bpf::Event as KernelEvent;
 use crate::cgroup::mount;
 use crate::engine::Input;
-use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, UnitName};
 use crate::source::specifier::Specifiers;
-use crate::source::unit_policy::{unit_policy, unit_slice};
+use crate::source::unit_policy::read_unit;
 use crate::systemd::{
     Event, Events, PolicyUnits, Reply, SystemdClient, SystemdError, UnitFileIndex, UnitInfo, UnitQueries,
     read_unit_files, subscribe,
@@ -115,13 +115,13 @@ impl UnitSync {
             let Some(info) = forecast else { continue };
             // Errors in the files are logged after systemd has read them.
             let (files, _) = read_unit_files(&info);
-            let (request, _) = unit_policy(&unit, &files, &self.specifiers);
-            let path = match unit_slice(&unit, &files, &self.specifiers) {
-                Some(slice) => Some(unit.cgroup_path_in(&slice)),
+            let reading = read_unit(&unit, &files, &self.specifiers);
+            let path = match &reading.slice {
+                Some(slice) => Some(unit.cgroup_path_in(slice)),
                 None => daemon.engine.registered(&unit).cloned().or_else(|| info.expected_cgroup()),
             };
             let Some(path) = path else { continue };
-            let request = request.filter(|_| not_allowed(&path).is_none());
+            let request = reading.request.filter(|_| not_allowed(&path).is_none());
             tracing::debug!("{unit}: read from its files; policy: {}", request.is_some());
             daemon.apply(Input::Unit { unit, path, cgroup: None, request }).await;
         }
@@ -192,8 +192,8 @@ impl UnitSync {
         let stale = info.needs_daemon_reload || self.changed_since_reload.contains(&info.name);
         let forecast = if stale { self.unit_index.resolve(&info.name) } else { None };
         let (files, mut warnings) = read_unit_files(forecast.as_ref().unwrap_or(info));
-        let (request, said) = unit_policy(&info.name, &files, &self.specifiers);
-        warnings.extend(said);
+        let reading = read_unit(&info.name, &files, &self.specifiers);
+        warnings.extend(reading.warnings);
         for warning in warnings {
             tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{warning}");
         }
@@ -208,9 +208,9 @@ impl UnitSync {
             "{}: reported by systemd: {:?}, cgroup {cgroup:?}, policy: {}, needs daemon-reload: {stale}",
             info.name,
             info.active,
-            request.is_some()
+            reading.request.is_some()
         );
-        let request = request.filter(|_| {
+        let request = reading.request.filter(|_| {
             let why = not_allowed(&path).or_else(|| cgroup.and_then(|_| no_memory_controller(&path)));
             if let Some(sentence) = &why {
                 tracing::warn!(OBJECT_SYSTEMD_UNIT = info.name.as_str(), "{sentence}");
@@ -241,8 +241,8 @@ impl UnitSync {
     fn warn_of_root_slice(&self, info: &UnitInfo) {
         let (mut files, _) = read_unit_files(info);
         files.retain(|(path, _)| path.contains("/-.slice"));
-        let (request, _) = unit_policy(&info.name, &files, &self.specifiers);
-        if let Some(request) = request.filter(|request| request.line != "none") {
+        let reading = read_unit(&info.name, &files, &self.specifiers);
+        if let Some(request) = reading.request.filter(|request| request.line != "none") {
             tracing::warn!(
                 OBJECT_SYSTEMD_UNIT = info.name.as_str(),
                 "{}: ignoring '{}': the root cgroup cannot have a policy",
@@ -269,9 +269,10 @@ impl UnitSync {
         for event in events {
             match event {
                 KernelEvent::Removed { cgroup } => self.cgroup_removed(daemon, cgroup).await,
-                KernelEvent::Created { cgroup, path, bound } => {
+                KernelEvent::Created { cgroup: id, path, bound } => {
                     let Ok(path) = CgroupPath::parse(&path) else { continue };
-                    daemon.apply(Input::CgroupCreated { cgroup, path: path.clone(), bound }).await;
+                    let cgroup = CgroupRef { id, path: path.clone() };
+                    daemon.apply(Input::CgroupCreated { cgroup, bound }).await;
                     if !bound {
                         self.cgroup_created(&path);
                     }
@@ -289,8 +290,8 @@ impl UnitSync {
         tracing::warn!(
             "{lost} events from the kernel were lost because a ring buffer was full; scanning all cgroups"
         );
-        let all: Vec<_> = daemon.engine.cgroups().map(|(id, path)| (id, path.clone())).collect();
-        for (id, path) in all {
+        let all: Vec<CgroupRef> = daemon.engine.cgroups().collect();
+        for CgroupRef { id, path } in all {
             if mount::cgroup_id(&path).ok() != Some(id) {
                 self.cgroup_removed(daemon, id).await;
             }

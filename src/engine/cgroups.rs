@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::effect::Effect;
 use super::plan::{Exhausted, Plan};
 use super::registrations::Registrations;
-use crate::names::{CgroupId, CgroupPath};
+use super::submit::{OnInvalid, SubmitError};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::precedence::{Resolution, ResolvedPolicy};
 use crate::policy::request::{Origin, Request};
 
@@ -55,30 +56,76 @@ impl Cgroups {
     /// Adds or replaces requests for a cgroup, by origin, and updates its binding.
     pub fn request(
         &mut self,
-        id: CgroupId,
-        path: CgroupPath,
+        cgroup: CgroupRef,
         requests: Vec<Request>,
         units: &Registrations,
         plan: &mut Plan<'_>,
     ) {
-        let entry = self.by_id.entry(id).or_insert_with(|| Cgroup {
-            path,
-            requests: Vec::new(),
-            resolved: Resolution::default(),
-            slot: None,
-            pending: false,
-        });
-        let before = entry.requests.clone();
+        let (merged, changed) = self.merged(cgroup.id, requests);
+        if changed {
+            let resolved = plan.config.resolve(&merged);
+            self.replace(cgroup, merged, resolved, units, plan);
+        }
+    }
+
+    /// Adds or replaces one request, unless it is invalid or requires a hook that this kernel lacks.
+    pub fn submit(
+        &mut self,
+        cgroup: CgroupRef,
+        request: Request,
+        on_invalid: OnInvalid,
+        units: &Registrations,
+        plan: &mut Plan<'_>,
+    ) -> Result<(), SubmitError> {
+        let origin = request.origin;
+        let (merged, changed) = self.merged(cgroup.id, vec![request]);
+        let resolved = plan.config.resolve(&merged);
+        let mut result = Ok(());
+        if resolved.rejected.contains(&origin) {
+            let errors = resolved.errors.iter().filter(|error| error.origin == Some(origin));
+            result = Err(SubmitError::Invalid(errors.map(ToString::to_string).collect()));
+        } else if on_invalid == OnInvalid::RejectMissingHooks {
+            let missing = plan.config.missing_hooks(&resolved.policies);
+            if !missing.is_empty() {
+                result = Err(SubmitError::MissingHooks(missing));
+            }
+        }
+        if changed && (result.is_ok() || on_invalid == OnInvalid::Keep) {
+            self.replace(cgroup, merged, resolved, units, plan);
+        }
+        result
+    }
+
+    /// The requests of a cgroup with these added or replaced by origin, and whether they differ from the current ones.
+    fn merged(&self, id: CgroupId, requests: Vec<Request>) -> (Vec<Request>, bool) {
+        let current = self.get(id).map(|cgroup| cgroup.requests.as_slice());
+        let mut merged = current.unwrap_or_default().to_vec();
         for request in requests {
-            entry.requests.retain(|r| r.origin != request.origin);
-            entry.requests.push(request);
+            merged.retain(|r| r.origin != request.origin);
+            merged.push(request);
         }
         // The highest origin first, as in reports.
-        entry.requests.sort_by_key(|r| std::cmp::Reverse(r.origin));
-        if entry.requests != before {
-            entry.pending = false;
-            self.reconcile(id, units, plan);
-        }
+        merged.sort_by_key(|r| std::cmp::Reverse(r.origin));
+        let changed = current != Some(merged.as_slice());
+        (merged, changed)
+    }
+
+    /// Sets the requests of a cgroup, and moves it to the slot that results.
+    fn replace(
+        &mut self,
+        cgroup: CgroupRef,
+        requests: Vec<Request>,
+        resolved: Resolution,
+        units: &Registrations,
+        plan: &mut Plan<'_>,
+    ) {
+        let CgroupRef { id, path } = cgroup;
+        let current = self.by_id.remove(&id);
+        let cgroup = match current {
+            Some(current) => Cgroup { requests, pending: false, ..current },
+            None => Cgroup { path, requests, resolved: Resolution::default(), slot: None, pending: false },
+        };
+        self.bind(CgroupRef { id, path: cgroup.path.clone() }, cgroup, resolved, units, plan);
     }
 
     /// Removes the request of an origin.
@@ -105,8 +152,9 @@ impl Cgroups {
     pub fn remove(&mut self, id: CgroupId, plan: &mut Plan<'_>) {
         let Some(cgroup) = self.by_id.remove(&id) else { return };
         if cgroup.slot.is_some() {
-            plan.push(Effect::Unbind { cgroup: id });
-            plan.push(Effect::Detached { cgroup: id, path: cgroup.path, reason: REASON_REMOVED });
+            plan.push(Effect::Unbind { cgroup: id, keep_counters: false });
+            let cgroup = CgroupRef { id, path: cgroup.path };
+            plan.push(Effect::Detached { cgroup, reason: REASON_REMOVED });
         }
         plan.drop_slot(cgroup.slot);
     }
@@ -115,9 +163,9 @@ impl Cgroups {
     pub fn forget_all(&mut self, plan: &mut Plan<'_>) {
         for (id, cgroup) in std::mem::take(&mut self.by_id) {
             if cgroup.slot.is_some() {
-                plan.push(Effect::Unbind { cgroup: id });
+                plan.push(Effect::Unbind { cgroup: id, keep_counters: false });
             }
-            plan.push(Effect::RemoveRecord { path: cgroup.path });
+            plan.push(Effect::RemoveRecord { cgroup: CgroupRef { id, path: cgroup.path } });
             plan.drop_slot(cgroup.slot);
         }
     }
@@ -136,22 +184,33 @@ impl Cgroups {
         let Some(cgroup) = self.get(id) else { return };
         let Some(slot) = cgroup.slot else { return };
         let count = plan.config.counts(&cgroup.resolved.policies);
-        plan.push(Effect::Bind { cgroup: id, path: cgroup.path.clone(), slot, count });
+        plan.push(Effect::Bind { cgroup: CgroupRef { id, path: cgroup.path.clone() }, slot, count });
     }
 
     /// Resolves the requests for a cgroup again and moves it to the resulting slot.
     pub fn reconcile(&mut self, id: CgroupId, units: &Registrations, plan: &mut Plan<'_>) {
-        let Some(mut cgroup) = self.by_id.remove(&id) else { return };
-        let mut resolved = plan.config.resolve(&cgroup.requests);
+        let Some(cgroup) = self.by_id.remove(&id) else { return };
+        let resolved = plan.config.resolve(&cgroup.requests);
+        self.bind(CgroupRef { id, path: cgroup.path.clone() }, cgroup, resolved, units, plan);
+    }
+
+    /// Adds the cgroup with the slot for these policies, or the one that it keeps while no slot is free.
+    fn bind(
+        &mut self,
+        at: CgroupRef,
+        mut cgroup: Cgroup,
+        mut resolved: Resolution,
+        units: &Registrations,
+        plan: &mut Plan<'_>,
+    ) {
         let unit = cgroup.requests.iter().find_map(|r| r.unit.clone());
-        plan.warn(&cgroup.path, unit.as_deref(), &resolved);
+        plan.warn(&at.path, unit.as_deref(), &resolved);
         let old = cgroup.slot;
-        let path = cgroup.path.clone();
         match plan.take_slot(&resolved.policies) {
             Ok(slot) => (cgroup.slot, cgroup.pending) = (slot, false),
             Err(Exhausted) => {
                 if !cgroup.pending {
-                    plan.fail(&path);
+                    plan.fail(&at.path);
                 }
                 cgroup.pending = true;
                 (cgroup.slot, resolved.policies) = keep_current(&cgroup, units);
@@ -162,27 +221,27 @@ impl Cgroups {
             (before, Some(slot)) if before != Some(slot) => {
                 let count = plan.config.counts(&resolved.policies);
                 let policies = resolved.policies.iter().map(|p| p.name.clone()).collect();
-                plan.push(Effect::Bind { cgroup: id, path: path.clone(), slot, count });
-                plan.push(Effect::Attached { cgroup: id, path: path.clone(), policies });
+                plan.push(Effect::Bind { cgroup: at.clone(), slot, count });
+                plan.push(Effect::Attached { cgroup: at.clone(), policies });
             }
             (Some(_), None) => {
-                plan.push(Effect::Unbind { cgroup: id });
+                plan.push(Effect::Unbind { cgroup: at.id, keep_counters: !cgroup.requests.is_empty() });
                 let reason = match (cgroup.requests.is_empty(), resolved.errors.is_empty()) {
                     (true, _) => "no policy is requested any more",
                     (false, true) => "the highest origin requests none",
                     (false, false) => "the current request is invalid",
                 };
-                plan.push(Effect::Detached { cgroup: id, path: path.clone(), reason });
+                plan.push(Effect::Detached { cgroup: at.clone(), reason });
             }
             _ => {}
         }
         plan.drop_slot(old);
         cgroup.resolved = resolved;
         if cgroup.requests.is_empty() {
-            plan.push(Effect::RemoveRecord { path });
+            plan.push(Effect::RemoveRecord { cgroup: at });
         } else {
-            plan.push(Effect::WriteRecord { path, requests: cgroup.requests.clone() });
-            self.by_id.insert(id, cgroup);
+            plan.push(Effect::WriteRecord { cgroup: at.clone(), requests: cgroup.requests.clone() });
+            self.by_id.insert(at.id, cgroup);
         }
     }
 }

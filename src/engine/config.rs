@@ -28,16 +28,30 @@ impl EngineConfig {
     /// A request that exceeds its share of the record is invalid: it would be lost with the daemon.
     pub(super) fn resolve(&self, requests: &[Request]) -> Resolution {
         let mut fitting = Vec::new();
-        let mut errors = Vec::new();
+        let (mut errors, mut rejected) = (Vec::new(), Vec::new());
         for request in requests {
             match check_shares(std::slice::from_ref(request)) {
                 Ok(()) => fitting.push(request.clone()),
-                Err(error) => errors.push(Diagnostic::new("", error.to_string()).in_request(request)),
+                Err(error) => {
+                    errors.push(Diagnostic::new("", error.to_string()).in_request(request));
+                    rejected.push(request.origin);
+                }
             }
         }
         let mut resolved = resolve(&fitting, &self.catalog, &self.allow);
         resolved.errors.extend(errors);
+        resolved.rejected.extend(rejected);
         resolved
+    }
+
+    /// One sentence for each hook of these policies that this kernel lacks.
+    pub(super) fn missing_hooks(&self, policies: &[ResolvedPolicy]) -> Vec<String> {
+        let of = |p: &ResolvedPolicy| {
+            let hooks = self.missing.get(&p.name).map(Vec::as_slice).unwrap_or_default().iter();
+            let sentence = |hook| format!("this kernel lacks the hook '{hook}' that {} uses", p.name);
+            hooks.map(sentence).collect::<Vec<_>>()
+        };
+        policies.iter().flat_map(of).collect()
     }
 
     /// True if one of these policies reads counters of the subtree.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::request::Request;
 
 /// An effect. Effects are performed in order.
@@ -30,9 +30,7 @@ pub enum Effect {
     /// Bind a cgroup to a slot, or move it there.
     Bind {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The slot.
         slot: u32,
         /// True if the counters of the subtree are kept.
@@ -42,6 +40,8 @@ pub enum Effect {
     Unbind {
         /// The cgroup.
         cgroup: CgroupId,
+        /// True if requests remain, so that the counters go on from their values when the cgroup is bound again.
+        keep_counters: bool,
     },
     /// Register a slot for a cgroup that does not exist yet.
     Register {
@@ -61,31 +61,27 @@ pub enum Effect {
     SetAttachments(AttachSet),
     /// Record the requests on the cgroup.
     WriteRecord {
-        /// The cgroup's path.
-        path: CgroupPath,
+        /// The cgroup.
+        cgroup: CgroupRef,
         /// All requests.
         requests: Vec<Request>,
     },
     /// Remove the record.
     RemoveRecord {
-        /// The cgroup's path.
-        path: CgroupPath,
+        /// The cgroup.
+        cgroup: CgroupRef,
     },
     /// The attached policies of a cgroup have changed.
     Attached {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The policies' names.
         policies: Vec<String>,
     },
     /// All policies of a cgroup are detached.
     Detached {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The reason.
         reason: &'static str,
     },
@@ -118,4 +114,13 @@ pub struct AttachSet {
     pub cgroup_events: bool,
     /// True if the kernel reports every new cgroup, not only registered ones.
     pub report_all_cgroups: bool,
+}
+
+/// The result of effects.
+#[derive(Debug, Default)]
+pub struct Performed {
+    /// What failed, one sentence each.
+    pub failures: Vec<String>,
+    /// Cgroups that were removed while they were bound.
+    pub removed: Vec<CgroupId>,
 }

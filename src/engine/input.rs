@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::config::EngineConfig;
-use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, UnitName};
 use crate::policy::request::{Origin, Request};
 
 /// An event or a request.
@@ -25,9 +25,7 @@ pub enum Input {
     /// A request for an existing cgroup. Replaces the earlier request of the same origin.
     Request {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The request.
         request: Request,
     },
@@ -41,9 +39,7 @@ pub enum Input {
     /// A cgroup was created.
     CgroupCreated {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// True if the kernel has bound the registered slot.
         bound: bool,
     },
@@ -52,9 +48,7 @@ pub enum Input {
     /// The record found on a cgroup at start.
     Adopt {
         /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
+        cgroup: CgroupRef,
         /// The requests in the record.
         requests: Vec<Request>,
     },

@@ -10,23 +10,26 @@ mod registrations;
 mod reload;
 mod report;
 mod slots;
+mod submit;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
-use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, UnitName};
 use crate::policy::catalog::Catalog;
 use crate::policy::request::{Authority, Origin, Request};
 use crate::report::BindingReport;
 use cgroups::Cgroups;
 pub use cgroups::REASON_REMOVED;
 pub use config::EngineConfig;
-pub use effect::{AttachSet, Effect};
+pub use effect::{AttachSet, Effect, Performed};
 pub use input::Input;
 use plan::Plan;
 use registrations::Registrations;
+pub use report::report_none;
 use slots::Slots;
+pub use submit::{OnInvalid, SubmitError};
 
 /// All cgroups with requests, and all registered units.
 #[derive(Debug, Default)]
@@ -63,8 +66,13 @@ impl Engine {
             Input::Shutdown => self.report_all_cgroups = false,
             _ => {}
         }
+        self.plan(|units, cgroups, plan| change(units, cgroups, input, plan))
+    }
+
+    /// Returns the effects of a change, and of the requests that get a slot by it.
+    fn plan(&mut self, change: impl FnOnce(&mut Registrations, &mut Cgroups, &mut Plan<'_>)) -> Vec<Effect> {
         let mut plan = Plan::new(&self.config, &mut self.slots);
-        change(&mut self.units, &mut self.cgroups, input, &mut plan);
+        change(&mut self.units, &mut self.cgroups, &mut plan);
         let mut effects = plan.into_effects(&mut self.attached, self.report_all_cgroups);
         // Requests without a slot are retried, which may release other slots.
         while self.slots.has_free() {
@@ -79,14 +87,69 @@ impl Engine {
         effects
     }
 
+    /// Submits a request for an existing cgroup. `perform` performs effects in order.
+    pub fn submit(
+        &mut self,
+        cgroup: CgroupRef,
+        request: Request,
+        on_invalid: OnInvalid,
+        mut perform: impl FnMut(Vec<Effect>) -> Performed,
+    ) -> Result<BindingReport, SubmitError> {
+        let (origin, path) = (request.origin, cgroup.path.clone());
+        let before = self.request_of(cgroup.id, origin).cloned();
+        let mut accepted = Ok(());
+        let effects = self.plan(|units, cgroups, plan| {
+            accepted = cgroups.submit(cgroup.clone(), request, on_invalid, units, plan);
+        });
+        let failures = self.perform(effects, &mut perform);
+        accepted?;
+        if failures.is_empty() {
+            return Ok(self.report_path(&path).unwrap_or_else(|| report_none(&path)));
+        }
+        let back = match before {
+            Some(request) => Input::Request { cgroup, request },
+            None => Input::Withdraw { cgroup: cgroup.id, origin },
+        };
+        self.run(back, perform);
+        Err(SubmitError::Failed(failures))
+    }
+
+    /// Handles an input, and performs its effects. Returns the failures.
+    pub fn run(&mut self, input: Input, mut perform: impl FnMut(Vec<Effect>) -> Performed) -> Vec<String> {
+        let effects = self.step(input);
+        self.perform(effects, &mut perform)
+    }
+
+    fn perform(
+        &mut self,
+        effects: Vec<Effect>,
+        perform: &mut impl FnMut(Vec<Effect>) -> Performed,
+    ) -> Vec<String> {
+        let Performed { mut failures, removed } = perform(effects);
+        for cgroup in removed {
+            perform(self.step(Input::CgroupRemoved(cgroup)));
+            failures.push(format!("cgroup {cgroup} was removed before its policy was attached"));
+        }
+        failures
+    }
+
+    /// The origins whose requests a caller withdraws who submits requests of the origin `own`: this origin, so that the
+    /// requests that it replaced apply again. If it has no request, those of the annotation and of the owner.
+    pub fn origins_to_detach(&self, cgroup: CgroupId, own: Origin) -> Vec<Origin> {
+        match self.request_of(cgroup, own) {
+            Some(_) => vec![own],
+            None => vec![Origin::Annotation, Origin::Xattr],
+        }
+    }
+
     /// True if all bindings can be moved to other slots at once, as a reload with replaced objects requires.
     pub fn has_room_for_reload(&self) -> bool {
         self.slots.at_most_half_used()
     }
 
     /// The cgroups with requests.
-    pub fn cgroups(&self) -> impl Iterator<Item = (CgroupId, &CgroupPath)> {
-        self.cgroups.iter().map(|(id, cgroup)| (id, &cgroup.path))
+    pub fn cgroups(&self) -> impl Iterator<Item = CgroupRef> {
+        self.cgroups.iter().map(|(id, cgroup)| CgroupRef { id, path: cgroup.path.clone() })
     }
 
     /// The cgroups with a request for this container.
@@ -95,9 +158,8 @@ impl Engine {
         self.cgroups.iter().filter(|(_, c)| c.requests.iter().any(of)).map(|(id, _)| id).collect()
     }
 
-    /// The request of an origin for a cgroup.
-    pub fn request_of(&self, cgroup: CgroupId, origin: Origin) -> Option<Request> {
-        self.cgroups.get(cgroup)?.requests.iter().find(|r| r.origin == origin).cloned()
+    fn request_of(&self, cgroup: CgroupId, origin: Origin) -> Option<&Request> {
+        self.cgroups.get(cgroup)?.requests.iter().find(|r| r.origin == origin)
     }
 
     /// The authority behind a policy on a cgroup: the lowest for a policy that is not attached.
@@ -112,9 +174,9 @@ impl Engine {
     }
 
     /// Cgroups with requests and without attached policies. The kernel does not report their removal.
-    pub fn without_binding(&self) -> Vec<(CgroupId, CgroupPath)> {
+    pub fn without_binding(&self) -> Vec<CgroupRef> {
         let unbound = self.cgroups.iter().filter(|(_, cgroup)| cgroup.slot.is_none());
-        unbound.map(|(id, cgroup)| (id, cgroup.path.clone())).collect()
+        unbound.map(|(id, cgroup)| CgroupRef { id, path: cgroup.path.clone() }).collect()
     }
 
     /// Number of cgroups other than `cgroup` whose paths begin with `below` and that have requests, including invalid
@@ -144,12 +206,6 @@ impl Engine {
         &self.config.catalog
     }
 
-    /// The errors of a request, without submitting it.
-    pub fn validate(&self, request: &Request) -> Vec<String> {
-        let resolved = self.config.resolve(std::slice::from_ref(request));
-        resolved.errors.iter().map(ToString::to_string).collect()
-    }
-
     /// All cgroups with requests, and all registered units whose cgroup does not exist, by path.
     pub fn report_all(&self) -> Vec<BindingReport> {
         report::report_all(&self.config, &self.cgroups, &self.units)
@@ -171,8 +227,8 @@ fn change(units: &mut Registrations, cgroups: &mut Cgroups, input: Input, plan: 
     match input {
         Input::Unit { unit, path, cgroup, request: Some(request) } => {
             units.register(&unit, &path, &request, plan);
-            if let Some(cgroup) = cgroup {
-                cgroups.request(cgroup, path, vec![request], units, plan);
+            if let Some(id) = cgroup {
+                cgroups.request(CgroupRef { id, path }, vec![request], units, plan);
             }
         }
         Input::Unit { unit, cgroup, request: None, .. } => {
@@ -185,20 +241,21 @@ fn change(units: &mut Registrations, cgroups: &mut Cgroups, input: Input, plan: 
             units.forget(&unit, plan);
             cgroups.withdraw_unit(unit.as_str(), units, plan);
         }
-        Input::Request { cgroup, path, request } => cgroups.request(cgroup, path, vec![request], units, plan),
+        Input::Request { cgroup, request } => cgroups.request(cgroup, vec![request], units, plan),
         Input::Withdraw { cgroup, origin } => cgroups.withdraw(cgroup, origin, units, plan),
-        Input::CgroupCreated { cgroup, path, bound } => {
-            if let Some(request) = units.at(&path).map(|unit| unit.request.clone()) {
+        Input::CgroupCreated { cgroup, bound } => {
+            let id = cgroup.id;
+            if let Some(request) = units.at(&cgroup.path).map(|unit| unit.request.clone()) {
                 // Binds the cgroup again, because the kernel may have bound it to an earlier registered slot.
-                cgroups.request(cgroup, path, vec![request], units, plan);
+                cgroups.request(cgroup, vec![request], units, plan);
             }
-            if bound && cgroups.slot(cgroup).is_none() {
+            if bound && cgroups.slot(id).is_none() {
                 // The registration was removed after the kernel's event.
-                plan.push(Effect::Unbind { cgroup });
+                plan.push(Effect::Unbind { cgroup: id, keep_counters: false });
             }
         }
         Input::CgroupRemoved(cgroup) => cgroups.remove(cgroup, plan),
-        Input::Adopt { cgroup, path, requests } => cgroups.request(cgroup, path, requests, units, plan),
+        Input::Adopt { cgroup, requests } => cgroups.request(cgroup, requests, units, plan),
         Input::Reload { replaced, .. } => reload::reload(units, cgroups, &replaced, plan),
         Input::Shutdown => {
             units.forget_all(plan);

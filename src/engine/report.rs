@@ -35,6 +35,11 @@ pub fn report_path(
     units.at(path).map(|unit| report_registered(config, unit))
 }
 
+/// The report of a cgroup without requests.
+pub fn report_none(path: &CgroupPath) -> BindingReport {
+    BindingReport { cgroup: path.as_str().to_owned(), state: "none".to_owned(), ..BindingReport::default() }
+}
+
 /// The ancestors of this path with attached policies, with the names of the policies, nearest first. Each known
 /// cgroup is visited once, regardless of the depth of the path.
 pub fn bound_ancestors<'a>(cgroups: &'a Cgroups, path: &CgroupPath) -> Vec<(&'a CgroupPath, Vec<&'a str>)> {

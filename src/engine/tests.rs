@@ -3,6 +3,7 @@
 
 mod generators;
 mod invariants;
+mod submissions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +52,11 @@ fn path(text: &str) -> CgroupPath {
 }
 
 fn ask(id: u64, origin: Origin, line: &str) -> Input {
-    Input::Request { cgroup: CgroupId(id), path: path(&format!("/c{id}")), request: request(origin, line) }
+    Input::Request { cgroup: cgroup(id, &format!("/c{id}")), request: request(origin, line) }
+}
+
+fn cgroup(id: u64, at: &str) -> CgroupRef {
+    CgroupRef { id: CgroupId(id), path: path(at) }
 }
 
 fn unit(name: &str, cgroup: Option<u64>, line: Option<&str>) -> Input {
@@ -100,17 +105,19 @@ impl Model {
                 }
                 Effect::Bind { cgroup, slot, .. } => {
                     self.attached(slot);
-                    self.bound.insert(cgroup, slot);
+                    self.bound.insert(cgroup.id, slot);
                 }
-                Effect::Unbind { cgroup } => drop(self.bound.remove(&cgroup)),
+                Effect::Unbind { cgroup, .. } => drop(self.bound.remove(&cgroup)),
                 Effect::Register { path, slot, .. } => {
                     self.attached(slot);
                     self.registered.insert(path, slot);
                 }
                 Effect::Unregister { path } => drop(self.registered.remove(&path)),
                 Effect::SetAttachments(attachments) => self.attachments = attachments,
-                Effect::WriteRecord { path, requests } => drop(self.records.insert(path, requests)),
-                Effect::RemoveRecord { path } => drop(self.records.remove(&path)),
+                Effect::WriteRecord { cgroup, requests } => {
+                    self.records.insert(cgroup.path, requests);
+                }
+                Effect::RemoveRecord { cgroup } => drop(self.records.remove(&cgroup.path)),
                 Effect::Fail { sentence, .. } => {
                     assert_eq!(sentence, slots::EXHAUSTED_MSG);
                     self.failed += 1;

@@ -37,7 +37,7 @@ impl Default for Limits {
 }
 
 /// The facts about a cgroup.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Facts {
     /// True if memcg-bpfd runs in the cgroup or below it.
     pub contains_daemon: bool,

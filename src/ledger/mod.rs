@@ -2,122 +2,25 @@
 //! policy, and the current value. No I/O and no clock: values and times come with the input.
 
 pub mod admission;
+mod input;
 mod knob;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::names::{CgroupId, CgroupPath};
-use crate::policy::action::Knob;
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
+use crate::policy::action::{Action, ActionKind, Knob};
+use crate::policy::request::Authority;
 use crate::report::KnobReport;
 use crate::source::xattr::KnobRecord;
+use admission::{Admission, Decision, Facts, Limits};
+pub use input::{Effect, Input, Submitted, Write};
 pub use knob::{Cause, WriteOutcome};
 use knob::{Constraint, KnobState};
 
 /// A constraint expires if it is not renewed for this long, so that no knob stays changed because a policy stopped running.
 pub const CONSTRAINT_TTL_NS: u64 = 30_000_000_000;
-
-/// An input of the ledger.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// These policies are attached to a cgroup now, and no others. The constraints of detached policies are removed.
-    PoliciesBound {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The policies.
-        policies: BTreeSet<String>,
-    },
-    /// A cgroup was removed.
-    CgroupRemoved(CgroupId),
-    /// A policy sets or (`None`) releases its constraint of a knob.
-    Constrain {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// The policy's name.
-        policy: String,
-        /// The knob.
-        knob: Knob,
-        /// The value after admission.
-        value: Option<u64>,
-        /// The value that the policy requested, before admission.
-        requested: u64,
-        /// The current value in the file.
-        current: u64,
-        /// The cause.
-        cause: Cause,
-    },
-    /// A policy renews its constraint.
-    Renew {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// The policy's name.
-        policy: String,
-        /// The knob.
-        knob: Knob,
-        /// The current value in the file.
-        current: u64,
-    },
-    /// The knobs that an earlier daemon recorded on a cgroup, each with the value in its file now. Follows
-    /// [`Input::PoliciesBound`].
-    Adopt {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The knobs.
-        kept: Vec<(KnobRecord, u64)>,
-    },
-    /// The outcome of a [`Write`].
-    WriteDone {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// The knob.
-        knob: Knob,
-        /// The outcome.
-        outcome: WriteOutcome,
-    },
-    /// Time has passed: constraints expire, failed writes are repeated.
-    Tick,
-    /// While paused, all knobs have their original values.
-    Pause(bool),
-}
-
-/// An effect. Effects are performed in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Record on the cgroup the knobs that are changed or about to be changed.
-    Record {
-        /// The cgroup.
-        cgroup: CgroupId,
-        /// Its path.
-        path: CgroupPath,
-        /// The knobs. If empty, there is nothing left to restore.
-        knobs: Vec<KnobRecord>,
-    },
-    /// Write a knob, unless its value is not one of the expected. Answered by [`Input::WriteDone`]; until then there is no other
-    /// write to this knob.
-    Write(Write),
-}
-
-/// One write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// The cgroup.
-    pub cgroup: CgroupId,
-    /// Its path.
-    pub path: CgroupPath,
-    /// The knob.
-    pub knob: Knob,
-    /// The values that the file may contain before the write.
-    pub expect: Vec<u64>,
-    /// The value.
-    pub value: u64,
-    /// The cause.
-    pub cause: Cause,
-}
 
 #[derive(Debug)]
 struct CgroupEntry {
@@ -148,10 +51,11 @@ impl CgroupEntry {
     /// Returns the record and the writes that lead to the values that should be in the files, the record first.
     fn reconcile(&mut self, cgroup: CgroupId, paused: bool, now: u64, effects: &mut Vec<Effect>) {
         let mut writes = Vec::new();
+        let at = CgroupRef { id: cgroup, path: self.path.clone() };
         for (knob, state) in &mut self.knobs {
             if let Some((expect, value, cause)) = state.next_write(*knob, paused, now) {
-                let path = self.path.clone();
-                writes.push(Effect::Write(Write { cgroup, path, knob: *knob, expect, value, cause }));
+                let cgroup = at.clone();
+                writes.push(Effect::Write(Write { cgroup, knob: *knob, expect, value, cause }));
             }
         }
         self.knobs.retain(|_, state| !state.is_idle());
@@ -162,7 +66,7 @@ impl CgroupEntry {
         };
         if written(&records) != written(&self.recorded) {
             self.recorded.clone_from(&records);
-            effects.push(Effect::Record { cgroup, path: self.path.clone(), knobs: records });
+            effects.push(Effect::Record { cgroup: at, knobs: records });
         }
         effects.extend(writes);
     }
@@ -177,11 +81,18 @@ enum Changed {
 /// The knobs of all cgroups.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// The guards.
+    pub admission: Admission,
     cgroups: BTreeMap<CgroupId, CgroupEntry>,
     paused: bool,
 }
 
 impl Ledger {
+    /// A ledger without constraints, with these rate limits of actions.
+    pub fn new(limits: Limits) -> Self {
+        Ledger { admission: Admission::new(limits), ..Ledger::default() }
+    }
+
     /// Takes one input and returns the effects to perform.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Effect> {
         let changed = self.update(now, input);
@@ -206,11 +117,71 @@ impl Ledger {
         effects
     }
 
+    /// Decides on an action that a policy requests, and sets the constraint of its knob. `observe` reads the facts about
+    /// the cgroup, and the value of the knob if there is one; `None` if the cgroup was removed.
+    pub fn submit(
+        &mut self,
+        now: u64,
+        action: &Action,
+        observe: impl FnOnce(&CgroupRef, Option<Knob>) -> Option<(Facts, Option<u64>)>,
+    ) -> (Submitted, Vec<Effect>) {
+        let (cgroup, policy) = (action.cgroup, &action.policy);
+        let entry = self.cgroups.get(&cgroup).filter(|entry| entry.policies.contains(policy));
+        let Some(entry) = entry else { return (Submitted::Stale, Vec::new()) };
+        let requested = match action.kind {
+            ActionKind::SetKnob(knob, value) => Some((knob, value)),
+            _ => None,
+        };
+        let state = requested.and_then(|(knob, _)| entry.knobs.get(&knob));
+        let is_renewal = match requested {
+            Some((_, Some(value))) if !action.dry_run => {
+                state.and_then(|state| state.requested(policy)) == Some(value)
+            }
+            Some((_, None)) if !action.dry_run && !state.is_some_and(|s| s.is_constrained_by(policy)) => {
+                return (Submitted::Unchanged, Vec::new());
+            }
+            _ => false,
+        };
+        let path = entry.path.clone();
+        let at = CgroupRef { id: cgroup, path: path.clone() };
+        let observed = observe(&at, requested.map(|(knob, _)| knob));
+        let (facts, current) = match observed {
+            Some((facts, current)) => (facts, current),
+            None if is_renewal => return (Submitted::Unchanged, Vec::new()),
+            None => return (Submitted::Stale, Vec::new()),
+        };
+        if is_renewal {
+            let effects = match (requested, current) {
+                (Some((knob, _)), Some(current)) => {
+                    let policy = policy.clone();
+                    self.step(now, Input::Renew { cgroup, policy, knob, current })
+                }
+                _ => Vec::new(),
+            };
+            return (Submitted::Unchanged, effects);
+        }
+        let kind = match self.admission.admit(now, &path, action, &facts) {
+            Decision::Block(why) => return (Submitted::Blocked(path, why), Vec::new()),
+            Decision::Allow(kind) => kind,
+        };
+        let ActionKind::SetKnob(knob, value) = kind else {
+            return (Submitted::Allowed(path, kind, facts), Vec::new());
+        };
+        let Some(current) = current else { return (Submitted::Stale, Vec::new()) };
+        let cause = Cause { policy: policy.clone(), reason: action.reason(), numbers: action.numbers };
+        let requested = requested.and_then(|(_, value)| value).unwrap_or(0);
+        // A constraint from before mode=dry-run is released.
+        let (set, requested) = if action.dry_run { (None, 0) } else { (value, requested) };
+        let policy = policy.clone();
+        let constrain = Input::Constrain { cgroup, policy, knob, value: set, requested, current, cause };
+        (Submitted::Constrained { path, knob, value, current }, self.step(now, constrain))
+    }
+
     /// Applies an input to the state of the knobs, without any effect yet.
     fn update(&mut self, now: u64, input: Input) -> Changed {
         let expires = now.saturating_add(CONSTRAINT_TTL_NS);
         match input {
-            Input::PoliciesBound { cgroup, path, policies } => {
+            Input::PoliciesBound { cgroup: CgroupRef { id: cgroup, path }, policies } => {
                 let entry = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
                 for state in entry.knobs.values_mut() {
                     state.retain_policies(&policies);
@@ -240,7 +211,7 @@ impl Ledger {
                 }
                 Changed::Cgroup(cgroup)
             }
-            Input::Adopt { cgroup, path, kept } => {
+            Input::Adopt { cgroup: CgroupRef { id: cgroup, path }, kept } => {
                 let entry = self.cgroups.entry(cgroup).or_insert_with(|| CgroupEntry::new(path));
                 entry.adopt(kept, expires);
                 Changed::Cgroup(cgroup)
@@ -273,25 +244,19 @@ impl Ledger {
         self.cgroups.values_mut().flat_map(|entry| entry.knobs.values_mut())
     }
 
+    /// Counts a kill that the kernel has performed. Returns the path of the cgroup. If the kill has ended the unit,
+    /// the cgroup is removed, and only the last part of the path is known.
+    pub fn kill_performed(&mut self, action: &Action, unit: &str, authority: Authority) -> CgroupPath {
+        let known = self.cgroups.get(&action.cgroup).map(|entry| entry.path.clone());
+        let path =
+            known.or_else(|| CgroupPath::parse(&format!("/{unit}")).ok()).unwrap_or_else(CgroupPath::root);
+        self.admission.kill_performed(&path, action, authority);
+        path
+    }
+
     /// True if the cgroup has a policy, or a knob to restore.
     pub fn contains(&self, cgroup: CgroupId) -> bool {
         self.cgroups.contains_key(&cgroup)
-    }
-
-    /// The path of the cgroup, if this policy is attached to it.
-    pub fn path_if_bound(&self, cgroup: CgroupId, policy: &str) -> Option<&CgroupPath> {
-        self.cgroups.get(&cgroup).filter(|entry| entry.policies.contains(policy)).map(|entry| &entry.path)
-    }
-
-    /// The value that a policy requested last for a knob, while its constraint exists.
-    pub fn requested(&self, cgroup: CgroupId, policy: &str, knob: Knob) -> Option<u64> {
-        self.cgroups.get(&cgroup)?.knobs.get(&knob)?.requested(policy)
-    }
-
-    /// True if a policy has a constraint of a knob.
-    pub fn is_constrained_by(&self, cgroup: CgroupId, policy: &str, knob: Knob) -> bool {
-        let entry = self.cgroups.get(&cgroup);
-        entry.and_then(|entry| entry.knobs.get(&knob)).is_some_and(|state| state.is_constrained_by(policy))
     }
 
     /// The time at which [`Input::Tick`] is due; `None` if there is nothing to wait for.
@@ -306,12 +271,9 @@ impl Ledger {
     /// The writes that restore all knobs during a stop, which are not answered by inputs.
     pub fn restore_writes(&self) -> Vec<Write> {
         let of = |(cgroup, entry): (&CgroupId, &CgroupEntry)| {
-            let (cgroup, path) = (*cgroup, entry.path.clone());
+            let cgroup = CgroupRef { id: *cgroup, path: entry.path.clone() };
             let restore = move |(knob, state): (&Knob, &KnobState)| {
-                let record = state.record(*knob)?;
-                let cause = Cause::internal("memcg-bpfd stops");
-                let (expect, value) = (record.written, record.original);
-                Some(Write { cgroup, path: path.clone(), knob: *knob, expect, value, cause })
+                Some(Write::restoring(&cgroup, &state.record(*knob)?, "memcg-bpfd stops"))
             };
             entry.knobs.iter().filter_map(restore).collect::<Vec<_>>()
         };

@@ -1,6 +1,7 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 mod invariants;
+mod submissions;
 
 use proptest::prelude::*;
 
@@ -41,13 +42,13 @@ impl FakeFiles {
         for effect in self.ledger.step(self.now, input) {
             match effect {
                 Effect::Record { cgroup, knobs, .. } if knobs.is_empty() => {
-                    drop(self.records.remove(&cgroup))
+                    drop(self.records.remove(&cgroup.id))
                 }
-                Effect::Record { cgroup, knobs, .. } => drop(self.records.insert(cgroup, knobs)),
+                Effect::Record { cgroup, knobs, .. } => drop(self.records.insert(cgroup.id, knobs)),
                 Effect::Write(write) => {
-                    let same_knob = |w: &Write| (w.cgroup, w.knob) == (write.cgroup, write.knob);
+                    let same_knob = |w: &Write| (w.cgroup.id, w.knob) == (write.cgroup.id, write.knob);
                     assert!(!self.in_flight.iter().any(same_knob), "one outstanding write per knob");
-                    let recorded = self.records.get(&write.cgroup).into_iter().flatten();
+                    let recorded = self.records.get(&write.cgroup.id).into_iter().flatten();
                     let covered = |r: &KnobRecord| {
                         r.knob == write.knob
                             && (r.written.contains(&write.value) || r.original == write.value)
@@ -62,11 +63,11 @@ impl FakeFiles {
 
     /// Performs a write.
     fn put(&mut self, write: &Write) -> WriteOutcome {
-        let current = self.file(write.cgroup, write.knob);
+        let current = self.file(write.cgroup.id, write.knob);
         if current != write.value && !write.expect.contains(&current) {
             return WriteOutcome::Conflict(current);
         }
-        self.files.insert((write.cgroup, write.knob), write.value);
+        self.files.insert((write.cgroup.id, write.knob), write.value);
         WriteOutcome::Written
     }
 
@@ -76,7 +77,7 @@ impl FakeFiles {
         }
         let write = self.in_flight.remove(0);
         let outcome = if fail { WriteOutcome::Failed } else { self.put(&write) };
-        self.step(Input::WriteDone { cgroup: write.cgroup, knob: write.knob, outcome });
+        self.step(Input::WriteDone { cgroup: write.cgroup.id, knob: write.knob, outcome });
     }
 
     fn complete_writes(&mut self) {
@@ -88,7 +89,7 @@ impl FakeFiles {
     fn bind(&mut self, cgroup: CgroupId, policies: &[&str]) {
         let policies: BTreeSet<String> = policies.iter().map(|p| (*p).to_owned()).collect();
         self.bound.insert(cgroup, policies.clone());
-        self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
+        self.step(Input::PoliciesBound { cgroup: CgroupRef { id: cgroup, path: path(cgroup) }, policies });
     }
 
     fn constrain(&mut self, cgroup: CgroupId, policy: &str, knob: Knob, value: Option<u64>) {
@@ -118,11 +119,14 @@ impl FakeFiles {
         self.ledger = Ledger::default();
         self.step(Input::Pause(self.paused));
         for (cgroup, policies) in self.bound.clone() {
-            self.step(Input::PoliciesBound { cgroup, path: path(cgroup), policies });
+            self.step(Input::PoliciesBound {
+                cgroup: CgroupRef { id: cgroup, path: path(cgroup) },
+                policies,
+            });
         }
         for (cgroup, kept) in self.records.clone() {
             let kept = kept.into_iter().map(|r| (r.clone(), self.file(cgroup, r.knob))).collect();
-            self.step(Input::Adopt { cgroup, path: path(cgroup), kept });
+            self.step(Input::Adopt { cgroup: CgroupRef { id: cgroup, path: path(cgroup) }, kept });
         }
     }
 
@@ -199,7 +203,7 @@ impl FakeFiles {
             }
             Step::Remove(c) => {
                 let cgroup = CgroupId(c);
-                self.in_flight.retain(|w| w.cgroup != cgroup);
+                self.in_flight.retain(|w| w.cgroup.id != cgroup);
                 self.files.retain(|(id, _), _| *id != cgroup);
                 self.original.retain(|(id, _), _| *id != cgroup);
                 self.records.remove(&cgroup);

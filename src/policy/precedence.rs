@@ -72,6 +72,8 @@ pub struct Resolution {
     pub policies: Vec<ResolvedPolicy>,
     /// The errors of the requests, the highest origin first.
     pub errors: Vec<Diagnostic>,
+    /// The origins whose requests are invalid and do not apply.
+    pub rejected: BTreeSet<Origin>,
 }
 
 /// Resolves the requests for one cgroup. If one origin has several requests, later ones are added to earlier ones and
@@ -82,6 +84,7 @@ pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Re
     ordered.sort_by_key(|request| request.origin);
     let mut policies_by_name: BTreeMap<String, ResolvedPolicy> = BTreeMap::new();
     let mut errors: Vec<Vec<Diagnostic>> = Vec::new();
+    let mut rejected = BTreeSet::new();
     for request in ordered {
         match parse_and_check(&request.line, Some(request.origin), catalog, allow) {
             Ok(ParsedLine::Nothing) => {
@@ -117,10 +120,14 @@ pub fn resolve(requests: &[Request], catalog: &Catalog, allow: &AllowList) -> Re
                     policies_by_name.insert(name.clone(), ResolvedPolicy { name, origin, location, params });
                 }
             }
-            Err(wrong) => errors.push(wrong.into_iter().map(|error| error.in_request(request)).collect()),
+            Err(wrong) => {
+                errors.push(wrong.into_iter().map(|error| error.in_request(request)).collect());
+                rejected.insert(request.origin);
+            }
         }
     }
     Resolution {
+        rejected,
         policies: policies_by_name.into_values().collect(),
         errors: errors.into_iter().rev().flatten().collect(),
     }

@@ -17,7 +17,7 @@ use super::call::{Call, Command};
 use super::error::Error;
 pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
-use crate::names::{CgroupId, CgroupPath};
+use crate::names::{CgroupPath, CgroupRef};
 
 /// Timeout for room in the queue, after which a call fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
@@ -49,20 +49,15 @@ pub struct PublishedObject {
 
 impl PublishedObject {
     /// Signals that `policies` are attached to a cgroup.
-    pub async fn emit_attached(
-        &self,
-        cgroup: &CgroupPath,
-        id: CgroupId,
-        policies: &[String],
-    ) -> zbus::Result<()> {
-        Object::attached(&SignalEmitter::new(&self.connection, OBJECT_PATH)?, cgroup.as_str(), id.0, policies)
-            .await
+    pub async fn emit_attached(&self, cgroup: &CgroupRef, policies: &[String]) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
+        Object::attached(&emitter, cgroup.path.as_str(), cgroup.id.0, policies).await
     }
 
     /// Signals that all policies of a cgroup are detached, and the reason.
-    pub async fn emit_detached(&self, cgroup: &CgroupPath, id: CgroupId, reason: &str) -> zbus::Result<()> {
-        Object::detached(&SignalEmitter::new(&self.connection, OBJECT_PATH)?, cgroup.as_str(), id.0, reason)
-            .await
+    pub async fn emit_detached(&self, cgroup: &CgroupRef, reason: &str) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
+        Object::detached(&emitter, cgroup.path.as_str(), cgroup.id.0, reason).await
     }
 
     /// Signals the outcome of an action.

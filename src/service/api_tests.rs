@@ -7,7 +7,7 @@ use zbus::object_server::Interface;
 use zbus::{DBusError, Guid, Variant, connection};
 
 use super::*;
-use crate::names::ContainerId;
+use crate::names::{CgroupId, ContainerId};
 use crate::service::args::{CGROUPS_PATH, REQUIRED};
 use crate::service::authorize::Caller;
 
@@ -357,12 +357,12 @@ async fn busy_reply_to_a_hook_requests_a_scan() {
 async fn signals_carry_path_id_and_reason() {
     let (_server, published, client, _calls) = pair().await;
     let mut signals = zbus::MessageStream::from(&client);
-    let cgroup = CgroupPath::parse("/a.slice").unwrap();
-    published.emit_attached(&cgroup, CgroupId(7), &["deny".to_owned()]).await.unwrap();
-    published.emit_detached(&cgroup, CgroupId(7), "the cgroup is gone").await.unwrap();
+    let cgroup = CgroupRef { id: CgroupId(7), path: CgroupPath::parse("/a.slice").unwrap() };
+    published.emit_attached(&cgroup, &["deny".to_owned()]).await.unwrap();
+    published.emit_detached(&cgroup, "the cgroup is gone").await.unwrap();
     let acted = ActionRecord {
         cgroup: CgroupId(7),
-        path: cgroup.clone(),
+        path: cgroup.path.clone(),
         policy: "throttle".to_owned(),
         action: "memory.high",
         outcome: crate::log::audit::ActionOutcome::Done,

@@ -1,8 +1,8 @@
 //! The policy line of a systemd unit, from the texts of its files in systemd's own order.
 //!
 //! All spellings form one list, in the order of the files and of the lines in them. Assignments add up as systemd's
-//! lists do; an empty one forgets all before it, as does `none`. Where two assignments name the same policy, the later
-//! one replaces it with all its parameters.
+//! lists do. An empty assignment and `none` reset all previous ones. If two assignments name the same policy, the later
+//! one replaces the earlier one with all its parameters.
 
 use crate::names::{UnitKind, UnitName};
 use crate::policy::line::{self, Line};
@@ -13,24 +13,24 @@ use crate::text::printable::{QUOTE_PATH_MAX, quote};
 
 pub use crate::source::unit_file::{ParsedUnitFile, Spelling, directives, read};
 
-/// Files of a unit that we read at most: fragment and drop-ins. Systemd itself has no limit.
+/// Limit of the number of files of a unit: fragment and drop-ins. systemd has no limit.
 pub const FILES_MAX: usize = 256;
 
-/// Assignments of a unit that count at most: more than a person writes, few enough to compare each with each.
+/// Limit of the number of assignments of a unit: more than a person writes, few enough to compare all pairs.
 pub const ASSIGNMENTS_MAX: usize = 256;
 
-/// One policy, or one text that is none, with its place.
+/// A policy, or a text that does not parse, with its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyClause {
-    /// The policy's name; `None` for a text that does not parse, which is kept whole for its errors.
+    /// The policy's name. `None` for a text that does not parse, which is kept as a whole for its errors.
     pub name: Option<String>,
-    /// As it stands in the file, specifiers expanded.
+    /// The text in the file, with specifiers expanded.
     pub text: String,
     /// File and line.
     pub location: String,
 }
 
-/// What a later assignment of the unit does to an earlier one.
+/// How a later assignment of a unit replaces an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replacement {
     /// It is empty or `none`.
@@ -39,7 +39,7 @@ pub enum Replacement {
     Override,
 }
 
-/// A clause that does not count, because of a later assignment.
+/// A clause that a later assignment replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplacedClause {
     /// The clause.
@@ -50,17 +50,31 @@ pub struct ReplacedClause {
     pub by: String,
 }
 
-/// What the files of a unit say, clause by clause.
+/// The clauses in the files of a unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitClauses {
-    /// Those that count, in order.
+    /// The effective clauses, in order.
     pub effective: Vec<PolicyClause>,
-    /// Those that do not count, in the order in which they were replaced.
+    /// The replaced clauses, in the order of their replacement.
     pub replaced: Vec<ReplacedClause>,
-    /// What does not count for other reasons, with file and line.
+    /// Warnings about other ignored lines, with file and line.
     pub warnings: Vec<String>,
-    /// The `none` that counts: then nothing else does.
+    /// The location of an effective `none`. There is no other effective clause then.
     none_at: Option<String>,
+    /// The last `Slice=`, with its specifiers.
+    slice: Option<String>,
+}
+
+/// The contents of a unit's files, as far as they concern its memory policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitReading {
+    /// The request. `None` if nothing is assigned, or all assignments are reset.
+    pub request: Option<Request>,
+    /// The slice of the unit, if the files name one. systemd expands more specifiers; a slice with one of these is
+    /// omitted.
+    pub slice: Option<UnitName>,
+    /// Warnings about ignored lines, with file and line.
+    pub warnings: Vec<String>,
 }
 
 impl UnitClauses {
@@ -77,6 +91,10 @@ impl UnitClauses {
         let mut assignments = 0usize;
         for (path, text) in files.iter().take(FILES_MAX) {
             let reading = unit_file::read(unit.kind(), path, text);
+            clauses.slice = reading.slice.or(clauses.slice);
+            if assignments > ASSIGNMENTS_MAX {
+                continue;
+            }
             clauses.warnings.extend(reading.warnings);
             for Directive { value, line, .. } in reading.directives {
                 let printable = format!("{}:{line}", quote(path, QUOTE_PATH_MAX));
@@ -85,7 +103,7 @@ impl UnitClauses {
                     clauses.warnings.push(format!(
                         "{printable}: ignoring this and later assignments, more than {ASSIGNMENTS_MAX} for a unit"
                     ));
-                    return clauses;
+                    break;
                 }
                 let (value, unexpanded) = specifiers.expand(unit, &value);
                 clauses.warnings.extend(unexpanded.into_iter().map(|what| format!("{printable}: {what}")));
@@ -95,7 +113,7 @@ impl UnitClauses {
         clauses
     }
 
-    /// One assignment after those before it.
+    /// Adds an assignment to the previous ones.
     fn assign(&mut self, value: String, location: &str) {
         if value.is_empty() {
             self.replace(Replacement::Reset, location, |_| true);
@@ -127,7 +145,7 @@ impl UnitClauses {
         }
     }
 
-    /// The matching clauses no longer count; a `none` before never does.
+    /// Replaces the matching clauses, and an earlier `none`.
     fn replace(&mut self, how: Replacement, by: &str, matches: impl Fn(&PolicyClause) -> bool) {
         let none = self.none_at.take().map(|location| PolicyClause {
             name: Some("none".to_owned()),
@@ -142,25 +160,15 @@ impl UnitClauses {
     }
 }
 
-/// What the files ask for: the request, absent when nothing is assigned or all was reset, and warnings with file and
-/// line about what does not count. `files` are pairs of path and text: the fragment, then the drop-ins as systemd
-/// ordered them.
-pub fn unit_policy(
-    unit: &UnitName,
-    files: &[(String, String)],
-    specifiers: &Specifiers,
-) -> (Option<Request>, Vec<String>) {
-    let clauses = UnitClauses::read(unit, files, specifiers);
-    (request(unit, &clauses.effective, clauses.none_at), clauses.warnings)
-}
-
-/// The slice that the unit's files put it in, if they name one. Systemd expands more specifiers than we know; such a
-/// slice counts as not named.
-pub fn unit_slice(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> Option<UnitName> {
-    let readings = files.iter().take(FILES_MAX).map(|(path, text)| unit_file::read(unit.kind(), path, text));
-    let slice = readings.filter_map(|reading| reading.slice).next_back()?;
-    let (slice, _) = specifiers.expand(unit, &slice);
-    UnitName::parse(&slice).ok().filter(|slice| slice.kind() == UnitKind::Slice)
+/// Reads the files of a unit: pairs of path and text, the fragment, then the drop-ins as systemd ordered them.
+pub fn read_unit(unit: &UnitName, files: &[(String, String)], specifiers: &Specifiers) -> UnitReading {
+    let UnitClauses { effective, warnings, none_at, slice, .. } = UnitClauses::read(unit, files, specifiers);
+    let slice = slice.and_then(|slice| UnitName::parse(&specifiers.expand(unit, &slice).0).ok());
+    UnitReading {
+        request: request(unit, &effective, none_at),
+        slice: slice.filter(|slice| slice.kind() == UnitKind::Slice),
+        warnings,
+    }
 }
 
 fn request(unit: &UnitName, pieces: &[PolicyClause], none_at: Option<String>) -> Option<Request> {

@@ -5,7 +5,8 @@ use super::*;
 fn policy(unit: &str, files: &[(&str, &str)]) -> (Option<Request>, Vec<String>) {
     let files: Vec<(String, String)> =
         files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect();
-    unit_policy(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default())
+    let reading = read_unit(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default());
+    (reading.request, reading.warnings)
 }
 
 /// The line and the place for assignments in `x.service`, each in a drop-in of its own: `1.conf`, `2.conf`, …
@@ -18,7 +19,7 @@ fn added(values: &[&str]) -> Option<(String, String)> {
         })
         .collect();
     let unit = UnitName::parse("x.service").unwrap();
-    let (request, warnings) = unit_policy(&unit, &files, &Specifiers::default());
+    let UnitReading { request, warnings, .. } = read_unit(&unit, &files, &Specifiers::default());
     assert_eq!(warnings, Vec::<String>::new());
     request.map(|request| (request.line, request.location))
 }
@@ -144,6 +145,15 @@ fn too_many_assignments_are_reported_and_ignored() {
     assert_eq!(warnings, ["f:258: ignoring this and later assignments, more than 256 for a unit"]);
 }
 
+#[test]
+fn slice_after_too_many_assignments_applies() {
+    let many = format!("[Service]\n{}", "X-MemoryBPFPolicy=observe\n".repeat(300));
+    let files = [("f".to_owned(), many), ("g".to_owned(), "[Service]\nSlice=a.slice\n".to_owned())];
+    let reading = read_unit(&UnitName::parse("x.service").unwrap(), &files, &Specifiers::default());
+    assert_eq!(reading.slice.map(|slice| slice.to_string()).as_deref(), Some("a.slice"));
+    assert_eq!(reading.warnings.len(), 1);
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in "(\\PC|[\\n\\[\\]=#;\\\\% ])*") {
@@ -156,7 +166,8 @@ proptest::proptest! {
 fn last_slice_of_own_section_applies() {
     let slice = |unit: &str, texts: &[&str]| {
         let files: Vec<(String, String)> = texts.iter().map(|text| ("f".into(), (*text).into())).collect();
-        unit_slice(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default()).map(|s| s.to_string())
+        let reading = read_unit(&UnitName::parse(unit).unwrap(), &files, &Specifiers::default());
+        reading.slice.map(|slice| slice.to_string())
     };
     let (a, b) = ("[Service]\nSlice=a.slice\n", "[Unit]\nSlice=c.slice\n[Service]\nSlice = b.slice\n");
     assert_eq!(slice("x.service", &[a, b]).as_deref(), Some("b.slice"));

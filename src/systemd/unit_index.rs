@@ -1,5 +1,5 @@
-//! The files a unit will have when systemd loads it next, found as systemd finds them: for the moment between a change
-//! of files and daemon-reload. systemd's own answer, once it is there, has the last word.
+//! The files that a unit will have when systemd loads it next, found as systemd finds them. Used between a change of
+//! files and daemon-reload; a later reply of systemd has precedence.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 use super::{ActiveState, UnitInfo};
 use crate::names::{UnitKind, UnitName};
 
-/// Where the files of units made at run time are: those are gone with their unit, and never loaded again.
+/// The directories of transient units, whose files are removed with the unit and never loaded again.
 const TRANSIENT: &str = "run/systemd/transient";
 
-/// What stands under a unit file's name.
+/// The meaning of a unit file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fragment {
     /// The unit's file.
@@ -20,14 +20,14 @@ enum Fragment {
     Alias(UnitName),
     /// A link to /dev/null, or an empty file.
     Masked,
-    /// Nothing that systemd would load again: made at run time, or a link that it ignores.
+    /// A file that systemd does not load again: that of a transient unit, or a link that systemd ignores.
     None,
 }
 
-/// What a unit's name stands for.
+/// The meaning of a unit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitLookup {
-    /// A unit, under its own name where the name asked for is an alias.
+    /// A unit. For an alias, the name of the unit itself.
     Found(UnitName),
     /// A unit that systemd refuses to load.
     Masked(UnitName),
@@ -35,30 +35,30 @@ pub enum UnitLookup {
     Absent,
 }
 
-/// Aliases of aliases that are followed.
+/// Limit of the number of aliases of aliases that are followed.
 const ALIASES_MAX: usize = 8;
 
-/// Unit files and drop-ins by name, as the search path has them.
+/// The unit files and drop-ins in the search path, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitFileIndex {
     root: PathBuf,
     transient: PathBuf,
-    /// Where a link must point to be an alias. A link to elsewhere is a unit file of its own.
+    /// The directories to which an alias links. A link to elsewhere is a unit file of its own.
     search_path: Vec<PathBuf>,
-    /// The directories of the search path looked through.
+    /// Number of searched directories of the search path.
     directories: usize,
-    /// Unit file name → what it is. Of several directories the first counts.
+    /// Unit file name → its meaning. The first directory has precedence.
     fragments: BTreeMap<String, Fragment>,
     /// Unit file name → its paths in the order of the search path. The first hides the others.
     paths: BTreeMap<String, Vec<PathBuf>>,
     /// Unit → its other names.
     aliases: BTreeMap<String, Vec<UnitName>>,
-    /// Place in the search path and directory name (`x.service.d`) → file name → path.
+    /// Position in the search path and directory name (`x.service.d`) → file name → path.
     drop_ins: BTreeMap<(usize, String), BTreeMap<String, PathBuf>>,
 }
 
 impl UnitFileIndex {
-    /// Nothing yet, of these directories.
+    /// An empty index for these directories.
     pub(super) fn of(root: &Path, directories: &[PathBuf]) -> Self {
         let real = directories.iter().filter_map(|directory| fs::canonicalize(directory).ok());
         UnitFileIndex {
@@ -74,7 +74,7 @@ impl UnitFileIndex {
         self.directories == 0
     }
 
-    /// From here on what is added is in the next directory of the search path.
+    /// Begins the next directory of the search path.
     pub(super) fn next_directory(&mut self) {
         self.directories = self.directories.saturating_add(1);
     }
@@ -96,7 +96,7 @@ impl UnitFileIndex {
             return Fragment::None;
         }
         let Ok(target) = fs::read_link(path) else {
-            // An empty file masks a unit as well as a link to /dev/null does.
+            // An empty file masks a unit, like a link to /dev/null.
             let has_text = fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0);
             return if has_text { Fragment::File(path.to_path_buf()) } else { Fragment::Masked };
         };
@@ -129,7 +129,7 @@ impl UnitFileIndex {
         is_below(&directory) || real.is_ok_and(|real| is_below(&real))
     }
 
-    /// The unit that systemd means by this name.
+    /// The unit to which systemd resolves this name.
     pub fn lookup(&self, name: &UnitName) -> UnitLookup {
         let mut name = name.clone();
         for _ in 0..ALIASES_MAX {
@@ -152,7 +152,7 @@ impl UnitFileIndex {
         self.fragments.keys().map(String::as_str)
     }
 
-    /// Is there a drop-in directory for this very unit?
+    /// True if there is a drop-in directory for exactly this unit.
     fn has_drop_ins(&self, name: &UnitName) -> bool {
         let directory = format!("{}.d", name.as_str());
         self.drop_ins.keys().any(|(_, of)| *of == directory)
@@ -163,7 +163,7 @@ impl UnitFileIndex {
         self.drop_ins.insert((self.directories, directory), files);
     }
 
-    /// The unit as systemd would load it, in the slice it has by default: `Slice=` in its files says otherwise. `None`
+    /// The unit as systemd would load it, in its default slice, which `Slice=` in its files overrides. `None`
     /// for units without a file of their own that are not slices, for transient and masked ones, and for aliases.
     pub fn resolve(&self, name: &UnitName) -> Option<UnitInfo> {
         if name.is_template() {
@@ -188,14 +188,14 @@ impl UnitFileIndex {
         })
     }
 
-    /// The drop-ins that count, by file name.
+    /// The effective drop-ins, by file name.
     fn drop_ins_of(&self, name: &UnitName) -> Vec<PathBuf> {
-        // Masked ones are empty or no files: reading them gives nothing.
+        // Masked drop-ins are empty files or devices, which contain no assignments.
         self.drop_ins_by_name(name).into_values().filter_map(|paths| paths.into_iter().next()).collect()
     }
 
-    /// File name → all drop-ins with that name, of which the first counts: that of the first directory of the search
-    /// path, but one in a directory for all units of a type comes after all others.
+    /// File name → all drop-ins with that name, of which the first is effective. The first directory of the search path
+    /// has precedence, but a directory for all units of a type comes after all others.
     fn drop_ins_by_name(&self, name: &UnitName) -> BTreeMap<String, Vec<PathBuf>> {
         let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let mut add = |at: usize, directory: &String| {
@@ -218,8 +218,8 @@ impl UnitFileIndex {
         files
     }
 
-    /// All files with the unit's name or one of its drop-in directories' in the order in which they count, each with the
-    /// file that hides it, if one does.
+    /// All files with the name of the unit or in one of its drop-in directories, in the order of their effect, each with
+    /// the file that hides it, if there is one.
     pub fn files_of(&self, name: &UnitName) -> Vec<(PathBuf, Option<PathBuf>)> {
         let names = std::iter::once(name.as_str().to_owned()).chain(name.template());
         let fragments = names.filter_map(|name| self.paths.get(&name)).flatten().cloned().collect();
@@ -233,7 +233,7 @@ impl UnitFileIndex {
     }
 }
 
-/// The path without `.` and `..`, whatever links it goes through.
+/// The path without `.` and `..`. Links are not resolved.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -246,7 +246,7 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// The unit that an alias stands for: of a template, the instance with the same instance name.
+/// The unit of an alias. For an alias of a template, the instance with the same instance name.
 fn instance_of(target: &UnitName, alias: &UnitName) -> UnitName {
     let instance = alias.instance().filter(|_| target.is_template()).and_then(|instance| {
         UnitName::parse(&format!("{}@{instance}.{}", target.prefix(), target.kind().suffix())).ok()

@@ -1,6 +1,6 @@
 //! Attach, change and detach at run time: each takes effect immediately.
 
-use crate::support::{PROGRAMS, TestEnv, active, attach, find, setting, sh, try_sh, wait_for};
+use crate::support::{PROGRAMS, TestEnv, active, attach, find, setting, sh, systemd, try_sh, wait_for};
 
 /// A cgroup in which programs run. `asks` returns the output of one that requests 128 MiB.
 struct Here(&'static str);
@@ -46,6 +46,34 @@ fn attach_and_detach_take_effect_immediately() {
     sh("memcg-bpf detach /mpattach");
     assert_eq!((here.asks().as_str(), there.asks().as_str()), ("granted", "denied"));
     sh("memcg-bpf detach /mpattach2");
+    env.end();
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn detach_gives_back_drop_in_and_counters_go_on() {
+    let mut env = TestEnv::new("giveback");
+    let cgroup = "/system.slice/mpback.service";
+    env.unit("mpback.service", "[Service]\nType=exec\nExecStart=sleep 1000\n");
+    env.policy("mpback.service", "deny limit=64M");
+    env.reload();
+    systemd::start("mpback.service");
+    active(cgroup);
+    let here = Here(cgroup);
+    assert_eq!(here.asks(), "denied");
+    let denied = active(cgroup).counters["growth_denied"];
+    here.attach("deny limit=96M");
+    assert_eq!(setting(&active(cgroup), "deny", "limit"), Some("96M"));
+    assert_eq!(active(cgroup).counters["growth_denied"], denied);
+    here.attach("none");
+    assert_eq!(here.asks(), "granted");
+    assert_eq!(find(cgroup).unwrap().counters["growth_denied"], denied);
+    sh("memcg-bpf detach mpback");
+    assert_eq!(setting(&active(cgroup), "deny", "limit"), Some("64M"));
+    assert_eq!(here.asks(), "denied");
+    assert_eq!(active(cgroup).counters["growth_denied"], 2 * denied);
+    let text = sh("memcg-bpf explain mpback");
+    assert!(text.contains("deny is attached, requested by drop-in"), "{text}");
     env.end();
 }
 

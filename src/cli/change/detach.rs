@@ -1,4 +1,4 @@
-//! `memcg-bpf detach`: removes requests of `attach` and of annotations.
+//! `memcg-bpf detach`: removes the request of `attach`, or else that of an annotation.
 
 use clap::Args;
 
@@ -10,12 +10,14 @@ use crate::cli::show::explain::describe;
 use crate::cli::term::{Terminal, escape_line, json};
 use crate::report::BindingReport;
 
-/// Detach policies that were attached by `attach` or an annotation; policies of drop-ins apply again
+/// Detach the policies of `attach`, so that those of annotations and drop-ins apply again
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   memcg-bpf detach demo.service
 
-Policies of drop-ins stay attached. To detach these too, change the drop-in, or run:
+If no policy was attached by `attach`, those of the container's annotation and of the cgroup's
+owner are detached. Policies of drop-ins stay attached. To detach these too, change the drop-in, or
+run:
   memcg-bpf attach demo.service none")]
 pub(in crate::cli) struct Detach {
     #[command(flatten)]
@@ -59,7 +61,7 @@ fn render(
             describe(report, terminal)
         ),
         Some(report) if !report.policies.is_empty() => {
-            format!("Detached. Policies of drop-ins apply again:\n\n{}", describe(report, terminal))
+            format!("Detached. These policies apply again:\n\n{}", describe(report, terminal))
         }
         _ => format!("Detached: {} has no memory policy.\n", escape_line(cgroup)),
     }
@@ -97,7 +99,7 @@ mod tests {
         );
         assert!(nothing.contains("memcg-bpf attach x none"), "{nothing}");
         let rest = text(&["operator", "drop-in"], Some(&["drop-in"]));
-        assert!(rest.starts_with("Detached. Policies of drop-ins apply again:"), "{rest}");
+        assert!(rest.starts_with("Detached. These policies apply again:"), "{rest}");
         assert_eq!(text(&["operator"], None), "Detached: /system.slice/x.service has no memory policy.\n");
     }
 }

@@ -12,7 +12,7 @@ fn replaced_object_gets_parameters_and_bindings() {
     let effects = engine.step(renew("0", &["deny"]));
     let kinds = |wanted: fn(&Effect) -> bool| effects.iter().filter(|e| wanted(e)).count();
     assert_eq!(kinds(|e| matches!(e, Effect::RewriteParams { policies, .. } if policies.len() == 1)), 2);
-    assert_eq!(kinds(|e| matches!(e, Effect::Bind { cgroup: CgroupId(1), .. })), 1);
+    assert_eq!(kinds(|e| matches!(e, Effect::Bind { cgroup, .. } if cgroup.id == CgroupId(1))), 1);
     assert_eq!(
         kinds(|e| matches!(e, Effect::Bind { .. } | Effect::Attached { .. } | Effect::Detached { .. })),
         1
@@ -59,7 +59,11 @@ fn registered_slot_is_bound_to_created_cgroup() {
     let at = path("/system.slice/x.service");
     let slot = model.registered[&at];
     model.bound.insert(CgroupId(7), slot); // by the kernel
-    run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(7), path: at.clone(), bound: true });
+    run(
+        &mut engine,
+        &mut model,
+        Input::CgroupCreated { cgroup: CgroupRef { id: CgroupId(7), path: at.clone() }, bound: true },
+    );
     assert_eq!(model.bound[&CgroupId(7)], slot);
     assert!(model.records.contains_key(&at));
     // The unit is restarted: the registration is kept.
@@ -75,7 +79,11 @@ fn cgroup_of_removed_registration_is_unbound() {
     run(&mut engine, &mut model, Input::UnitUnloaded(UnitName::parse("x.service").unwrap()));
     model.bound.insert(CgroupId(7), 0); // by the kernel, a moment before
     let at = path("/system.slice/x.service");
-    run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(7), path: at, bound: true });
+    run(
+        &mut engine,
+        &mut model,
+        Input::CgroupCreated { cgroup: CgroupRef { id: CgroupId(7), path: at }, bound: true },
+    );
     assert_eq!(model, Model::default());
 }
 
@@ -112,7 +120,11 @@ fn changed_drop_in_without_slot_keeps_binding() {
     assert_eq!((model.registered.get(&at), model.failed), (Some(&0), 1));
     // The cgroup is created, and the kernel binds it to the registered slot.
     model.bound.insert(CgroupId(9), 0);
-    run(&mut engine, &mut model, Input::CgroupCreated { cgroup: CgroupId(9), path: at.clone(), bound: true });
+    run(
+        &mut engine,
+        &mut model,
+        Input::CgroupCreated { cgroup: CgroupRef { id: CgroupId(9), path: at.clone() }, bound: true },
+    );
     assert_eq!(model.bound[&CgroupId(9)], 0);
     assert_eq!(engine.report_path(&at).unwrap().policies[0].parameters["limit"], "1M");
     // The operator's request is withdrawn: registration and cgroup change together.
@@ -139,9 +151,9 @@ fn cgroup_without_binding_is_listed() {
     for (id, line) in [(1, "deny limit=1M"), (2, "dney"), (3, "none")] {
         engine.step(ask(id, Origin::Annotation, line));
     }
-    assert_eq!(engine.without_binding(), [(CgroupId(2), path("/c2")), (CgroupId(3), path("/c3"))]);
+    assert_eq!(engine.without_binding(), [cgroup(2, "/c2"), cgroup(3, "/c3")]);
     assert_eq!(engine.step(Input::CgroupRemoved(CgroupId(2))), vec![]);
-    assert_eq!(engine.without_binding(), [(CgroupId(3), path("/c3"))]);
+    assert_eq!(engine.without_binding(), [cgroup(3, "/c3")]);
 }
 
 #[test]
@@ -154,7 +166,7 @@ fn bound_ancestors_are_nearest_first_at_any_depth() {
         (4, "/a/ab", "observe"),
     ] {
         let request = request(Origin::Operator, line);
-        engine.step(Input::Request { cgroup: CgroupId(id), path: path(at), request });
+        engine.step(Input::Request { cgroup: cgroup(id, at), request });
     }
     for id in 100..5_000 {
         engine.step(ask(id, Origin::Annotation, "none"));
@@ -232,7 +244,7 @@ fn recorded_requests_are_adopted() {
     let records = model.records.clone();
     let (mut again, mut fresh) = (Engine::new(config()), Model::default());
     for (path, requests) in records {
-        run(&mut again, &mut fresh, Input::Adopt { cgroup: CgroupId(1), path, requests });
+        run(&mut again, &mut fresh, Input::Adopt { cgroup: CgroupRef { id: CgroupId(1), path }, requests });
     }
     assert_eq!(engine.report_all(), again.report_all());
 }
