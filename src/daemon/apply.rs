@@ -2,7 +2,9 @@
 //! caller.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
+use super::linger::Linger;
 use crate::bpf::objects::ObjectFile;
 use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments};
 use crate::cgroup::{memory, mount, xattr};
@@ -38,6 +40,8 @@ pub struct EffectApplier {
     bpf: BpfRuntime,
     machine: u64,
     reporting_all: bool,
+    /// The programs that stay attached after their last use.
+    linger: Linger,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
     /// Slots that could not be written. Cgroups that are bound to one have no active policy.
@@ -60,6 +64,7 @@ impl EffectApplier {
             bpf,
             machine,
             reporting_all: false,
+            linger: Linger::default(),
             errors_by_cgroup: BTreeMap::new(),
             slots_unwritten: BTreeMap::new(),
             slot_policies: BTreeMap::new(),
@@ -206,7 +211,25 @@ impl EffectApplier {
         }
     }
 
-    fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
+    /// When [`EffectApplier::detach_unused`] is due.
+    pub fn detach_due(&self) -> Option<Instant> {
+        self.linger.due()
+    }
+
+    /// Detaches the programs that have not been used for some time.
+    pub fn detach_unused(&mut self) {
+        if let Some(set) = self.linger.expire(Instant::now()) {
+            self.attach(&set);
+        }
+    }
+
+    /// Detaches all programs that are not used: nothing is left after a stop.
+    pub fn detach_unused_now(&mut self) {
+        let set = self.linger.end();
+        self.attach(&set);
+    }
+
+    fn attach(&mut self, set: &AttachSet) {
         let failed = self.bpf.set_attachments(&RequiredAttachments {
             policies: &set.policies,
             counting: &set.counting,
@@ -214,6 +237,11 @@ impl EffectApplier {
             commit: memory::commit_limit_pages(),
         });
         self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+    }
+
+    fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
+        let attached = self.linger.set(set, Instant::now());
+        self.attach(&attached);
         if set.report_all_cgroups != self.reporting_all {
             self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;
             self.reporting_all = set.report_all_cgroups;
