@@ -67,6 +67,8 @@ pub struct WaitingKill {
     before: u64,
     victim: Victim,
     waiting: kill::Waiting,
+    /// Units whose end is reported to systemd as a kill.
+    announced: Vec<(CgroupPath, usize)>,
 }
 
 impl WaitingKill {
@@ -106,20 +108,33 @@ impl KillJob {
 
     /// Goes on when the victim has ended, or its grace is over.
     pub fn resume(&self, waiting: WaitingKill) -> Stage {
-        let WaitingKill { before, victim, waiting } = waiting;
+        let WaitingKill { before, victim, waiting, announced } = waiting;
         match waiting.resume(!self.is_paused()) {
-            Ok(progress) => self.stage(before, victim, progress),
-            Err(error) => Stage::Over(Err(format!("{}: {error}", self.describe_victim(&victim)))),
+            Ok(progress) => self.stage(before, victim, progress, announced),
+            Err(error) => {
+                report_to_systemd(&announced, false);
+                Stage::Over(Err(format!("{}: {error}", self.describe_victim(&victim))))
+            }
         }
     }
 
-    fn stage(&self, before: u64, victim: Victim, progress: kill::Progress) -> Stage {
+    fn stage(
+        &self,
+        before: u64,
+        victim: Victim,
+        progress: kill::Progress,
+        announced: Vec<(CgroupPath, usize)>,
+    ) -> Stage {
         let killed = match progress {
             kill::Progress::Waits(waiting) => {
-                return Stage::Waits(Box::new(WaitingKill { before, victim, waiting }));
+                return Stage::Waits(Box::new(WaitingKill { before, victim, waiting, announced }));
             }
             kill::Progress::Over(killed) => killed,
         };
+        // A pause began during the grace: the processes that ignored SIGTERM go on.
+        if !killed.ended && !killed.forced {
+            report_to_systemd(&announced, false);
+        }
         let sentence = format!(
             "killed {} {}{}",
             self.describe_victim(&victim),
@@ -154,10 +169,10 @@ impl KillJob {
                 return Ok(Stage::Over(Ok(Some(KillReport { before, after: before, sentence }))));
             }
             let begun = self.kill_victim(&victim);
-            if let Some(progress) =
+            if let Some((progress, announced)) =
                 begun.map_err(|error| format!("{}: {error}", self.describe_victim(&victim)))?
             {
-                return Ok(self.stage(before, victim, progress));
+                return Ok(self.stage(before, victim, progress, announced));
             }
         }
         Err(format!("{MAX_ATTEMPTS} processes exited before they could be killed"))
@@ -175,7 +190,7 @@ impl KillJob {
                 let alive = tree::populated(&self.path)
                     .iter()
                     .flat_map(victim::pids)
-                    .any(|pid| !victim::is_unkillable(pid));
+                    .any(|pid| victim::standing(pid) == victim::Standing::Killable);
                 let (cgroup, candidate) = (Some(self.path.clone()), as_candidate(self.path.clone()));
                 alive.then_some(Victim { candidate, cgroup, why_cgroup: "", others: Vec::new() })
             }
@@ -199,7 +214,11 @@ impl KillJob {
     }
 
     /// Sends the first signal. `None`: the victim had ended by itself.
-    fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Progress>> {
+    #[allow(clippy::type_complexity, reason = "what `stage` takes")]
+    fn kill_victim(
+        &self,
+        victim: &Victim,
+    ) -> std::io::Result<Option<(kill::Progress, Vec<(CgroupPath, usize)>)>> {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
@@ -217,8 +236,15 @@ impl KillJob {
             if !self.is_there() {
                 return Err(std::io::ErrorKind::NotFound.into());
             }
-            set_oomd_xattrs(&units_emptied_by(path, one));
-            kill::begin(target, self.grace)
+            let announced = units_emptied_by(path, one);
+            report_to_systemd(&announced, true);
+            match kill::begin(target, self.grace) {
+                Ok(progress) => Ok((progress, announced)),
+                Err(error) => {
+                    report_to_systemd(&announced, false);
+                    Err(error)
+                }
+            }
         });
         match begun {
             Ok(progress) => Ok(Some(progress)),
@@ -302,11 +328,14 @@ fn units_emptied_by(cgroup: &CgroupPath, one: Option<u32>) -> Vec<(CgroupPath, u
     counts.into_iter().filter(|(path, _)| is_unit(path)).collect()
 }
 
-/// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
-fn set_oomd_xattrs(units: &[(CgroupPath, usize)]) {
+/// systemd reads the attributes when the last process of a unit ends: they are set before the kill, and withdrawn if the
+/// kill is not performed.
+fn report_to_systemd(units: &[(CgroupPath, usize)], kill: bool) {
     for (unit, processes) in units {
-        kill::set_oomd_xattr(unit, "user.oomd_ooms", 1);
-        kill::set_oomd_xattr(unit, "user.oomd_kill", *processes);
+        let processes = i64::try_from(*processes).unwrap_or(i64::MAX);
+        let sign = |count: i64| if kill { count } else { count.saturating_neg() };
+        kill::add_to_oomd_xattr(unit, "user.oomd_ooms", sign(1));
+        kill::add_to_oomd_xattr(unit, "user.oomd_kill", sign(processes));
     }
 }
 
