@@ -1,6 +1,11 @@
 //! The record on a cgroup: an extended attribute that only root can write and that is removed with the cgroup.
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::mount::dir;
 use crate::names::CgroupPath;
@@ -26,9 +31,30 @@ pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
     xattr::set(dir(path), OWNER_POLICY_XATTR, line.as_bytes())
 }
 
+/// How long [`update_record`] waits for another program that changes the record.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Locks the record against changes by other programs: the hook and the daemon read, change and write it. `cgroup.kill`
+/// can be opened for writing only by root and the owner of the cgroup. An owner that holds the lock delays the change of
+/// its own record by the timeout. The root cgroup has no such file; only the daemon writes its record.
+fn lock_record(path: &CgroupPath) -> Option<Flock<File>> {
+    let mut file = OpenOptions::new().write(true).open(dir(path).join("cgroup.kill")).ok()?;
+    let began = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((_, error)) if error != Errno::EWOULDBLOCK || began.elapsed() >= LOCK_TIMEOUT => return None,
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(LOCK_INTERVAL);
+    }
+}
+
 /// Changes a part of the record. An empty record is removed. A removed cgroup is not an error.
 pub fn update_record(path: &CgroupPath, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
     let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {path}: {error}");
+    let _lock = lock_record(path);
     let old = match read_record(path) {
         Ok(old) => old,
         Err(error) if is_removed(&error) => return Ok(()),
