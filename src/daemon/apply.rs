@@ -2,11 +2,14 @@
 //! caller.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 
 use super::linger::Linger;
 use crate::bpf::objects::ObjectFile;
-use crate::bpf::{BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments};
+use crate::bpf::{
+    BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, settings,
+};
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect};
 use crate::log::audit;
@@ -236,7 +239,7 @@ impl EffectApplier {
             cgroup_events: set.cgroup_events,
             commit: memory::commit_limit_pages(),
         });
-        self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+        self.unattached = failed.into_iter().map(|(name, error)| (name, with_cause(&error))).collect();
     }
 
     fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
@@ -315,6 +318,12 @@ impl EffectApplier {
         report.counters = self.bpf.counters(CgroupId(report.cgroup_id));
         report.events = memory::events(&path);
     }
+}
+
+/// The error of attaching a program, with the setting of the machine that causes it.
+fn with_cause(error: &BpfError) -> String {
+    let causes = settings::problems(Path::new("/")).into_iter().filter(|problem| problem.fatal);
+    causes.fold(error.to_string(), |text, cause| format!("{text} ({}; {})", cause.message, cause.advice))
 }
 
 fn path_of(effect: &Effect) -> Option<&CgroupPath> {
