@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -213,7 +214,7 @@ fn kill_each(path: &CgroupPath, id: CgroupId, until: Instant) -> bool {
             return true;
         }
         // In a fork storm, each wait would give the children time to fork.
-        let last = left.iter().map(|target| target.wait_exit(after(PASS_WAIT).min(until))).all(|ended| ended);
+        let last = left.iter().all(|target| target.wait_exit(after(PASS_WAIT).min(until)));
         if Instant::now() >= until {
             return last && killable(path, id).is_none_or(|(left, _)| left.is_empty());
         }
@@ -268,17 +269,19 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
 /// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
 /// `user.oomd_kill` counts processes. A negative number withdraws a report.
 pub fn add_to_oomd_xattr(path: &CgroupPath, attribute: &str, more: i64) {
-    let directory = mount::dir(path);
-    let old = xattr::get(&directory, attribute).ok().flatten().unwrap_or_default();
+    if let Err(error) = add_to_xattr(&mount::dir(path), attribute, more) {
+        tracing::debug!(%error, %path, "failed to set the xattr {attribute}");
+    }
+}
+
+fn add_to_xattr(directory: &Path, attribute: &str, more: i64) -> io::Result<()> {
+    let old = xattr::get(directory, attribute).ok().flatten().unwrap_or_default();
     let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
     let new = old.saturating_add_signed(more);
-    let set = if new == 0 {
+    if new == 0 {
         xattr::remove(directory, attribute)
     } else {
         xattr::set(directory, attribute, new.to_string().as_bytes())
-    };
-    if let Err(error) = set {
-        tracing::debug!(%error, %path, "failed to set the xattr {attribute}");
     }
 }
 

@@ -25,7 +25,9 @@ impl Linger {
         let previous = std::mem::replace(&mut self.required, set.clone());
         keep(&mut self.policies, &previous.policies, &set.policies, until);
         keep(&mut self.counting, &previous.counting, &set.counting, until);
-        if previous.cgroup_events && !set.cgroup_events {
+        if set.cgroup_events {
+            self.cgroup_events = None;
+        } else if previous.cgroup_events {
             self.cgroup_events = Some(until);
         }
         self.drop_expired(now);

@@ -57,12 +57,12 @@ fn is_final_exit(code: Option<&str>, status: Option<&str>) -> bool {
 }
 
 /// `memcg-bpfd --stop-post`, which systemd runs after every exit of the daemon: a daemon that was killed during a
-/// stop leaves policies attached, and one that ends because the machine is unsupported leaves those of the daemon
-/// before it, and the knobs that they changed.
+/// stop leaves policies attached. If the machine is unsupported, no daemon restores the knobs that the daemon before
+/// it changed; verdicts and records stay.
 pub fn stop_post() -> ExitCode {
     let (code, status) = (std::env::var("EXIT_CODE").ok(), std::env::var("EXIT_STATUS").ok());
     if is_final_exit(code.as_deref(), status.as_deref()) {
-        return cleanup();
+        return restore_knobs();
     }
     if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
@@ -77,6 +77,28 @@ pub fn stop_post() -> ExitCode {
         Ok(Some(true)) => cleanup(),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Restores all changed knobs, and keeps policies and their records for the next daemon.
+fn restore_knobs() -> ExitCode {
+    let mut failed = false;
+    for path in tree::descendants(&CgroupPath::root()) {
+        let Ok(Some(bytes)) = xattr::read_record(&path) else { continue };
+        let knobs = CgroupRecord::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
+        if knobs.is_empty() {
+            continue;
+        }
+        let mut stuck = restore_from_record(&path, &knobs);
+        // The original values of knobs that could not be restored are stored only in the record.
+        if stuck.is_empty() {
+            stuck.extend(xattr::update_record(&path, |record| record.knobs.clear()).err());
+        }
+        for sentence in &stuck {
+            failed = true;
+            eprintln!("memcg-bpfd: {sentence}");
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// `memcg-bpfd --cleanup`: detaches the policies of a daemon that is not running, restores all knobs and removes all

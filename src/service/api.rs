@@ -23,6 +23,9 @@ use crate::names::{CgroupId, CgroupPath};
 /// Timeout for room in the queue, after which a call fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
+/// Limit of the length of a reply in bytes. The bus disconnects a sender of messages beyond 32 MiB, its default.
+const REPLY_BYTES_MAX: usize = 24 << 20;
+
 /// Publishes the object and requests the bus name, in this order, so that every call is answered. `kernel` is the
 /// JSON text of a `KernelReport`. `rescan_requested` is notified when an OCI hook may leave a record. Fails with
 /// `NameTaken` if another daemon runs.
@@ -102,7 +105,7 @@ impl Object {
             }
             Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(shutting_down()),
         }
-        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+        answer.await.unwrap_or_else(|_| Err(shutting_down())).and_then(bounded_reply)
     }
 
     /// A hook whose call failed records its request on the cgroup of the container, so a scan must find it.
@@ -120,6 +123,17 @@ impl Object {
     ) -> Result<Authorization, Error> {
         self.authorizer.authorize(Operation::Inspect, cgroup, connection, header).await
     }
+}
+
+/// A longer reply would end the connection, and the daemon with it.
+fn bounded_reply(text: String) -> Result<String, Error> {
+    if text.len() > REPLY_BYTES_MAX {
+        let bytes = text.len();
+        return Err(Error::Failed(format!(
+            "the reply has {bytes} bytes; the bus allows {REPLY_BYTES_MAX}; inspect single cgroups with memcg-bpf explain"
+        )));
+    }
+    Ok(text)
 }
 
 /// A hook repeats the call, which reaches the next daemon, or records its request.

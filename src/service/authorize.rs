@@ -279,9 +279,7 @@ impl PolkitQuery {
 
     /// Removes the prompt for a password.
     async fn cancel(self, connection: &Connection, id: &str) {
-        let cancelled = async {
-            Self::authority(connection).await?.cancel_check_authorization(id).await.map_err(zbus::Error::from)
-        };
+        let cancelled = async { Self::authority(connection).await?.cancel_check_authorization(id).await };
         match tokio::time::timeout(POLKIT_TIMEOUT, cancelled).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "cancelling a query to polkit"),
