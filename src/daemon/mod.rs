@@ -35,21 +35,20 @@ use crate::bpf::{Actions, BpfError, Events as KernelEvents};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
-use crate::service::call::{CallQueue, Command, queue};
+use crate::service::call::{Call, CallQueue, Command, queue};
 use crate::service::server::{self, Server};
 use crate::systemd::{Events, Reply, SystemdError, UnitQueries};
 use apply::EffectApplier;
 use preload::Preloader;
 use record_scan::RecordScanner;
 use reload::Reload;
+use shutdown::EXIT_UNSUPPORTED;
 pub use shutdown::{cleanup, stop_post};
 use startup::{Startup, prepare};
 use state::Daemon;
 use unit_sync::UnitSync;
 use watchdog::Watchdog;
 
-/// Exit code for an unsupported machine: systemd does not restart the daemon then (sysexits.h: EX_CONFIG).
-const EXIT_UNSUPPORTED: u8 = 78;
 /// D-Bus calls in the queue; more are rejected, so that a flood of callers cannot fill the memory of the daemon.
 const CALLS_MAX: usize = 256;
 const BUS_LOST: &str = "the connection to the system bus is lost";
@@ -166,15 +165,7 @@ impl Sources {
             let due = daemon.actuator.due();
             let detach_due = daemon.applier.detach_due();
             tokio::select! {
-                Some(call) = calls.recv() => {
-                    if matches!(call.command, Command::Reload { .. }) {
-                        reload.request(Some(call.reply), daemon);
-                        continue;
-                    }
-                    let answer = methods::command(daemon, call.command).await;
-                    // The caller may have closed the channel.
-                    drop(call.reply.send(answer));
-                }
+                Some(call) = calls.recv() => perform(call, daemon, &mut reload).await,
                 ready = ring.readable() => {
                     ready?.clear_ready();
                     units.kernel_events(daemon, events.drain()).await;
@@ -194,9 +185,7 @@ impl Sources {
                     daemon.actuator.tick();
                     daemon.publish_actions().await;
                 }
-                () = sleep_until(detach_due.unwrap_or_else(Instant::now).into()), if detach_due.is_some() => {
-                    daemon.applier.detach_unused();
-                }
+                () = until(detach_due) => daemon.applier.detach_unused(),
                 connected = joined(&mut connecting) => {
                     connecting = None;
                     match connected? {
@@ -243,6 +232,24 @@ fn notify_ready(daemon: &Daemon) {
         tracing::debug!(%error, "notifying systemd of readiness");
     }
     tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
+}
+
+/// Performs a call and replies.
+async fn perform(call: Call, daemon: &mut Daemon, reload: &mut Reload) {
+    if matches!(call.command, Command::Reload { .. }) {
+        return reload.request(Some(call.reply), daemon);
+    }
+    let answer = methods::command(daemon, call.command).await;
+    // The caller may have closed the channel.
+    drop(call.reply.send(answer));
+}
+
+/// Waits until then; waits forever if there is no time.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the end of a task; waits forever if there is none.

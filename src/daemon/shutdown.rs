@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::EXIT_UNSUPPORTED;
 use super::state::Daemon;
 use crate::actuator::restore::restore_from_record;
 use crate::bpf::pins;
@@ -14,6 +13,8 @@ use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
 use crate::systemd::{SystemdClient, UnitQueries};
 
+/// Exit code for an unsupported machine: systemd does not restart the daemon then (sysexits.h: EX_CONFIG).
+pub const EXIT_UNSUPPORTED: u8 = 78;
 /// Timeout of the query. systemd replies in milliseconds, and kills the daemon after 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
 

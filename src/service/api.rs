@@ -14,7 +14,7 @@ use super::args::{
     OptionDict, Options, cgroup_path, container_id, non_root_cgroup, pid as parse_pid, policy_line,
 };
 use super::authorize::{Authorization, Authorizer, Operation, unknown_caller};
-use super::call::{Call, CallSender, Command};
+use super::call::{Call, CallSender, Command, bounded_reply};
 use super::error::Error;
 pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
@@ -22,9 +22,6 @@ use crate::names::{CgroupId, CgroupPath};
 
 /// Timeout for room in the queue, after which a call fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
-
-/// Limit of the length of a reply in bytes. The bus disconnects a sender of messages beyond 32 MiB, its default.
-const REPLY_BYTES_MAX: usize = 24 << 20;
 
 /// Publishes the object and requests the bus name, in this order, so that every call is answered. `kernel` is the
 /// JSON text of a `KernelReport`. `rescan_requested` is notified when an OCI hook may leave a record. Fails with
@@ -123,17 +120,6 @@ impl Object {
     ) -> Result<Authorization, Error> {
         self.authorizer.authorize(Operation::Inspect, cgroup, connection, header).await
     }
-}
-
-/// A longer reply would end the connection, and the daemon with it.
-fn bounded_reply(text: String) -> Result<String, Error> {
-    if text.len() > REPLY_BYTES_MAX {
-        let bytes = text.len();
-        return Err(Error::Failed(format!(
-            "the reply has {bytes} bytes; the bus allows {REPLY_BYTES_MAX}; inspect single cgroups with memcg-bpf explain"
-        )));
-    }
-    Ok(text)
 }
 
 /// A hook repeats the call, which reaches the next daemon, or records its request.

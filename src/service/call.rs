@@ -6,6 +6,9 @@ use super::authorize::Caller;
 use super::error::Error;
 use crate::names::{CgroupPath, ContainerId};
 
+/// Limit of the length of a reply in bytes. The bus disconnects a sender of messages beyond 32 MiB, its default.
+const REPLY_BYTES_MAX: usize = 24 << 20;
+
 /// A call with checked arguments. Uids are those reported by the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -140,6 +143,17 @@ pub fn json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|e| Error::Failed(e.to_string()))
 }
 
+/// A longer reply would end the connection, and the daemon with it.
+pub(super) fn bounded_reply(text: String) -> Result<String, Error> {
+    if text.len() > REPLY_BYTES_MAX {
+        let bytes = text.len();
+        return Err(Error::Failed(format!(
+            "the reply has {bytes} bytes; the bus allows {REPLY_BYTES_MAX}; inspect single cgroups with memcg-bpf explain"
+        )));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +167,12 @@ mod tests {
         sender.of(Caller::Administrator(0)).try_send(call(Command::Stats)).unwrap();
         assert_eq!(queue.recv().await.unwrap().command, Command::Stats);
         assert_eq!(queue.recv().await.unwrap().command, Command::Policies);
+    }
+
+    #[test]
+    fn reply_above_limit_of_bus_is_an_error() {
+        assert!(bounded_reply("x".repeat(REPLY_BYTES_MAX)).is_ok());
+        let error = bounded_reply("x".repeat(REPLY_BYTES_MAX.saturating_add(1))).unwrap_err().to_string();
+        assert!(error.starts_with("the reply has 25165825 bytes; the bus allows 25165824"), "{error}");
     }
 }
