@@ -11,7 +11,7 @@
 #define MEMCG_BPF_ACTION_H
 
 #define MEMCG_BPF_NAME_MAX   32
-#define MEMCG_BPF_REASON_MAX 128
+#define MEMCG_BPF_REASON_MAX 96
 
 /*
  * The last argument of every action: a string literal, whose placeholders {bytes} {ns} {ppm}
@@ -52,22 +52,38 @@ enum memcg_bpf_kill_scope {
 	MEMCG_BPF_KILL_GROUP = 2, /* all of the bound cgroup */
 };
 
-/* Which process or leaf. The daemon selects it, because a tick cannot walk processes before 6.7. */
+/* Which process or leaf. The daemon selects it, because a tick cannot walk processes before 6.7;
+ * the culprit is known in the kernel. */
 enum memcg_bpf_victim_order {
 	MEMCG_BPF_VICTIM_LARGEST = 0,
 	MEMCG_BPF_VICTIM_NEWEST = 1,
 	MEMCG_BPF_VICTIM_PRESSURE = 2,
+	MEMCG_BPF_VICTIM_CULPRIT = 3, /* whose charge, stall or refault the hook is called for */
 };
 
-/* Kills in the bound cgroup: SIGTERM, and SIGKILL after `grace_ns`; SIGKILL at once if that is 0.
+/*
+ * Kills in the bound cgroup: SIGTERM, and SIGKILL after `grace_ns`; SIGKILL at once if that is 0.
+ *
+ * The kernel itself kills the culprit where one process is to be killed at once; the daemon, if it
+ * runs, only reports it. It performs all other kills. Hooks that are not called for a task (tick,
+ * reclaim, oom) have no culprit: the largest process is selected instead.
  */
-#define memcg_bpf_kill(ctx, scope, order, grace_ns, reason)                     \
-	({                                                                      \
-		enum memcg_bpf_kill_scope __scope = (scope);                    \
-		enum memcg_bpf_victim_order __order = (order);                  \
-		memcg_bpf_submit(ctx, MEMCG_BPF_ACT_KILL, grace_ns,             \
-				 (__u32)__scope | (__u32)__order << 8, reason); \
+#define memcg_bpf_kill(ctx, scope, order, grace_ns, reason)                                   \
+	({                                                                                    \
+		enum memcg_bpf_kill_scope __scope = (scope);                                  \
+		enum memcg_bpf_victim_order __order = (order);                                \
+		memcg_bpf_submit(ctx, MEMCG_BPF_ACT_KILL, grace_ns,                           \
+				 (__u32)__scope | (__u32)memcg_bpf_order(ctx, __order) << 8,  \
+				 reason);                                                     \
 	})
+
+static __always_inline enum memcg_bpf_victim_order
+memcg_bpf_order(struct memcg_bpf_ctx *ctx, enum memcg_bpf_victim_order order)
+{
+	return order == MEMCG_BPF_VICTIM_CULPRIT && !memcg_bpf_to_call(ctx)->culprit
+		       ? MEMCG_BPF_VICTIM_LARGEST
+		       : order;
+}
 
 /* Constraints expire this long after they were last requested, so that none outlives its policy.
  * Once more in src/ledger. */
@@ -124,11 +140,64 @@ struct memcg_bpf_action {
 	__u32 kind;	 /* enum memcg_bpf_action_kind */
 	__u32 detail;	 /* reclaim: swappiness; kill: scope and order */
 	__u32 mode;	 /* enum memcg_bpf_mode: a dry run is logged and counted only */
-	__u32 unused;
+	__u32 pid;	 /* of the culprit; 0: there is none */
+	__u64 started;	 /* when the culprit was started, in ns of the boot's clock */
 	char policy[MEMCG_BPF_NAME_MAX];
 	char reason[MEMCG_BPF_REASON_MAX];
 };
-_Static_assert(sizeof(struct memcg_bpf_action) == 232, "src/bpf/actions.rs");
+_Static_assert(sizeof(struct memcg_bpf_action) == 208, "src/bpf/actions.rs");
+
+#define MEMCG_BPF_UNIT_MAX 128 /* longer than any name of a scope that an engine makes */
+
+/* A kill that the kernel has performed. */
+struct memcg_bpf_killed {
+	struct memcg_bpf_action action;
+	__u64 usage; /* of the bound cgroup, in bytes */
+	char comm[16];
+	char unit[MEMCG_BPF_UNIT_MAX];	/* the last part of the bound cgroup's path */
+	char inner[MEMCG_BPF_UNIT_MAX]; /* the same of the culprit's cgroup */
+};
+
+/* Tells the daemon, or the next one, of a kill. The action is the caller's, on its stack. */
+static __noinline int memcg_bpf_report_kill(struct memcg_bpf_action *action,
+					    struct cgroup_subsys_state *css)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cgroup *bound = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
+	struct memcg_bpf_killed *killed = bpf_ringbuf_reserve(&memcg_kills, sizeof(*killed), 0);
+
+	if (!killed) {
+		__sync_fetch_and_add(&memcg_globals.actions_dropped, 1);
+		return 0;
+	}
+	killed->action = *action;
+	killed->usage = (__u64)MEMCG_BPF_READ(css, memory.usage.counter) << MEMCG_BPF_PAGE_SHIFT;
+	bpf_probe_read_kernel_str(killed->comm, sizeof(killed->comm), task->group_leader->comm);
+	bpf_probe_read_kernel_str(killed->unit, sizeof(killed->unit), BPF_CORE_READ(bound, kn, name));
+	bpf_probe_read_kernel_str(killed->inner, sizeof(killed->inner),
+				  memcg_bpf_task_cgroup(task)->kn->name);
+	bpf_ringbuf_submit(killed, 0);
+	return 1;
+}
+
+/* Names the culprit, and kills it where the kernel can do that. */
+static __always_inline bool memcg_bpf_perform_kill(struct memcg_bpf_ctx *ctx,
+						   struct memcg_bpf_action *action)
+{
+	struct memcg_bpf_call *call = memcg_bpf_to_call(ctx);
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (action->kind != MEMCG_BPF_ACT_KILL ||
+	    action->detail >> 8 != MEMCG_BPF_VICTIM_CULPRIT)
+		return false;
+	action->pid = task->tgid;
+	action->started = task->group_leader->start_boottime;
+	if ((action->detail & 0xff) != MEMCG_BPF_KILL_PROCESS || action->value ||
+	    action->mode != MEMCG_BPF_MODE_ACT || !memcg_bpf_kill_current(call->cgroup, action->time))
+		return false;
+	memcg_bpf_report_kill(action, call->css);
+	return true;
+}
 
 /* The record is copied into the ring, not reserved there: the verifier would follow every
  * reservation separately. */
@@ -145,7 +214,8 @@ _Static_assert(sizeof(struct memcg_bpf_action) == 232, "src/bpf/actions.rs");
 		};                                                                          \
 		int __verdict = MEMCG_BPF_OVERRIDE;                                         \
 		__builtin_memcpy(__action.policy, memcg_bpf_name, sizeof(__action.policy)); \
-		if (bpf_ringbuf_output(&memcg_actions, &__action, sizeof(__action), 0)) {   \
+		if (!memcg_bpf_perform_kill(ctx_, &__action) &&                             \
+		    bpf_ringbuf_output(&memcg_actions, &__action, sizeof(__action), 0)) {   \
 			__sync_fetch_and_add(&memcg_globals.actions_dropped, 1);            \
 			__verdict = MEMCG_BPF_OK;                                           \
 		}                                                                           \

@@ -21,8 +21,8 @@ struct memcg_bpf_call {
 	__u64 cgroup;
 	__u64 now; /* 0: not known yet. growth is too frequent to ask for it in advance */
 	struct cgroup_subsys_state *css;
-	__u32 mode; /* of the parameters */
-	__u32 unused;
+	__u32 mode;    /* of the parameters */
+	__u32 culprit; /* the current task caused the event, in the bound cgroup */
 };
 
 #define memcg_bpf_to_call(ctx_) ((struct memcg_bpf_call *)(ctx_))

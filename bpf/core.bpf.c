@@ -11,5 +11,5 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* Puts the record of memcg_actions into core's BTF, against which src/bpf tests its layout. */
-static const struct memcg_bpf_action *const action_type __attribute__((used));
+/* Puts the records of memcg_kills into core's BTF, against which src/bpf tests their layout. */
+static const struct memcg_bpf_killed *const killed_type __attribute__((used));

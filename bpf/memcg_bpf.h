@@ -24,6 +24,7 @@
  *	context.h	what a policy can read about the cgroup it is called for
  *	contention.h	stalls of other cgroups and of the whole machine
  *	runnable.h	whether the cgroup has runnable tasks
+ *	file_cache.h	the file cache of the subtree, exactly
  *	action.h	actions: memory.high, memory.low, reclaim, kill, freeze
  *	sync.h		locks and atomic counters for a policy's state
  *	window.h	growth of a number within a time span
@@ -40,7 +41,7 @@
 #include <bpf/bpf_tracing.h>
 
 /* The interface between an object and the daemon; every object carries the one it was built for. */
-#define MEMCG_BPF_ABI 3
+#define MEMCG_BPF_ABI 4
 
 /* Verdicts: what a hook returns. */
 #define MEMCG_BPF_OK	   0
@@ -147,6 +148,8 @@ struct memcg_bpf_counters {
 #include "context.h"
 #include "contention.h"
 #include "runnable.h"
+#include "file_cache.h"
+#include "internal/kill.h"
 #include "action.h"
 #include "sync.h"
 #include "window.h"

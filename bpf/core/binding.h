@@ -86,9 +86,10 @@ enum memcg_bpf_op {
 	MEMCG_BPF_OP_UNBIND = 0,     /* value: cgroup id */
 	MEMCG_BPF_OP_BIND = 1,	     /* value: cgroup id */
 	MEMCG_BPF_OP_REPORT_ALL = 2, /* value: 1 = report every new cgroup */
-	MEMCG_BPF_OP_MACHINE = 3,    /* value: pages of RAM; slot: log2 of their size */
+	MEMCG_BPF_OP_MACHINE = 3,    /* value: pages of RAM; slot: log2 of their size; flags: nodes */
 	MEMCG_BPF_OP_DAEMON = 4,     /* value: id of the daemon's cgroup */
 	MEMCG_BPF_OP_GROWTH = 5,     /* value: commit_limit; slot: growth_counter_id */
+	MEMCG_BPF_OP_KILLS = 6,	     /* value: paused_until; slot: kills_per_minute */
 };
 
 /*
@@ -119,6 +120,7 @@ int command(struct memcg_bpf_command *cmd)
 	case MEMCG_BPF_OP_MACHINE:
 		memcg_globals.total_ram_pages = cmd->value;
 		memcg_globals.page_shift = cmd->slot;
+		memcg_globals.nodes = cmd->flags;
 		memcg_globals.host.created = bpf_ktime_get_ns();
 		return 0;
 	case MEMCG_BPF_OP_DAEMON:
@@ -128,6 +130,10 @@ int command(struct memcg_bpf_command *cmd)
 		/* In this order: the object that counts reads the limit. */
 		memcg_globals.commit_limit = cmd->value;
 		*(volatile __u32 *)&memcg_globals.growth_counter_id = cmd->slot;
+		return 0;
+	case MEMCG_BPF_OP_KILLS:
+		memcg_globals.paused_until = cmd->value;
+		memcg_globals.kills_per_minute = cmd->slot;
 		return 0;
 	}
 	return -1;

@@ -39,8 +39,11 @@ static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
  * The policy's function is verified separately, as part of a global function, and the walk is a
  * bpf_loop(), of which the verifier follows one step: neither multiplies the states of the other.
  * The function therefore knows kernel objects by their address only.
+ *
+ * by_current: the current task belongs to the subtree, and is the one that the event is about. A
+ * cgroup can be reclaimed by a task that is not in it.
  */
-#define MEMCG_BPF_DEFINE_HOOK(hook)                                                            \
+#define MEMCG_BPF_DEFINE_HOOK(hook, by_current)                                                \
 	__noinline int memcg_bpf_##hook##_call(struct memcg_bpf_call *call,                    \
 					       const memcg_bpf_policy_params *p)               \
 	{                                                                                      \
@@ -71,7 +74,7 @@ static __always_inline bool memcg_bpf_walk_up(struct memcg_bpf_walk *walk)
                                                                                                \
 		if (memcg_bpf_no_policy(cgroup))                                               \
 			return 0;                                                              \
-		walk = (struct memcg_bpf_walk){.call.ctx = *event};                            \
+		walk = (struct memcg_bpf_walk){.call.ctx = *event, .call.culprit = by_current}; \
 		if (memcg_bpf_walk_begin(&walk, cgroup,                                        \
 					 memcg_bpf_ancestors(cgroup, &ancestors_##hook)))      \
 			bpf_loop(MEMCG_BPF_MAX_LEVEL + 1, memcg_bpf_##hook##_step, &walk, 0);  \
@@ -95,7 +98,7 @@ static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
  * behalf of other cgroups are rare.
  */
 #define MEMCG_BPF_PROGRAMS_charge                                                                 \
-	MEMCG_BPF_DEFINE_HOOK(charge)                                                             \
+	MEMCG_BPF_DEFINE_HOOK(charge, 1)                                                             \
 	SEC("?fentry/page_counter_try_charge")                                                    \
 	int BPF_PROG(charge__0, struct page_counter *counter, unsigned long pages)                \
 	{                                                                                         \
@@ -125,14 +128,14 @@ static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
 	}
 
 #define MEMCG_BPF_PROGRAMS_high                                    \
-	MEMCG_BPF_DEFINE_HOOK(high)                                \
+	MEMCG_BPF_DEFINE_HOOK(high, 1)                                \
 	MEMCG_BPF_HIGH_CANDIDATE(0, __mem_cgroup_handle_over_high) \
 	MEMCG_BPF_HIGH_CANDIDATE(1, mem_cgroup_handle_over_high)   \
 	MEMCG_BPF_HOOK_END(high)
 
 /* The result is read by bpf_get_func_ret(), because the number of arguments changed with 6.12. */
 #define MEMCG_BPF_PROGRAMS_reclaim                                                                 \
-	MEMCG_BPF_DEFINE_HOOK(reclaim)                                                             \
+	MEMCG_BPF_DEFINE_HOOK(reclaim, 0)                                                             \
 	SEC("?fexit/try_to_free_mem_cgroup_pages")                                                 \
 	int BPF_PROG(reclaim__0, struct mem_cgroup *memcg, unsigned long pages, unsigned int gfp)  \
 	{                                                                                          \
@@ -148,7 +151,7 @@ static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
 	MEMCG_BPF_HOOK_END(reclaim)
 
 #define MEMCG_BPF_PROGRAMS_refault                                           \
-	MEMCG_BPF_DEFINE_HOOK(refault)                                       \
+	MEMCG_BPF_DEFINE_HOOK(refault, 1)                                       \
 	SEC("?fentry/workingset_refault")                                    \
 	int BPF_PROG(refault__0, struct folio *folio, void *shadow)          \
 	{                                                                    \
@@ -160,7 +163,7 @@ static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
 
 /* At the end of the outermost stall, after core's program (fentry) has timed it. */
 #define MEMCG_BPF_PROGRAMS_stall                                           \
-	MEMCG_BPF_DEFINE_HOOK(stall)                                       \
+	MEMCG_BPF_DEFINE_HOOK(stall, 1)                                       \
 	SEC("?fexit/psi_memstall_leave")                                   \
 	int BPF_PROG(stall__0, unsigned long *flags)                       \
 	{                                                                  \
@@ -178,7 +181,7 @@ static __always_inline struct memcg_bpf_task_state *memcg_bpf_task_state(void)
 	MEMCG_BPF_HOOK_END(stall)
 
 #define MEMCG_BPF_PROGRAMS_oom                                           \
-	MEMCG_BPF_DEFINE_HOOK(oom)                                       \
+	MEMCG_BPF_DEFINE_HOOK(oom, 0)                                       \
 	SEC("?fentry/mem_cgroup_out_of_memory")                          \
 	int BPF_PROG(oom__0, struct mem_cgroup *memcg, unsigned int gfp) \
 	{                                                                \

@@ -60,14 +60,21 @@ struct kernfs_iattrs {
 
 struct kernfs_node {
 	__u64 id;
+	const char *name;
 	struct kernfs_iattrs *iattr; /* NULL while everything is root's, as it was made */
 };
 
 struct cgroup;
 
+struct list_head {
+	struct list_head *next;
+};
+
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
+	struct list_head sibling;
+	struct list_head children;
 	__u64 serial_nr; /* never used twice */
 };
 
@@ -127,12 +134,23 @@ struct pt_regs {
 };
 #endif
 
+struct signal_struct {
+	__u32 flags;
+	short oom_score_adj; /* -1000 to 1000 */
+};
+
 struct task_struct {
 #if defined(__TARGET_ARCH_x86)
 	struct thread_info thread_info;
 #endif
 	struct css_set *cgroups;
 	unsigned int memcg_nr_pages_over_high;
+	unsigned int flags;
+	int tgid; /* in the initial namespace */
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	__u64 start_boottime; /* in ns */
+	char comm[16];
 };
 
 typedef struct {
@@ -154,10 +172,27 @@ struct memcg_vmstats {
 	long state[64];
 };
 
+enum lru_list {
+	LRU_INACTIVE_FILE = 2,
+	LRU_ACTIVE_FILE = 3,
+	NR_LRU_LISTS = 5,
+};
+
+enum zone_type {
+	__MAX_NR_ZONES = 5,
+};
+
+/* Of one NUMA node: the pages of the cgroup itself, without its children, now. */
+struct mem_cgroup_per_node {
+	unsigned long lru_zone_size[25]; /* [zone][enum lru_list] */
+};
+
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
 	struct memcg_vmstats *vmstats;
+	bool oom_group;
+	struct mem_cgroup_per_node *nodeinfo[64]; /* one for each NUMA node */
 };
 
 enum node_stat_item {

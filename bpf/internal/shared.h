@@ -73,6 +73,9 @@ struct memcg_bpf_globals {
 	__u64 watch_host;      /* `host` is kept until this time */
 	__u64 commit_limit;    /* pages above which the kernel itself refuses a request */
 	__u32 growth_counter_id; /* id of the object that counts growth; 0: core */
+	__u32 nodes;	       /* NUMA nodes; written once by the loader */
+	__u64 paused_until;    /* no kill is performed before this time */
+	__u32 kills_per_minute; /* of one bound cgroup */
 	__u32 unused;
 	struct memcg_bpf_stall_clock host; /* tasks that reclaim for the whole machine */
 	__u64 no_policy_cache[MEMCG_BPF_NO_POLICY_CACHE]; /* see ancestors.h */
@@ -129,6 +132,27 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
 } memcg_actions SEC(".maps");
+
+/* The kills that the kernel performed for a bound cgroup. */
+struct memcg_bpf_kill_rate {
+	__u64 begin; /* of the current minute */
+	__u32 kills; /* in it */
+	__u32 unused;
+};
+
+/* cgroup id → its kills. LRU: only cgroups in which something was killed have an entry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct memcg_bpf_kill_rate);
+} memcg_kill_rates SEC(".maps");
+
+/* Kills that the kernel performed: about 200, which the next daemon reads if there is none now. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} memcg_kills SEC(".maps");
 
 /* A variable, because its address is a constant in the program and needs no map lookup. libbpf
  * names its map after the section. */

@@ -1,31 +1,45 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* oom: kills while the cgroup is stalled on memory, before the machine becomes unresponsive. */
+/* oom: kills before the kernel runs out of memory for the cgroup, or while the cgroup is stalled on
+ * memory. */
 #include "memcg_bpf.h"
 
+enum oom_select {
+	OOM_SELECT_AUTO = 0,
+	OOM_SELECT_CULPRIT = 1,
+	OOM_SELECT_LARGEST = 2,
+	OOM_SELECT_NEWEST = 3,
+	OOM_SELECT_PRESSURE = 4,
+};
+
 struct oom_params {
+	memcg_bpf_size usage MEMCG_BPF_DOC("kills when the cgroup uses this much memory, file "
+					   "cache not included; 0 switches this trigger off")
+		MEMCG_BPF_DEFAULT("0");
 	memcg_bpf_ppm pressure MEMCG_BPF_DOC(
 		"kills when at least one task is stalled on memory for this share of the time")
 		MEMCG_BPF_DEFAULT("60%") MEMCG_BPF_RANGE("1%..100%");
 	memcg_bpf_ns for_ MEMCG_BPF_DOC("time span over which that share is measured")
 		MEMCG_BPF_DEFAULT("2s") MEMCG_BPF_RANGE("100ms..10min");
-	memcg_bpf_size
-		usage MEMCG_BPF_DOC("kills only while the cgroup uses at least this much memory")
-			MEMCG_BPF_DEFAULT("0");
+	memcg_bpf_size min_usage MEMCG_BPF_DOC(
+		"kills for pressure only while the cgroup uses at least this much memory")
+		MEMCG_BPF_DEFAULT("0");
 	enum memcg_bpf_kill_scope kill MEMCG_BPF_DOC(
 		"scope of a kill: one process, one cgroup without children, or the whole cgroup")
 		MEMCG_BPF_DEFAULT("process");
-	enum memcg_bpf_victim_order
-		select MEMCG_BPF_DOC("the victim: the process or cgroup with most memory, the one "
-				     "started last, or the one whose cgroup is stalled most")
-			MEMCG_BPF_DEFAULT("largest");
+	enum oom_select
+		select MEMCG_BPF_DOC("the victim: the process whose request or stall it was, the "
+				     "process or cgroup with most memory, the one started last, "
+				     "or the one whose cgroup is stalled most; auto: culprit for "
+				     "usage, largest for pressure")
+			MEMCG_BPF_DEFAULT("auto");
 	memcg_bpf_ns
 		grace MEMCG_BPF_DOC("time between SIGTERM and SIGKILL; 0: SIGKILL is sent at once")
 			MEMCG_BPF_DEFAULT("0s") MEMCG_BPF_RANGE("0s..5min");
-	memcg_bpf_ns cooldown
-		MEMCG_BPF_DOC("minimum time between two kills, by this policy or by the kernel")
-			MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("100ms..1h");
+	memcg_bpf_ns cooldown MEMCG_BPF_DOC(
+		"minimum time between two kills for pressure, by this policy or by the kernel")
+		MEMCG_BPF_DEFAULT("5s") MEMCG_BPF_RANGE("100ms..1h");
 	MEMCG_BPF_COMMON_PARAMS;
-} MEMCG_BPF_DOC("Kill early, when the cgroup is mostly stalled on memory.")
+} MEMCG_BPF_DOC("Kill early, before memory runs out or while the cgroup is mostly stalled on it.")
 	MEMCG_BPF_SELF_BINDING MEMCG_BPF_PRESSURE;
 MEMCG_BPF_POLICY(oom);
 
@@ -33,20 +47,95 @@ struct oom_state {
 	struct memcg_bpf_window stalled;
 	struct memcg_bpf_lock lock;
 	__u64 cooldown_until;
+	struct memcg_bpf_lock usage_lock;
+	__u64 charged;	    /* bytes charged since the cgroup was bound */
+	__u64 check_at;	    /* below this much charged, usage cannot have reached its limit */
+	__u64 victim_until; /* until then, the victim of `usage` has time to free its memory */
 };
 MEMCG_BPF_STATE(oom);
 
-#define OOM_CHECK_INTERVAL 2000000ULL /* of the checks when stalls end (2 ms) */
+#define OOM_CHECK_INTERVAL 2000000ULL	      /* of the checks when stalls end (2 ms) */
+#define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND    /* the longest time in which nobody else is killed */
 
-static __always_inline int oom_kill_victim(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
-					   struct oom_state *s, __u64 stalled)
+static __always_inline enum memcg_bpf_victim_order
+oom_order(const struct oom_params *p, enum memcg_bpf_victim_order automatic)
+{
+	switch (p->select) {
+	case OOM_SELECT_CULPRIT:
+		return MEMCG_BPF_VICTIM_CULPRIT;
+	case OOM_SELECT_LARGEST:
+		return MEMCG_BPF_VICTIM_LARGEST;
+	case OOM_SELECT_NEWEST:
+		return MEMCG_BPF_VICTIM_NEWEST;
+	case OOM_SELECT_PRESSURE:
+		return MEMCG_BPF_VICTIM_PRESSURE;
+	default:
+		/* A cgroup or a leaf is selected by its size: the culprit is one process. */
+		return p->kill == MEMCG_BPF_KILL_PROCESS ? automatic : MEMCG_BPF_VICTIM_LARGEST;
+	}
+}
+
+/*
+ * Without swap, anonymous memory causes no stalls until there is none left: this trigger comes
+ * before. File cache does not count, because the kernel reclaims it instead of killing. The
+ * victim is the process that asks for more, because whoever holds most is often who is needed most.
+ * In `charge`, so that it needs no daemon: `oom_charge` is frequent, this is not.
+ */
+static __always_inline int oom_check_usage(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+					   struct oom_state *s, __u64 limit, __u64 usage)
+{
+	__u64 cache, now;
+
+	/* The process will free what it has: its last charges are not to be answered. */
+	if (memcg_bpf_is_dying(bpf_get_current_task_btf()))
+		return MEMCG_BPF_OK;
+	cache = memcg_bpf_file_cache_now(ctx);
+	usage = usage > cache ? usage - cache : 0;
+	if (usage < limit) {
+		s->check_at = s->charged + limit - usage;
+		s->victim_until = 0;
+		return MEMCG_BPF_OK;
+	}
+	now = memcg_bpf_now(ctx);
+	if (now < s->victim_until)
+		return MEMCG_BPF_OK;
+	s->victim_until = now + OOM_VICTIM_EXITS;
+	return memcg_bpf_kill(ctx, p->kill, oom_order(p, MEMCG_BPF_VICTIM_CULPRIT), p->grace,
+			      MEMCG_BPF_REASON("{bytes} in use without {bytes} of file cache "
+					       "(limit {bytes}), {bytes} more requested",
+					       usage, cache, limit, ctx->bytes));
+}
+
+static int oom_charge(struct memcg_bpf_ctx *ctx, const struct oom_params *p)
+{
+	struct oom_state *s;
+	__u64 limit, usage;
+	int verdict = MEMCG_BPF_OK;
+
+	if (!p->usage)
+		return MEMCG_BPF_OK;
+	s = memcg_bpf_state(ctx);
+	if (!s)
+		return MEMCG_BPF_OK;
+	memcg_bpf_add(&s->charged, ctx->bytes);
+	usage = memcg_bpf_usage(ctx) + ctx->bytes;
+	limit = memcg_bpf_size_bytes(ctx, p->usage);
+	if (usage < limit || s->charged < s->check_at || !memcg_bpf_trylock(ctx, &s->usage_lock))
+		return MEMCG_BPF_OK;
+	verdict = oom_check_usage(ctx, p, s, limit, usage);
+	memcg_bpf_unlock(&s->usage_lock);
+	return verdict;
+}
+
+static __always_inline int oom_kill_stalled(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+					    struct oom_state *s, __u64 stalled)
 {
 	__u64 usage = memcg_bpf_usage(ctx);
 	int verdict;
 
-	if (usage < memcg_bpf_size_bytes(ctx, p->usage))
+	if (usage < memcg_bpf_size_bytes(ctx, p->min_usage))
 		return MEMCG_BPF_OK;
-	verdict = memcg_bpf_kill(ctx, p->kill, p->select, p->grace,
+	verdict = memcg_bpf_kill(ctx, p->kill, oom_order(p, MEMCG_BPF_VICTIM_LARGEST), p->grace,
 				 MEMCG_BPF_REASON("stalled on memory for {ns} of the last {ns} "
 						  "(limit {ppm}), {bytes} in use",
 						  stalled, p->for_, p->pressure, usage));
@@ -68,7 +157,7 @@ static __always_inline int oom_check(struct memcg_bpf_ctx *ctx, const struct oom
 	if (stalled > p->for_)
 		stalled = p->for_;
 	if (stalled >= p->for_ / 1000 * p->pressure / 1000 && now >= s->cooldown_until)
-		verdict = oom_kill_victim(ctx, p, s, stalled);
+		verdict = oom_kill_stalled(ctx, p, s, stalled);
 	memcg_bpf_unlock(&s->lock);
 	return verdict;
 }
@@ -110,9 +199,10 @@ static int oom_oom(struct memcg_bpf_ctx *ctx, const struct oom_params *p)
 	memcg_bpf_window_reset(&s->stalled);
 	if (cooldown || p->kill != MEMCG_BPF_KILL_GROUP || !ctx->at_own_limit)
 		return MEMCG_BPF_OK;
-	return memcg_bpf_kill(ctx, p->kill, p->select, p->grace,
+	return memcg_bpf_kill(ctx, p->kill, oom_order(p, MEMCG_BPF_VICTIM_LARGEST), p->grace,
 			      MEMCG_BPF_REASON("the kernel found no memory for it, {bytes} in use",
 					       memcg_bpf_usage(ctx)));
 }
 
-MEMCG_BPF_OPS(oom, stall = oom_stall, oom = oom_oom, tick = oom_tick, tick_interval = oom_interval);
+MEMCG_BPF_OPS(oom, charge = oom_charge, stall = oom_stall, oom = oom_oom, tick = oom_tick,
+	      tick_interval = oom_interval);

@@ -11,14 +11,17 @@ use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::admission;
 use crate::names::CgroupPath;
-use crate::policy::action::{Action, KillScope, VictimOrder, human_duration};
+use crate::policy::action::{Action, Culprit, KillScope, Killed, VictimOrder, human_duration};
 use crate::policy::request::Authority;
 use crate::text::human_bytes;
+use crate::text::printable::quote;
 
 /// Number of other candidates that a report lists.
 const MAX_LISTED: usize = 3;
 /// Number of victims tried, if they exit before they are killed.
 const MAX_ATTEMPTS: usize = 5;
+/// A kill of the kernel is reported with its age from here on, in nanoseconds.
+const LATE_NS: u64 = 2_000_000_000;
 
 /// A requested kill.
 #[derive(Debug, Clone)]
@@ -150,6 +153,10 @@ impl KillJob {
         mount::cgroup_id(&self.path).is_ok_and(|id| id == self.action.cgroup)
     }
 
+    fn culprit(&self) -> Option<&Culprit> {
+        self.action.culprit.as_ref().filter(|_| self.select == VictimOrder::Culprit)
+    }
+
     fn is_paused(&self) -> bool {
         !self.action.dry_run && self.paused.load(Ordering::Relaxed)
     }
@@ -196,13 +203,21 @@ impl KillJob {
             }
             KillScope::Leaf => {
                 let all = victim::populated_cgroups(&self.path, self.daemon_cgroup.as_ref());
-                let (candidate, others) = victim::select(all, self.select)?;
+                let has_culprit = |one: &Candidate| {
+                    let pids = one.path.as_ref().map(victim::pids).unwrap_or_default();
+                    self.culprit().is_some_and(|it| pids.contains(&it.pid))
+                };
+                let (candidate, others) = victim::select(all, self.select, has_culprit)?;
                 let cgroup = candidate.path.clone();
                 Some(Victim { candidate, cgroup, why_cgroup: "", others })
             }
             KillScope::Process => {
                 let all = victim::processes(&self.path, self.memory_max);
-                let (candidate, others) = victim::select(all, self.select)?;
+                let is_culprit = |one: &Candidate| {
+                    self.culprit()
+                        .is_some_and(|it| one.pid == Some(it.pid) && victim::started(one, it.started))
+                };
+                let (candidate, others) = victim::select(all, self.select, is_culprit)?;
                 let group = candidate.path.as_ref().and_then(|path| victim::oom_group(path, &self.path));
                 let group = group.filter(|group| {
                     !self.daemon_cgroup.as_ref().is_some_and(|daemon_cgroup| daemon_cgroup.is_within(group))
@@ -273,16 +288,22 @@ impl KillJob {
     }
 }
 
+/// The report of a kill that the kernel has performed this many nanoseconds ago.
+pub fn describe_kernel_kill(culprit: &Culprit, killed: &Killed, age: u64) -> String {
+    let (name, inner) = (quote(&killed.name, 64), quote(&killed.inner, 128));
+    let place = if killed.inner == killed.unit { String::new() } else { format!(", in {inner}") };
+    // The entry has the time when it is written: after a daemon that was killed, that is later.
+    let late = if age < LATE_NS { String::new() } else { format!(", {} ago", human_duration(age)) };
+    format!("killed process {} ({name}{place}) with SIGKILL, in the kernel{late}", culprit.pid)
+}
+
 /// "process 4711 (eat, 210M, in /a/b)" or "all in /a/b (210M)".
 fn describe_candidate(candidate: &Candidate) -> String {
     let path = candidate.path.as_ref().map(ToString::to_string).unwrap_or_default();
     let bytes = human_bytes(candidate.bytes);
     match candidate.pid {
         Some(pid) => {
-            format!(
-                "process {pid} ({}, {bytes}, in {path})",
-                crate::text::printable::quote(&candidate.name, 64)
-            )
+            format!("process {pid} ({}, {bytes}, in {path})", quote(&candidate.name, 64))
         }
         None => format!("all in {path} ({bytes})"),
     }
@@ -356,6 +377,7 @@ mod tests {
             numbers: [0; 4],
             dry_run: false,
             reason_template: String::new(),
+            culprit: None,
         };
         let (grace, paused) = (Duration::ZERO, Arc::new(AtomicBool::new(false)));
         for path in ["/no/such", "/init.scope"] {

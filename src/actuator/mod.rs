@@ -16,7 +16,7 @@ use crate::ledger::admission::{Admission, Decision, Facts, Limits};
 use crate::ledger::{Cause, Effect, Input, Ledger, Write};
 use crate::log::audit::ActionOutcome;
 use crate::names::{CgroupId, CgroupPath};
-use crate::policy::action::{Action, ActionKind, Knob, MAX, human_duration};
+use crate::policy::action::{Action, ActionKind, Culprit, Killed, Knob, MAX, human_duration};
 use crate::policy::request::Authority;
 use crate::source::xattr::KnobRecord;
 use crate::text::human_bytes;
@@ -67,6 +67,11 @@ impl Actuator {
         self.admission.set_limits(limits);
     }
 
+    /// The guards of kills that the kernel performs: the end of the pause (0 without one), and the limit in a minute.
+    pub fn kill_guards(&self) -> (u64, u32) {
+        (self.pause.until(), self.admission.limits().kills_per_minute)
+    }
+
     /// Sets the policies that are attached to a cgroup.
     pub fn policies_bound(&mut self, cgroup: CgroupId, path: CgroupPath, policies: BTreeSet<String>) {
         self.step(Input::PoliciesBound { cgroup, path, policies });
@@ -98,6 +103,9 @@ impl Actuator {
 
     /// Handles an action that a policy requests, with the authority behind the policy.
     pub fn handle(&mut self, action: Action, authority: Authority) {
+        if let Some((culprit, killed)) = action.performed() {
+            return self.report_kill(&action, culprit, killed, authority);
+        }
         let Some(path) = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned() else {
             self.log.stats.count_stale();
             return;
@@ -273,6 +281,19 @@ impl Actuator {
         self.log.log_action(outcome, action, path, values, detail);
     }
 
+    /// Reports a kill that the kernel has performed. It counts for the kills that the daemon performs, too.
+    fn report_kill(&mut self, action: &Action, culprit: &Culprit, killed: &Killed, authority: Authority) {
+        // The kill may have ended the unit, and the cgroup is removed: its name is known from the record.
+        let path = self.ledger.path_if_bound(action.cgroup, &action.policy).cloned();
+        let path = path.or_else(|| CgroupPath::parse(&format!("/{}", killed.unit)).ok());
+        let path = path.unwrap_or_else(CgroupPath::root);
+        self.admission.kill_performed(&path, action, authority);
+        let age = now().saturating_sub(action.time);
+        let detail = kill::describe_kernel_kill(culprit, killed, age);
+        let after = memory::usage(&path).unwrap_or(0);
+        self.log.log_action(ActionOutcome::Done, action, &path, (killed.usage, after), detail);
+    }
+
     fn kill_done(&mut self, job: &KillJob, result: Result<Option<KillReport>, String>) {
         let action = &job.action;
         self.admission.kill_finished(now(), action.cgroup, action.dry_run, job.authority);
@@ -352,8 +373,41 @@ mod tests {
     use crate::ledger::Cause;
     use crate::ledger::admission::Limits;
     use crate::names::CgroupId;
-    use crate::policy::action::Knob;
+    use crate::policy::action::{KillScope, Knob, VictimOrder};
     use crate::report::BindingReport;
+
+    #[test]
+    fn kill_by_kernel_is_reported_once_with_name_and_age() {
+        let mut actuator = Actuator::new(Limits::default(), 1 << 30, None);
+        let (pid, name, unit) = (4711, "eat".to_owned(), "gone.service".to_owned());
+        let mut killed = Killed { usage: 64 << 20, name, inner: unit.clone(), unit };
+        let mut kill = |killed: &Killed, time: u64| {
+            let kind =
+                ActionKind::Kill { grace_ns: 0, scope: KillScope::Process, select: VictimOrder::Culprit };
+            let action = Action {
+                cgroup: CgroupId(7),
+                time,
+                kind,
+                numbers: [64 << 20, 0, 0, 0],
+                dry_run: false,
+                policy: "oom".to_owned(),
+                reason_template: "{bytes} in use".to_owned(),
+                culprit: Some(Culprit { pid, started: 0, killed: Some(killed.clone()) }),
+            };
+            actuator.handle(action, Authority::Owner);
+            let [one] = <[_; 1]>::try_from(actuator.log.take()).unwrap();
+            assert_eq!(
+                (one.outcome, one.from, one.reason.as_str()),
+                (ActionOutcome::Done, 64 << 20, "64M in use")
+            );
+            (one.path.to_string(), one.detail)
+        };
+        let sentence = "killed process 4711 (eat) with SIGKILL, in the kernel";
+        assert_eq!(kill(&killed, now()), ("/gone.service".to_owned(), sentence.to_owned()));
+        killed.inner = "worker".to_owned();
+        let (_, detail) = kill(&killed, now().saturating_sub(60_000_000_000));
+        assert_eq!(detail, "killed process 4711 (eat, in worker) with SIGKILL, in the kernel, 1min ago");
+    }
 
     #[test]
     fn result_of_removed_cgroup_is_counted_and_not_kept() {

@@ -47,6 +47,11 @@ impl Pause {
         self.until.filter(|until| *until != MAX)
     }
 
+    /// The end of the pause on CLOCK_MONOTONIC in nanoseconds: [`MAX`] if it has none, 0 if there is no pause.
+    pub fn until(&self) -> u64 {
+        self.until.unwrap_or(0)
+    }
+
     /// The remaining time of the pause in nanoseconds; [`MAX`] without an end.
     pub fn remaining(&self) -> Option<u64> {
         self.until.map(|until| if until == MAX { MAX } else { until.saturating_sub(now()) })

@@ -35,6 +35,7 @@ pub enum Op {
     Machine = 3,
     Daemon = 4,
     Growth = 5,
+    Kills = 6,
 }
 
 /// Encodes a `struct memcg_bpf_command`.

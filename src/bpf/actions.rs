@@ -9,20 +9,41 @@ use tokio::io::unix::AsyncFd;
 use super::error::BpfError;
 use super::events::async_fd;
 use crate::names::CgroupId;
-use crate::policy::action::{Action, ActionKind, KillScope, Knob, VictimOrder};
+use crate::policy::action::{Action, ActionKind, Culprit, KillScope, Killed, Knob, VictimOrder};
 
 /// Size of a record in bytes.
-pub(super) const SIZE: usize = 232;
+pub(super) const SIZE: usize = 208;
+/// Size of the record of a performed kill in bytes: `struct memcg_bpf_killed`.
+pub(super) const KILLED_SIZE: usize = 488;
 /// `MEMCG_BPF_NAME_MAX`.
 const NAME_MAX: usize = 32;
 /// `MEMCG_BPF_REASON_MAX`.
-const REASON_MAX: usize = 128;
+const REASON_MAX: usize = 96;
+/// `MEMCG_BPF_UNIT_MAX`.
+const UNIT_MAX: usize = 128;
 /// `MEMCG_BPF_RELEASE`.
 const RELEASE: u64 = u64::MAX;
-/// The name of the map.
+/// The name of the map of requested actions.
 pub(super) const MAP: &str = "memcg_actions";
+/// The name of the map of kills that the kernel performed.
+pub(super) const KILLS: &str = "memcg_kills";
 
-/// The ring buffer's reading end.
+/// The 64-bit number at an offset.
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+/// The zero-terminated text at an offset.
+fn text(bytes: &[u8], at: usize, max: usize) -> Option<String> {
+    let field = bytes.get(at..at.checked_add(max)?)?;
+    let text = field.split(|b| *b == 0).next().unwrap_or_default();
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Decodes a record; `None` if it is unknown.
+type Decoder = fn(&[u8]) -> Option<Action>;
+
+/// The reading end of the ring buffers.
 pub struct Actions {
     ring: RingBuffer<'static>,
     queue: Receiver<Action>,
@@ -32,16 +53,9 @@ impl Actions {
     /// Decodes a record; `None` if it is unknown, for instance of another version.
     pub fn decode(bytes: &[u8]) -> Option<Action> {
         let bytes = bytes.get(..SIZE)?;
-        let long = |at: usize| -> Option<u64> {
-            Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-        };
+        let long = |at: usize| long(bytes, at);
         let word = |at: usize| -> Option<u32> {
             Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-        };
-        let text = |at: usize, max: usize| -> Option<String> {
-            let field = bytes.get(at..at.checked_add(max)?)?;
-            let text = field.split(|b| *b == 0).next().unwrap_or_default();
-            Some(String::from_utf8_lossy(text).into_owned())
         };
         let (value, detail) = (long(16)?, word(60)?);
         let want = |knob| ActionKind::SetKnob(knob, (value != RELEASE).then_some(value));
@@ -61,6 +75,7 @@ impl Actions {
                     0 => VictimOrder::Largest,
                     1 => VictimOrder::Newest,
                     2 => VictimOrder::Pressure,
+                    3 => VictimOrder::Culprit,
                     _ => return None,
                 },
             },
@@ -73,25 +88,60 @@ impl Actions {
             kind,
             numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
             dry_run: word(64)? != 0,
-            policy: text(72, NAME_MAX)?,
-            reason_template: text(104, REASON_MAX)?,
+            policy: text(bytes, 80, NAME_MAX)?,
+            reason_template: text(bytes, 112, REASON_MAX)?,
+            culprit: match word(68)? {
+                0 => None,
+                pid => Some(Culprit { pid, started: long(72)?, killed: None }),
+            },
         })
     }
 
-    pub(super) fn open(map: &MapHandle) -> Result<Self, BpfError> {
+    /// Decodes the record of a kill that the kernel performed; `None` if it is unknown.
+    pub fn decode_killed(bytes: &[u8]) -> Option<Action> {
+        let bytes = bytes.get(..KILLED_SIZE)?;
+        let mut action = Actions::decode(bytes)?;
+        action.culprit.as_mut()?.killed = Some(Killed {
+            usage: long(bytes, 208)?,
+            name: text(bytes, 216, 16)?,
+            unit: text(bytes, 232, UNIT_MAX)?,
+            inner: text(bytes, 360, UNIT_MAX)?,
+        });
+        Some(action)
+    }
+
+    /// The kills in the ring of an earlier daemon that nobody has read. Those of another version are not decoded.
+    pub(super) fn read_kills(kills: &MapHandle) -> Vec<Action> {
+        match Self::of_rings(&[(kills, Actions::decode_killed)]) {
+            Ok(ring) => ring.drain(),
+            Err(error) => {
+                tracing::warn!(%error, "reading the kills of an earlier daemon");
+                Vec::new()
+            }
+        }
+    }
+
+    pub(super) fn open(actions: &MapHandle, kills: &MapHandle) -> Result<Self, BpfError> {
+        Self::of_rings(&[(actions, Actions::decode), (kills, Actions::decode_killed)])
+    }
+
+    fn of_rings(rings: &[(&MapHandle, Decoder)]) -> Result<Self, BpfError> {
         let fail = |why| BpfError::Map { map: MAP, why };
         let (sender, queue) = channel();
         let mut builder = RingBufferBuilder::new();
-        builder
-            .add(map, move |bytes| {
-                match Actions::decode(bytes) {
-                    // The receiver exists as long as the ring.
-                    Some(action) => drop(sender.send(action)),
-                    None => tracing::warn!(length = bytes.len(), "ignoring unknown action"),
-                }
-                0
-            })
-            .map_err(fail)?;
+        for (map, decode) in rings {
+            let (sender, decode) = (sender.clone(), *decode);
+            builder
+                .add(*map, move |bytes| {
+                    match decode(bytes) {
+                        // The receiver exists as long as the ring.
+                        Some(action) => drop(sender.send(action)),
+                        None => tracing::warn!(length = bytes.len(), "ignoring unknown action"),
+                    }
+                    0
+                })
+                .map_err(fail)?;
+        }
         Ok(Actions { ring: builder.build().map_err(fail)?, queue })
     }
 
@@ -118,11 +168,12 @@ mod tests {
         for long in [77, 5, value, 1, 2, 3, 4] {
             bytes.extend(u64::to_ne_bytes(long));
         }
-        for word in [verb, detail, 1, 0] {
+        for word in [verb, detail, 1, 4711] {
             bytes.extend(u32::to_ne_bytes(word));
         }
+        bytes.extend(u64::to_ne_bytes(8));
         bytes.extend(b"oom");
-        bytes.resize(104, 0);
+        bytes.resize(112, 0);
         bytes.extend(b"stalled {ns}");
         bytes.resize(SIZE, 0);
         bytes
@@ -141,6 +192,7 @@ mod tests {
                 dry_run: true,
                 policy: "oom".to_owned(),
                 reason_template: "stalled {ns}".to_owned(),
+                culprit: Some(Culprit { pid: 4711, started: 8, killed: None }),
             })
         );
         let verb = |bytes: &[u8]| Actions::decode(bytes).map(|action| action.kind);
@@ -153,10 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn performed_kill_is_read_back() {
+        let mut bytes = record(4, 0, 3 << 8);
+        bytes.extend(u64::to_ne_bytes(64 << 20));
+        for (name, end) in [("eat", 232), ("web.service", 360), ("worker", KILLED_SIZE)] {
+            bytes.extend(name.as_bytes());
+            bytes.resize(end, 0);
+        }
+        let action = Actions::decode_killed(&bytes).unwrap();
+        let owned = str::to_owned;
+        let killed = Killed {
+            usage: 64 << 20,
+            name: owned("eat"),
+            unit: owned("web.service"),
+            inner: owned("worker"),
+        };
+        assert_eq!(action.culprit, Some(Culprit { pid: 4711, started: 8, killed: Some(killed) }));
+        assert_eq!(Actions::decode_killed(&record(4, 0, 3 << 8)), None);
+    }
+
+    #[test]
     fn short_and_unknown_records_are_nothing() {
         assert_eq!(Actions::decode(&record(9, 0, 0)), None);
         assert_eq!(Actions::decode(&record(4, 0, 3)), None);
-        assert_eq!(Actions::decode(&record(4, 0, 3 << 8)), None);
+        assert_eq!(Actions::decode(&record(4, 0, 4 << 8)), None);
         assert_eq!(Actions::decode(record(1, 0, 0).get(..200).unwrap()), None);
         assert_eq!(Actions::decode(&[]), None);
     }

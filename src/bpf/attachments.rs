@@ -6,6 +6,7 @@ use std::path::Path;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
+use super::actions::{self, Actions};
 use super::core_object::{COUNTERS, CoreObject, LIFECYCLE_PROGRAMS};
 use super::error::BpfError;
 use super::growth_counter::{self, GrowthCounter};
@@ -14,6 +15,7 @@ use super::links::Links;
 use super::pins::{self, Pins};
 use super::policy_object::PolicyObject;
 use super::schema::CounterSet;
+use crate::policy::action::Action;
 
 /// The programs that are required.
 pub struct RequiredAttachments<'a> {
@@ -143,7 +145,11 @@ impl Attachments {
 
     /// Pins the attached programs, so that they stay attached without the daemon, and removes the programs of earlier
     /// daemons. Returns the number of these daemons.
-    pub fn take_over(&mut self, core: &mut CoreObject, policies: &mut Policies) -> Result<usize, BpfError> {
+    pub fn take_over(
+        &mut self,
+        core: &mut CoreObject,
+        policies: &mut Policies,
+    ) -> Result<Takeover, BpfError> {
         self.pins.create_dir().map_err(BpfError::NoBpffs)?;
         let pins = &self.pins;
         self.lifecycle.pin(pins).and_then(|()| self.counters.pin(pins)).map_err(BpfError::Pin)?;
@@ -154,10 +160,23 @@ impl Attachments {
             }
             pins::pin_map(pins, "core", COUNTERS, counters).map_err(BpfError::Pin)?;
         }
-        let earlier = pins.previous().len();
+        if let Some(kills) = core.kills_map() {
+            pins::pin_map(pins, "core", actions::KILLS, kills).map_err(BpfError::Pin)?;
+        }
+        let daemons = pins.previous().len();
+        let kills = pins::previous_maps(pins, "core", actions::KILLS);
         pins.remove_previous().map_err(BpfError::NoBpffs)?;
-        Ok(earlier)
+        // Only now is nobody killed by the earlier programs any more.
+        Ok(Takeover { daemons, kills: kills.iter().flat_map(Actions::read_kills).collect() })
     }
+}
+
+/// What earlier daemons left.
+pub struct Takeover {
+    /// Number of the daemons whose programs were attached.
+    pub daemons: usize,
+    /// Kills that the kernel performed for them and that nobody has reported.
+    pub kills: Vec<Action>,
 }
 
 /// Attaches these programs of core: all of them, or none on an error.

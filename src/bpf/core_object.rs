@@ -10,7 +10,7 @@ use super::abi::{self, Op};
 use super::error::BpfError;
 use super::hooks::{self, AttachCandidates, COUNT_GROWTH};
 use super::schema::CounterSet;
-use super::{events, libbpf_log};
+use super::{actions, events, libbpf_log, probe};
 use crate::names::CgroupId;
 
 /// The counters of subtrees with a policy, which outlive the daemon.
@@ -70,7 +70,7 @@ impl CoreObject {
         };
         let shift = page.trailing_zeros();
         let pages = machine.checked_shr(shift).unwrap_or(machine);
-        core.command(Op::Machine, "describe the machine of", pages, shift, 0)?;
+        core.command(Op::Machine, "describe the machine of", pages, shift, probe::numa_nodes())?;
         Ok(core)
     }
 
@@ -122,6 +122,11 @@ impl CoreObject {
     pub fn counter_programs(&self, counts: CounterSet) -> Vec<String> {
         let hooks = self.counting_hooks.iter().filter(|(hook, _)| counts.needs(hook));
         hooks.filter_map(|(_, c)| c.program().map(str::to_owned)).collect()
+    }
+
+    /// The map of performed kills, to pin it.
+    pub fn kills_map(&mut self) -> Option<&mut MapHandle> {
+        self.shared.get_mut(actions::KILLS)
     }
 
     /// The map of counters, to pin it.

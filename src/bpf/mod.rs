@@ -27,7 +27,7 @@ mod tests;
 
 pub use abi::{MAX_LEVEL, PATH_MAX};
 pub use actions::Actions;
-pub use attachments::RequiredAttachments;
+pub use attachments::{RequiredAttachments, Takeover};
 pub use error::BpfError;
 pub use events::{Event, Events};
 pub use hooks::GROWTH as GROWTH_HOOK;

@@ -1,6 +1,7 @@
 //! The hooks of the running kernel, read from its BTF. Needs no privileges except to read it.
 
 use std::collections::BTreeMap;
+use std::fs::read_to_string;
 use std::path::Path;
 
 use libbpf_rs::Btf;
@@ -49,4 +50,24 @@ pub fn probe_hooks(objects: &PolicyObjects) -> Result<KernelReport, BpfError> {
         .collect();
     let release = std::fs::read_to_string(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
     Ok(KernelReport { release: release.trim().to_owned(), hooks, native })
+}
+/// Number of the NUMA nodes that the kernel can have, at least 1.
+pub(super) fn numa_nodes() -> u32 {
+    highest_node(&read_to_string("/sys/devices/system/node/possible").unwrap_or_default()).saturating_add(1)
+}
+
+/// The highest number in a list such as `0-3,8`.
+fn highest_node(list: &str) -> u32 {
+    list.trim().split([',', '-']).filter_map(|number| number.parse().ok()).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn highest_node_of_a_list() {
+        let highest = ["0\n", "0-3\n", "0-1,8", "", "?"].map(highest_node);
+        assert_eq!(highest, [0, 3, 8, 0, 0]);
+    }
 }

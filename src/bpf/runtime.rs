@@ -7,7 +7,7 @@ use std::path::Path;
 use libbpf_rs::{Btf, ErrorKind, MapCore, MapFlags};
 
 use super::abi::{self, Op};
-use super::attachments::{Attachments, RequiredAttachments};
+use super::attachments::{Attachments, RequiredAttachments, Takeover};
 use super::core_object::{CoreObject, STORE_PTR_PROGRAM};
 use super::error::BpfError;
 use super::objects::ObjectFile;
@@ -130,8 +130,8 @@ impl BpfRuntime {
     }
 
     /// Pins the attached programs, so that they stay attached without the daemon, and removes the programs of earlier
-    /// daemons. Returns the number of these daemons. Must be called after all programs are attached.
-    pub fn take_over(&mut self) -> Result<usize, BpfError> {
+    /// daemons. Returns what they left. Must be called after all programs are attached.
+    pub fn take_over(&mut self) -> Result<Takeover, BpfError> {
         self.attachments.take_over(&mut self.core, &mut self.policies)
     }
 
@@ -223,7 +223,13 @@ impl BpfRuntime {
 
     /// Opens the actions that policies request.
     pub fn actions(&self) -> Result<actions::Actions, BpfError> {
-        actions::Actions::open(self.core.map(actions::MAP)?)
+        actions::Actions::open(self.core.map(actions::MAP)?, self.core.map(actions::KILLS)?)
+    }
+
+    /// Sets the guards of kills that the kernel performs: none before `paused_until` (in ns of CLOCK_MONOTONIC), and
+    /// at most so many a minute for the policies of one cgroup.
+    pub fn set_kill_guards(&self, paused_until: u64, per_minute: u32) -> Result<(), BpfError> {
+        self.core.command(Op::Kills, "set the guards of kills of", paused_until, per_minute, 0)
     }
 
     /// Number of events dropped because the ring buffer was full.

@@ -43,6 +43,7 @@ fn layout_is_that_of_the_object() {
     assert_eq!(size("memcg_bpf_binding"), abi::binding(1, 2).len());
     assert_eq!(size("memcg_bpf_path"), abi::PATH_MAX);
     assert_eq!(size("memcg_bpf_action"), super::actions::SIZE);
+    assert_eq!(size("memcg_bpf_killed"), super::actions::KILLED_SIZE);
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn programs_of_counters_are_reported_by_group() {
 fn acting_policies_declare_hooks_and_counters() {
     let objects = objects();
     let hooks = |name: &str| objects.schemas[name].hooks.join(" ");
-    assert_eq!(hooks("oom"), "oom stall tick");
+    assert_eq!(hooks("oom"), "charge oom stall tick");
     assert_eq!(hooks("protect"), "refault stall tick");
     assert_eq!(hooks("reclaim"), "tick");
     assert_eq!(hooks("throttle"), "charge tick");

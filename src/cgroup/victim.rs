@@ -31,14 +31,26 @@ pub struct Candidate {
     pub pressure: u64,
 }
 
-/// Selects the candidate to kill, and returns the others.
-pub fn select(mut all: Vec<Candidate>, select: VictimOrder) -> Option<(Candidate, Vec<Candidate>)> {
+/// True if the candidate was started at this time, in nanoseconds on CLOCK_BOOTTIME: its process id was not reused.
+pub fn started(candidate: &Candidate, at: u64) -> bool {
+    // /proc counts in hundredths of a second.
+    candidate.started == at.checked_div(10_000_000).unwrap_or(0)
+}
+
+/// Selects the candidate to kill, and returns the others. [`VictimOrder::Culprit`] selects the one for which
+/// `is_culprit` is true; if it has ended, the largest.
+pub fn select(
+    mut all: Vec<Candidate>,
+    select: VictimOrder,
+    is_culprit: impl Fn(&Candidate) -> bool,
+) -> Option<(Candidate, Vec<Candidate>)> {
     // The last one is selected; of equal ones that with more memory, then the younger one.
     let memory = |c: &Candidate| (c.weight, c.started);
     match select {
         VictimOrder::Largest => all.sort_by_key(memory),
         VictimOrder::Newest => all.sort_by_key(|c| (c.started, c.weight)),
         VictimOrder::Pressure => all.sort_by_key(|c| (c.pressure, memory(c))),
+        VictimOrder::Culprit => all.sort_by_key(|c| (is_culprit(c), memory(c))),
     }
     let victim = all.pop()?;
     all.reverse();
@@ -206,14 +218,20 @@ mod tests {
         let all =
             vec![candidate("big", 90, 1, 5), candidate("young", 10, 9, 5), candidate("stalled", 20, 5, 80)];
         let chosen = |order| {
-            let (victim, others) = select(all.clone(), order).unwrap();
+            let (victim, others) = select(all.clone(), order, |_| false).unwrap();
             let others: Vec<String> = others.into_iter().map(|c| c.name).collect();
             (victim.name, others.join(" "))
         };
         assert_eq!(chosen(VictimOrder::Largest), ("big".to_owned(), "stalled young".to_owned()));
         assert_eq!(chosen(VictimOrder::Newest), ("young".to_owned(), "stalled big".to_owned()));
         assert_eq!(chosen(VictimOrder::Pressure), ("stalled".to_owned(), "big young".to_owned()));
-        assert_eq!(select(vec![], VictimOrder::Largest), None);
+        let culprit = |name: &'static str| {
+            let (victim, _) = select(all.clone(), VictimOrder::Culprit, |c| c.name == name).unwrap();
+            victim.name
+        };
+        assert_eq!(culprit("young"), "young");
+        assert_eq!(culprit("gone"), "big");
+        assert_eq!(select(vec![], VictimOrder::Largest, |_| false), None);
     }
 
     #[test]

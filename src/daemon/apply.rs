@@ -8,12 +8,13 @@ use std::time::Instant;
 use super::linger::Linger;
 use crate::bpf::objects::ObjectFile;
 use crate::bpf::{
-    BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, settings,
+    BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, Takeover, settings,
 };
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect};
 use crate::log::audit;
 use crate::names::{CgroupId, CgroupPath};
+use crate::policy::action::Action;
 use crate::report::BindingReport;
 
 /// A change that D-Bus signals report.
@@ -55,6 +56,8 @@ pub struct EffectApplier {
     unattached: BTreeMap<String, String>,
     /// Warnings already logged, so that a unit that starts and stops all day does not fill the journal.
     warned: BTreeSet<(CgroupPath, String)>,
+    /// The guards of kills that are set in the kernel.
+    kill_guards: Option<(u64, u32)>,
 }
 
 /// Limit of the number of warnings. Beyond it all are removed, and logged again.
@@ -73,6 +76,7 @@ impl EffectApplier {
             slot_policies: BTreeMap::new(),
             unattached: BTreeMap::new(),
             warned: BTreeSet::new(),
+            kill_guards: None,
         }
     }
 
@@ -254,12 +258,32 @@ impl EffectApplier {
         Ok(())
     }
 
-    /// Pins the attached programs, and detaches those of the previous daemon.
-    pub fn take_over(&mut self) {
+    /// Pins the attached programs, and detaches those of the previous daemon. Returns the kills that were performed
+    /// since it was killed.
+    pub fn take_over(&mut self) -> Vec<Action> {
         match self.bpf.take_over() {
-            Ok(0) => {}
-            Ok(_) => tracing::info!("took over from the previous memcg-bpfd; its programs are detached"),
-            Err(error) => tracing::warn!("{error}"),
+            Ok(Takeover { daemons, kills }) => {
+                if daemons > 0 {
+                    tracing::info!("took over from the previous memcg-bpfd; its programs are detached");
+                }
+                kills
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Sets the guards of kills that the kernel performs, if they have changed: the end of the pause, and
+    /// `KillsPerMinute=`.
+    pub fn set_kill_guards(&mut self, guards: (u64, u32)) {
+        if self.kill_guards == Some(guards) {
+            return;
+        }
+        match self.bpf.set_kill_guards(guards.0, guards.1) {
+            Ok(()) => self.kill_guards = Some(guards),
+            Err(error) => tracing::error!("{error}"),
         }
     }
 

@@ -162,6 +162,7 @@ impl Sources {
         let mut preloader = Preloader::new(reload.config(), daemon.objects.files.keys().cloned());
         let mut watchdog = Watchdog::new();
         loop {
+            daemon.applier.set_kill_guards(daemon.actuator.kill_guards());
             let due = daemon.actuator.due();
             let detach_due = daemon.applier.detach_due();
             tokio::select! {
@@ -218,7 +219,8 @@ impl Sources {
             }
             if !ready && connecting.is_none() && units.first_scan_done() {
                 ready = true;
-                daemon.applier.take_over();
+                let kills = daemon.applier.take_over();
+                daemon.handle_actions(kills).await;
                 preloader.schedule();
                 notify_ready(daemon);
             }

@@ -93,6 +93,18 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// The rate limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Counts a kill that the kernel has performed.
+    pub fn kill_performed(&mut self, path: &CgroupPath, action: &Action, authority: Authority) {
+        let (path, cgroup, dry_run) = (path.clone(), action.cgroup, action.dry_run);
+        let (began, finished) = (action.time, Some(action.time));
+        self.kills.push_back(Kill { path, cgroup, began, finished, dry_run, authority });
+    }
+
     /// Sets the rate limits. Previous actions count.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;

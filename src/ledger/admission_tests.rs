@@ -19,7 +19,8 @@ fn facts() -> Facts {
 
 fn action(cgroup: u64, time: u64, kind: ActionKind) -> Action {
     let (policy, reason_template) = ("p".to_owned(), String::new());
-    Action { cgroup: CgroupId(cgroup), time, kind, numbers: [0; 4], dry_run: false, policy, reason_template }
+    let (cgroup, numbers, dry_run, culprit) = (CgroupId(cgroup), [0; 4], false, None);
+    Action { cgroup, time, kind, numbers, dry_run, policy, reason_template, culprit }
 }
 
 fn path(text: &str) -> CgroupPath {

@@ -79,6 +79,8 @@ pub enum VictimOrder {
     Newest,
     /// The one with the highest memory pressure first.
     Pressure,
+    /// The process for which the policy was called, or its cgroup.
+    Culprit,
 }
 
 /// A requested change.
@@ -132,6 +134,32 @@ pub struct Action {
     pub policy: String,
     /// The reason, with placeholders for the numbers: `stalled {ns} of the last {ns}`.
     pub reason_template: String,
+    /// Of a kill: the process for which the policy was called.
+    pub culprit: Option<Culprit>,
+}
+
+/// The process for which a policy requested a kill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Culprit {
+    /// Its id in the initial namespace.
+    pub pid: u32,
+    /// Its start in nanoseconds on CLOCK_BOOTTIME.
+    pub started: u64,
+    /// Set if the kernel has killed it; the daemon then only reports it.
+    pub killed: Option<Killed>,
+}
+
+/// What the kernel recorded with a kill that it performed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killed {
+    /// memory.current of the cgroup with the policy at that time, in bytes.
+    pub usage: u64,
+    /// The name of the process.
+    pub name: String,
+    /// The last part of the path of the cgroup with the policy.
+    pub unit: String,
+    /// The last part of the path of the process's cgroup.
+    pub inner: String,
 }
 
 /// The format of a number.
@@ -146,6 +174,12 @@ const PLACEHOLDERS: [(&str, Formatter); 4] = [
 ];
 
 impl Action {
+    /// The kill, if the kernel has performed it.
+    pub fn performed(&self) -> Option<(&Culprit, &Killed)> {
+        let culprit = self.culprit.as_ref()?;
+        Some((culprit, culprit.killed.as_ref()?))
+    }
+
     /// The reason with its numbers. Placeholders beyond the last number are kept.
     pub fn reason(&self) -> String {
         let mut numbers = self.numbers.iter();
@@ -193,8 +227,8 @@ mod tests {
     fn reason(reason_template: &str, numbers: [u64; 4]) -> String {
         let kind = ActionKind::SetKnob(Knob::High, None);
         let (policy, reason_template) = ("p".to_owned(), reason_template.to_owned());
-        Action { cgroup: CgroupId(1), time: 0, kind, numbers, dry_run: false, policy, reason_template }
-            .reason()
+        let (cgroup, dry_run, culprit) = (CgroupId(1), false, None);
+        Action { cgroup, time: 0, kind, numbers, dry_run, policy, reason_template, culprit }.reason()
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod never_denied;
 mod noisy_neighbor;
 mod observe;
 mod oom;
+mod oom_in_kernel;
 mod package;
 #[path = "../documentation/pages.rs"]
 mod pages;

@@ -69,7 +69,7 @@ fn oom_spares_busy_small_dry_run_paused() {
     let (eat, often) =
         (format!("{PROGRAMS}/alloc 400 hold; echo over"), "oom pressure=40% for=500ms cooldown=1s");
     let dry = service(&mut env, "mpdry.service", &eat, CRAMPED, &format!("{often} mode=dry-run"));
-    let small = service(&mut env, "mpsmall.service", &eat, CRAMPED, &format!("{often} usage=256M"));
+    let small = service(&mut env, "mpsmall.service", &eat, CRAMPED, &format!("{often} min_usage=256M"));
     let paused = service(&mut env, "mppaused.service", &eat, CRAMPED, often);
     let busy = env.dir.join("busy");
     fs::write(&busy, "").unwrap();

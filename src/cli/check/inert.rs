@@ -67,7 +67,7 @@ fn inert_in(clause: &PolicyClause, limits: &Limits, catalog: &Catalog) -> Vec<Fi
                 if let (Some((bytes, text)), Some(max)) = (param("usage"), max)
                     && bytes > max.bytes
                 {
-                    report(&text, format!("is above {}: it never kills", max.text));
+                    report(&text, format!("is above {}: it is never reached", max.text));
                 }
             }
             "throttle" => {
@@ -150,7 +150,7 @@ mod tests {
             ),
             (
                 "X-MemoryBPFPolicy=observe; oom usage=2G\nMemoryMax=1G",
-                "x:2: usage=2G of oom is above MemoryMax=1G: it never kills",
+                "x:2: usage=2G of oom is above MemoryMax=1G: it is never reached",
             ),
             (
                 "MemoryHigh=64M\nX-MemoryBPFPolicy=throttle",

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Kills that the kernel performs, without the daemon: of the task for which a hook is called, by
+ * bpf_send_signal(). The guards are here, because nobody else can hold such a kill back.
+ */
+#ifndef MEMCG_BPF_KILL_H
+#define MEMCG_BPF_KILL_H
+
+#define MEMCG_BPF_SIGKILL	    9
+#define MEMCG_BPF_PF_EXITING	    0x4
+#define MEMCG_BPF_PF_KTHREAD	    0x200000
+#define MEMCG_BPF_SIGNAL_GROUP_EXIT 0x4
+#define MEMCG_BPF_SIGNAL_UNKILLABLE 0x40 /* the init of a pid namespace, for signals from inside */
+#define MEMCG_BPF_OOM_ADJ_MIN	    -1000
+#define MEMCG_BPF_MINUTE	    (60 * MEMCG_BPF_SECOND)
+
+/* Is the process about to end? Its memory will be freed: nobody else needs to be killed. */
+static __always_inline bool memcg_bpf_is_dying(struct task_struct *task)
+{
+	return task->flags & MEMCG_BPF_PF_EXITING ||
+	       task->signal->flags & MEMCG_BPF_SIGNAL_GROUP_EXIT;
+}
+
+/* May the task be killed? Not the daemon's, and not those that the kernel itself spares. */
+static __always_inline bool memcg_bpf_is_killable(struct task_struct *task)
+{
+	return !(task->flags & MEMCG_BPF_PF_KTHREAD) && task->tgid != 1 &&
+	       task->signal->oom_score_adj != MEMCG_BPF_OOM_ADJ_MIN &&
+	       memcg_bpf_task_cgroup(task)->kn->id != memcg_globals.daemon;
+}
+
+/* Does the kernel kill the whole cgroup when it kills one of its processes? memory.oom.group holds
+ * for the cgroup and for those below it. */
+static long memcg_bpf_oom_group_step(__u64 i, struct memcg_bpf_ancestor_search *at)
+{
+	struct cgroup_subsys_state *parent =
+		MEMCG_BPF_FIELD(struct cgroup_subsys_state, at->css, parent);
+
+	if (!parent) /* the root cgroup has no such file */
+		return 1;
+	at->found = MEMCG_BPF_READ(at->css, oom_group);
+	if (at->found || memcg_bpf_css_id(at->css) == at->id)
+		return 1;
+	at->css = parent;
+	return 0;
+}
+
+/* From the task's cgroup up to the bound one. */
+static __noinline bool memcg_bpf_in_oom_group(struct cgroup_subsys_state *css, __u64 bound)
+{
+	struct memcg_bpf_ancestor_search at = {.css = css, .id = bound};
+
+	bpf_loop(MEMCG_BPF_SKIPPED_LEVELS_MAX, memcg_bpf_oom_group_step, &at, 0);
+	return at.found;
+}
+
+/* KillsPerMinute=, for each bound cgroup. Counts the kill if it is allowed. */
+static __noinline bool memcg_bpf_kill_allowed(__u64 cgroup, __u64 now)
+{
+	struct memcg_bpf_kill_rate first = {.begin = now, .kills = 1}, *rate;
+
+	if (now < memcg_globals.paused_until || !memcg_globals.kills_per_minute)
+		return false;
+	rate = bpf_map_lookup_elem(&memcg_kill_rates, &cgroup);
+	if (!rate)
+		return !bpf_map_update_elem(&memcg_kill_rates, &cgroup, &first, BPF_NOEXIST);
+	if (now - rate->begin >= MEMCG_BPF_MINUTE) {
+		rate->begin = now;
+		rate->kills = 0;
+	}
+	return __sync_fetch_and_add(&rate->kills, 1) < memcg_globals.kills_per_minute;
+}
+
+/* Kills the current process for the bound cgroup. False: it may not be killed here. */
+static __noinline bool memcg_bpf_kill_current(__u64 cgroup, __u64 now)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	/* The rest of such a group is ended by the daemon, in one step. */
+	if (!memcg_bpf_is_killable(task) || memcg_bpf_in_oom_group(memcg_bpf_task_css(task), cgroup))
+		return false;
+	return memcg_bpf_kill_allowed(cgroup, now) && !bpf_send_signal(MEMCG_BPF_SIGKILL);
+}
+
+#endif
