@@ -81,6 +81,7 @@ fn decisions(steps: &[Step], inner: bool) -> Vec<Decision> {
             kind,
             numbers: [0; 4],
             dry_run: false,
+            culprit: None,
             policy: "p".to_owned(),
             reason_template: String::new(),
         };
