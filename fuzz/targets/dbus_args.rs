@@ -33,8 +33,9 @@ pub fn run(bytes: &[u8]) {
     // Each option is a letter for its type, its name, '=' and its value.
     let given: BTreeMap<String, OwnedVariant> =
         parts.iter().skip(1).filter_map(|text| option(text)).collect();
-    match Options::parse(&given) {
-        Ok(_) => assert!(given.len() <= 2, "no option is passed over"),
+    let count = given.len();
+    match Options::parse(&given.into()) {
+        Ok(_) => assert!(count <= 2, "no option is passed over"),
         Err(error) => sentence(&error.to_string(), 1200),
     }
 }

@@ -1,12 +1,12 @@
 //! One kill: selects the victim, signals it, and describes the result when it has ended. Each stage is short and runs on
 //! a worker thread; between two stages, the kill occupies none.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::now;
+use super::oomd::{report_to_systemd, units_emptied_by};
 use crate::cgroup::victim::{self, Candidate};
 use crate::cgroup::{kill, memory, mount, tree};
 use crate::ledger::admission;
@@ -70,6 +70,8 @@ pub struct WaitingKill {
     before: u64,
     victim: Victim,
     waiting: kill::Waiting,
+    /// Units whose end is reported to systemd as a kill.
+    announced: Vec<(CgroupPath, usize)>,
 }
 
 impl WaitingKill {
@@ -109,20 +111,33 @@ impl KillJob {
 
     /// Goes on when the victim has ended, or its grace is over.
     pub fn resume(&self, waiting: WaitingKill) -> Stage {
-        let WaitingKill { before, victim, waiting } = waiting;
+        let WaitingKill { before, victim, waiting, announced } = waiting;
         match waiting.resume(!self.is_paused()) {
-            Ok(progress) => self.stage(before, victim, progress),
-            Err(error) => Stage::Over(Err(format!("{}: {error}", self.describe_victim(&victim)))),
+            Ok(progress) => self.stage(before, victim, progress, announced),
+            Err(error) => {
+                report_to_systemd(&announced, false);
+                Stage::Over(Err(format!("{}: {error}", self.describe_victim(&victim))))
+            }
         }
     }
 
-    fn stage(&self, before: u64, victim: Victim, progress: kill::Progress) -> Stage {
+    fn stage(
+        &self,
+        before: u64,
+        victim: Victim,
+        progress: kill::Progress,
+        announced: Vec<(CgroupPath, usize)>,
+    ) -> Stage {
         let killed = match progress {
             kill::Progress::Waits(waiting) => {
-                return Stage::Waits(Box::new(WaitingKill { before, victim, waiting }));
+                return Stage::Waits(Box::new(WaitingKill { before, victim, waiting, announced }));
             }
             kill::Progress::Over(killed) => killed,
         };
+        // A pause began during the grace: the processes that ignored SIGTERM go on.
+        if !killed.ended && !killed.forced {
+            report_to_systemd(&announced, false);
+        }
         let sentence = format!(
             "killed {} {}{}",
             self.describe_victim(&victim),
@@ -161,10 +176,10 @@ impl KillJob {
                 return Ok(Stage::Over(Ok(Some(KillReport { before, after: before, sentence }))));
             }
             let begun = self.kill_victim(&victim);
-            if let Some(progress) =
+            if let Some((progress, announced)) =
                 begun.map_err(|error| format!("{}: {error}", self.describe_victim(&victim)))?
             {
-                return Ok(self.stage(before, victim, progress));
+                return Ok(self.stage(before, victim, progress, announced));
             }
         }
         Err(format!("{MAX_ATTEMPTS} processes exited before they could be killed"))
@@ -182,7 +197,7 @@ impl KillJob {
                 let alive = tree::populated(&self.path)
                     .iter()
                     .flat_map(victim::pids)
-                    .any(|pid| !victim::is_unkillable(pid));
+                    .any(|pid| victim::standing(pid) == victim::Standing::Killable);
                 let (cgroup, candidate) = (Some(self.path.clone()), as_candidate(self.path.clone()));
                 alive.then_some(Victim { candidate, cgroup, why_cgroup: "", others: Vec::new() })
             }
@@ -214,7 +229,11 @@ impl KillJob {
     }
 
     /// Sends the first signal. `None`: the victim had ended by itself.
-    fn kill_victim(&self, victim: &Victim) -> std::io::Result<Option<kill::Progress>> {
+    #[allow(clippy::type_complexity, reason = "what `stage` takes")]
+    fn kill_victim(
+        &self,
+        victim: &Victim,
+    ) -> std::io::Result<Option<(kill::Progress, Vec<(CgroupPath, usize)>)>> {
         let gone = |e: &std::io::Error| {
             e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH)
         };
@@ -232,8 +251,15 @@ impl KillJob {
             if !self.is_there() {
                 return Err(std::io::ErrorKind::NotFound.into());
             }
-            set_oomd_xattrs(&units_emptied_by(path, one));
-            kill::begin(target, self.grace)
+            let announced = units_emptied_by(path, one);
+            report_to_systemd(&announced, true);
+            match kill::begin(target, self.grace) {
+                Ok(progress) => Ok((progress, announced)),
+                Err(error) => {
+                    report_to_systemd(&announced, false);
+                    Err(error)
+                }
+            }
         });
         match begun {
             Ok(progress) => Ok(Some(progress)),
@@ -291,44 +317,6 @@ fn describe_rest(all: &[Candidate]) -> String {
     let more = all.len().saturating_sub(MAX_LISTED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("; other candidates: {}{rest}", named.join(", "))
-}
-
-/// Units of systemd's, at, above and below a cgroup, in which nothing is left after the kill, with their processes.
-/// `one`: the only process of the cgroup that is killed, else all in it and below are.
-fn units_emptied_by(cgroup: &CgroupPath, one: Option<u32>) -> Vec<(CgroupPath, usize)> {
-    let mut counts: BTreeMap<CgroupPath, usize> = BTreeMap::new();
-    for path in tree::populated(cgroup) {
-        let pids = victim::pids(&path);
-        if one.is_some_and(|one| pids.iter().any(|pid| *pid != one)) {
-            return Vec::new();
-        }
-        let mut at = Some(path).filter(|_| !pids.is_empty());
-        while let Some(path) = at.filter(|at| at.is_within(cgroup)) {
-            at = path.parent();
-            let count = counts.entry(path).or_default();
-            *count = count.saturating_add(pids.len());
-        }
-    }
-    let Some(all) = counts.get(cgroup).copied() else { return Vec::new() };
-    let mut child = cgroup.clone();
-    while let Some(path) = child.parent().filter(|path| !path.is_root()) {
-        if tree::is_populated_beside(&path, &child) {
-            break;
-        }
-        counts.insert(path.clone(), all);
-        child = path;
-    }
-    let is_unit =
-        |path: &CgroupPath| [".service", ".scope"].iter().any(|ending| path.file_name().ends_with(ending));
-    counts.into_iter().filter(|(path, _)| is_unit(path)).collect()
-}
-
-/// systemd reads the attributes when the last process of a unit ends: they are set before the kill.
-fn set_oomd_xattrs(units: &[(CgroupPath, usize)]) {
-    for (unit, processes) in units {
-        kill::set_oomd_xattr(unit, "user.oomd_ooms", 1);
-        kill::set_oomd_xattr(unit, "user.oomd_kill", *processes);
-    }
 }
 
 #[cfg(test)]

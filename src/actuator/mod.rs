@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod kill;
+mod oomd;
 pub mod restore;
 pub mod results;
 pub mod workers;

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod profiles;
 mod runtime;
 mod schema;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -9,12 +10,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::directory::{self, Access};
 use super::mount;
-use super::victim::{is_unkillable, pids};
+use super::victim::{Standing, pids, standing};
 use super::{process, tree};
 use crate::names::{CgroupId, CgroupPath, CgroupRef};
 
-/// Maximum number of passes over a cgroup that is killed process by process.
-const MAX_PASSES: usize = 20;
+/// How long one pass over a cgroup that is killed process by process waits for the end of a process.
+const PASS_WAIT: Duration = Duration::from_millis(20);
 /// How long to wait for the end of processes after SIGKILL.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The times between two checks for the end of the victims: first, and at most.
@@ -138,7 +139,8 @@ fn force(target: Target, processes: usize) -> io::Result<Progress> {
             // cgroup.kill is atomic, but spares nobody, and does not know threaded cgroups.
             let at = CgroupRef { id: *id, path: path.clone() };
             let at_once = || directory::open(&at)?.file("cgroup.kill", Access::Write)?.write_all(b"1");
-            if spared || at_once().is_err() {
+            // If no process can be seen, /proc may hide exempt ones.
+            if spared || all.is_empty() || at_once().is_err() {
                 killed.ended = kill_each(path, *id, after(KILL_TIMEOUT));
                 return Ok(Progress::Over(killed));
             }
@@ -201,20 +203,47 @@ impl Waiting {
     }
 }
 
-/// Kills process by process; true if nothing is left that may be killed.
+/// Kills all but exempt processes; true if nothing is left that may be killed. Signals again until the timeout, because
+/// processes may fork faster than one pass ends.
 fn kill_each(path: &CgroupPath, id: CgroupId, until: Instant) -> bool {
-    for _ in 0..MAX_PASSES {
+    loop {
+        kill_leaves(path, id);
         let Some((left, _)) = killable(path, id) else { return true };
         // All of them, and then the next round.
         let signalled = left.iter().filter(|target| target.signal(Signal::KILL)).count();
         if signalled == 0 {
             return true;
         }
-        if !left.iter().all(|target| target.wait_exit(until)) {
-            return false;
+        // In a fork storm, each wait would give the children time to fork.
+        let last = left.iter().all(|target| target.wait_exit(after(PASS_WAIT).min(until)));
+        if Instant::now() >= until {
+            return last && killable(path, id).is_none_or(|(left, _)| left.is_empty());
         }
     }
-    killable(path, id).is_none_or(|(left, _)| left.is_empty())
+}
+
+/// Kills at once each cgroup below that has no exempt process and no populated descendant, so that forks there are killed
+/// as well.
+fn kill_leaves(path: &CgroupPath, id: CgroupId) {
+    let populated = tree::populated(path);
+    for cgroup in populated.iter().filter(|cgroup| *cgroup != path) {
+        let is_leaf = !populated.iter().any(|other| other != cgroup && other.is_within(cgroup));
+        let standings: Vec<Standing> = pids(cgroup).into_iter().map(standing).collect();
+        if !is_leaf || standings.contains(&Standing::Exempt) || !standings.contains(&Standing::Killable) {
+            continue;
+        }
+        let Ok(leaf) = mount::cgroup_id(cgroup) else { continue };
+        if !is_there(path, id) {
+            return;
+        }
+        let leaf = CgroupRef { id: leaf, path: cgroup.clone() };
+        let killed = directory::open(&leaf)
+            .and_then(|directory| directory.file("cgroup.kill", Access::Write))
+            .and_then(|mut file| file.write_all(b"1"));
+        if let Err(error) = killed {
+            tracing::debug!(%error, %cgroup, "cgroup.kill");
+        }
+    }
 }
 
 /// A restarted unit has a cgroup with the same path, which must not be killed.
@@ -228,10 +257,10 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
     let mut found = Vec::new();
     for cgroup in tree::populated(path) {
         for pid in pids(&cgroup) {
-            if is_unkillable(pid) {
-                spared = true;
-            } else if let Ok(target) = PidFd::open(pid, path) {
-                found.push(target);
+            match standing(pid) {
+                Standing::Exempt => spared = true,
+                Standing::Killable => found.extend(PidFd::open(pid, path)),
+                Standing::Gone => {}
             }
         }
     }
@@ -241,14 +270,21 @@ fn killable(path: &CgroupPath, id: CgroupId) -> Option<(Vec<PidFd>, bool)> {
 
 /// Reports to systemd, in systemd-oomd's manner, that a unit's end was a kill for want of memory: the unit then fails with
 /// the result `oom-kill`, and `OOMPolicy=` applies. Before, `user.oomd_ooms` counts what begins; afterwards
-/// `user.oomd_kill` counts processes.
-pub fn set_oomd_xattr(path: &CgroupPath, attribute: &str, more: usize) {
-    let directory = mount::dir(path);
-    let old = xattr::get(&directory, attribute).ok().flatten().unwrap_or_default();
-    let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
-    let new = old.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
-    if let Err(error) = xattr::set(directory, attribute, new.to_string().as_bytes()) {
+/// `user.oomd_kill` counts processes. A negative number withdraws a report.
+pub fn add_to_oomd_xattr(path: &CgroupPath, attribute: &str, more: i64) {
+    if let Err(error) = add_to_xattr(&mount::dir(path), attribute, more) {
         tracing::debug!(%error, %path, "failed to set the xattr {attribute}");
+    }
+}
+
+fn add_to_xattr(directory: &Path, attribute: &str, more: i64) -> io::Result<()> {
+    let old = xattr::get(directory, attribute).ok().flatten().unwrap_or_default();
+    let old: u64 = String::from_utf8_lossy(&old).trim().parse().unwrap_or(0);
+    let new = old.saturating_add_signed(more);
+    if new == 0 {
+        xattr::remove(directory, attribute)
+    } else {
+        xattr::set(directory, attribute, new.to_string().as_bytes())
     }
 }
 

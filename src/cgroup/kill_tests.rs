@@ -77,3 +77,21 @@ async fn sigkill_follows_the_grace_if_still_wanted() {
     assert_eq!(over(waiting.resume(true).unwrap()), Killed { processes: 1, forced: false, ended: true });
     child.wait().unwrap();
 }
+
+#[test]
+fn withdrawn_report_restores_attribute() {
+    // In the checkout: file systems for temporary files may have no user attributes.
+    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let (at, name) = (directory.path(), "user.oomd_kill");
+    let value = || xattr::get(at, name).unwrap().map(|bytes| String::from_utf8(bytes).unwrap());
+    add_to_xattr(at, name, 3).unwrap();
+    add_to_xattr(at, name, -3).unwrap();
+    assert_eq!(value(), None);
+    // Two kills in one unit, of which one is not performed.
+    add_to_xattr(at, name, 3).unwrap();
+    add_to_xattr(at, name, 2).unwrap();
+    add_to_xattr(at, name, -3).unwrap();
+    assert_eq!(value().as_deref(), Some("2"));
+    add_to_xattr(at, name, i64::MIN).unwrap();
+    assert_eq!(value(), None, "not below zero");
+}

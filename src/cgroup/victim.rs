@@ -1,5 +1,6 @@
 //! Selects the victim of a kill. Exempt are processes with oom_score_adj -1000, the daemon and PID 1.
 
+use std::io;
 use std::path::Path;
 
 use super::knob::read_file;
@@ -76,9 +77,8 @@ pub fn populated_cgroups(top: &CgroupPath, own: Option<&CgroupPath>) -> Vec<Cand
     let mut found = Vec::new();
     for path in tree::populated(top) {
         let pids = pids(&path);
-        if pids.is_empty()
-            || own.is_some_and(|own| own.is_within(&path))
-            || pids.iter().all(|p| is_unkillable(*p))
+        if own.is_some_and(|own| own.is_within(&path))
+            || !pids.iter().any(|pid| standing(*pid) == Standing::Killable)
         {
             continue;
         }
@@ -104,15 +104,36 @@ pub fn pids(path: &CgroupPath) -> Vec<u32> {
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect()
 }
 
-/// True if this process must not be killed.
-pub fn is_unkillable(pid: u32) -> bool {
-    pid <= 1
-        || pid == std::process::id()
-        || score_adjust(pid).is_none_or(|adjust| adjust <= OOM_SCORE_ADJ_MIN)
+/// Whether a process may be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be killed.
+    Killable,
+    /// It must not be killed.
+    Exempt,
+    /// It has exited, or /proc hides it.
+    Gone,
+}
+
+/// Whether this process may be killed. One that exits at this moment says nothing about the others of its cgroup.
+pub fn standing(pid: u32) -> Standing {
+    if pid <= 1 || pid == std::process::id() {
+        return Standing::Exempt;
+    }
+    match score_adjust(pid) {
+        Ok(adjust) if adjust > OOM_SCORE_ADJ_MIN => Standing::Killable,
+        Err(error) if is_exit(&error) => Standing::Gone,
+        // Unreadable for another reason: it might be exempt.
+        _ => Standing::Exempt,
+    }
+}
+
+fn is_exit(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 fn process(pid: u32, path: &CgroupPath, max: u64) -> Option<Candidate> {
-    let adjust = score_adjust(pid).filter(|_| !is_unkillable(pid))?;
+    let adjust = score_adjust(pid).ok().filter(|_| standing(pid) == Standing::Killable)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let bytes = memory_in(&status)?;
     // The weight that the kernel's OOM killer uses.
@@ -129,8 +150,9 @@ fn process(pid: u32, path: &CgroupPath, max: u64) -> Option<Candidate> {
     })
 }
 
-fn score_adjust(pid: u32) -> Option<i64> {
-    std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
+fn score_adjust(pid: u32) -> io::Result<i64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))?;
+    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The memory that is freed with a process: its resident memory, swap and page tables. `None` for a kernel thread or
@@ -226,7 +248,18 @@ mod tests {
 
     #[test]
     fn we_and_pid_1_are_never_chosen() {
-        assert!(is_unkillable(1) && is_unkillable(0) && is_unkillable(std::process::id()));
-        assert!(is_unkillable(u32::MAX), "what is not there");
+        for pid in [0, 1, std::process::id()] {
+            assert_eq!(standing(pid), Standing::Exempt, "{pid}");
+        }
+    }
+
+    #[test]
+    fn exited_process_is_gone_not_exempt() {
+        assert_eq!(standing(u32::MAX), Standing::Gone);
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(standing(child.id()), Standing::Killable);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(standing(child.id()), Standing::Gone);
     }
 }

@@ -1,6 +1,11 @@
 //! The record on a cgroup: an extended attribute that only root can write and that is removed with the cgroup.
 
+use std::fs::File;
 use std::io;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use xattr::FileExt;
 
@@ -29,9 +34,32 @@ pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
     xattr::set(dir(path), OWNER_POLICY_XATTR, line.as_bytes())
 }
 
+/// How long [`update_record`] waits for another program that changes a record.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+/// The directory that is locked while a record is changed. Only root can open it: whoever can open a file can hold a lock
+/// on it, and make the daemon wait.
+const LOCKED: &str = "/sys/fs/bpf";
+
+/// Locks records against changes by other programs: the hook and the daemon read, change and write them. Without bpffs
+/// there is no lock.
+fn lock_records() -> Option<Flock<File>> {
+    let mut file = File::open(LOCKED).ok()?;
+    let began = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((_, error)) if error != Errno::EWOULDBLOCK || began.elapsed() >= LOCK_TIMEOUT => return None,
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(LOCK_INTERVAL);
+    }
+}
+
 /// Changes a part of the record. An empty record is removed. A removed cgroup is not an error.
 pub fn update_record(cgroup: &CgroupRef, change: impl FnOnce(&mut CgroupRecord)) -> Result<(), String> {
     let text = |what: &str, error: &dyn std::fmt::Display| format!("{what} the record of {cgroup}: {error}");
+    let _lock = lock_records();
     let directory = match directory::open(cgroup) {
         Ok(directory) => directory,
         Err(error) if is_removed(&error) => return Ok(()),

@@ -2,10 +2,13 @@
 //! caller.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
 
+use super::linger::Linger;
 use crate::bpf::objects::ObjectFile;
 use crate::bpf::{
-    BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, Takeover,
+    BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, Takeover, settings,
 };
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect, Performed};
@@ -30,6 +33,8 @@ pub struct EffectApplier {
     bpf: BpfRuntime,
     machine: u64,
     reporting_all: bool,
+    /// The programs that stay attached after their last use.
+    linger: Linger,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
     /// Slots that could not be written. Cgroups that are bound to one have no active policy.
@@ -56,6 +61,7 @@ impl EffectApplier {
             bpf,
             machine,
             reporting_all: false,
+            linger: Linger::default(),
             errors_by_cgroup: BTreeMap::new(),
             slots_unwritten: BTreeMap::new(),
             slot_policies: BTreeMap::new(),
@@ -233,14 +239,37 @@ impl EffectApplier {
         }
     }
 
-    fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
+    /// When [`EffectApplier::detach_unused`] is due.
+    pub fn detach_due(&self) -> Option<Instant> {
+        self.linger.due()
+    }
+
+    /// Detaches the programs that have not been used for some time.
+    pub fn detach_unused(&mut self) {
+        if let Some(set) = self.linger.expire(Instant::now()) {
+            self.attach(&set);
+        }
+    }
+
+    /// Detaches all programs that are not used: nothing is left after a stop.
+    pub fn detach_unused_now(&mut self) {
+        let set = self.linger.end();
+        self.attach(&set);
+    }
+
+    fn attach(&mut self, set: &AttachSet) {
         let failed = self.bpf.set_attachments(&RequiredAttachments {
             policies: &set.policies,
             counting: &set.counting,
             cgroup_events: set.cgroup_events,
             commit: memory::commit_limit_pages(),
         });
-        self.unattached = failed.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+        self.unattached = failed.into_iter().map(|(name, error)| (name, with_cause(&error))).collect();
+    }
+
+    fn set_attachments(&mut self, set: &AttachSet) -> Result<(), String> {
+        let attached = self.linger.set(set, Instant::now());
+        self.attach(&attached);
         if set.report_all_cgroups != self.reporting_all {
             self.bpf.report_all_cgroups(set.report_all_cgroups).map_err(|e| e.to_string())?;
             self.reporting_all = set.report_all_cgroups;
@@ -334,6 +363,12 @@ impl EffectApplier {
         report.counters = self.counters(CgroupId(report.cgroup_id));
         report.events = memory::events(&path);
     }
+}
+
+/// The error of attaching a program, with the setting of the machine that causes it.
+fn with_cause(error: &BpfError) -> String {
+    let causes = settings::problems(Path::new("/")).into_iter().filter(|problem| problem.fatal);
+    causes.fold(error.to_string(), |text, cause| format!("{text} ({}; {})", cause.message, cause.advice))
 }
 
 fn path_of(effect: &Effect) -> Option<&CgroupPath> {

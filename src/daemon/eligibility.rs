@@ -13,6 +13,13 @@ const INIT_SCOPE: &str = "/init.scope";
 /// are shared by all users, and every call checks each cgroup with a line.
 pub const BINDINGS_PER_USER: usize = 256;
 
+/// Limit of the number of cgroups with a policy line for all unprivileged users together: half of the slots are for unit
+/// files and administrators.
+pub const BINDINGS_OF_USERS: usize = 2048;
+
+/// The cgroups of all users.
+pub const USER_CGROUPS: &str = "/user.slice/user-";
+
 /// Why a policy cannot be attached, whether D-Bus, a unit file or a record requests it.
 pub fn not_allowed(path: &CgroupPath) -> Option<String> {
     if path.is_root() {

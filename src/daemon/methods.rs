@@ -1,6 +1,8 @@
 //! Performs the calls of the D-Bus service. Paths and PIDs of callers are verified in the files of the kernel.
 
-use super::eligibility::{self, BINDINGS_PER_USER, delegated, no_such_cgroup};
+use super::eligibility::{
+    self, BINDINGS_OF_USERS, BINDINGS_PER_USER, USER_CGROUPS, delegated, no_such_cgroup,
+};
 use super::state::Daemon;
 use crate::cgroup::{delegation, mount, process, xattr};
 use crate::engine::{Input, OnInvalid, SubmitError, report_none};
@@ -113,6 +115,11 @@ pub fn authorized_cgroup(daemon: &Daemon, path: CgroupPath, caller: Caller) -> R
     if daemon.engine.count_requests_below(&below, owned.id) >= BINDINGS_PER_USER {
         return Err(Error::AccessDenied(format!(
             "uid {uid} has policy lines on {BINDINGS_PER_USER} cgroups, which is the maximum for a user"
+        )));
+    }
+    if daemon.engine.count_requests_below(USER_CGROUPS, owned.id) >= BINDINGS_OF_USERS {
+        return Err(Error::AccessDenied(format!(
+            "users have policy lines on {BINDINGS_OF_USERS} cgroups, which is the maximum for all users together"
         )));
     }
     Ok(owned)

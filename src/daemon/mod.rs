@@ -6,6 +6,7 @@ mod capabilities;
 pub mod config;
 mod eligibility;
 mod host;
+mod linger;
 mod methods;
 mod overflow;
 mod preload;
@@ -20,35 +21,37 @@ mod watchdog;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::sleep_until;
 
 use crate::actuator::Actuator;
 use crate::bpf::{Actions, BpfError, Events as KernelEvents};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
-use crate::service::api;
-use crate::service::call::{Call, Command};
+use crate::service::call::{Call, CallQueue, Command, queue};
+use crate::service::server::{self, Server};
 use crate::systemd::{Events, Reply, SystemdError, UnitQueries};
 use apply::EffectApplier;
 use preload::Preloader;
 use record_scan::RecordScanner;
 use reload::Reload;
+use shutdown::EXIT_UNSUPPORTED;
 pub use shutdown::{cleanup, stop_post};
 use startup::{Startup, prepare};
 use state::Daemon;
 use unit_sync::UnitSync;
 use watchdog::Watchdog;
 
-/// Exit code for an unsupported machine: systemd does not restart the daemon then (sysexits.h: EX_CONFIG).
-const EXIT_UNSUPPORTED: u8 = 78;
 /// D-Bus calls in the queue; more are rejected, so that a flood of callers cannot fill the memory of the daemon.
 const CALLS_MAX: usize = 256;
+const BUS_LOST: &str = "the connection to the system bus is lost";
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
@@ -100,9 +103,9 @@ fn is_permanent(error: &anyhow::Error) -> bool {
 
 async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     let connection =
-        zbus::Connection::system().await.context("connecting to the system bus (is dbus.socket running?)")?;
+        server::connect_client().await.context("connecting to the system bus (is dbus.socket running?)")?;
     let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
-    let (sender, calls) = mpsc::channel(CALLS_MAX);
+    let (sender, calls) = queue(CALLS_MAX);
     let kernel_json = serde_json::to_string(&startup.report)?;
     let mut daemon = Daemon::new(
         Engine::new(startup.engine_config),
@@ -113,16 +116,17 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     );
     // Before everything else, so that calls during the start are queued and not lost.
     let rescan_requested = Arc::new(Notify::new());
-    let published = api::serve(&connection, sender, Arc::clone(&rescan_requested), kernel_json).await;
-    daemon.published =
-        Some(published.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?);
+    let server = server::start(sender, Arc::clone(&rescan_requested), kernel_json).await;
+    let Server { published, closed } =
+        server.context("taking the name org.memcg.Bpf1 (does another memcg-bpfd run?)")?;
+    daemon.published = Some(published);
     let mut scanner = RecordScanner::new(rescan_requested);
     while let Some(found) = scanner.drain().await {
         recover::adopt(&mut daemon, found).await;
     }
     let reload = Reload::new(level, startup.config, startup.known_warnings);
     let mut units = UnitSync::new(host::specifiers());
-    let sources = Sources { events, actions, calls, scanner, reload, connection };
+    let sources = Sources { events, actions, calls, closed, scanner, reload, connection };
     sources.run(&mut daemon, &mut units).await?;
     shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
@@ -135,7 +139,9 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
 struct Sources {
     events: KernelEvents,
     actions: Actions,
-    calls: mpsc::Receiver<Call>,
+    calls: CallQueue,
+    /// Completes when the service has lost the bus.
+    closed: oneshot::Receiver<()>,
     scanner: RecordScanner,
     reload: Reload,
     connection: zbus::Connection,
@@ -144,7 +150,7 @@ struct Sources {
 impl Sources {
     /// Handles inputs until SIGTERM or SIGINT.
     async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
-        let Sources { events, actions, mut calls, mut scanner, mut reload, connection } = self;
+        let Sources { events, actions, mut calls, mut closed, mut scanner, mut reload, connection } = self;
         let ring = events.async_fd().context("watching the kernel's events")?;
         let action_fd = actions.async_fd().context("watching what policies request")?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -158,16 +164,9 @@ impl Sources {
         loop {
             daemon.applier.set_kill_guards(daemon.actuator.kill_guards());
             let due = daemon.actuator.due();
+            let detach_due = daemon.applier.detach_due();
             tokio::select! {
-                Some(call) = calls.recv() => {
-                    if matches!(call.command, Command::Reload { .. }) {
-                        reload.request(Some(call.reply), daemon);
-                        continue;
-                    }
-                    let answer = methods::command(daemon, call.command).await;
-                    // The caller may have closed the channel.
-                    drop(call.reply.send(answer));
-                }
+                Some(call) = calls.recv() => perform(call, daemon, &mut reload).await,
                 ready = ring.readable() => {
                     ready?.clear_ready();
                     units.kernel_events(daemon, events.drain()).await;
@@ -187,6 +186,7 @@ impl Sources {
                     daemon.actuator.tick();
                     daemon.publish_actions().await;
                 }
+                () = until(detach_due) => daemon.applier.detach_unused(),
                 connected = joined(&mut connecting) => {
                     connecting = None;
                     match connected? {
@@ -202,8 +202,9 @@ impl Sources {
                 event = next(&mut systemd_events) => match event {
                     Some(event) => units.systemd_event(daemon, event).await,
                     // Without the bus, no call reaches the daemon. The next daemon adopts the records.
-                    None => bail!("the connection to the system bus is lost"),
+                    None => bail!(BUS_LOST),
                 },
+                _ = &mut closed => bail!(BUS_LOST),
                 // A hook whose call timed out leaves a record.
                 found = scanner.next() => recover::adopt(daemon, found).await,
                 loaded = preloader.next(), if ready => {
@@ -233,6 +234,24 @@ fn notify_ready(daemon: &Daemon) {
         tracing::debug!(%error, "notifying systemd of readiness");
     }
     tracing::info!("memcg-bpfd {} is ready: {}", env!("CARGO_PKG_VERSION"), daemon.summary());
+}
+
+/// Performs a call and replies.
+async fn perform(call: Call, daemon: &mut Daemon, reload: &mut Reload) {
+    if matches!(call.command, Command::Reload { .. }) {
+        return reload.request(Some(call.reply), daemon);
+    }
+    let answer = methods::command(daemon, call.command).await;
+    // The caller may have closed the channel.
+    drop(call.reply.send(answer));
+}
+
+/// Waits until then; waits forever if there is no time.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the end of a task; waits forever if there is none.

@@ -13,6 +13,8 @@ use crate::names::CgroupPath;
 use crate::source::xattr::CgroupRecord;
 use crate::systemd::{SystemdClient, UnitQueries};
 
+/// Exit code for an unsupported machine: systemd does not restart the daemon then (sysexits.h: EX_CONFIG).
+pub const EXIT_UNSUPPORTED: u8 = 78;
 /// Timeout of the query. systemd replies in milliseconds, and kills the daemon after 90 s.
 const JOB_ANSWER: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,7 @@ pub async fn stop(daemon: &mut Daemon, queries: Option<&UnitQueries>) {
         );
     }
     daemon.apply(Input::Shutdown).await;
+    daemon.applier.detach_unused_now();
     if let Err(error) = pins::remove_all(Path::new(pins::PIN_ROOT)) {
         tracing::error!("removing {}: {error}", pins::PIN_ROOT);
     }
@@ -48,9 +51,20 @@ async fn is_stop_job(systemd: &SystemdClient) -> bool {
     matches!(tokio::time::timeout(JOB_ANSWER, asked).await, Ok(Some(job)) if job == "stop")
 }
 
+/// True if systemd does not restart the daemon, by `$EXIT_CODE` and `$EXIT_STATUS` (systemd.exec(5)): the exit status
+/// is that of `RestartPreventExitStatus=`.
+fn is_final_exit(code: Option<&str>, status: Option<&str>) -> bool {
+    code == Some("exited") && status == Some(EXIT_UNSUPPORTED.to_string().as_str())
+}
+
 /// `memcg-bpfd --stop-post`, which systemd runs after every exit of the daemon: a daemon that was killed during a
-/// stop leaves policies attached.
+/// stop leaves policies attached. If the machine is unsupported, no daemon restores the knobs that the daemon before
+/// it changed; verdicts and records stay.
 pub fn stop_post() -> ExitCode {
+    let (code, status) = (std::env::var("EXIT_CODE").ok(), std::env::var("EXIT_STATUS").ok());
+    if is_final_exit(code.as_deref(), status.as_deref()) {
+        return restore_knobs();
+    }
     if !Path::new(pins::PIN_ROOT).exists() {
         return ExitCode::SUCCESS;
     }
@@ -64,6 +78,23 @@ pub fn stop_post() -> ExitCode {
         Ok(Some(true)) => cleanup(),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Restores all changed knobs, and keeps policies and their records for the next daemon.
+fn restore_knobs() -> ExitCode {
+    let mut failed = false;
+    for path in tree::descendants(&CgroupPath::root()) {
+        let Ok(Some(bytes)) = xattr::read_record(&path) else { continue };
+        let knobs = CgroupRecord::parse(&bytes).map(|record| record.knobs).unwrap_or_default();
+        if knobs.is_empty() {
+            continue;
+        }
+        for sentence in &restore_from_record(&path, &knobs) {
+            failed = true;
+            eprintln!("memcg-bpfd: {sentence}");
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// `memcg-bpfd --cleanup`: detaches the policies of a daemon that is not running, restores all knobs and removes all
@@ -98,4 +129,22 @@ pub fn cleanup() -> ExitCode {
     let programs = if unpinned > 0 { ", and the programs of a previous daemon" } else { "" };
     println!("memcg-bpfd: {erased} records removed{programs}");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knobs_are_restored_if_systemd_does_not_restart_the_daemon() {
+        let unit = include_str!("../../systemd/memcg-bpfd.service");
+        let status = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+        assert!(is_final_exit(Some("exited"), status));
+        for (code, status) in [("exited", "0"), ("exited", "1"), ("killed", "KILL"), ("killed", "78")] {
+            assert!(!is_final_exit(Some(code), Some(status)), "{code} {status}: another daemon follows");
+        }
+        assert!(!is_final_exit(None, None));
+        // Otherwise systemd gives up after five ends within ten seconds, and nothing restores the knobs.
+        assert!(unit.lines().any(|line| line == "StartLimitIntervalSec=0"));
+    }
 }

@@ -1,7 +1,6 @@
 //! The D-Bus object. Checks the arguments of method calls, passes them as [`Command`]s to the daemon's loop and
 //! returns the replies. `systemd/org.memcg.Bpf1.xml` describes the interface; a test compares both.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use zbus::fdo::RequestNameFlags;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedVariant, interface};
+use zbus::{Connection, interface};
 
-use super::args::{Options, cgroup_path, container_id, non_root_cgroup, pid as parse_pid, policy_line};
+use super::args::{
+    OptionDict, Options, cgroup_path, container_id, non_root_cgroup, pid as parse_pid, policy_line,
+};
 use super::authorize::{Authorization, Authorizer, Operation, unknown_caller};
-use super::call::{Call, Command};
+use super::call::{Call, CallSender, Command, bounded_reply};
 use super::error::Error;
 pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
@@ -27,11 +28,12 @@ const QUEUE_WAIT: Duration = Duration::from_secs(1);
 /// `NameTaken` if another daemon runs.
 pub async fn serve(
     connection: &Connection,
-    calls: mpsc::Sender<Call>,
+    calls: CallSender,
     rescan_requested: Arc<Notify>,
     kernel: String,
+    authorizer: Authorizer,
 ) -> zbus::Result<PublishedObject> {
-    let object = Object { calls, rescan_requested, kernel, authorizer: Authorizer::default() };
+    let object = Object { calls, rescan_requested, kernel, authorizer };
     connection.object_server().at(OBJECT_PATH, object).await?;
     let flags = RequestNameFlags::DO_NOT_QUEUE;
     if let Err(error) = connection.request_name_with_flags(BUS_NAME, flags).await {
@@ -78,7 +80,7 @@ impl PublishedObject {
 }
 
 struct Object {
-    calls: mpsc::Sender<Call>,
+    calls: CallSender,
     /// Not a command: the queue may be full.
     rescan_requested: Arc<Notify>,
     kernel: String,
@@ -86,16 +88,16 @@ struct Object {
 }
 
 impl Object {
-    async fn call(&self, command: Command) -> Result<String, Error> {
+    async fn call(&self, authorization: Authorization, command: Command) -> Result<String, Error> {
         let (reply, answer) = oneshot::channel();
-        match self.calls.send_timeout(Call { command, reply }, QUEUE_WAIT).await {
+        match self.calls.of(authorization.caller).send_timeout(Call { command, reply }, QUEUE_WAIT).await {
             Ok(()) => {}
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
                 return Err(Error::Busy("memcg-bpfd has too many requests waiting; ask again".to_owned()));
             }
             Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(shutting_down()),
         }
-        answer.await.unwrap_or_else(|_| Err(shutting_down()))
+        answer.await.unwrap_or_else(|_| Err(shutting_down())).and_then(bounded_reply)
     }
 
     /// A hook whose call failed records its request on the cgroup of the container, so a scan must find it.
@@ -133,7 +135,8 @@ impl Object {
         let (cgroup, line) = (non_root_cgroup(cgroup)?, policy_line(line)?);
         let authorization =
             self.authorizer.authorize(Operation::Manage, Some(&cgroup), connection, &header).await?;
-        self.call(Command::Attach { cgroup, line, caller: authorization.caller }).await
+        let caller = authorization.caller;
+        self.call(authorization, Command::Attach { cgroup, line, caller }).await
     }
 
     #[zbus(out_args("binding"))]
@@ -142,7 +145,7 @@ impl Object {
         id: &str,
         pid: u32,
         line: &str,
-        options: BTreeMap<String, OwnedVariant>,
+        options: OptionDict,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
@@ -153,8 +156,8 @@ impl Object {
         let line = policy_line(line)?;
         let Options { cgroups_path, required } = Options::parse(&options)?;
         let caller = authorization.caller;
-        let answer =
-            self.call(Command::AttachContainer { id, pid, line, cgroups_path, required, caller }).await;
+        let command = Command::AttachContainer { id, pid, line, cgroups_path, required, caller };
+        let answer = self.call(authorization, command).await;
         answer.inspect_err(|error| self.request_rescan(error))
     }
 
@@ -168,7 +171,8 @@ impl Object {
         let cgroup = non_root_cgroup(cgroup)?;
         let authorization =
             self.authorizer.authorize(Operation::Manage, Some(&cgroup), connection, &header).await?;
-        self.call(Command::Detach { cgroup, caller: authorization.caller }).await
+        let caller = authorization.caller;
+        self.call(authorization, Command::Detach { cgroup, caller }).await
     }
 
     async fn detach_container(
@@ -178,9 +182,8 @@ impl Object {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), Error> {
         let authorization = self.authorizer.authorize_engine(connection, &header).await?;
-        self.call(Command::DetachContainer { id: container_id(id)?, caller: authorization.caller })
-            .await
-            .map(drop)
+        let caller = authorization.caller;
+        self.call(authorization, Command::DetachContainer { id: container_id(id)?, caller }).await.map(drop)
     }
 
     #[zbus(out_args("bindings"))]
@@ -189,8 +192,8 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
-        let _authorization = self.authorize_inspect(None, connection, &header).await?;
-        self.call(Command::List).await
+        let authorization = self.authorize_inspect(None, connection, &header).await?;
+        self.call(authorization, Command::List).await
     }
 
     #[zbus(out_args("binding"))]
@@ -201,8 +204,8 @@ impl Object {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
         let cgroup = cgroup_path(cgroup)?;
-        let _authorization = self.authorize_inspect(Some(&cgroup), connection, &header).await?;
-        self.call(Command::Explain { cgroup }).await
+        let authorization = self.authorize_inspect(Some(&cgroup), connection, &header).await?;
+        self.call(authorization, Command::Explain { cgroup }).await
     }
 
     #[zbus(out_args("policies"))]
@@ -211,8 +214,8 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
-        let _authorization = self.authorize_inspect(None, connection, &header).await?;
-        self.call(Command::Policies).await
+        let authorization = self.authorize_inspect(None, connection, &header).await?;
+        self.call(authorization, Command::Policies).await
     }
 
     #[zbus(out_args("actions"))]
@@ -223,7 +226,8 @@ impl Object {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
         let authorization = self.authorizer.authorize(Operation::Manage, None, connection, &header).await?;
-        self.call(Command::Pause { for_ns: nanoseconds, caller: authorization.caller }).await
+        let caller = authorization.caller;
+        self.call(authorization, Command::Pause { for_ns: nanoseconds, caller }).await
     }
 
     #[zbus(out_args("actions"))]
@@ -233,7 +237,8 @@ impl Object {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
         let authorization = self.authorizer.authorize(Operation::Manage, None, connection, &header).await?;
-        self.call(Command::Resume { caller: authorization.caller }).await
+        let caller = authorization.caller;
+        self.call(authorization, Command::Resume { caller }).await
     }
 
     #[zbus(out_args("changes"))]
@@ -243,7 +248,8 @@ impl Object {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
         let authorization = self.authorizer.authorize(Operation::Manage, None, connection, &header).await?;
-        self.call(Command::Reload { caller: authorization.caller }).await
+        let caller = authorization.caller;
+        self.call(authorization, Command::Reload { caller }).await
     }
 
     #[zbus(out_args("stats"))]
@@ -252,8 +258,8 @@ impl Object {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, Error> {
-        let _authorization = self.authorize_inspect(None, connection, &header).await?;
-        self.call(Command::Stats).await
+        let authorization = self.authorize_inspect(None, connection, &header).await?;
+        self.call(authorization, Command::Stats).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -1,15 +1,17 @@
 #![allow(clippy::arithmetic_side_effects)]
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 
 use futures_util::StreamExt;
 use zbus::object_server::Interface;
-use zbus::{DBusError, Guid, Variant, connection};
+use zbus::{DBusError, Guid, OwnedVariant, Variant, connection};
 
 use super::*;
 use crate::names::{CgroupId, ContainerId};
 use crate::service::args::{CGROUPS_PATH, REQUIRED};
 use crate::service::authorize::Caller;
+use crate::service::call::{CallQueue, queue};
 
 const SHIPPED: &str = include_str!("../../systemd/org.memcg.Bpf1.xml");
 const MANAGER: &str = "org.memcg.Bpf1.Manager";
@@ -41,29 +43,31 @@ fn outline(xml: &str) -> Vec<String> {
     members
 }
 
-fn object() -> (Object, mpsc::Receiver<Call>) {
-    let (calls, receiver) = mpsc::channel(8);
+fn object() -> (Object, CallQueue) {
+    let (calls, receiver) = queue(8);
     let rescan_requested = Arc::new(Notify::new());
     (Object { calls, rescan_requested, kernel: "{}".to_owned(), authorizer: Authorizer::default() }, receiver)
 }
 
 /// The object at one end of a socket, a caller at the other.
-async fn pair() -> (connection::Connection, PublishedObject, Connection, mpsc::Receiver<Call>) {
+async fn pair() -> (connection::Connection, PublishedObject, Connection, CallQueue) {
     pair_with(Arc::new(Notify::new())).await
 }
 
 async fn pair_with(
     rescan_requested: Arc<Notify>,
-) -> (connection::Connection, PublishedObject, Connection, mpsc::Receiver<Call>) {
+) -> (connection::Connection, PublishedObject, Connection, CallQueue) {
     let (here, there) = UnixStream::pair().unwrap();
     here.set_nonblocking(true).unwrap();
     there.set_nonblocking(true).unwrap();
     let server = connection::Builder::unix_stream(here).server(Guid::generate()).p2p().build();
     let client = connection::Builder::unix_stream(there).p2p().build();
     let (server, client) = tokio::try_join!(server, client).unwrap();
-    let (calls, receiver) = mpsc::channel(8);
+    let (calls, receiver) = queue(8);
     let published =
-        serve(&server, calls, rescan_requested, "{\"release\":\"7.3\"}".to_owned()).await.unwrap();
+        serve(&server, calls, rescan_requested, "{\"release\":\"7.3\"}".to_owned(), Authorizer::default())
+            .await
+            .unwrap();
     (server, published, client, receiver)
 }
 

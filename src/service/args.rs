@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use zbus::{OwnedVariant, Variant};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use zbus::{OwnedVariant, Signature, Type, Variant};
 
 use super::error::Error;
 pub(super) use crate::bus::{OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_REQUIRED as REQUIRED};
 use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId};
 use crate::policy::line::LINE_BYTES_MAX;
 use crate::text::printable::quote;
+
+/// Limit of the number of options that are read. Two exist.
+const OPTIONS_MAX: usize = 16;
 
 /// Characters of an unknown option or type that an error quotes.
 const WORD_MAX: usize = 64;
@@ -58,6 +63,52 @@ pub fn policy_line(line: &str) -> Result<String, Error> {
     Ok(line.to_owned())
 }
 
+/// The options of `AttachContainer` as received. At most [`OPTIONS_MAX`] are read.
+#[derive(Debug, Default, PartialEq)]
+pub struct OptionDict {
+    entries: BTreeMap<String, OwnedVariant>,
+    /// True if there are more.
+    too_many: bool,
+}
+
+impl Type for OptionDict {
+    const SIGNATURE: &'static Signature = <BTreeMap<String, OwnedVariant> as Type>::SIGNATURE;
+}
+
+impl<'de> Deserialize<'de> for OptionDict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OptionVisitor)
+    }
+}
+
+impl From<BTreeMap<String, OwnedVariant>> for OptionDict {
+    fn from(entries: BTreeMap<String, OwnedVariant>) -> Self {
+        let too_many = entries.len() > OPTIONS_MAX;
+        OptionDict { entries, too_many }
+    }
+}
+
+struct OptionVisitor;
+
+impl<'de> Visitor<'de> for OptionVisitor {
+    type Value = OptionDict;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a dictionary of options")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OptionDict, A::Error> {
+        let mut dict = OptionDict::default();
+        for _ in 0..OPTIONS_MAX {
+            let Some((key, value)) = map.next_entry()? else { return Ok(dict) };
+            dict.entries.insert(key, value);
+        }
+        // The rest of the message is not read.
+        dict.too_many = map.next_key::<&str>()?.is_some();
+        Ok(dict)
+    }
+}
+
 /// The options of `AttachContainer`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -69,9 +120,12 @@ pub struct Options {
 
 impl Options {
     /// Unknown options and wrong types are errors: a mistyped `required` would have no effect.
-    pub fn parse(given: &BTreeMap<String, OwnedVariant>) -> Result<Self, Error> {
+    pub fn parse(given: &OptionDict) -> Result<Self, Error> {
+        if given.too_many {
+            return Err(invalid(format!("more than {OPTIONS_MAX} options; only two exist")));
+        }
         let mut options = Options::default();
-        for (key, value) in given {
+        for (key, value) in &given.entries {
             match (key.as_str(), &**value) {
                 (CGROUPS_PATH, Variant::Str(path)) if path.len() <= CGROUP_PATH_MAX => {
                     options.cgroups_path = Some(path.as_str().to_owned());

@@ -2,22 +2,52 @@
 //! that cgroup; the daemon's loop checks this again by the cgroup's id. For other users, polkit decides.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use zbus::Connection;
-use zbus::fdo::DBusProxy;
 use zbus::message::{Flags, Header};
-use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
+pub use super::callers::unknown_caller;
+use super::callers::{Callers, Identity};
 use super::error::Error;
+use super::quota::Share;
 use crate::cgroup::delegation;
 use crate::names::CgroupPath;
 
-/// Limit of the calls in progress of one unprivileged user, because polkit may wait for a password.
-const CALLS_PER_USER: usize = 8;
-/// Limit of the calls in progress of all unprivileged users together, because one person can have many uids.
-const CALLS_OF_USERS: usize = 32;
+/// Limits of the calls in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Places {
+    /// Calls that wait for the loop only: of engines and owners of cgroups.
+    Loop,
+    /// Calls that wait for polkit, which may wait for a password. They take no place of the others.
+    Polkit,
+}
+
+impl Places {
+    /// Limit for each share.
+    const fn per_share(self) -> usize {
+        match self {
+            Places::Loop => 8,
+            Places::Polkit => 4,
+        }
+    }
+
+    /// Limit for all shares together.
+    const fn in_total(self) -> usize {
+        match self {
+            Places::Loop => 64,
+            Places::Polkit => 16,
+        }
+    }
+}
+
+/// Timeout of polkit if a password can be entered.
+const INTERACTIVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Timeout of polkit if it decides without a password.
+const POLKIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The operation of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +93,11 @@ impl Caller {
     }
 }
 
-/// Authorizes calls, and counts those in progress for each user.
+/// Authorizes calls, and counts those in progress for each share.
 #[derive(Debug, Clone, Default)]
 pub struct Authorizer {
-    in_progress: Arc<Mutex<BTreeMap<u32, usize>>>,
+    callers: Arc<Callers>,
+    in_progress: Arc<Mutex<BTreeMap<(Places, Share), usize>>>,
 }
 
 /// An authorized call. It counts as in progress until it is dropped.
@@ -74,18 +105,34 @@ pub struct Authorizer {
 pub struct Authorization {
     /// The caller.
     pub caller: Caller,
-    counted: Option<Authorizer>,
+    _place: Option<Place>,
 }
 
-impl Drop for Authorization {
+/// A call that counts as in progress.
+#[derive(Debug)]
+struct Place {
+    authorizer: Authorizer,
+    key: (Places, Share),
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(authorizer) = self.counted.take() {
-            authorizer.release(self.caller.uid());
+        let mut in_progress = self.authorizer.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = in_progress.get_mut(&self.key) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                in_progress.remove(&self.key);
+            }
         }
     }
 }
 
 impl Authorizer {
+    /// Authorizes these callers.
+    pub fn new(callers: Arc<Callers>) -> Self {
+        Authorizer { callers, in_progress: Arc::default() }
+    }
+
     /// Authorizes root, the owner of `cgroup` if one is given, and users that polkit authorizes.
     pub async fn authorize(
         &self,
@@ -94,17 +141,19 @@ impl Authorizer {
         connection: &Connection,
         header: &Header<'_>,
     ) -> Result<Authorization, Error> {
-        let uid = uid(connection, header).await?;
-        if is_privileged(uid) {
-            return Ok(Authorization { caller: Caller::Administrator(uid), counted: None });
+        let identity = self.identify(connection, header).await?;
+        let uid = identity.uid;
+        if identity.is_privileged() {
+            return Ok(Authorization { caller: Caller::Administrator(uid), _place: None });
         }
-        let mut authorization = self.acquire(uid)?;
         if cgroup.is_some_and(|path| delegation::delegated_cgroup(path, uid).is_ok()) {
-            return Ok(authorization);
+            return self.owner(identity);
         }
-        polkit(operation, uid, connection, header).await?;
-        authorization.caller = Caller::Administrator(uid);
-        Ok(authorization)
+        let waiting = self.acquire(Places::Polkit, &identity)?;
+        polkit(operation, uid, self.callers.lookup().unwrap_or(connection), header).await?;
+        drop(waiting);
+        let place = self.acquire(Places::Loop, &identity)?;
+        Ok(Authorization { caller: Caller::Administrator(uid), _place: Some(place) })
     }
 
     /// Authorizes callers that start containers: root, and users for their own cgroups. Does not query polkit,
@@ -114,55 +163,51 @@ impl Authorizer {
         connection: &Connection,
         header: &Header<'_>,
     ) -> Result<Authorization, Error> {
-        let uid = uid(connection, header).await?;
-        if is_privileged(uid) {
-            return Ok(Authorization { caller: Caller::Administrator(uid), counted: None });
+        let identity = self.identify(connection, header).await?;
+        if identity.is_privileged() {
+            return Ok(Authorization { caller: Caller::Administrator(identity.uid), _place: None });
         }
-        self.acquire(uid)
+        self.owner(identity)
     }
 
-    fn acquire(&self, uid: u32) -> Result<Authorization, Error> {
+    fn owner(&self, identity: Identity) -> Result<Authorization, Error> {
+        let place = self.acquire(Places::Loop, &identity)?;
+        Ok(Authorization { caller: Caller::Owner(identity.uid), _place: Some(place) })
+    }
+
+    fn acquire(&self, places: Places, identity: &Identity) -> Result<Place, Error> {
         let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = in_progress.values().sum();
-        let own = in_progress.get(&uid).copied().unwrap_or_default();
-        if own >= CALLS_PER_USER {
-            return Err(Error::Busy(format!("uid {uid} has too many requests under way; ask again")));
+        let of_kind = in_progress.iter().filter(|((kind, _), _)| *kind == places);
+        let all: usize = of_kind.map(|(_, count)| count).sum();
+        let key = (places, identity.share.clone());
+        let own = in_progress.get(&key).copied().unwrap_or_default();
+        let uid = identity.uid;
+        if own >= places.per_share() {
+            return Err(Error::Busy(match places {
+                Places::Loop => format!("uid {uid} has too many requests under way; ask again"),
+                Places::Polkit => format!(
+                    "uid {uid} has {own} requests that wait for a password or for polkit, the maximum; ask again"
+                ),
+            }));
         }
-        if all >= CALLS_OF_USERS {
-            // The calls of all users are limited together.
+        if all >= places.in_total() {
             return Err(Error::Busy(format!(
-                "users without privilege have {CALLS_OF_USERS} requests under way, as many as all may have together; ask again"
+                "users without privilege have {all} requests under way, as many as all may have together; ask again"
             )));
         }
-        in_progress.insert(uid, own.saturating_add(1));
-        Ok(Authorization { caller: Caller::Owner(uid), counted: Some(self.clone()) })
+        in_progress.insert(key.clone(), own.saturating_add(1));
+        Ok(Place { authorizer: self.clone(), key })
     }
 
-    fn release(&self, uid: u32) {
-        let mut in_progress = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = in_progress.get_mut(&uid) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                in_progress.remove(&uid);
-            }
-        }
-    }
-}
-
-fn is_privileged(uid: u32) -> bool {
-    uid == 0 || uid == nix::unistd::geteuid().as_raw()
-}
-
-/// The caller's uid, as reported by the bus.
-async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, Error> {
-    match header.sender() {
-        Some(sender) => {
-            let bus = DBusProxy::new(connection).await.map_err(|_| unknown_caller())?;
-            let sender = BusName::from(sender.clone());
-            bus.get_connection_unix_user(sender).await.map_err(|_| unknown_caller())
+    /// The caller, as reported by the bus.
+    async fn identify(&self, connection: &Connection, header: &Header<'_>) -> Result<Identity, Error> {
+        if let Some(sender) = header.sender() {
+            return self.callers.identify(sender.as_str()).await;
         }
         // Without a bus, the kernel reports the peer of the socket.
-        None => connection.peer_creds().await.ok().and_then(|c| c.unix_user_id()).ok_or_else(unknown_caller),
+        let credentials = connection.peer_creds().await.ok();
+        let uid = credentials.and_then(|c| c.unix_user_id()).ok_or_else(unknown_caller)?;
+        Ok(Identity { uid, share: Share::Uid(uid) })
     }
 }
 
@@ -172,70 +217,122 @@ async fn polkit(
     connection: &Connection,
     header: &Header<'_>,
 ) -> Result<(), Error> {
-    let denied = |why: &str| {
-        Error::AccessDenied(format!("uid {uid} may not {}{why}; use sudo", operation.description()))
-    };
-    let Ok(subject) = Subject::new_for_message_header(header) else { return Err(denied("")) };
     // Only if the caller allows interactive authorization.
     let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-    let flags = if interactive {
-        CheckAuthorizationFlags::ALLOW_USER_INTERACTION
-    } else {
-        CheckAuthorizationFlags::default()
-    };
-    let answer = async {
-        let polkit = AuthorityProxy::builder(connection)
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await?;
-        polkit.check_authorization(&subject, operation.action(), &HashMap::new(), flags, "").await
-    };
-    match answer.await {
-        Ok(result) if result.is_authorized => Ok(()),
-        Ok(result) if result.is_challenge => {
-            Err(denied(&format!(" without a password (polkit action {})", operation.action())))
-        }
-        Ok(_) => Err(denied(&format!(" (polkit action {})", operation.action()))),
-        Err(error) => {
-            tracing::debug!("polkit: {error}");
-            Err(denied(", and polkit, which could let it, cannot be asked"))
+    let timeout = if interactive { INTERACTIVE_TIMEOUT } else { POLKIT_TIMEOUT };
+    let query = PolkitQuery { operation, uid, interactive };
+    let id = format!("memcg-bpf-{}", CANCELLATION.fetch_add(1, Ordering::Relaxed));
+    match tokio::time::timeout(timeout, query.check(connection, header, &id)).await {
+        Ok(result) => result,
+        Err(_) => {
+            query.cancel(connection, &id).await;
+            Err(query.denied(&format!(", because polkit did not reply within {} s", timeout.as_secs())))
         }
     }
 }
 
-/// The error for a caller that has left the bus, or is unknown to it.
-pub fn unknown_caller() -> Error {
-    Error::Failed("the bus does not say who is calling; nothing was changed".to_owned())
+/// Numbers the queries, so that a query can be cancelled.
+static CANCELLATION: AtomicU64 = AtomicU64::new(0);
+
+/// A query to polkit.
+#[derive(Debug, Clone, Copy)]
+struct PolkitQuery {
+    operation: Operation,
+    uid: u32,
+    interactive: bool,
+}
+
+impl PolkitQuery {
+    fn denied(self, why: &str) -> Error {
+        let (uid, operation) = (self.uid, self.operation.description());
+        Error::AccessDenied(format!("uid {uid} may not {operation}{why}; use sudo"))
+    }
+
+    async fn authority(connection: &Connection) -> zbus::Result<AuthorityProxy<'_>> {
+        AuthorityProxy::builder(connection).cache_properties(zbus::proxy::CacheProperties::No).build().await
+    }
+
+    async fn check(self, connection: &Connection, header: &Header<'_>, id: &str) -> Result<(), Error> {
+        let Ok(subject) = Subject::new_for_message_header(header) else { return Err(self.denied("")) };
+        let flags = if self.interactive {
+            CheckAuthorizationFlags::ALLOW_USER_INTERACTION
+        } else {
+            CheckAuthorizationFlags::default()
+        };
+        let action = self.operation.action();
+        let answer = async {
+            let polkit = Self::authority(connection).await?;
+            polkit.check_authorization(&subject, action, &HashMap::new(), flags, id).await
+        };
+        match answer.await {
+            Ok(result) if result.is_authorized => Ok(()),
+            Ok(result) if result.is_challenge => {
+                Err(self.denied(&format!(" without a password (polkit action {action})")))
+            }
+            Ok(_) => Err(self.denied(&format!(" (polkit action {action})"))),
+            Err(error) => {
+                tracing::debug!("polkit: {error}");
+                Err(self.denied(", and polkit, which could let it, cannot be asked"))
+            }
+        }
+    }
+
+    /// Removes the prompt for a password.
+    async fn cancel(self, connection: &Connection, id: &str) {
+        let cancelled = async { Self::authority(connection).await?.cancel_check_authorization(id).await };
+        match tokio::time::timeout(POLKIT_TIMEOUT, cancelled).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "cancelling a query to polkit"),
+            Err(_) => tracing::debug!("polkit does not reply"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn identity(uid: u32, share: Share) -> Identity {
+        Identity { uid, share }
+    }
+
+    /// The places that a caller gets.
+    fn take(authorizer: &Authorizer, places: Places, caller: &Identity) -> Vec<Place> {
+        (0..1000).map_while(|_| authorizer.acquire(places, caller).ok()).collect()
+    }
+
     #[test]
-    fn calls_are_limited_per_user_and_in_total() {
+    fn subordinate_uids_share_the_places_of_their_user() {
         let authorizer = Authorizer::default();
-        let mut held: Vec<Authorization> =
-            (0..CALLS_PER_USER).map(|_| authorizer.acquire(1000).unwrap()).collect();
-        let error = authorizer.acquire(1000).unwrap_err();
-        assert_eq!(error, Error::Busy("uid 1000 has too many requests under way; ask again".to_owned()));
-        for uid in 1001.. {
-            match authorizer.acquire(uid) {
-                Ok(authorization) => held.push(authorization),
-                Err(error) => {
-                    let sentence = error.to_string();
-                    assert!(
-                        sentence.starts_with("users without privilege have 32 requests under way"),
-                        "{sentence}"
-                    );
-                    break;
-                }
-            }
-        }
-        assert_eq!(held.len(), CALLS_OF_USERS);
+        let held: Vec<Place> = (100_000..100_100)
+            .flat_map(|uid| take(&authorizer, Places::Polkit, &identity(uid, Share::User(1000))))
+            .collect();
+        assert_eq!(held.len(), 4);
+        let error = authorizer.acquire(Places::Polkit, &identity(100_007, Share::User(1000))).unwrap_err();
+        let wanted =
+            "uid 100007 has 4 requests that wait for a password or for polkit, the maximum; ask again";
+        assert_eq!(error, Error::Busy(wanted.to_owned()));
+        assert_eq!(take(&authorizer, Places::Polkit, &identity(1001, Share::User(1001))).len(), 4);
+    }
+
+    #[test]
+    fn callers_that_wait_for_a_password_take_no_place_of_engines() {
+        let authorizer = Authorizer::default();
+        let mut held: Vec<Place> = (1000..1100)
+            .flat_map(|uid| take(&authorizer, Places::Polkit, &identity(uid, Share::User(uid))))
+            .collect();
+        assert_eq!(held.len(), 16, "of all users together");
+        let engine = identity(1000, Share::User(1000));
+        assert_eq!(take(&authorizer, Places::Loop, &engine).len(), 8);
+        held.extend(
+            (1000..1100).flat_map(|uid| take(&authorizer, Places::Loop, &identity(uid, Share::User(uid)))),
+        );
+        let error = authorizer.owner(identity(2000, Share::User(2000))).unwrap_err().to_string();
+        assert!(error.starts_with("users without privilege have 64 requests under way"), "{error}");
         held.clear();
         assert!(authorizer.in_progress.lock().unwrap().is_empty());
-        drop(authorizer.acquire(1000).unwrap());
+        drop(authorizer.owner(engine).unwrap());
+        assert!(authorizer.in_progress.lock().unwrap().is_empty());
     }
 
     #[test]

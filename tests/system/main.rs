@@ -11,6 +11,7 @@
 mod actions;
 mod attach;
 mod authorization;
+mod bus_flood;
 mod cli;
 mod cli_watch;
 mod container;

@@ -8,9 +8,10 @@ use crate::support::{
 };
 
 /// Texts of denials by the bus, systemd, the kernel, and the programs of this package.
-const REFUSALS: [&str; 17] = [
+const REFUSALS: [&str; 18] = [
     "is not a cgroup path",
     "at most 4096 are allowed",
+    "at most 16384 are allowed",
     "no part of which is named",
     "is neither a path nor",
     "uid 65534 may not ",

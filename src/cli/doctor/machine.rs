@@ -5,6 +5,7 @@ use std::path::Path;
 use super::finding::Finding;
 use crate::bpf::objects::PolicyObjects;
 use crate::bpf::probe;
+use crate::bpf::settings::{Problem, problems};
 
 /// Only queries to the daemon need root.
 pub(super) fn user(root: bool) -> Finding {
@@ -64,6 +65,19 @@ pub(super) fn btf(root: &Path) -> Finding {
             "use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian, Ubuntu, Fedora and SUSE are",
         )
     }
+}
+
+/// Checks for settings that keep policies from working.
+pub(super) fn settings(root: &Path) -> Vec<Finding> {
+    let finding = |problem: Problem| {
+        let (message, advice) = (problem.message, problem.advice);
+        if problem.fatal {
+            Finding::fail("settings", message, advice)
+        } else {
+            Finding::warn("settings", message, advice)
+        }
+    };
+    problems(root).into_iter().map(finding).collect()
 }
 
 /// Checks the policy objects.

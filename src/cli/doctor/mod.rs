@@ -35,6 +35,7 @@ impl Doctor {
         let mut found = vec![machine::user(nix::unistd::geteuid().is_root())];
         found.extend(machine::cgroups(&self.root));
         found.push(machine::btf(&self.root));
+        found.extend(machine::settings(&self.root));
         found.extend(machine::policies(&objects));
         found.extend(machine::hooks(&objects));
         found.push(service::systemd(&self.root));
