@@ -192,8 +192,7 @@ mod tests {
             let cli = Cli::try_parse_from(std::iter::once("memcg-bpf").chain(line.split(' ')));
             assert!(cli.as_ref().is_ok_and(|cli| cli.json), "{line}: {:?}", cli.err());
         }
-        let cli =
-            Cli::try_parse_from("memcg-bpf attach x.service deny limit=64M --dry-run --json".split(' '));
+        let cli = Cli::try_parse_from("memcg-bpf attach x.service deny limit=64M --check --json".split(' '));
         let Command::Attach(attach) = cli.unwrap().command else { panic!("not attach") };
         assert_eq!(attach.line(), "deny limit=64M");
     }

@@ -9,7 +9,9 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState};
 
 use super::model::{Model, Row, Sort};
+use crate::cli::change::dry_run::is_dry_run;
 use crate::cli::term::{ellipsize, escape_line};
+use crate::report::AttachedPolicy;
 use crate::text::human_bytes;
 
 /// The sparklines of the selected cgroup, with their titles.
@@ -109,7 +111,11 @@ fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
 }
 
 fn cells_of(row: &Row) -> [String; 6] {
-    let policies: Vec<&str> = row.report.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let name = |policy: &AttachedPolicy| {
+        let mark = if is_dry_run(policy) { " (dry-run)" } else { "" };
+        format!("{}{mark}", policy.name)
+    };
+    let policies: Vec<String> = row.report.policies.iter().map(name).collect();
     let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(" ") };
     [
         escape_line(&row.name),
@@ -178,6 +184,18 @@ mod tests {
 
     use super::*;
     use crate::report::BindingReport;
+
+    #[test]
+    fn dry_run_is_marked() {
+        let policy = |name: &str, mode: &str| AttachedPolicy {
+            name: name.to_owned(),
+            parameters: [("mode".to_owned(), mode.to_owned())].into(),
+            ..AttachedPolicy::default()
+        };
+        let policies = vec![policy("deny", "dry-run"), policy("oom", "act")];
+        let row = Row { report: BindingReport { policies, ..BindingReport::default() }, ..Row::default() };
+        assert_eq!(cells_of(&row)[1], "deny (dry-run) oom");
+    }
 
     fn render(model: &Model, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();

@@ -28,7 +28,7 @@ pub(super) struct Row {
     pub usage: VecDeque<u64>,
     pub stall: VecDeque<u64>,
     pub refaults: VecDeque<u64>,
-    seen: f64,
+    pub seen: f64,
 }
 
 impl Row {
