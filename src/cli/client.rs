@@ -14,6 +14,7 @@ use zbus::{DynamicType, proxy};
 use super::term::escape_line;
 use crate::bpf::pins::PIN_ROOT;
 use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
+use crate::systemd::Scope;
 
 /// The default timeout of D-Bus.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -183,6 +184,11 @@ impl Client {
     /// Resume: action statistics.
     pub fn resume<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         parse(self.wait(self.proxy.resume()))
+    }
+
+    /// Starts a transient scope of systemd, over the same connection.
+    pub fn start_scope(&self, scope: Scope<'_>) -> Result<(), ClientError> {
+        self.wait(scope.start(self.proxy.inner().connection()))
     }
 
     /// Reload: the changes.

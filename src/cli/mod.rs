@@ -22,7 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 
 use crate::names::ROOT_SLICE;
-use change::{attach, detach, pause, reload};
+use change::{attach, detach, pause, reload, run};
 use monitor::{events, metrics, record, report, top};
 use show::{explain, policies, profiles, status};
 use term::Terminal;
@@ -53,6 +53,7 @@ enum Command {
     Status(status::Status),
     Attach(attach::Attach),
     Detach(detach::Detach),
+    Run(run::Run),
     Explain(explain::Explain),
     Events(events::Events),
     Top(top::Top),
@@ -76,7 +77,7 @@ pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match handle_completion(&args) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => run(args),
+        Ok(false) => run_command(args),
         Err(error) => {
             term::eprint(&format!("memcg-bpf: {error}\n"));
             ExitCode::from(2)
@@ -99,7 +100,7 @@ fn handle_completion(args: &[OsString]) -> io::Result<bool> {
         .map_err(io::Error::other)
 }
 
-fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+fn run_command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(rewritten(args)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -119,6 +120,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(it) => it.run(&terminal, cli.json),
         Command::Attach(it) => it.run(&terminal, cli.json),
         Command::Detach(it) => it.run(&terminal, cli.json),
+        Command::Run(it) => it.run(),
         Command::Explain(it) => it.run(&terminal, cli.json),
         Command::Events(it) => it.run(&terminal, cli.json),
         Command::Top(it) => it.run(cli.json),

@@ -6,3 +6,4 @@ pub(in crate::cli) mod dry_run;
 pub(in crate::cli) mod pause;
 mod preview;
 pub(in crate::cli) mod reload;
+pub(in crate::cli) mod run;

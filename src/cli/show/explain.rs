@@ -14,13 +14,11 @@ use crate::cli::find::installed::DefaultParams;
 use crate::cli::find::target;
 use crate::cli::find::target::TargetError;
 use crate::cli::output::Output;
+use crate::cli::show::without_policy::{WITHOUT_POLICY, inherited_policies};
 use crate::cli::term::{Style, Terminal, escape_line, json, wrap};
 use crate::names::{CgroupPath, ROOT_SLICE, UnitName};
 use crate::report::{AttachedPolicy, BindingReport, KnobReport};
 use crate::text::human_bytes;
-
-/// `state` of a cgroup without a request. Only `explain` reports it.
-const WITHOUT_POLICY: &str = "no-policy";
 
 /// Show the policies of a cgroup, their origin, counters and the distance to limits
 #[derive(Debug, Args)]
@@ -91,14 +89,7 @@ fn pressure_note(cgroup: &CgroupPath) -> Option<String> {
 fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
     let id = container::id_in(cgroup).map(str::to_owned);
     let mut explanation = vec!["No policy is requested for this cgroup.".to_owned()];
-    let above = |report: &&BindingReport| {
-        let rest = cgroup.as_str().strip_prefix(report.cgroup.as_str());
-        !report.policies.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
-    };
-    for report in reports.iter().filter(above) {
-        let names = report.policies.iter().map(|policy| policy.name.as_str());
-        explanation.push(crate::report::explain::inherited(&report.cgroup, names));
-    }
+    explanation.extend(inherited_policies(cgroup.as_str(), reports));
     let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {
         cgroup: cgroup.as_str().to_owned(),
@@ -134,10 +125,10 @@ fn line_style(line: &str) -> Option<Style> {
 
 /// The name of the container or unit, or the path of the cgroup.
 pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
+    if let Some(name) = &report.container_name {
+        return format!("container {}", escape_line(name));
+    }
     match (&report.container, &report.unit) {
-        (Some(_), _) if report.container_name.is_some() => {
-            format!("container {}", escape_line(report.container_name.as_deref().unwrap_or("")))
-        }
         (Some(id), _) => format!("container {}", escape_line(&id.chars().take(12).collect::<String>())),
         (None, Some(unit)) => escape_line(unit),
         (None, None) => escape_line(unit_in(&report.cgroup).unwrap_or(&report.cgroup)),
@@ -252,6 +243,16 @@ mod tests {
         assert_eq!(name("/plain/a.service"), "/plain/a.service");
         assert_eq!(name("/"), "-.slice");
         assert_eq!(name(""), "");
+    }
+
+    #[test]
+    fn scope_of_a_container_is_displayed_by_its_name() {
+        let scope = BindingReport {
+            unit: Some(format!("libpod-{}.scope", "ab".repeat(32))),
+            container_name: Some("web".to_owned()),
+            ..BindingReport::default()
+        };
+        assert_eq!(name_of(&scope), "container web");
     }
 
     #[test]

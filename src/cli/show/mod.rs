@@ -4,3 +4,4 @@ pub(in crate::cli) mod explain;
 pub(in crate::cli) mod policies;
 pub(in crate::cli) mod profiles;
 pub(in crate::cli) mod status;
+pub(in crate::cli) mod without_policy;
