@@ -5,6 +5,7 @@ use std::path::Path;
 use super::files::{WITHOUT_POLICY, findings_in_text};
 use super::finding::Finding;
 use super::inert::inert_parameters;
+use super::protection::unprotected_slices;
 use crate::cli::find::target::closest_unit;
 use crate::cli::term::escape_line;
 use crate::files::read_text_below;
@@ -58,6 +59,7 @@ pub(super) fn findings_in_unit_named(root: &Path, asked: &UnitName, catalog: &Ca
         findings.push(Finding::note(escape_line(&format!("{location}: '{text}' is {how} by {}", it.by))));
     }
     findings.extend(inert_parameters(unit.kind(), &texts, &clauses.effective, catalog));
+    findings.extend(unprotected_slices(&unit, &texts, &clauses.effective, catalog));
     if unit.is_root_slice() && !clauses.effective.is_empty() {
         findings.push(Finding::warning(format!("{unit}: the root cgroup cannot have a policy")));
     }

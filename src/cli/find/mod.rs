@@ -4,4 +4,5 @@ pub(in crate::cli) mod candidates;
 pub(in crate::cli) mod container;
 pub(in crate::cli) mod diagnose;
 pub(in crate::cli) mod installed;
+pub(in crate::cli) mod protection;
 pub(in crate::cli) mod target;

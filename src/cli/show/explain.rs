@@ -11,6 +11,7 @@ use crate::cli::client::Client;
 use crate::cli::find::container;
 use crate::cli::find::diagnose;
 use crate::cli::find::installed::DefaultParams;
+use crate::cli::find::protection;
 use crate::cli::find::target;
 use crate::cli::find::target::TargetError;
 use crate::cli::output::Output;
@@ -63,6 +64,7 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         }
         None => without_policy(cgroup, reports),
     };
+    report.explanation.extend(protection::note(&report));
     report.explanation.extend(pressure_note(cgroup));
     let root = Path::new("/");
     let unit =

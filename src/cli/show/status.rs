@@ -9,12 +9,14 @@ use crate::cli::client::Client;
 use crate::cli::find::candidates;
 use crate::cli::find::container;
 use crate::cli::find::installed::DefaultParams;
+use crate::cli::find::protection;
 use crate::cli::find::target;
 use crate::cli::output::Output;
 use crate::cli::show::explain::{describe, knob_lines, name_of};
 use crate::cli::show::without_policy::{self, WITHOUT_POLICY};
 use crate::cli::term::{Style, Terminal, escape_line, fit, json, wrap};
 use crate::names::CgroupPath;
+use crate::report::explain::nearest_limit;
 use crate::report::{ActionStats, BindingReport};
 use crate::text::human_bytes;
 
@@ -53,7 +55,12 @@ impl Status {
             } else {
                 let table = render_table(&reports, terminal, &DefaultParams::installed());
                 let paused = paused(&actions).unwrap_or_default();
-                format!("{paused}{table}{}{}", without_policy_note(&reports), lost_events_note(&actions))
+                let notes = [
+                    without_policy_note(&reports),
+                    protection_notes(&reports, terminal),
+                    lost_events_note(&actions),
+                ];
+                format!("{paused}{table}{}", notes.concat())
             };
             return Ok(Output { style: line_style, ..Output::success(text) });
         };
@@ -140,6 +147,15 @@ fn without_policy_note(reports: &[BindingReport]) -> String {
     }
 }
 
+/// Cgroups whose protection is limited by a slice.
+fn protection_notes(reports: &[BindingReport], terminal: &Terminal) -> String {
+    let note = |report: &BindingReport| {
+        let text = wrap(&protection::note(report)?, 2, terminal.text_width());
+        Some(format!("\n{}:\n{text}", name_of(report)))
+    };
+    reports.iter().filter_map(note).collect()
+}
+
 /// Actions and events that were lost.
 fn lost_events_note(actions: &ActionStats) -> String {
     let mut text = String::new();
@@ -157,7 +173,7 @@ fn lost_events_note(actions: &ActionStats) -> String {
 }
 
 fn report_rows(report: &BindingReport, depth: usize, defaults: &DefaultParams) -> Vec<Vec<String>> {
-    let memory = match (report.usage, report.effective_max, report.state.as_str()) {
+    let memory = match (report.usage, nearest_limit(report), report.state.as_str()) {
         (Some(usage), Some(max), _) => format!("{} of {}", human_bytes(usage), human_bytes(max)),
         (Some(usage), None, _) => human_bytes(usage),
         (None, _, "registered") => "not started".to_owned(),
@@ -254,10 +270,10 @@ mod tests {
         bad.errors.push("unknown policy 'dney'; did you mean 'deny'?".to_owned());
         assert_eq!(
             render_table(&[bad, two], &Terminal::default(), &DefaultParams::default()),
-            "NAME               POLICY                    FROM      MEMORY  DENIED  CGROUP
-a.slice            deny limit=64M            drop-in   12M     3       /a.slice
+            "NAME               POLICY                    FROM      MEMORY      DENIED  CGROUP
+a.slice            deny limit=64M            drop-in   12M of 64M  3       /a.slice
                    observe                   operator
-bad\\u{1b}.service  none: invalid, see below            12M     3       /x
+bad\\u{1b}.service  none: invalid, see below            12M         3       /x
 
 bad\\u{1b}.service:
   unknown policy 'dney'; did you mean 'deny'?
@@ -279,7 +295,10 @@ bad\\u{1b}.service:
         let starts: Vec<&str> =
             text.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
         assert_eq!(starts, ["NAME", "a.slice", "└", "/a.slice-b"], "{text}");
-        assert!(text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3       kill done"), "{text}");
+        assert!(
+            text.contains("└ x.service  deny limit=64M  drop-in  3M of 64M   3       kill done"),
+            "{text}"
+        );
         let narrow =
             render_table(&reports, &Terminal { width: Some(70), colour: false }, &DefaultParams::default());
         assert!(narrow.lines().all(|line| line.chars().count() <= 70), "{narrow}");

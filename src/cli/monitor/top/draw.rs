@@ -12,6 +12,7 @@ use super::model::{Model, Row, Sort};
 use crate::cli::change::dry_run::is_dry_run;
 use crate::cli::term::{ellipsize, escape_line};
 use crate::report::AttachedPolicy;
+use crate::report::explain::nearest_limit;
 use crate::text::human_bytes;
 
 /// The sparklines of the selected cgroup, with their titles.
@@ -134,7 +135,7 @@ fn cell<'a>(column: usize, text: impl Into<Text<'a>>) -> Cell<'a> {
 }
 
 fn memory(row: &Row) -> String {
-    match (row.report.usage, row.report.effective_max) {
+    match (row.report.usage, nearest_limit(&row.report)) {
         (Some(usage), Some(max)) => format!("{} of {}", human_bytes(usage), human_bytes(max)),
         (Some(usage), None) => human_bytes(usage),
         (None, _) => "not started".to_owned(),
