@@ -15,6 +15,7 @@ use crate::cli::find::protection;
 use crate::cli::find::target;
 use crate::cli::find::target::TargetError;
 use crate::cli::output::Output;
+use crate::cli::show::kills;
 use crate::cli::show::without_policy::{WITHOUT_POLICY, inherited_policies};
 use crate::cli::term::{Style, Terminal, escape_line, json, wrap};
 use crate::names::{CgroupPath, ROOT_SLICE, UnitName};
@@ -26,7 +27,9 @@ use crate::text::human_bytes;
 #[command(after_help = "Example:
   memcg-bpf explain demo.service
 
-If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.")]
+If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.
+Shows also why processes of the cgroup were killed by a policy, from the journal, after the unit or
+container has stopped (a removed container is named by its ID).")]
 pub(in crate::cli) struct Explain {
     #[command(flatten)]
     arg: CgroupArg,
@@ -43,6 +46,9 @@ impl Explain {
             Ok(cgroup) if !sees_all => client.explain(cgroup.as_str())?,
             Ok(cgroup) => fetch(&client, &cgroup, &reports)?,
             Err(TargetError::NoUnit(unit)) => not_loaded(&UnitName::parse(&unit)?),
+            Err(TargetError::NoContainer(id, suggestion)) => {
+                removed_container(&id).ok_or(TargetError::NoContainer(id, suggestion))?
+            }
             Err(other) => return Err(other.into()),
         };
         if let Some(text) = client.stats().ok().as_ref().and_then(paused) {
@@ -64,6 +70,7 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         }
         None => without_policy(cgroup, reports),
     };
+    report.explanation.extend(kills::of_cgroup(cgroup));
     report.explanation.extend(protection::note(&report));
     report.explanation.extend(pressure_note(cgroup));
     let root = Path::new("/");
@@ -109,6 +116,7 @@ fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingRepo
 fn not_loaded(unit: &UnitName) -> BindingReport {
     let mut explanation =
         vec!["The unit is not running, or is a user unit, and no policy is registered for it.".to_owned()];
+    explanation.extend(kills::of_unit(unit.as_str()));
     explanation.extend(diagnose::diagnose_unit(Path::new("/"), unit, None));
     BindingReport {
         unit: Some(unit.as_str().to_owned()),
@@ -116,6 +124,19 @@ fn not_loaded(unit: &UnitName) -> BindingReport {
         explanation,
         ..BindingReport::default()
     }
+}
+
+/// A container without a cgroup that a policy has killed.
+fn removed_container(id: &str) -> Option<BindingReport> {
+    let kills = kills::of_container(id);
+    let mut explanation = vec!["The container is not running.".to_owned()];
+    explanation.extend(kills.iter().cloned());
+    (!kills.is_empty()).then(|| BindingReport {
+        container: Some(id.to_owned()),
+        state: WITHOUT_POLICY.to_owned(),
+        explanation,
+        ..BindingReport::default()
+    })
 }
 
 /// Headings stand out.
