@@ -250,6 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn alerts_and_dashboard_use_metrics_that_exist() {
+        let text = render(&[binding("/a", 1)], &ActionStats::default(), "1");
+        let known = |name: &str| text.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+        let alerts = include_str!("../../../../docs/prometheus-alerts.yml");
+        assert_eq!(alerts.matches("- alert: ").count(), 5);
+        for file in [alerts, include_str!("../../../../docs/grafana.json")] {
+            let words = file.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let used: Vec<&str> = words.filter(|word| word.starts_with("memcg_bpf_")).collect();
+            assert!(used.len() > 4 && used.iter().all(|name| known(name)), "{used:?}");
+        }
+    }
+
+    #[test]
     fn cgroups_with_least_memory_are_omitted() {
         let all: Vec<BindingReport> = (0..1003_u64).map(|n| binding(&format!("/{n}"), n)).collect();
         let text = render(&all, &ActionStats::default(), "1");
