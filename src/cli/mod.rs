@@ -8,6 +8,7 @@ mod client;
 mod completion;
 mod doctor;
 mod find;
+mod help;
 mod manual;
 mod monitor;
 mod output;
@@ -18,7 +19,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 
 use crate::names::ROOT_SLICE;
@@ -101,7 +102,7 @@ fn handle_completion(args: &[OsString]) -> io::Result<bool> {
 }
 
 fn run_command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(rewritten(args)) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -135,7 +136,7 @@ fn run_command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(it) => it.run(cli.json),
         Command::Doctor(it) => it.run(&terminal, cli.json),
         Command::Completion(it) => it.run(),
-        Command::Manual(it) => it.run(Cli::command()),
+        Command::Manual(it) => it.run(help::unwrapped(Cli::command())),
     };
     match result {
         Ok(output) => {
@@ -147,6 +148,10 @@ fn run_command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&help::unwrapped(Cli::command()).try_get_matches_from(rewritten(args))?)
 }
 
 /// `-.slice` is a unit and no option: its cgroup is `/`. `help COMMAND` is `COMMAND --help`, which suggests commands.

@@ -43,7 +43,7 @@ fn status_and_events_output() {
     let text = sh("memcg-bpf status");
     let line = |what: &str| text.lines().find(|line| line.contains(what)).unwrap_or_default().to_owned();
     assert!(line(" /mpcli.slice/mpcli.service").starts_with("└ mpcli.service "), "{text}");
-    assert!(line("mpcli.service ").contains("deny limit=64M") && text.contains(" of 256M "), "{text}");
+    assert!(line("mpcli.service ").contains("deny limit=64M") && text.contains(" of 64M "), "{text}");
     assert!(text.lines().any(|line| line.starts_with("mpcli.slice ")), "{text}");
     assert!(line("container mpweb").contains("observe"), "{text}");
 

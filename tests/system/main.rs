@@ -34,6 +34,7 @@ mod protect;
 mod reclaim;
 mod reload;
 mod restart;
+mod run;
 mod soak;
 mod support;
 mod systemd_hangs;
