@@ -1,4 +1,4 @@
-//! Commands under a policy (`memcg-bpf run`), dry runs beside what is enforced, and the list of what has no policy.
+//! Commands with a policy (`memcg-bpf run`), dry runs beside what is enforced, and the list of what has no policy.
 
 use serde_json::Value;
 

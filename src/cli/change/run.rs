@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
-/// Run a command in a scope of its own, under a policy from its first instruction
+/// Run a command in a scope of its own, with a policy from its first instruction
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf run deny limit=64M -- stress-ng --vm 1
