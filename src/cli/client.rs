@@ -188,7 +188,8 @@ impl Client {
 
     /// Starts a transient scope of systemd, over the same connection.
     pub fn start_scope(&self, scope: Scope<'_>) -> Result<(), ClientError> {
-        self.wait(scope.start(self.proxy.inner().connection()))
+        let started = self.wait(async { Ok(scope.start(self.proxy.inner().connection()).await) })?;
+        started.map_err(|error| systemd_error(&error))
     }
 
     /// Reload: the changes.
@@ -273,6 +274,19 @@ fn client_error(error: &zbus::Error, root: &Path) -> ClientError {
         CallFailure::WrongArguments(text) | CallFailure::NoMethod(text) | CallFailure::Other(text) => {
             ClientError::ProtocolMismatch(reason(&text))
         }
+    }
+}
+
+/// An error of systemd, not of the daemon.
+fn systemd_error(error: &zbus::Error) -> ClientError {
+    match error {
+        zbus::Error::MethodError(name, ..)
+            if ["AccessDenied", "InteractiveAuthorizationRequired"].iter().any(|end| name.ends_with(end)) =>
+        {
+            ClientError::Denied
+        }
+        zbus::Error::MethodError(_, Some(text), _) => ClientError::Rejected(reason(text)),
+        other => ClientError::Rejected(reason(&other.to_string())),
     }
 }
 
