@@ -13,7 +13,7 @@ use crate::cli::args::CgroupArg;
 use crate::cli::client::Client;
 use crate::cli::find::candidates;
 use crate::cli::find::installed::{DefaultParams, ObjectDir};
-use crate::cli::find::target;
+use crate::cli::find::{protection, target};
 use crate::cli::output::Output;
 use crate::cli::show::explain::describe;
 use crate::cli::term::{Terminal, json};
@@ -99,7 +99,8 @@ impl Attach {
             };
             return Ok(Output::success(text));
         }
-        let report: BindingReport = client.attach(cgroup.as_str(), &line)?;
+        let mut report: BindingReport = client.attach(cgroup.as_str(), &line)?;
+        report.explanation.extend(protection::note(&report));
         Ok(Output::success(if as_json { json(&report)? } else { describe(&report, terminal) }))
     }
 
