@@ -232,7 +232,8 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 	$(COMMAND) completion zsh | $(INSTALL) /dev/stdin $(DESTDIR)$(ZSH_FUNCTIONS)/_memcg-bpf
 	$(COMMAND) completion fish | \
 		$(INSTALL) /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/memcg-bpf.fish
-	$(call INSTALL_NAMING,systemd/memcg-bpfd.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpfd.service)
+	set -e; for unit in memcg-bpfd memcg-bpf-metrics memcg-bpf-record; do \
+		$(call INSTALL_NAMING,systemd/$$unit.service,$(DESTDIR)/usr/lib/systemd/system/$$unit.service); done
 	$(INSTALL) systemd/memcg-bpf.catalog $(DESTDIR)/usr/lib/systemd/catalog/memcg-bpf.catalog
 	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
 	$(INSTALL) systemd/org.memcg.Bpf1.policy $(DESTDIR)/usr/share/polkit-1/actions/org.memcg.Bpf1.policy

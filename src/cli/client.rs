@@ -14,6 +14,7 @@ use zbus::{DynamicType, proxy};
 use super::term::escape_line;
 use crate::bpf::pins::PIN_ROOT;
 use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
+use crate::systemd::Scope;
 
 /// The default timeout of D-Bus.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -185,6 +186,12 @@ impl Client {
         parse(self.wait(self.proxy.resume()))
     }
 
+    /// Starts a transient scope of systemd, over the same connection.
+    pub fn start_scope(&self, scope: Scope<'_>) -> Result<(), ClientError> {
+        let started = self.wait(async { Ok(scope.start(self.proxy.inner().connection()).await) })?;
+        started.map_err(|error| systemd_error(&error))
+    }
+
     /// Reload: the changes.
     pub fn reload<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         parse(run_with_timeout(&self.runtime, self.show_progress, RELOAD_TIMEOUT, self.proxy.reload()))
@@ -267,6 +274,19 @@ fn client_error(error: &zbus::Error, root: &Path) -> ClientError {
         CallFailure::WrongArguments(text) | CallFailure::NoMethod(text) | CallFailure::Other(text) => {
             ClientError::ProtocolMismatch(reason(&text))
         }
+    }
+}
+
+/// An error of systemd, not of the daemon.
+fn systemd_error(error: &zbus::Error) -> ClientError {
+    match error {
+        zbus::Error::MethodError(name, ..)
+            if ["AccessDenied", "InteractiveAuthorizationRequired"].iter().any(|end| name.ends_with(end)) =>
+        {
+            ClientError::Denied
+        }
+        zbus::Error::MethodError(_, Some(text), _) => ClientError::Rejected(reason(text)),
+        other => ClientError::Rejected(reason(&other.to_string())),
     }
 }
 

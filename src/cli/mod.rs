@@ -8,6 +8,7 @@ mod client;
 mod completion;
 mod doctor;
 mod find;
+mod help;
 mod manual;
 mod monitor;
 mod output;
@@ -18,11 +19,11 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 
 use crate::names::ROOT_SLICE;
-use change::{attach, detach, pause, reload};
+use change::{attach, detach, pause, reload, run};
 use monitor::{events, metrics, record, report, top};
 use show::{explain, policies, profiles, status};
 use term::Terminal;
@@ -53,6 +54,7 @@ enum Command {
     Status(status::Status),
     Attach(attach::Attach),
     Detach(detach::Detach),
+    Run(run::Run),
     Explain(explain::Explain),
     Events(events::Events),
     Top(top::Top),
@@ -76,7 +78,7 @@ pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     match handle_completion(&args) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => run(args),
+        Ok(false) => run_command(args),
         Err(error) => {
             term::eprint(&format!("memcg-bpf: {error}\n"));
             ExitCode::from(2)
@@ -99,8 +101,8 @@ fn handle_completion(args: &[OsString]) -> io::Result<bool> {
         .map_err(io::Error::other)
 }
 
-fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(rewritten(args)) {
+fn run_command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
@@ -119,6 +121,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(it) => it.run(&terminal, cli.json),
         Command::Attach(it) => it.run(&terminal, cli.json),
         Command::Detach(it) => it.run(&terminal, cli.json),
+        Command::Run(it) => it.run(),
         Command::Explain(it) => it.run(&terminal, cli.json),
         Command::Events(it) => it.run(&terminal, cli.json),
         Command::Top(it) => it.run(cli.json),
@@ -133,7 +136,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(it) => it.run(cli.json),
         Command::Doctor(it) => it.run(&terminal, cli.json),
         Command::Completion(it) => it.run(),
-        Command::Manual(it) => it.run(Cli::command()),
+        Command::Manual(it) => it.run(help::unwrapped(Cli::command())),
     };
     match result {
         Ok(output) => {
@@ -145,6 +148,10 @@ fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&help::unwrapped(Cli::command()).try_get_matches_from(rewritten(args))?)
 }
 
 /// `-.slice` is a unit and no option: its cgroup is `/`. `help COMMAND` is `COMMAND --help`, which suggests commands.
@@ -192,8 +199,7 @@ mod tests {
             let cli = Cli::try_parse_from(std::iter::once("memcg-bpf").chain(line.split(' ')));
             assert!(cli.as_ref().is_ok_and(|cli| cli.json), "{line}: {:?}", cli.err());
         }
-        let cli =
-            Cli::try_parse_from("memcg-bpf attach x.service deny limit=64M --dry-run --json".split(' '));
+        let cli = Cli::try_parse_from("memcg-bpf attach x.service deny limit=64M --check --json".split(' '));
         let Command::Attach(attach) = cli.unwrap().command else { panic!("not attach") };
         assert_eq!(attach.line(), "deny limit=64M");
     }

@@ -10,11 +10,12 @@ pub fn normalize(text: &str) -> String {
     if !errors.is_empty() {
         return text.to_owned();
     }
-    let line = clauses.iter().map(clause).collect::<Vec<_>>().join("; ");
+    let line = clauses.iter().map(format_clause).collect::<Vec<_>>().join("; ");
     if line.len() <= text.len() { line } else { text.to_owned() }
 }
 
-fn clause(clause: &Clause) -> String {
+/// The canonical spelling of one policy with its parameters.
+pub fn format_clause(clause: &Clause) -> String {
     let mut words = vec![word(&clause.name)];
     words.extend(clause.args.iter().map(|arg| word(&format!("{}={}", arg.key, arg.value))));
     words.join(" ")

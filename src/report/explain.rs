@@ -52,10 +52,9 @@ pub fn inherited<N: AsRef<str>>(ancestor: &str, policies: impl IntoIterator<Item
     format!("Inherited from: {ancestor} ({}).", names.join(", "))
 }
 
-/// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."
-fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<String> {
+/// The value of a parameter that is a size, now. `None` for 0, which stands for no limit as a default.
+pub fn size_now(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<u64> {
     let text = policy.parameters.get(param)?;
-    let usage = report.usage?;
     let now = match parse_percent(text) {
         Ok(ppm) => {
             let scaled = u128::from(report.effective_max?).checked_mul(u128::from(ppm))?;
@@ -63,9 +62,22 @@ fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) 
         }
         Err(_) => parse_bytes(text).ok()?,
     };
-    if now == 0 {
-        return None; // as a default it stands for no limit
-    }
+    (now > 0).then_some(now)
+}
+
+/// The limit that usage reaches first: the lowest `limit=` of an enforced policy, or the effective maximum.
+pub fn nearest_limit(report: &BindingReport) -> Option<u64> {
+    let is_enforced =
+        |policy: &&AttachedPolicy| policy.parameters.get("mode").is_none_or(|mode| mode != "dry-run");
+    let enforced = report.policies.iter().filter(is_enforced);
+    enforced.filter_map(|policy| size_now(report, policy, "limit")).chain(report.effective_max).min()
+}
+
+/// "limit=90% of deny is 57.6M now; memory.current is 12M, 45.6M below it."
+fn limit_distance(report: &BindingReport, policy: &AttachedPolicy, param: &str) -> Option<String> {
+    let text = policy.parameters.get(param)?;
+    let usage = report.usage?;
+    let now = size_now(report, policy, param)?;
     let usage_words = human_bytes(usage);
     Some(match now.checked_sub(usage) {
         Some(room) => format!(
@@ -166,6 +178,27 @@ fn denial_summary(report: &BindingReport) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nearest_limit_is_the_lowest_that_is_enforced() {
+        let policy = |limit: &str, mode: &str| AttachedPolicy {
+            name: "deny".to_owned(),
+            parameters: [("limit", limit), ("mode", mode)].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            ..AttachedPolicy::default()
+        };
+        let limit = |policies: &[(&str, &str)], max| {
+            let policies = policies.iter().map(|(limit, mode)| policy(limit, mode)).collect();
+            nearest_limit(&BindingReport { effective_max: max, policies, ..BindingReport::default() })
+        };
+        let max = Some(2 << 30);
+        assert_eq!(limit(&[("64M", "act")], max), Some(64 << 20));
+        assert_eq!(limit(&[("50%", "act")], max), Some(1 << 30));
+        assert_eq!(limit(&[("64M", "dry-run")], max), max);
+        assert_eq!(limit(&[("4G", "act")], max), max);
+        assert_eq!(limit(&[("0", "act"), ("lots", "act")], max), max);
+        assert_eq!(limit(&[("64M", "act")], None), Some(64 << 20));
+        assert_eq!(limit(&[], None), None);
+    }
     use crate::policy::fixture;
     use crate::policy::profile::Profile;
 

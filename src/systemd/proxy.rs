@@ -1,8 +1,8 @@
 //! The used part of `org.freedesktop.systemd1`, written by hand because the generated bindings are a hundred times
 //! longer. Properties are not cached: most of them have no change signal.
 
-use zbus::OwnedObjectPath;
 use zbus::proxy;
+use zbus::{OwnedObjectPath, Variant};
 
 /// The bus name of PID 1.
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -14,6 +14,9 @@ pub(super) const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 /// One row of `ListUnits`: name, description, load, active and sub state, followed unit, object, job id, type, object.
 pub(super) type UnitRow =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// A unit that is created together with a transient one: name, properties.
+pub(super) type AuxiliaryUnit<'a> = (&'a str, Vec<(&'a str, Variant<'a>)>);
 
 #[proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -28,6 +31,14 @@ pub(super) trait Manager {
     /// Loads the unit if necessary, and keeps it loaded until `UnrefUnit` or the end of the connection.
     fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(allow_interactive_auth)]
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        auxiliary: &[AuxiliaryUnit<'_>],
+    ) -> zbus::Result<OwnedObjectPath>;
     #[zbus(name = "GetUnitByPID")]
     fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
     #[zbus(property(emits_changed_signal = "false"))]

@@ -43,7 +43,7 @@ fn status_and_events_output() {
     let text = sh("memcg-bpf status");
     let line = |what: &str| text.lines().find(|line| line.contains(what)).unwrap_or_default().to_owned();
     assert!(line(" /mpcli.slice/mpcli.service").starts_with("└ mpcli.service "), "{text}");
-    assert!(line("mpcli.service ").contains("deny limit=64M") && text.contains(" of 256M "), "{text}");
+    assert!(line("mpcli.service ").contains("deny limit=64M") && text.contains(" of 64M "), "{text}");
     assert!(text.lines().any(|line| line.starts_with("mpcli.slice ")), "{text}");
     assert!(line("container mpweb").contains("observe"), "{text}");
 
@@ -65,9 +65,9 @@ fn status_and_events_output() {
     }
 
     // What would be, without its being so.
-    let dry = words("memcg-bpf attach --dry-run mpweb 'deny limit=1G'");
+    let dry = words("memcg-bpf attach --check mpweb 'deny limit=1G'");
     assert!(
-        dry.contains("deny") && dry.contains("observe") && dry.ends_with("No changes were made (--dry-run)."),
+        dry.contains("deny") && dry.contains("observe") && dry.ends_with("Nothing was changed (--check)."),
         "{dry}"
     );
     let one: Value = serde_json::from_str(&sh("memcg-bpf status mpweb --json")).unwrap();
@@ -254,7 +254,7 @@ fn json_output_matches_docs() {
     // The command, its exit status, and fields of the first object in what it prints.
     for (command, status, fields) in [
         ("attach mpjson.service observe", 0, binding),
-        ("attach --dry-run mpjson.service deny limit=1G", 0, binding),
+        ("attach --check mpjson.service deny limit=1G", 0, binding),
         ("status", 0, binding),
         ("status mpjson.service", 0, binding),
         ("status nonexistent.service", 1, ""),
@@ -341,7 +341,7 @@ fn stopped_daemon_stays_stopped_until_something_changes() {
         "policies",
         "profiles",
         "check observe",
-        "attach --dry-run system.slice observe",
+        "attach --check system.slice observe",
     ] {
         let output = words(&format!("memcg-bpf {command}"));
         let needs_daemon = ["status", "explain", "top", "metrics", "doctor", "attach"];

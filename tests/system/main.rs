@@ -36,6 +36,7 @@ mod protect;
 mod reclaim;
 mod reload;
 mod restart;
+mod run;
 mod soak;
 mod support;
 mod systemd_hangs;

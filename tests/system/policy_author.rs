@@ -42,7 +42,7 @@ fn growth_policy_denies_at_its_rate_per_cgroup() {
     sh("memcg-bpf attach /mprate 'growth_rate bytes=64M per=100ms'; sleep 0.2");
     assert!(request("/mprate", 60));
     // A dry run counts and denies nothing.
-    sh("memcg-bpf attach /mprate 'growth_rate bytes=64M per=1h mode=dry-run'");
+    sh("memcg-bpf attach --replace /mprate 'growth_rate bytes=64M per=1h mode=dry-run'");
     assert!(request("/mprate", 40) && request("/mprate", 40));
     sh("memcg-bpf detach /mprate; memcg-bpf detach /mprate-other");
     env.end();

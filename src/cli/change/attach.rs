@@ -6,19 +6,20 @@ use anyhow::bail;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
+use super::dry_run::{dry_run_line, refuse_weakening};
+use super::preview::{preview, render};
 use crate::bpf::profiles;
 use crate::cli::args::CgroupArg;
 use crate::cli::client::Client;
 use crate::cli::find::candidates;
-use crate::cli::find::installed::ObjectDir;
-use crate::cli::find::target;
+use crate::cli::find::installed::{DefaultParams, ObjectDir};
+use crate::cli::find::{protection, target};
 use crate::cli::output::Output;
 use crate::cli::show::explain::describe;
 use crate::cli::term::{Terminal, json};
 use crate::policy::catalog::Catalog;
-use crate::policy::precedence::{AllowList, resolve};
-use crate::policy::request::{Origin, Request};
-use crate::report::{AttachedPolicy, BindingReport};
+use crate::policy::request::Origin;
+use crate::report::BindingReport;
 
 /// Attach a policy to a running unit, container or cgroup
 #[derive(Debug, Args)]
@@ -26,15 +27,18 @@ use crate::report::{AttachedPolicy, BindingReport};
   memcg-bpf attach demo.service deny limit=64M
   memcg-bpf attach 1f2e3d4c 'deny limit=90%; observe'
   memcg-bpf attach demo.service none          override drop-ins and annotations
-  memcg-bpf attach --dry-run demo.service oom show the result without attaching
+  memcg-bpf attach --dry-run demo.service oom count and log kills without performing them
+  memcg-bpf attach --check demo.service oom   show what would change and attach nothing
 
 Quote the line if it contains ';'.
 
 A previous line of `memcg-bpf attach` for this cgroup is replaced as a whole. A policy of the same
 name from an annotation or a drop-in is replaced; their other policies stay attached.
 
-The option --dry-run attaches nothing. The parameter mode=dry-run attaches the policy, which then
-counts and logs what it would do, but does not act.
+A dry run (--dry-run, or the parameter mode=dry-run) attaches a policy without effect: it counts and
+logs what it would deny, kill and reclaim. `memcg-bpf status` and `memcg-bpf events` show the result.
+A dry run never switches off an enforced policy: other policies stay attached, and for a policy that
+is enforced on this cgroup already, the command fails unless --replace is given.
 
 The policy stays attached until `memcg-bpf detach`, until the cgroup is removed (when the unit or
 container stops), or until systemctl stop memcg-bpfd. To keep it across restarts of a unit, add
@@ -42,9 +46,15 @@ X-MemoryBPFPolicy= to a drop-in: systemctl edit demo.service")]
 pub(in crate::cli) struct Attach {
     #[command(flatten)]
     arg: CgroupArg,
-    /// Show the resulting policies and attach nothing
+    /// Check the line, show what it would change, and attach nothing
+    #[arg(long)]
+    check: bool,
+    /// Attach the policies without effect (mode=dry-run), in addition to those that are attached
     #[arg(long)]
     dry_run: bool,
+    /// Replace an enforced policy by a dry run of the same policy
+    #[arg(long)]
+    replace: bool,
     /// The policy line: policies with parameters, separated by ';'. See: memcg-bpf policies
     #[arg(value_name = "LINE", required = true, add = ArgValueCandidates::new(candidates::complete_line))]
     line: Vec<String>,
@@ -56,31 +66,56 @@ impl Attach {
     }
 
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
-        let client = if self.dry_run { Client::connect_to_look()? } else { Client::connect()? };
+        let client = if self.check { Client::connect_to_look()? } else { Client::connect()? };
         let list: Option<Vec<BindingReport>> = client.list_if_allowed()?;
         // Without permission to list all cgroups, the request is one of the cgroup's owner.
         let origin = if list.is_some() { Origin::Operator } else { Origin::Xattr };
         let reports = list.unwrap_or_default();
         let cgroup = target::find(&self.arg.cgroup, &reports)?;
-        if self.dry_run {
-            let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
-            if known.is_none() && crate::cgroup::mount::cgroup_id(&cgroup).is_err() {
-                bail!("unknown cgroup {cgroup}");
-            }
-            let now = known.unwrap_or_else(|| BindingReport {
-                cgroup: cgroup.as_str().to_owned(),
-                ..BindingReport::default()
-            });
-            let report = preview(now, origin, self.line(), &catalog())?;
+        let known = reports.into_iter().find(|report| report.cgroup == cgroup.as_str());
+        if self.check && known.is_none() && crate::cgroup::mount::cgroup_id(&cgroup).is_err() {
+            bail!("unknown cgroup {cgroup}");
+        }
+        let now = match known {
+            Some(known) => known,
+            None if origin == Origin::Xattr => client.explain(cgroup.as_str()).unwrap_or_default(),
+            None => BindingReport::default(),
+        };
+        let now = BindingReport { cgroup: cgroup.as_str().to_owned(), ..now };
+        let catalog = catalog();
+        let line = self.effective_line(&now, origin, &catalog)?;
+        let after = preview(now.clone(), origin, line.clone(), &catalog);
+        // Errors of the line are those of the daemon, which may know other policies.
+        if let Some(after) = after.as_ref().ok().filter(|_| !self.replace) {
+            refuse_weakening(&now, after)?;
+        }
+        if self.check {
+            let after = after?;
             let text = if as_json {
-                json(&report)?
+                json(&after)?
             } else {
-                format!("{}\nNo changes were made (--dry-run).\n", describe(&report, terminal))
+                let changes = render(&now, &after, terminal, &DefaultParams::installed());
+                format!("{changes}\nThe line is valid. Nothing was changed (--check).\n")
             };
             return Ok(Output::success(text));
         }
-        let report: BindingReport = client.attach(cgroup.as_str(), &self.line())?;
+        let mut report: BindingReport = client.attach(cgroup.as_str(), &line)?;
+        report.explanation.extend(protection::note(&report));
         Ok(Output::success(if as_json { json(&report)? } else { describe(&report, terminal) }))
+    }
+
+    /// The line that is attached: with --dry-run, the policies of the previous line stay attached beside it.
+    fn effective_line(
+        &self,
+        now: &BindingReport,
+        origin: Origin,
+        catalog: &Catalog,
+    ) -> anyhow::Result<String> {
+        if !self.dry_run {
+            return Ok(self.line());
+        }
+        let previous = now.requests.iter().find(|request| request.origin == origin.to_string());
+        dry_run_line(previous.map(|request| request.line.as_str()), &self.line(), catalog)
     }
 }
 
@@ -88,99 +123,4 @@ impl Attach {
 fn catalog() -> Catalog {
     let (profiles, _) = profiles::load(Path::new("/"));
     Catalog { policies: ObjectDir::installed().read().schemas, profiles }
-}
-
-/// The binding after a line of this origin is added, or the errors of the line.
-fn preview(
-    now: BindingReport,
-    origin: Origin,
-    line: String,
-    catalog: &Catalog,
-) -> anyhow::Result<BindingReport> {
-    let mut requests: Vec<Request> = now
-        .requests
-        .iter()
-        .filter_map(|asked| {
-            let origin = [Origin::DropIn, Origin::Xattr, Origin::Annotation]
-                .into_iter()
-                .find(|origin| origin.to_string() == asked.origin)?;
-            let (location, line) = (asked.location.clone(), asked.line.clone());
-            Some(Request { origin, location, line, container: None, unit: None })
-        })
-        .collect();
-    let location = format!("uid {}", nix::unistd::getuid());
-    let ours = Request { origin, location, line, container: None, unit: None };
-    // The line alone first, because errors of other requests are reported by `explain`.
-    let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &AllowList::default())
-        .errors
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    if !wrong.is_empty() {
-        bail!("{}", wrong.join("\n  "));
-    }
-    requests.push(ours);
-    // Policies that are attached are allowed already.
-    let allow = AllowList::only(catalog.policies.keys());
-    let policies = resolve(&requests, catalog, &allow)
-        .policies
-        .into_iter()
-        .map(|bound| AttachedPolicy {
-            origin: bound.origin.to_string(),
-            location: bound.location,
-            parameters: bound.params.parameters,
-            name: bound.name,
-            ..AttachedPolicy::default()
-        })
-        .collect();
-    Ok(BindingReport { policies, explanation: Vec::new(), ..now })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::fixture;
-    use crate::report::RequestReport;
-
-    fn now(line: &str) -> BindingReport {
-        let request = RequestReport {
-            origin: "drop-in".to_owned(),
-            location: "x.conf:2".to_owned(),
-            line: line.to_owned(),
-        };
-        BindingReport { requests: vec![request], ..BindingReport::default() }
-    }
-
-    #[test]
-    fn dry_run_shows_overridden_and_kept_policies() {
-        let catalog = fixture::catalog();
-        let after = |line: &str| {
-            let report =
-                preview(now("deny limit=64M; observe"), Origin::Operator, line.to_owned(), &catalog).unwrap();
-            let shown = |p: &AttachedPolicy| {
-                format!("{} {} {}", p.name, p.origin, p.parameters.get("limit").map_or("", String::as_str))
-            };
-            report.policies.iter().map(shown).collect::<Vec<_>>()
-        };
-        assert_eq!(after("deny limit=1G"), ["deny operator 1G", "observe drop-in "]);
-        assert_eq!(after("none"), [""; 0]);
-    }
-
-    #[test]
-    fn dry_run_reports_errors_of_the_line_only() {
-        let error = preview(now("dney"), Origin::Operator, "deny limt=1M".to_owned(), &fixture::catalog())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("'limt'") && !error.contains("dney"), "{error}");
-    }
-
-    #[test]
-    fn dry_run_checks_permissions_of_owners() {
-        let mut catalog = fixture::catalog();
-        catalog.policies.get_mut("deny").unwrap().self_binding = false;
-        let error = |origin| preview(BindingReport::default(), origin, "deny limit=1G".to_owned(), &catalog);
-        assert!(error(Origin::Operator).is_ok());
-        let why = error(Origin::Xattr).unwrap_err().to_string();
-        assert!(why.contains("may not be requested by xattrs"), "{why}");
-    }
 }

@@ -1,34 +1,43 @@
 //! `memcg-bpf detach`: removes the request of `attach`, or else that of an annotation.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
-use crate::cli::args::CgroupArg;
 use crate::cli::client::Client;
-use crate::cli::find::target;
+use crate::cli::find::{candidates, container, target};
 use crate::cli::output::Output;
-use crate::cli::show::explain::describe;
+use crate::cli::show::explain::{describe, name_of};
 use crate::cli::term::{Terminal, escape_line, json};
+use crate::policy::request::Origin;
 use crate::report::BindingReport;
 
 /// Detach the policies of `attach`, so that those of annotations and drop-ins apply again
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   memcg-bpf detach demo.service
+  memcg-bpf detach --all              of all cgroups
 
 If no policy was attached by `attach`, those of the container's annotation and of the cgroup's
 owner are detached. Policies of drop-ins stay attached. To detach these too, change the drop-in, or
 run:
-  memcg-bpf attach demo.service none")]
+  memcg-bpf attach demo.service none
+
+To switch off all policies, also those of drop-ins, run: systemctl stop memcg-bpfd")]
 pub(in crate::cli) struct Detach {
-    #[command(flatten)]
-    arg: CgroupArg,
+    /// Cgroup path, unit name (.service may be left out), container ID (or its beginning) or name, or process ID
+    #[arg(value_name = "CGROUP", required_unless_present = "all", conflicts_with = "all", add = ArgValueCandidates::new(candidates::cgroups))]
+    cgroup: Option<String>,
+    /// Detach the policies of `attach` from all cgroups
+    #[arg(long)]
+    all: bool,
 }
 
 impl Detach {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
         let client = Client::connect()?;
+        let Some(asked) = &self.cgroup else { return detach_all(&client, as_json) };
         let reports: Vec<BindingReport> = client.list_if_allowed()?.unwrap_or_default();
-        let cgroup = target::find(&self.arg.cgroup, &reports)?;
+        let cgroup = target::find(asked, &reports)?;
         let before = match reports.into_iter().find(|report| report.cgroup == cgroup.as_str()) {
             Some(listed) => Some(listed),
             None => client.explain(cgroup.as_str()).ok(),
@@ -37,9 +46,57 @@ impl Detach {
         Ok(Output::success(if as_json {
             json(&remaining)?
         } else {
-            render(&self.arg.cgroup, cgroup.as_str(), before.as_ref(), remaining.as_ref(), terminal)
+            render(asked, cgroup.as_str(), before.as_ref(), remaining.as_ref(), terminal)
         }))
     }
+}
+
+/// Detaches what `attach`, annotations and cgroup owners requested, cgroup by cgroup.
+fn detach_all(client: &Client, as_json: bool) -> anyhow::Result<Output> {
+    let mut reports: Vec<BindingReport> = client.list()?;
+    container::add_names(&mut reports);
+    let mut changed = Vec::new();
+    let mut errors = Vec::new();
+    for report in reports.iter().filter(|report| is_detachable(report)) {
+        match client.detach::<Option<BindingReport>>(&report.cgroup) {
+            Ok(remaining) => changed.push((report, remaining)),
+            Err(error) => errors.push(format!("{}: {error}", name_of(report))),
+        }
+    }
+    let text = if as_json {
+        json(&changed.iter().map(|(_, remaining)| remaining).collect::<Vec<_>>())?
+    } else {
+        render_all(&changed, &errors)
+    };
+    Ok(Output { success: errors.is_empty(), ..Output::success(text) })
+}
+
+/// True if the cgroup has a request of `attach`.
+fn is_detachable(report: &BindingReport) -> bool {
+    let operator = Origin::Operator.to_string();
+    report.cgroup_id != 0 && report.requests.iter().any(|request| request.origin == operator)
+}
+
+fn render_all(changed: &[(&BindingReport, Option<BindingReport>)], errors: &[String]) -> String {
+    let mut out = String::new();
+    for (before, remaining) in changed {
+        let kept: Vec<&str> =
+            remaining.iter().flat_map(|report| &report.policies).map(|policy| policy.name.as_str()).collect();
+        let kept = if kept.is_empty() {
+            "no policy is attached".to_owned()
+        } else {
+            format!("these policies apply again: {}", escape_line(&kept.join(", ")))
+        };
+        out.push_str(&format!("Detached: {}: {kept}.\n", name_of(before)));
+    }
+    if changed.is_empty() && errors.is_empty() {
+        out.push_str("Nothing was detached: no cgroup has a policy from `memcg-bpf attach`.\n");
+    }
+    errors.iter().for_each(|error| out.push_str(&format!("Failed to detach {}\n", escape_line(error))));
+    out.push_str(
+        "Policies of annotations and drop-ins stay attached. To switch off all policies, run: systemctl stop memcg-bpfd\n",
+    );
+    out
 }
 
 /// What was detached, by the requests before and afterwards.
@@ -84,6 +141,24 @@ mod tests {
             requests: origins.iter().map(request).collect(),
             ..BindingReport::default()
         }
+    }
+
+    #[test]
+    fn detach_all_lists_each_cgroup_and_what_stays() {
+        let (mine, theirs) = (report(&["operator", "drop-in"]), report(&["drop-in"]));
+        let mine = BindingReport { cgroup_id: 7, ..mine };
+        assert!(is_detachable(&mine) && !is_detachable(&BindingReport { cgroup_id: 7, ..theirs.clone() }));
+        assert!(!is_detachable(&report(&["annotation"])), "the cgroup does not exist");
+        let text = render_all(&[(&mine, Some(theirs)), (&mine, None)], &["y: no".to_owned()]);
+        let end = "Policies of annotations and drop-ins stay attached. To switch off all policies, run: systemctl stop memcg-bpfd\n";
+        assert_eq!(
+            text,
+            format!(
+                "Detached: x.service: these policies apply again: observe.\nDetached: x.service: no policy is attached.\n\
+                 Failed to detach y: no\n{end}"
+            )
+        );
+        assert!(render_all(&[], &[]).starts_with("Nothing was detached"));
     }
 
     #[test]

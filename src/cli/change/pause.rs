@@ -16,7 +16,10 @@ use crate::text::parse_duration;
   memcg-bpf pause                     until: memcg-bpf resume
 
 Restores memory.high, memory.low and cgroup.freeze to their original values, and performs no reclaim
-and no kill. The policy deny is not paused and goes on denying, because it decides in the kernel.")]
+and no kill. The policy deny is not paused and goes on denying, because it decides in the kernel.
+
+To switch off all policies, also deny, until the next start of the daemon:
+  systemctl stop memcg-bpfd")]
 pub(in crate::cli) struct Pause {
     /// Duration, such as 30s, 10min or 2h. Defaults to until `memcg-bpf resume`
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -61,7 +64,8 @@ pub(in crate::cli) fn paused(report: &ActionStats) -> Option<String> {
     let left = report.paused_for.map_or(String::new(), |left| format!(" ({} left)", human_duration(left)));
     let text = format!(
         "Actions are paused{left}: no process is killed, no memory is reclaimed, and all changed knobs are restored.\n\
-         The policy deny is not paused and goes on denying. To resume, run: memcg-bpf resume\n"
+         The policy deny is not paused and goes on denying; to switch off all policies, run: systemctl stop memcg-bpfd\n\
+         To resume, run: memcg-bpf resume\n"
     );
     report.paused.then_some(text)
 }
@@ -78,7 +82,8 @@ mod tests {
         assert_eq!(
             paused(&report).unwrap(),
             "Actions are paused: no process is killed, no memory is reclaimed, and all changed knobs are restored.\n\
-             The policy deny is not paused and goes on denying. To resume, run: memcg-bpf resume\n"
+             The policy deny is not paused and goes on denying; to switch off all policies, run: systemctl stop memcg-bpfd\n\
+         To resume, run: memcg-bpf resume\n"
         );
         report.paused_for = Some(90_123_456_789);
         assert!(paused(&report).unwrap().starts_with("Actions are paused (1min 30s 123ms left): "));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, findings_in_line};
 use super::inert::inert_parameters;
+use super::protection::unprotected_slices;
 use super::quadlet::{QUADLET, findings_in_annotations, service_without_container};
 use crate::cli::term::escape_line;
 use crate::files;
@@ -38,6 +39,7 @@ pub(super) fn findings_in_file(path: &Path, catalog: &Catalog) -> Vec<Finding> {
     let texts = [(shown.clone(), text)];
     let clauses = UnitClauses::read(&unit, &texts, &Specifiers::default()).effective;
     findings.extend(inert_parameters(kind, &texts, &clauses, catalog));
+    findings.extend(unprotected_slices(&unit, &texts, &clauses, catalog));
     if unit.is_root_slice() && lines > 0 {
         findings.push(Finding::warning(format!("{shown}: the root cgroup cannot have a policy")));
     }

@@ -3,6 +3,7 @@
 mod files;
 mod finding;
 mod inert;
+mod protection;
 mod quadlet;
 mod units;
 
@@ -31,7 +32,8 @@ const CONTEXT: usize = 40;
   memcg-bpf check --unit /etc/systemd/system/demo.service.d/50-memory.conf
 
 For a unit, all its files are checked together: --unit demo stands for demo.service. Parameters that can
-have no effect, such as a limit above MemoryMax= of the same unit, are warnings.
+have no effect, such as a limit above MemoryMax= of the same unit, are warnings. So is protect in a slice
+that has no protection now.
 The exit status is 1 if there are errors, else 0. Warnings, for example of a broken policy object that
 the line does not use, do not change the exit status.")]
 pub(in crate::cli) struct Check {

@@ -5,13 +5,15 @@ use std::path::Path;
 use super::files::{WITHOUT_POLICY, findings_in_text};
 use super::finding::Finding;
 use super::inert::inert_parameters;
+use super::protection::unprotected_slices;
 use crate::cli::find::target::closest_unit;
 use crate::cli::term::escape_line;
 use crate::files::read_text_below;
 use crate::names::{ROOT_SLICE, UnitName};
 use crate::policy::catalog::Catalog;
+use crate::policy::line::{self, Line};
 use crate::source::specifier::Specifiers;
-use crate::source::unit_policy::{Replacement, UnitClauses};
+use crate::source::unit_policy::{PolicyClause, ReplacedClause, Replacement, UnitClauses};
 use crate::systemd::{UNIT_FILE_MAX, UNIT_PATH, UnitLookup, index};
 
 /// The unit that an argument names: with its suffix, or a service without. A path names none.
@@ -57,7 +59,9 @@ pub(super) fn findings_in_unit_named(root: &Path, asked: &UnitName, catalog: &Ca
         let (text, location) = (&it.clause.text, &it.clause.location);
         findings.push(Finding::note(escape_line(&format!("{location}: '{text}' is {how} by {}", it.by))));
     }
+    findings.extend(clauses.replaced.iter().filter_map(|it| switched_off(it, &clauses.effective)));
     findings.extend(inert_parameters(unit.kind(), &texts, &clauses.effective, catalog));
+    findings.extend(unprotected_slices(&unit, &texts, &clauses.effective, catalog));
     if unit.is_root_slice() && !clauses.effective.is_empty() {
         findings.push(Finding::warning(format!("{unit}: the root cgroup cannot have a policy")));
     }
@@ -66,6 +70,25 @@ pub(super) fn findings_in_unit_named(root: &Path, asked: &UnitName, catalog: &Ca
         findings.push(Finding::note(format!("{what} {unit}: {WITHOUT_POLICY}")));
     }
     findings
+}
+
+/// An enforced policy that a later dry run of the same policy replaces: a unit has each policy once.
+fn switched_off(it: &ReplacedClause, effective: &[PolicyClause]) -> Option<Finding> {
+    let by = effective.iter().find(|clause| clause.location == it.by && clause.name == it.clause.name)?;
+    let switches_off =
+        it.how == Replacement::Override && is_dry_run(&by.text) && !is_dry_run(&it.clause.text);
+    switches_off.then(|| {
+        let (text, location) = (&it.clause.text, &it.clause.location);
+        Finding::warning(escape_line(&format!(
+            "{}: this dry run switches off '{text}' of {location}",
+            by.location
+        )))
+    })
+}
+
+fn is_dry_run(clause: &str) -> bool {
+    let Ok(Line::Clauses(clauses)) = line::parse(clause) else { return false };
+    clauses.iter().flat_map(|clause| &clause.args).any(|arg| arg.key == "mode" && arg.value == "dry-run")
 }
 
 #[cfg(test)]
@@ -117,5 +140,24 @@ mod tests {
             ]
         );
         assert_eq!(sentences(&files[3..], "a.slice"), ["unit a.slice: no memory policy"]);
+    }
+    #[test]
+    fn dry_run_that_replaces_an_enforced_policy_is_a_warning() {
+        let found = |first: &str, second: &str| {
+            let files = [("web.service", first.to_owned()), ("web.service.d/10.conf", second.to_owned())]
+                .map(|(file, line)| (file, format!("X-MemoryBPFPolicy={line}")));
+            let files: Vec<(&str, &str)> = files.iter().map(|(file, text)| (*file, text.as_str())).collect();
+            sentences(&files, "web")
+                .into_iter()
+                .filter(|text| text.contains("switches off"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found("deny limit=64M", "deny limit=1M mode=dry-run"),
+            ["web.service.d/10.conf:2: this dry run switches off 'deny limit=64M' of web.service:2"]
+        );
+        assert_eq!(found("deny limit=64M", "oom mode=dry-run"), [""; 0]);
+        assert_eq!(found("deny limit=64M mode=dry-run", "deny limit=1M mode=dry-run"), [""; 0]);
+        assert_eq!(found("deny limit=64M mode=dry-run", "deny limit=1M"), [""; 0]);
     }
 }

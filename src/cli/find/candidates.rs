@@ -5,8 +5,9 @@ use std::path::Path;
 
 use clap_complete::engine::CompletionCandidate;
 
+use super::container;
 use super::installed::ObjectDir;
-use crate::bpf::objects::PolicyObjects;
+use super::line_words::{self, Typed};
 use crate::bpf::profiles;
 use crate::cgroup::tree;
 use crate::names::CgroupPath;
@@ -14,13 +15,16 @@ use crate::systemd::{UNIT_PATH, index};
 
 /// Digits of a container ID that engines print.
 const ID_SHOWN: usize = 12;
+/// Number of containers that are offered by name.
+const CONTAINERS_MAX: usize = 200;
 
-/// What may stand in a policy line: policies and profiles, and the parameters of all policies.
+/// What may come next in a policy line.
 pub(in crate::cli) fn complete_line() -> Vec<CompletionCandidate> {
-    let mut words = policy_names();
-    words.extend(profile_names());
-    words.extend(parameters(&ObjectDir::installed().read()));
-    words
+    let (profiles, _) = profiles::load(Path::new("/"));
+    let profiles = profiles.into_values().map(|profile| (profile.name, profile.doc)).collect();
+    let objects = ObjectDir::installed().read();
+    let words = line_words::candidates(&Typed::now(), &objects.schemas, profiles);
+    words.iter().map(|(word, doc)| candidate(word, doc)).collect()
 }
 
 /// The profiles there are.
@@ -35,29 +39,15 @@ pub(in crate::cli) fn policy_names() -> Vec<CompletionCandidate> {
     objects.schemas.values().map(|schema| candidate(&schema.name, &schema.doc)).collect()
 }
 
-fn parameters(objects: &PolicyObjects) -> Vec<CompletionCandidate> {
-    let mut all: Vec<_> = objects
-        .schemas
-        .values()
-        .flat_map(|schema| {
-            schema
-                .params
-                .iter()
-                .map(|param| (format!("{}=", param.name), format!("{}: {}", schema.name, param.doc)))
-        })
-        .collect();
-    all.sort();
-    all.dedup_by(|(a, _), (b, _)| a == b);
-    all.iter().map(|(word, doc)| candidate(word, doc)).collect()
-}
-
 /// The units and containers that have a cgroup now.
 pub(in crate::cli) fn cgroups() -> Vec<CompletionCandidate> {
-    tree::descendants(&CgroupPath::root())
-        .iter()
-        .filter_map(display_name)
-        .map(CompletionCandidate::new)
-        .collect()
+    let tree = tree::descendants(&CgroupPath::root());
+    let names = tree.iter().filter_map(|path| {
+        let id = container::id_in(path).filter(|_| display_name(path).is_some())?;
+        container::lookup(path, id).name
+    });
+    let names = names.take(CONTAINERS_MAX).map(|name| candidate(&name, "container"));
+    names.chain(tree.iter().filter_map(display_name).map(CompletionCandidate::new)).collect()
 }
 
 /// The units with a file.

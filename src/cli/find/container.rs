@@ -49,11 +49,11 @@ fn watched(cgroup: &CgroupPath, id: &str) -> Option<Container> {
         .find_map(|arguments| conmon_info(&arguments, id))
 }
 
-/// Adds the names of containers to the reports.
+/// Adds the names of containers to the reports. A scope with a policy from a drop-in is one too.
 pub(in crate::cli) fn add_names(reports: &mut [BindingReport]) {
     for report in reports {
-        let path = CgroupPath::parse(&report.cgroup);
-        if let (Some(id), Ok(path)) = (&report.container, path) {
+        let Ok(path) = CgroupPath::parse(&report.cgroup) else { continue };
+        if let Some(id) = report.container.as_deref().or_else(|| id_in(&path)) {
             report.container_name = lookup(&path, id).name;
         }
     }

@@ -112,7 +112,7 @@ fn filter_path(text: &str) -> anyhow::Result<String> {
 }
 
 /// By path, or by the name of a unit on the way.
-fn matches(cgroup: &str, top: &str) -> bool {
+pub(in crate::cli) fn matches(cgroup: &str, top: &str) -> bool {
     match top.starts_with('/') {
         true => cgroup.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
         false => cgroup.split('/').any(|part| part == top),
@@ -123,10 +123,9 @@ fn matches(cgroup: &str, top: &str) -> bool {
 pub(in crate::cli) fn read(
     since: Option<&str>,
     follow: bool,
-    mut each: impl FnMut(Event) -> anyhow::Result<()>,
+    each: impl FnMut(Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut command = Command::new("journalctl");
-    command.args(["--output=json", "--all", "--no-pager", "--quiet", DAEMON]);
+    let mut command = journalctl();
     command.args([MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED].map(|id| format!("MESSAGE_ID={id}")));
     match (since, follow) {
         (Some(since), _) => command.arg(format!("--since={since}")),
@@ -136,6 +135,28 @@ pub(in crate::cli) fn read(
     if follow {
         command.arg("--follow");
     }
+    read_output(command, each)
+}
+
+/// Reads the last kills that were performed.
+pub(in crate::cli) fn read_kills(each: impl FnMut(Event) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut command = journalctl();
+    let action = format!("MESSAGE_ID={MSGID_ACTION}");
+    command.args([&action, "MEMCG_BPF_ACTION=kill", "MEMCG_BPF_OUTCOME=done"]);
+    command.arg(format!("--lines={LINES}"));
+    read_output(command, each)
+}
+
+fn journalctl() -> Command {
+    let mut command = Command::new("journalctl");
+    command.args(["--output=json", "--all", "--no-pager", "--quiet", DAEMON]);
+    command
+}
+
+fn read_output(
+    mut command: Command,
+    mut each: impl FnMut(Event) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut journal = ChildGuard(
         command
             .stdin(Stdio::null())
@@ -217,9 +238,14 @@ fn render(event: &Event, terminal: &Terminal) -> String {
             format!("{who}: {} {}", text(&event.action), text(&event.outcome))
         }
     };
-    let mut out = format!("{}  {}  {}\n", event.time, escape_line(&event.cgroup), escape_line(&what));
+    let mut out = format!(
+        "{}  {}  {}\n",
+        Timestamp::of_us(event.time_us).local(),
+        escape_line(&event.cgroup),
+        escape_line(&what)
+    );
     for why in [&event.detail, &event.reason].into_iter().flatten().filter(|why| !why.is_empty()) {
-        out.push_str(&wrap(why, 22, terminal.text_width()));
+        out.push_str(&wrap(why, 17, terminal.text_width()));
     }
     out
 }
@@ -250,10 +276,13 @@ mod tests {
         assert_eq!((acted.from, acted.to), (Some(u64::MAX), Some(64 << 20)));
         assert_eq!(
             render(&acted, &Terminal::default()),
-            "2026-05-24T12:00:00Z  /a.slice/b.service  throttle: memory.high done
-                      memory.high max → 64M
-                      others wait 12%
-"
+            format!(
+                "{}  /a.slice/b.service  throttle: memory.high done
+                 memory.high max → 64M
+                 others wait 12%
+",
+                Timestamp::of_us(acted.time_us).local()
+            )
         );
         let line = json_line(&acted).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
@@ -269,7 +298,7 @@ mod tests {
         assert_eq!(attached.policies, ["deny", "observe"]);
         assert_eq!(
             render(&attached, &Terminal::default()),
-            "1970-01-01T00:00:00Z  /a  attached: deny, observe\n"
+            format!("{}  /a  attached: deny, observe\n", Timestamp(0).local())
         );
         let detached = event(&fields(MSGID_DETACHED, ("MEMCG_BPF_REASON", "gone"))).unwrap();
         assert!(render(&detached, &Terminal::default()).contains("/a  detached\n"));

@@ -40,7 +40,7 @@ pub(in crate::cli) struct CgroupSample {
     pub name: String,
     /// memory.current in bytes.
     pub usage: u64,
-    /// The effective maximum in bytes.
+    /// The lowest limit of an enforced policy, or the effective maximum, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
     /// memory.high in bytes, unless it is max.

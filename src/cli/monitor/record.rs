@@ -18,6 +18,7 @@ use crate::cli::term::time::Timestamp;
 use crate::names::CgroupPath;
 use crate::policy::action::{Knob, MAX};
 use crate::report::BindingReport;
+use crate::report::explain::nearest_limit;
 use crate::text::{parse_bytes, parse_duration};
 
 /// Minimum interval. Shorter ones would distort the samples.
@@ -127,7 +128,7 @@ fn sample(report: &BindingReport) -> Option<CgroupSample> {
         cgroup: report.cgroup.clone(),
         name: name_of(report),
         usage: report.usage?,
-        limit: report.effective_max,
+        limit: nearest_limit(report),
         high: knob::read(&path, Knob::High).ok().filter(|high| *high != MAX),
         low: knob::read(&path, Knob::Low).ok().filter(|low| *low != 0),
         stall_ns: counter("stall_ns"),

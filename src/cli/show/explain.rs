@@ -11,23 +11,25 @@ use crate::cli::client::Client;
 use crate::cli::find::container;
 use crate::cli::find::diagnose;
 use crate::cli::find::installed::DefaultParams;
+use crate::cli::find::protection;
 use crate::cli::find::target;
 use crate::cli::find::target::TargetError;
 use crate::cli::output::Output;
+use crate::cli::show::kills;
+use crate::cli::show::without_policy::{WITHOUT_POLICY, inherited_policies};
 use crate::cli::term::{Style, Terminal, escape_line, json, wrap};
 use crate::names::{CgroupPath, ROOT_SLICE, UnitName};
 use crate::report::{AttachedPolicy, BindingReport, KnobReport};
 use crate::text::human_bytes;
-
-/// `state` of a cgroup without a request. Only `explain` reports it.
-const WITHOUT_POLICY: &str = "no-policy";
 
 /// Show the policies of a cgroup, their origin, counters and the distance to limits
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   memcg-bpf explain demo.service
 
-If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.")]
+If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.
+Shows also why processes of the cgroup were killed by a policy, from the journal, after the unit or
+container has stopped (a removed container is named by its ID).")]
 pub(in crate::cli) struct Explain {
     #[command(flatten)]
     arg: CgroupArg,
@@ -44,6 +46,9 @@ impl Explain {
             Ok(cgroup) if !sees_all => client.explain(cgroup.as_str())?,
             Ok(cgroup) => fetch(&client, &cgroup, &reports)?,
             Err(TargetError::NoUnit(unit)) => not_loaded(&UnitName::parse(&unit)?),
+            Err(TargetError::NoContainer(id, suggestion)) => {
+                removed_container(&id).ok_or(TargetError::NoContainer(id, suggestion))?
+            }
             Err(other) => return Err(other.into()),
         };
         if let Some(text) = client.stats().ok().as_ref().and_then(paused) {
@@ -65,6 +70,8 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         }
         None => without_policy(cgroup, reports),
     };
+    report.explanation.extend(kills::of_cgroup(cgroup));
+    report.explanation.extend(protection::note(&report));
     report.explanation.extend(pressure_note(cgroup));
     let root = Path::new("/");
     let unit =
@@ -91,14 +98,7 @@ fn pressure_note(cgroup: &CgroupPath) -> Option<String> {
 fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingReport {
     let id = container::id_in(cgroup).map(str::to_owned);
     let mut explanation = vec!["No policy is requested for this cgroup.".to_owned()];
-    let above = |report: &&BindingReport| {
-        let rest = cgroup.as_str().strip_prefix(report.cgroup.as_str());
-        !report.policies.is_empty() && rest.is_some_and(|rest| rest.starts_with('/'))
-    };
-    for report in reports.iter().filter(above) {
-        let names = report.policies.iter().map(|policy| policy.name.as_str());
-        explanation.push(crate::report::explain::inherited(&report.cgroup, names));
-    }
+    explanation.extend(inherited_policies(cgroup.as_str(), reports));
     let machine = memory::total_ram().unwrap_or(u64::MAX);
     BindingReport {
         cgroup: cgroup.as_str().to_owned(),
@@ -116,6 +116,7 @@ fn without_policy(cgroup: &CgroupPath, reports: &[BindingReport]) -> BindingRepo
 fn not_loaded(unit: &UnitName) -> BindingReport {
     let mut explanation =
         vec!["The unit is not running, or is a user unit, and no policy is registered for it.".to_owned()];
+    explanation.extend(kills::of_unit(unit.as_str()));
     explanation.extend(diagnose::diagnose_unit(Path::new("/"), unit, None));
     BindingReport {
         unit: Some(unit.as_str().to_owned()),
@@ -123,6 +124,19 @@ fn not_loaded(unit: &UnitName) -> BindingReport {
         explanation,
         ..BindingReport::default()
     }
+}
+
+/// A container without a cgroup that a policy has killed.
+fn removed_container(id: &str) -> Option<BindingReport> {
+    let kills = kills::of_container(id);
+    let mut explanation = vec!["The container is not running.".to_owned()];
+    explanation.extend(kills.iter().cloned());
+    (!kills.is_empty()).then(|| BindingReport {
+        container: Some(id.to_owned()),
+        state: WITHOUT_POLICY.to_owned(),
+        explanation,
+        ..BindingReport::default()
+    })
 }
 
 /// Headings stand out.
@@ -134,10 +148,10 @@ fn line_style(line: &str) -> Option<Style> {
 
 /// The name of the container or unit, or the path of the cgroup.
 pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
+    if let Some(name) = &report.container_name {
+        return format!("container {}", escape_line(name));
+    }
     match (&report.container, &report.unit) {
-        (Some(_), _) if report.container_name.is_some() => {
-            format!("container {}", escape_line(report.container_name.as_deref().unwrap_or("")))
-        }
         (Some(id), _) => format!("container {}", escape_line(&id.chars().take(12).collect::<String>())),
         (None, Some(unit)) => escape_line(unit),
         (None, None) => escape_line(unit_in(&report.cgroup).unwrap_or(&report.cgroup)),
@@ -252,6 +266,16 @@ mod tests {
         assert_eq!(name("/plain/a.service"), "/plain/a.service");
         assert_eq!(name("/"), "-.slice");
         assert_eq!(name(""), "");
+    }
+
+    #[test]
+    fn scope_of_a_container_is_displayed_by_its_name() {
+        let scope = BindingReport {
+            unit: Some(format!("libpod-{}.scope", "ab".repeat(32))),
+            container_name: Some("web".to_owned()),
+            ..BindingReport::default()
+        };
+        assert_eq!(name_of(&scope), "container web");
     }
 
     #[test]

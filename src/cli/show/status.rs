@@ -1,16 +1,22 @@
 //! `memcg-bpf status`: cgroups with policies, one line for each attached policy.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
+use crate::cgroup::tree;
 use crate::cli::change::pause::paused;
 use crate::cli::client::Client;
+use crate::cli::find::candidates;
 use crate::cli::find::container;
 use crate::cli::find::installed::DefaultParams;
+use crate::cli::find::protection;
 use crate::cli::find::target;
 use crate::cli::output::Output;
 use crate::cli::show::explain::{describe, knob_lines, name_of};
+use crate::cli::show::without_policy::{self, WITHOUT_POLICY};
 use crate::cli::term::{Style, Terminal, escape_line, fit, json, wrap};
-use crate::report::explain::inherited;
+use crate::names::CgroupPath;
+use crate::report::explain::nearest_limit;
 use crate::report::{ActionStats, BindingReport};
 use crate::text::human_bytes;
 
@@ -21,18 +27,25 @@ const COLUMNS: [&str; 7] = ["NAME", "POLICY", "FROM", "MEMORY", "DENIED", "LAST 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf status                    all cgroups with a policy
+  memcg-bpf status --all              also units and containers without a policy
   memcg-bpf status demo.service       details of one cgroup
   memcg-bpf status --json | jq '.[] | select(.counters.growth_denied > 0) | .cgroup'")]
 pub(in crate::cli) struct Status {
     /// Show details of one cgroup: cgroup path, unit name (.service may be left out), container ID (or its beginning) or name, or process ID
-    #[arg(value_name = "CGROUP")]
+    #[arg(value_name = "CGROUP", add = ArgValueCandidates::new(candidates::cgroups))]
     cgroup: Option<String>,
+    /// List also running services, scopes and containers without a policy of their own
+    #[arg(long, short, conflicts_with = "cgroup")]
+    all: bool,
 }
 
 impl Status {
     pub fn run(&self, terminal: &Terminal, as_json: bool) -> anyhow::Result<Output> {
         let client = Client::connect_to_look()?;
         let mut reports: Vec<BindingReport> = client.list()?;
+        if self.all {
+            reports.extend(without_policy::reports(&tree::descendants(&CgroupPath::root()), &reports));
+        }
         container::add_names(&mut reports);
         // Older daemons do not have this method.
         let actions: ActionStats = client.stats().unwrap_or_default();
@@ -41,7 +54,13 @@ impl Status {
                 json(&reports)?
             } else {
                 let table = render_table(&reports, terminal, &DefaultParams::installed());
-                format!("{}{table}{}", paused(&actions).unwrap_or_default(), lost_events_note(&actions))
+                let paused = paused(&actions).unwrap_or_default();
+                let notes = [
+                    without_policy_note(&reports),
+                    protection_notes(&reports, terminal),
+                    lost_events_note(&actions),
+                ];
+                format!("{paused}{table}{}", notes.concat())
             };
             return Ok(Output { style: line_style, ..Output::success(text) });
         };
@@ -61,11 +80,8 @@ impl Status {
 /// A cgroup without a policy, with the policies of its ancestors.
 fn render_without_policy(cgroup: &str, reports: &[BindingReport]) -> String {
     let mut text = format!("{} has no memory policy of its own.\n", escape_line(cgroup));
-    for report in reports.iter().filter(|r| !r.policies.is_empty()) {
-        if cgroup.strip_prefix(report.cgroup.as_str()).is_some_and(|rest| rest.starts_with('/')) {
-            let names = report.policies.iter().map(|policy| policy.name.as_str());
-            text.push_str(&format!("{}\n", inherited(&escape_line(&report.cgroup), names)));
-        }
+    for sentence in without_policy::inherited_policies(cgroup, reports) {
+        text.push_str(&format!("{}\n", escape_line(&sentence)));
     }
     text.push_str(&format!(
         "To attach a policy, run: memcg-bpf attach {} deny limit=90%\n",
@@ -117,6 +133,29 @@ fn render_table(reports: &[BindingReport], terminal: &Terminal, defaults: &Defau
     text
 }
 
+/// The number of units and containers without a policy, listed by `status --all`.
+fn without_policy_note(reports: &[BindingReport]) -> String {
+    let listed: Vec<&BindingReport> =
+        reports.iter().filter(|report| report.state == WITHOUT_POLICY).collect();
+    let inheriting = listed.iter().filter(|report| !report.explanation.is_empty()).count();
+    match (listed.len(), inheriting) {
+        (0, _) => String::new(),
+        (count, 0) => format!("\n{count} units and containers have no policy.\n"),
+        (count, inheriting) => format!(
+            "\n{count} units and containers have no policy of their own; {inheriting} of them inherit policies of a slice.\n"
+        ),
+    }
+}
+
+/// Cgroups whose protection is limited by a slice.
+fn protection_notes(reports: &[BindingReport], terminal: &Terminal) -> String {
+    let note = |report: &BindingReport| {
+        let text = wrap(&protection::note(report)?, 2, terminal.text_width());
+        Some(format!("\n{}:\n{text}", name_of(report)))
+    };
+    reports.iter().filter_map(note).collect()
+}
+
 /// Actions and events that were lost.
 fn lost_events_note(actions: &ActionStats) -> String {
     let mut text = String::new();
@@ -134,7 +173,7 @@ fn lost_events_note(actions: &ActionStats) -> String {
 }
 
 fn report_rows(report: &BindingReport, depth: usize, defaults: &DefaultParams) -> Vec<Vec<String>> {
-    let memory = match (report.usage, report.effective_max, report.state.as_str()) {
+    let memory = match (report.usage, nearest_limit(report), report.state.as_str()) {
         (Some(usage), Some(max), _) => format!("{} of {}", human_bytes(usage), human_bytes(max)),
         (Some(usage), None, _) => human_bytes(usage),
         (None, _, "registered") => "not started".to_owned(),
@@ -154,7 +193,11 @@ fn report_rows(report: &BindingReport, depth: usize, defaults: &DefaultParams) -
     let name = format!("{branch}{}", name_of(report));
     let cgroup = report.cgroup.clone();
     let Some((first, rest)) = report.policies.split_first() else {
-        let policy = if report.errors.is_empty() { "none" } else { "none: invalid, see below" };
+        let policy = match (report.errors.is_empty(), report.explanation.is_empty()) {
+            (false, _) => "none: invalid, see below",
+            (true, true) => "none",
+            (true, false) => "none (inherits)",
+        };
         return vec![vec![
             name,
             policy.to_owned(),
@@ -227,10 +270,10 @@ mod tests {
         bad.errors.push("unknown policy 'dney'; did you mean 'deny'?".to_owned());
         assert_eq!(
             render_table(&[bad, two], &Terminal::default(), &DefaultParams::default()),
-            "NAME               POLICY                    FROM      MEMORY  DENIED  CGROUP
-a.slice            deny limit=64M            drop-in   12M     3       /a.slice
+            "NAME               POLICY                    FROM      MEMORY      DENIED  CGROUP
+a.slice            deny limit=64M            drop-in   12M of 64M  3       /a.slice
                    observe                   operator
-bad\\u{1b}.service  none: invalid, see below            12M     3       /x
+bad\\u{1b}.service  none: invalid, see below            12M         3       /x
 
 bad\\u{1b}.service:
   unknown policy 'dney'; did you mean 'deny'?
@@ -252,11 +295,33 @@ bad\\u{1b}.service:
         let starts: Vec<&str> =
             text.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
         assert_eq!(starts, ["NAME", "a.slice", "└", "/a.slice-b"], "{text}");
-        assert!(text.contains("└ x.service  deny limit=64M  drop-in  3M of 1G  3       kill done"), "{text}");
+        assert!(
+            text.contains("└ x.service  deny limit=64M  drop-in  3M of 64M   3       kill done"),
+            "{text}"
+        );
         let narrow =
             render_table(&reports, &Terminal { width: Some(70), colour: false }, &DefaultParams::default());
         assert!(narrow.lines().all(|line| line.chars().count() <= 70), "{narrow}");
         assert!(narrow.contains("kill done") && !narrow.contains("CGROUP"), "{narrow}");
+    }
+
+    #[test]
+    fn units_without_policy_are_counted() {
+        let plain = |cgroup: &str, explanation: &[&str]| BindingReport {
+            policies: Vec::new(),
+            state: WITHOUT_POLICY.to_owned(),
+            explanation: explanation.iter().map(|text| (*text).to_owned()).collect(),
+            ..report(cgroup, cgroup.rsplit('/').next().unwrap())
+        };
+        let both = [plain("/a.service", &[]), plain("/b.service", &["Inherited from: /."])];
+        let text = render_table(&both, &Terminal::default(), &DefaultParams::default());
+        assert!(text.contains("a.service  none ") && text.contains("b.service  none (inherits)"), "{text}");
+        assert_eq!(without_policy_note(&both[..1]), "\n1 units and containers have no policy.\n");
+        assert!(
+            without_policy_note(&both).contains("2 units and containers")
+                && without_policy_note(&both).contains("1 of them inherit")
+        );
+        assert_eq!(without_policy_note(&[report("/c", "c.service")]), "");
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Formats times in UTC.
+//! Formats times: in UTC for programs, and in the local time zone for readers.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::tz::TimeZone;
 
 const DAY: u64 = 86_400;
 
@@ -18,6 +20,20 @@ impl Timestamp {
 
     pub fn of_us(us: u64) -> Self {
         Timestamp(us.checked_div(1_000_000).unwrap_or(0))
+    }
+
+    /// `Nov 28 19:56:43` in the local time zone, as journalctl prints it.
+    pub fn local(self) -> String {
+        self.local_in(TimeZone::system())
+    }
+
+    fn local_in(self, zone: TimeZone) -> String {
+        let time = i64::try_from(self.0).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        // Times beyond the year 9999 have no local form.
+        time.map_or_else(
+            || self.to_string(),
+            |time| time.to_zoned_datetime(zone).strftime("%b %d %H:%M:%S").to_string(),
+        )
     }
 
     /// `12:00:00`.
@@ -60,6 +76,15 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn local_times_are_those_of_the_zone() {
+        // From TZ=UTC-5:30 date -d @N '+%b %d %T'
+        let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(19_800).unwrap());
+        assert_eq!(Timestamp(1_709_251_199).local_in(zone.clone()), "Mar 01 05:29:59");
+        assert_eq!(Timestamp(0).local_in(TimeZone::UTC), "Jan 01 00:00:00");
+        assert_eq!(Timestamp(u64::MAX).local_in(zone), Timestamp(u64::MAX).to_string());
+    }
 
     #[test]
     fn moments_are_those_of_the_calendar() {

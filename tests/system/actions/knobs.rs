@@ -165,7 +165,8 @@ fn pause_restores_knobs_and_survives_restart() {
     assert_eq!(
         output,
         "Actions are paused: no process is killed, no memory is reclaimed, and all changed knobs are restored.\n\
-         The policy deny is not paused and goes on denying. To resume, run: memcg-bpf resume"
+         The policy deny is not paused and goes on denying; to switch off all policies, run: systemctl stop memcg-bpfd\n\
+         To resume, run: memcg-bpf resume"
     );
     becomes(&at, "memory.high", u64::MAX);
     ask(&at, "32 x x");

@@ -2,6 +2,7 @@
 //! of a cgroup are its path and its display name; other values of unbounded number are not used as labels.
 
 use crate::cli::show::explain::name_of;
+use crate::report::explain::nearest_limit;
 use crate::report::{ActionStats, BindingReport};
 use crate::text::parse_bytes;
 
@@ -113,10 +114,12 @@ fn of_cgroups(out: &mut String, listed: &[NamedReport<'_>]) {
     if listed.is_empty() {
         return;
     }
-    let mut family = Family::new(out, "cgroup_policy_info", "gauge", "An attached policy and its origin.");
+    let mut family =
+        Family::new(out, "cgroup_policy_info", "gauge", "An attached policy, its origin and mode.");
     for it in listed {
         for policy in &it.report.policies {
-            let labels = it.with(&[("policy", &policy.name), ("origin", &policy.origin)]);
+            let mode = policy.parameters.get("mode").map_or("act", String::as_str);
+            let labels = it.with(&[("policy", &policy.name), ("origin", &policy.origin), ("mode", mode)]);
             family.add(&labels, 1);
         }
     }
@@ -127,6 +130,13 @@ fn of_cgroups(out: &mut String, listed: &[NamedReport<'_>]) {
     for it in listed {
         if let Some(max) = it.report.effective_max {
             family.add(&it.with(&[]), max);
+        }
+    }
+    let help = "The lowest limit= of an enforced policy, or the smallest memory.max up the tree.";
+    let mut family = Family::new(out, "cgroup_nearest_limit_bytes", "gauge", help);
+    for it in listed {
+        if let Some(limit) = nearest_limit(it.report) {
+            family.add(&it.with(&[]), limit);
         }
     }
     let knobs = |it: &NamedReport<'_>| it.report.knobs.iter().any(|knob| knob.knob.starts_with("memory."));
@@ -195,6 +205,7 @@ mod tests {
             policies: vec![AttachedPolicy {
                 name: "deny".into(),
                 origin: "drop-in".into(),
+                parameters: [("limit".to_owned(), "64M".to_owned())].into(),
                 ..Default::default()
             }],
             ..BindingReport::default()
@@ -212,7 +223,8 @@ mod tests {
             format!("memcg_bpf_cgroup_charged_bytes_total{of}}} 12288"),
             format!("memcg_bpf_cgroup_memory_events_total{of},event=\"oom_kill\"}} 2"),
             format!("memcg_bpf_cgroup_knob_bytes{of},knob=\"memory.high\"}} +Inf"),
-            format!("memcg_bpf_cgroup_policy_info{of},policy=\"deny\",origin=\"drop-in\"}} 1"),
+            format!("memcg_bpf_cgroup_policy_info{of},policy=\"deny\",origin=\"drop-in\",mode=\"act\"}} 1"),
+            format!("memcg_bpf_cgroup_nearest_limit_bytes{of}}} 67108864"),
             "memcg_bpf_cgroups{state=\"active\"} 1".to_owned(),
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
@@ -235,6 +247,19 @@ mod tests {
             }
         }
         assert!(types.len() > 20);
+    }
+
+    #[test]
+    fn alerts_and_dashboard_use_metrics_that_exist() {
+        let text = render(&[binding("/a", 1)], &ActionStats::default(), "1");
+        let known = |name: &str| text.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+        let alerts = include_str!("../../../../docs/prometheus-alerts.yml");
+        assert_eq!(alerts.matches("- alert: ").count(), 5);
+        for file in [alerts, include_str!("../../../../docs/grafana.json")] {
+            let words = file.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let used: Vec<&str> = words.filter(|word| word.starts_with("memcg_bpf_")).collect();
+            assert!(used.len() > 4 && used.iter().all(|name| known(name)), "{used:?}");
+        }
     }
 
     #[test]

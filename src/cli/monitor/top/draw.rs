@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Flex, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Text};
-use ratatui::widgets::{Block, Cell, Paragraph, Row as TableRow, Sparkline, Table, TableState};
+use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Sparkline, Table, TableState};
 
 use super::model::{Model, Row, Sort};
+use crate::cli::change::dry_run::is_dry_run;
 use crate::cli::term::{ellipsize, escape_line};
+use crate::report::AttachedPolicy;
+use crate::report::explain::nearest_limit;
 use crate::text::human_bytes;
 
 /// The sparklines of the selected cgroup, with their titles.
@@ -26,6 +29,24 @@ const TREND_MIN: usize = 20;
 const TREND_MAX: usize = 80;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
+/// Width of the bar of usage against the limit, on a screen that is wide enough.
+const BAR_WIDTH: usize = 10;
+const BAR_SCREEN_MIN: u16 = 100;
+/// The keys with their effects.
+const KEYS: [&str; 11] = [
+    "↑ ↓ k j   select a cgroup",
+    "m         sort by memory",
+    "n         sort by name",
+    "s         sort by stall time",
+    "r         sort by refaults",
+    "d         sort by denied requests",
+    "/         filter by name, path or policy",
+    "Esc       remove the filter, or quit",
+    "p Space   pause",
+    "? h       show or hide these keys",
+    "q         quit",
+];
+
 /// Draws the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     let history = if frame.area().height >= 16 { HISTORY_HEIGHT } else { 0 };
@@ -41,8 +62,28 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     if let Some(row) = model.rows().get(model.chosen()).filter(|_| history > 0) {
         sparklines(frame, row, below);
     }
-    let text = "q quit  ↑↓ select  sort: m memory n name s stall r refaults d denied  p pause";
+    let text = match model.typing {
+        true => format!("/{}", escape_line(&model.filter)),
+        false => "q quit  ↑↓ select  / filter  ? keys  sort: m memory n name s stall r refaults d denied"
+            .to_owned(),
+    };
     frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::DIM)), keys);
+    if model.help {
+        help(frame);
+    }
+}
+
+/// The keys, over the table.
+fn help(frame: &mut Frame<'_>) {
+    let width = KEYS.iter().map(|line| line.chars().count()).max().unwrap_or(0).saturating_add(4);
+    let size = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
+    let [row] = Layout::vertical([Constraint::Length(size(KEYS.len().saturating_add(2)))])
+        .flex(Flex::Center)
+        .areas(frame.area());
+    let [area] = Layout::horizontal([Constraint::Length(size(width))]).flex(Flex::Center).areas(row);
+    frame.render_widget(Clear, area);
+    let lines: Vec<Line<'_>> = KEYS.iter().map(|line| Line::from(format!(" {line}"))).collect();
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" keys ")), area);
 }
 
 fn headline(model: &Model) -> Line<'static> {
@@ -58,17 +99,32 @@ fn headline(model: &Model) -> Line<'static> {
         (None, true) => {
             Line::styled("memcg-bpf top: paused, press p to continue", Style::new().fg(Color::Yellow))
         }
-        (None, false) => Line::from(format!("memcg-bpf top: {} cgroups, by {order}", model.rows().len())),
+        (None, false) if model.filter.is_empty() => {
+            Line::from(format!("memcg-bpf top: {} cgroups, by {order}", model.rows().len()))
+        }
+        (None, false) => Line::from(format!(
+            "memcg-bpf top: {} cgroups with '{}', by {order}",
+            model.rows().len(),
+            escape_line(&model.filter)
+        )),
     }
 }
 
 fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
+    if model.rows().is_empty() && !model.filter.is_empty() {
+        return frame.render_widget(Paragraph::new("No cgroup passes the filter."), area);
+    }
     if model.rows().is_empty() {
         let text = "No cgroup has a memory policy. To attach one, run: memcg-bpf attach UNIT observe";
         return frame.render_widget(Paragraph::new(text), area);
     }
     let rows = model.rows();
     let mut cells: Vec<[String; 6]> = rows.iter().map(|row| cells_of(row)).collect();
+    if area.width >= BAR_SCREEN_MIN {
+        for (row, cells) in rows.iter().zip(&mut cells) {
+            cells[2] = format!("{} {}", bar(row), cells[2]);
+        }
+    }
     // Columns are as wide as their contents. If there is not enough space, names are truncated; the sparkline gets
     // the rest.
     let widest = |i: usize| {
@@ -108,8 +164,32 @@ fn table(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
+/// Usage against the limit that is reached first.
+fn bar(row: &Row) -> String {
+    let share = match (row.report.usage, nearest_limit(&row.report)) {
+        (Some(usage), Some(limit)) => {
+            let scaled = u128::from(usage).saturating_mul(BAR_WIDTH as u128);
+            // Usage may exceed a limit that does not count file cache.
+            usize::try_from(scaled.checked_div(limit.into()).unwrap_or(0)).unwrap_or(BAR_WIDTH).min(BAR_WIDTH)
+        }
+        _ => 0,
+    };
+    let (full, empty) = (share, BAR_WIDTH.saturating_sub(share));
+    "█".repeat(full) + &"░".repeat(empty)
+}
+
+/// The table as text, for `--batch`.
+pub(super) fn plain(model: &Model) -> Vec<Vec<String>> {
+    let head = TITLES.map(str::to_owned).to_vec();
+    std::iter::once(head).chain(model.rows().into_iter().map(|row| cells_of(row).to_vec())).collect()
+}
+
 fn cells_of(row: &Row) -> [String; 6] {
-    let policies: Vec<&str> = row.report.policies.iter().map(|policy| policy.name.as_str()).collect();
+    let name = |policy: &AttachedPolicy| {
+        let mark = if is_dry_run(policy) { " (dry-run)" } else { "" };
+        format!("{}{mark}", policy.name)
+    };
+    let policies: Vec<String> = row.report.policies.iter().map(name).collect();
     let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(" ") };
     [
         escape_line(&row.name),
@@ -128,7 +208,7 @@ fn cell<'a>(column: usize, text: impl Into<Text<'a>>) -> Cell<'a> {
 }
 
 fn memory(row: &Row) -> String {
-    match (row.report.usage, row.report.effective_max) {
+    match (row.report.usage, nearest_limit(&row.report)) {
         (Some(usage), Some(max)) => format!("{} of {}", human_bytes(usage), human_bytes(max)),
         (Some(usage), None) => human_bytes(usage),
         (None, _) => "not started".to_owned(),
@@ -179,6 +259,18 @@ mod tests {
     use super::*;
     use crate::report::BindingReport;
 
+    #[test]
+    fn dry_run_is_marked() {
+        let policy = |name: &str, mode: &str| AttachedPolicy {
+            name: name.to_owned(),
+            parameters: [("mode".to_owned(), mode.to_owned())].into(),
+            ..AttachedPolicy::default()
+        };
+        let policies = vec![policy("deny", "dry-run"), policy("oom", "act")];
+        let row = Row { report: BindingReport { policies, ..BindingReport::default() }, ..Row::default() };
+        assert_eq!(cells_of(&row)[1], "deny (dry-run) oom");
+    }
+
     fn render(model: &Model, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, model)).unwrap();
@@ -214,6 +306,33 @@ mod tests {
         assert!(lines[18].starts_with("memory 4M of 1G") && lines[18].contains("refaults 0/s"), "{text}");
         assert!(lines[23].starts_with("q quit"), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains("HISTORY"), "{text}");
+    }
+
+    #[test]
+    fn wide_screen_has_bars_and_keys_cover_the_table() {
+        let mut model = model();
+        assert!(render(&model, 120, 20).contains("░░░░░░░░░░ 4M of 1G"));
+        model.help = true;
+        let text = render(&model, 80, 24);
+        assert!(text.contains("/         filter by name") && text.contains("keys"), "{text}");
+        model.filter = "b".to_owned();
+        model.help = false;
+        let text = render(&model, 80, 24);
+        assert!(text.starts_with("memcg-bpf top: 1 cgroups with 'b', by memory"), "{text}");
+        assert!(!text.contains("a.service"), "{text}");
+        model.filter = "none such".to_owned();
+        assert!(render(&model, 80, 24).contains("No cgroup passes the filter."));
+    }
+
+    #[test]
+    fn bar_is_full_at_the_limit() {
+        let row = |usage, max| Row {
+            report: BindingReport { usage: Some(usage), effective_max: max, ..BindingReport::default() },
+            ..Row::default()
+        };
+        assert_eq!(bar(&row(50, Some(100))), "█████░░░░░");
+        assert_eq!(bar(&row(200, Some(100))), "█".repeat(10));
+        assert_eq!(bar(&row(5, None)), "░".repeat(10));
     }
 
     #[test]

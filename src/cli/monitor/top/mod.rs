@@ -12,7 +12,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use crate::cli::client::Client;
 use crate::cli::find::container;
 use crate::cli::output::Output;
-use crate::cli::term::json;
+use crate::cli::term::{self, Terminal, json};
 use crate::report::BindingReport;
 use crate::text::parse_duration;
 use model::{Model, Sort};
@@ -20,20 +20,30 @@ use model::{Model, Sort};
 /// Minimum interval. Shorter ones are unreadable and load the daemon.
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
 
+/// Longest filter in bytes.
+const FILTER_MAX: usize = 100;
+
 /// Show cgroups with policies live
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf top
   memcg-bpf top --interval 5s
+  memcg-bpf top --batch --iterations 10 > log
 
-Keys: up and down select, m n s r d sort by memory, name, stall, refaults and denied requests, p
-pauses, q quits. STALL is the time that tasks were stalled on memory, as a percentage of one CPU;
+Keys: up and down select, m n s r d sort by memory, name, stall, refaults and denied requests, / filters,
+p pauses, ? shows all keys, q quits. STALL is the time that tasks were stalled on memory, as a percentage of one CPU;
 REFAULTS are pages per second that were read again soon after they were reclaimed. With --json,
 prints the output of status --json once.")]
 pub(in crate::cli) struct Top {
     /// Interval between two samples
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     interval: Duration,
+    /// Print a table at each interval instead of drawing a screen
+    #[arg(long, short)]
+    batch: bool,
+    /// End after this number of tables. Defaults to until interrupted
+    #[arg(long, short = 'n', value_name = "NUMBER", requires = "batch")]
+    iterations: Option<u64>,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -50,9 +60,12 @@ impl Top {
         if as_json {
             return Ok(Output::success(json(&fetch(&client)?)?));
         }
+        if self.batch {
+            return self.print_tables(&client);
+        }
         anyhow::ensure!(
             std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
-            "top requires a terminal; for a file or a program, use: memcg-bpf status --json"
+            "top requires a terminal; for a file or a program, use: memcg-bpf top --batch, or status --json"
         );
         let mut model = Model::default();
         model.take(fetch(&client)?, 0.0);
@@ -62,6 +75,22 @@ impl Top {
         ratatui::restore();
         ended?;
         Ok(Output::success(String::new()))
+    }
+
+    fn print_tables(&self, client: &Client) -> anyhow::Result<Output> {
+        let (mut model, began) = (Model::default(), Instant::now());
+        let mut printed = 0_u64;
+        loop {
+            model.take(fetch(client)?, began.elapsed().as_secs_f64());
+            let table = term::table(&draw::plain(&model), &Terminal::default());
+            let gap = if printed > 0 { "\n" } else { "" };
+            term::print(&format!("{gap}{table}"));
+            printed = printed.saturating_add(1);
+            if self.iterations.is_some_and(|most| printed >= most) {
+                return Ok(Output::success(String::new()));
+            }
+            std::thread::sleep(self.interval);
+        }
     }
 
     fn watch(
@@ -108,8 +137,22 @@ fn fetch(client: &Client) -> anyhow::Result<Vec<BindingReport>> {
 
 /// Handles a key. Returns false to quit.
 fn pressed(model: &mut Model, key: KeyCode) -> bool {
+    if model.typing {
+        match key {
+            KeyCode::Enter => model.typing = false,
+            KeyCode::Esc => (model.typing, model.filter) = (false, String::new()),
+            KeyCode::Backspace => drop(model.filter.pop()),
+            KeyCode::Char(c) if model.filter.len() < FILTER_MAX => model.filter.push(c),
+            _ => {}
+        }
+        return true;
+    }
     match key {
+        KeyCode::Char('?' | 'h') => model.help = !model.help,
+        KeyCode::Esc if model.help => model.help = false,
+        KeyCode::Esc if !model.filter.is_empty() => model.filter.clear(),
         KeyCode::Char('q') | KeyCode::Esc => return false,
+        KeyCode::Char('/') => (model.typing, model.filter) = (true, String::new()),
         KeyCode::Char('m') => model.sort = Sort::Memory,
         KeyCode::Char('n') => model.sort = Sort::Name,
         KeyCode::Char('s') => model.sort = Sort::Stall,
@@ -133,6 +176,16 @@ mod tests {
         assert!(pressed(&mut model, KeyCode::Char('s')) && model.sort == Sort::Stall);
         assert!(pressed(&mut model, KeyCode::Char('p')) && model.paused);
         assert!(pressed(&mut model, KeyCode::Down) && !pressed(&mut model, KeyCode::Char('q')));
+        for key in ['/', 'q', 'x'].map(KeyCode::Char) {
+            assert!(pressed(&mut model, key), "typed");
+        }
+        assert_eq!((model.filter.as_str(), model.typing), ("qx", true));
+        assert!(pressed(&mut model, KeyCode::Backspace) && pressed(&mut model, KeyCode::Enter));
+        assert_eq!((model.filter.as_str(), model.typing), ("q", false));
+        assert!(pressed(&mut model, KeyCode::Char('?')) && model.help);
+        assert!(pressed(&mut model, KeyCode::Esc) && !model.help);
+        assert!(pressed(&mut model, KeyCode::Esc) && model.filter.is_empty());
+        assert!(!pressed(&mut model, KeyCode::Esc));
         assert_eq!(interval("10ms"), Err("the minimum is 250ms".to_owned()));
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Row {
     pub usage: VecDeque<u64>,
     pub stall: VecDeque<u64>,
     pub refaults: VecDeque<u64>,
-    seen: f64,
+    pub seen: f64,
 }
 
 impl Row {
@@ -45,6 +45,12 @@ pub(super) struct Model {
     pub paused: bool,
     /// The error of the last call.
     pub trouble: Option<String>,
+    /// Only rows that contain this text are shown.
+    pub filter: String,
+    /// True while the filter is being typed.
+    pub typing: bool,
+    /// True while the keys are explained.
+    pub help: bool,
     /// The selected cgroup.
     chosen: Option<String>,
 }
@@ -79,9 +85,16 @@ impl Model {
         self.rows = rows;
     }
 
-    /// Sorts the rows.
+    /// The sorted rows that pass the filter.
     pub fn rows(&self) -> Vec<&Row> {
-        let mut rows: Vec<&Row> = self.rows.values().collect();
+        let filter = self.filter.to_lowercase();
+        let passes = |row: &&Row| {
+            let has = |text: &str| text.to_lowercase().contains(&filter);
+            has(&row.name)
+                || has(&row.report.cgroup)
+                || row.report.policies.iter().any(|policy| has(&policy.name))
+        };
+        let mut rows: Vec<&Row> = self.rows.values().filter(passes).collect();
         let last = |history: &VecDeque<u64>| std::cmp::Reverse(history.back().copied());
         match self.sort {
             Sort::Memory => rows.sort_by_key(|row| last(&row.usage)),
@@ -100,7 +113,7 @@ impl Model {
     }
 
     pub fn choose(&mut self, by: isize) {
-        let at = self.chosen().saturating_add_signed(by).min(self.rows.len().saturating_sub(1));
+        let at = self.chosen().saturating_add_signed(by).min(self.rows().len().saturating_sub(1));
         let chosen = self.rows().get(at).map(|row| row.report.cgroup.clone());
         self.chosen = chosen;
     }
@@ -155,6 +168,25 @@ mod tests {
         model.choose(-1);
         model.choose(9);
         assert_eq!(model.chosen(), 1);
+    }
+
+    #[test]
+    fn filter_selects_rows_by_name_path_and_policy() {
+        let mut model = Model::default();
+        let mut other = report("b.service", 2, 0);
+        other.policies.push(crate::report::AttachedPolicy { name: "oom".to_owned(), ..Default::default() });
+        model.take(vec![report("A.service", 1, 0), other], 0.0);
+        let mut names = |filter: &str| {
+            model.filter = filter.to_owned();
+            model.rows().iter().map(|row| row.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("a.s"), ["A.service"]);
+        assert_eq!(names("OOM"), ["b.service"]);
+        assert_eq!(names("x"), [""; 0]);
+        assert_eq!(names("").len(), 2);
+        model.filter = "a.s".to_owned();
+        model.choose(5);
+        assert_eq!(model.chosen(), 0);
     }
 
     #[test]
