@@ -52,7 +52,7 @@ const CALLS_MAX: usize = 256;
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
-    let level = subscriber::start();
+    let level = subscriber::start("memcg-bpfd");
     match capabilities::drop_unneeded().and_then(|()| capabilities::missing()) {
         Ok(missing) if missing.is_empty() => {}
         // Not fatal: some kernels require less.
