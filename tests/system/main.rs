@@ -14,6 +14,7 @@ mod authorization;
 mod cli;
 mod cli_watch;
 mod container;
+mod containerd;
 mod daemon_killed;
 mod documentation;
 mod fault_injection;
