@@ -66,7 +66,7 @@ pub const ALL: [Target; 13] = [
     target("history", history::run, 10_000, 16_384),
     target("dbus_args", dbus_args::run, 60_000, 4500),
     target("names", names::run, 60_000, 4500),
-    target("nri", nri::run, 200_000, 8192),
+    target("nri", nri::run, 40_000, 8192),
     target("units", units::run, 300_000, 256),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ProtocolError;
+use super::error::ProtocolError;
 use super::protobuf::{Fields, Message, Value};
 use crate::source::oci_state::{NAME_KEYS, is_ours};
 

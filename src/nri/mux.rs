@@ -2,8 +2,7 @@
 //! calls of the plugin to the runtime. A frame is the number of a connection and a length, 4 bytes each in network byte
 //! order, and that many bytes.
 
-use super::ProtocolError;
-use super::ttrpc::MESSAGE_MAX;
+use super::error::{MESSAGE_MAX, ProtocolError};
 
 /// The connection on which the runtime calls the plugin.
 pub const PLUGIN: u32 = 1;

@@ -1,6 +1,6 @@
 //! The wire format of protocol buffers: fields in, fields out. Knows no message.
 
-use super::ProtocolError;
+use super::error::ProtocolError;
 
 /// The value of a field. Fixed-size values, which NRI's messages do not have, are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

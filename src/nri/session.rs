@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::ProtocolError;
 use super::adjustment::{has_hook, reply, request};
+use super::error::ProtocolError;
 use super::message::{
     CREATE_CONTAINER, Configuration, Container, PLUGIN_SERVICE, POST_START_CONTAINER, Pod, RUNTIME_SERVICE,
     configuration, pod_and_container, register, state_change, subscription, synchronization, synchronized,

@@ -1,11 +1,9 @@
 //! ttrpc, the remote procedure calls of containerd. A message is its length, a stream (4 bytes each in network byte
 //! order), a type, flags, and that many bytes of a protobuf message.
 
-use super::ProtocolError;
+use super::error::{MESSAGE_MAX, ProtocolError};
 use super::protobuf::{Fields, Message};
 
-/// Longest message in bytes, as in containerd.
-pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 const HEADER: usize = 10;
 const REQUEST: u8 = 1;
 const RESPONSE: u8 = 2;
