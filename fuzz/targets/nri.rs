@@ -1,6 +1,6 @@
 //! What a container runtime sends to the NRI plugin: frames of the multiplexer with calls of ttrpc.
 
-use memcg_bpf::nri::{Event, ProtocolError, Session};
+use memcg_bpf::nri::{Event, HOOK, ProtocolError, Session};
 
 use super::sentence;
 
@@ -11,7 +11,7 @@ type Outcome = (Result<(), ProtocolError>, Vec<u8>, Vec<Event>);
 
 /// The same bytes in pieces of at most `size`.
 fn session(bytes: &[u8], size: usize) -> Outcome {
-    let (mut session, _) = Session::start();
+    let (mut session, _) = Session::start(HOOK);
     let (mut out, mut events) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
         if let Err(error) = session.receive(piece, &mut out, &mut events) {

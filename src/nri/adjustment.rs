@@ -55,8 +55,8 @@ pub fn has_hook(container: &Container) -> bool {
     container.hooks.iter().any(|path| path.rsplit('/').next() == Some(HOOK_NAME))
 }
 
-/// The reply to CreateContainer. It is empty unless a policy is requested for the container.
-pub fn reply(pod: &Pod, container: &Container) -> Message {
+/// The reply to CreateContainer, with the path of the hook. It is empty unless a policy is requested for the container.
+pub fn reply(pod: &Pod, container: &Container, hook: &str) -> Message {
     if request(pod, container).is_none() {
         return Message::new();
     }
@@ -66,7 +66,7 @@ pub fn reply(pod: &Pod, container: &Container) -> Message {
     }
     if !has_hook(container) {
         let timeout = Message::new().number(1, HOOK_TIMEOUT);
-        let hook = Message::new().text(1, HOOK).text(2, HOOK_NAME).message(4, &timeout);
+        let hook = Message::new().text(1, hook).text(2, HOOK_NAME).message(4, &timeout);
         // The fields createRuntime and poststop.
         adjustment = adjustment.message(5, &Message::new().message(2, &hook).message(6, &hook));
     }

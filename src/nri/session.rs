@@ -64,6 +64,8 @@ pub enum Event {
 /// The protocol's state.
 #[derive(Debug, Default)]
 pub struct Session {
+    /// The path of the hook that is added.
+    hook: String,
     frames: Demultiplexer,
     calls: Reader,
     replies: Reader,
@@ -74,12 +76,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new session, and the bytes to send first.
-    pub fn start() -> (Session, Vec<u8>) {
+    /// A new session, which adds the hook with this path, and the bytes to send first.
+    pub fn start(hook: &str) -> (Session, Vec<u8>) {
         let mut out = Vec::new();
         let call = encode_request(REGISTER_STREAM, RUNTIME_SERVICE, "RegisterPlugin", &register());
         write_frames(RUNTIME, &call, &mut out);
-        (Session::default(), out)
+        (Session { hook: hook.to_owned(), ..Session::default() }, out)
     }
 
     /// Takes received bytes. Appends what is to be sent to `out`, and what happened to `events`, also if an error ends the
@@ -137,7 +139,7 @@ impl Session {
             "Synchronize" => self.synchronize(payload, events),
             "CreateContainer" => {
                 let (pod, container) = pod_and_container(payload)?;
-                Ok(create(&pod, &container, events))
+                Ok(self.create(&pod, &container, events))
             }
             "PostStartContainer" => {
                 let (pod, container) = pod_and_container(payload)?;
@@ -147,7 +149,7 @@ impl Session {
             "StateChange" => {
                 let (event, (pod, container)) = state_change(payload)?;
                 match event {
-                    CREATE_CONTAINER => return Ok(create(&pod, &container, events)),
+                    CREATE_CONTAINER => return Ok(self.create(&pod, &container, events)),
                     POST_START_CONTAINER => events.extend(started(&pod, container)),
                     _ => {}
                 }
@@ -159,6 +161,15 @@ impl Session {
             }
             _ => Ok(Message::new()),
         }
+    }
+
+    /// The reply to CreateContainer.
+    fn create(&self, pod: &Pod, container: &Container, events: &mut Vec<Event>) -> Message {
+        let reply = reply(pod, container, &self.hook);
+        if !reply.encoded().is_empty() {
+            events.push(Event::Adjusted(display(pod, container)));
+        }
+        reply
     }
 
     fn synchronize(&mut self, payload: &[u8], events: &mut Vec<Event>) -> Result<Message, ProtocolError> {
@@ -195,15 +206,6 @@ impl Session {
         }
         Ok(synchronized(more))
     }
-}
-
-/// The reply to CreateContainer.
-fn create(pod: &Pod, container: &Container, events: &mut Vec<Event>) -> Message {
-    let reply = reply(pod, container);
-    if !reply.encoded().is_empty() {
-        events.push(Event::Adjusted(display(pod, container)));
-    }
-    reply
 }
 
 /// A container that started without the hook, although it requests a policy.

@@ -62,7 +62,7 @@ fn exchange(session: &mut Session, bytes: &[u8]) -> (Vec<u8>, Vec<Event>) {
 }
 
 fn reply(method: &str, payload: &Message) -> (Vec<u8>, Vec<Event>) {
-    exchange(&mut Session::start().0, &call(method, payload))
+    exchange(&mut Session::start(HOOK).0, &call(method, payload))
 }
 
 /// The adjustment with these annotations and, if `hook`, the hook.
@@ -84,7 +84,7 @@ fn adjustment(annotations: &[(&str, &str)], hook: bool) -> Vec<u8> {
 
 #[test]
 fn registration_comes_first() {
-    let (mut session, hello) = Session::start();
+    let (mut session, hello) = Session::start(HOOK);
     assert_eq!(hello[..8], [0, 0, 0, 2, 0, 0, 0, u8::try_from(hello.len() - 8).unwrap()]);
     let text = String::from_utf8_lossy(&hello).into_owned();
     for part in ["nri.pkg.api.v1alpha1.Runtime", "RegisterPlugin", "memcg-bpf", "90"] {
@@ -181,7 +181,7 @@ fn container_that_starts_without_the_hook_is_reported() {
 
 #[test]
 fn synchronization_in_parts_lists_running_containers() {
-    let mut session = Session::start().0;
+    let mut session = Session::start(HOOK).0;
     let part = Message::new()
         .message(2, &container(&[], 42, Some(HOOK)))
         .message(2, &container(&[], 0, None))
@@ -197,7 +197,7 @@ fn synchronization_in_parts_lists_running_containers() {
 
 #[test]
 fn synchronization_is_limited() {
-    let mut session = Session::start().0;
+    let mut session = Session::start(HOOK).0;
     let mut last = Message::new();
     for _ in 0..20_000 {
         last = last.message(2, &Message::new().text(1, "c1").number(4, 3).number(12, 9));
@@ -218,7 +218,7 @@ fn every_other_call_is_answered() {
 
 #[test]
 fn unknown_service_is_an_error_and_unknown_connection_is_ignored() {
-    let (mut session, mut bytes) = (Session::start().0, Vec::new());
+    let (mut session, mut bytes) = (Session::start(HOOK).0, Vec::new());
     write_frames(9, b"anything", &mut bytes);
     write_frames(PLUGIN, &encode_request(7, "x", "Configure", &Message::new()), &mut bytes);
     let (mut out, mut events) = (Vec::new(), Vec::new());
@@ -238,7 +238,7 @@ fn damaged_message_ends_the_session() {
         &encode_request(7, PLUGIN_SERVICE, "CreateContainer", &Message::new().bytes(1, &[0x0f])),
         &mut bytes,
     );
-    let mut session = Session::start().0;
+    let mut session = Session::start(HOOK).0;
     let result = session.receive(&bytes, &mut Vec::new(), &mut Vec::new());
     assert_eq!(result, Err(ProtocolError::WireType(7)));
 }

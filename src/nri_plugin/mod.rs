@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::log::subscriber;
-use crate::nri::{Event, Session};
+use crate::nri::{Event, HOOK, Session};
+use crate::text::printable::{QUOTE_MAX, quote};
 use late::Queue;
 
 /// The socket of the runtime.
@@ -38,6 +39,7 @@ and requests the policies of containers that were created while the plugin was n
 
 Options:
     --socket PATH    the NRI socket (/run/nri/nri.sock)
+    --hook PATH      the hook (/usr/libexec/oci/hooks.d/memcg-bpf-hook)
     --help           this text
     --version        the version
 Log level: MEMCG_BPF_LOG=debug
@@ -48,16 +50,16 @@ Log level: MEMCG_BPF_LOG=debug
 enum Invocation {
     Help,
     Version,
-    Run(PathBuf),
+    Run { socket: PathBuf, hook: String },
     Invalid(String),
 }
 
 /// Runs the program: arguments, exit status.
 pub fn main() -> ExitCode {
-    let socket = match invocation(std::env::args().skip(1)) {
+    let (socket, hook) = match invocation(std::env::args().skip(1)) {
         Invocation::Help => return print(HELP),
         Invocation::Version => return print(concat!("memcg-bpf-nri ", env!("CARGO_PKG_VERSION"), "\n")),
-        Invocation::Run(socket) => socket,
+        Invocation::Run { socket, hook } => (socket, hook),
         Invocation::Invalid(message) => {
             let _ = writeln!(io::stderr(), "memcg-bpf-nri: {message}; see memcg-bpf-nri --help");
             return ExitCode::from(2);
@@ -75,7 +77,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("Failed to notify systemd: {error}");
     }
-    serve(&socket, &queue)
+    serve(&socket, &hook, &queue)
 }
 
 fn print(text: &str) -> ExitCode {
@@ -85,32 +87,36 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn invocation(mut args: impl Iterator<Item = String>) -> Invocation {
-    let mut socket = PathBuf::from(SOCKET);
+fn invocation(args: impl Iterator<Item = String>) -> Invocation {
+    let (mut socket, mut hook) = (SOCKET.to_owned(), HOOK.to_owned());
+    let mut args = args;
     while let Some(arg) = args.next() {
-        match arg.as_str() {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (arg.as_str(), None),
+        };
+        let option = match name {
             "--help" | "-h" => return Invocation::Help,
             "--version" | "-V" => return Invocation::Version,
-            "--socket" => match args.next() {
-                Some(path) => socket = PathBuf::from(path),
-                None => return Invocation::Invalid("missing path after --socket".to_owned()),
-            },
-            other => match other.strip_prefix("--socket=") {
-                Some(path) => socket = PathBuf::from(path),
-                None => return Invocation::Invalid(format!("unknown option '{}'", other.escape_default())),
-            },
+            "--socket" => &mut socket,
+            "--hook" => &mut hook,
+            _ => return Invocation::Invalid(format!("unknown option '{}'", quote(&arg, QUOTE_MAX))),
+        };
+        match value.or_else(|| args.next()) {
+            Some(path) if path.starts_with('/') => *option = path,
+            _ => return Invocation::Invalid(format!("missing absolute path after {name}")),
         }
     }
-    Invocation::Run(socket)
+    Invocation::Run { socket: PathBuf::from(socket), hook }
 }
 
 /// Connects again whenever a connection ends. SIGTERM ends the process: nothing is kept that would have to be restored.
-fn serve(socket: &Path, queue: &Queue) -> ! {
+fn serve(socket: &Path, hook: &str, queue: &Queue) -> ! {
     let mut delay = RETRY_MIN;
     let mut reported = None;
     loop {
         let began = Instant::now();
-        let error = match connection(socket, queue) {
+        let error = match connection(socket, hook, queue) {
             Ok(()) => "the runtime closed the connection".to_owned(),
             Err(error) => error,
         };
@@ -129,10 +135,10 @@ fn serve(socket: &Path, queue: &Queue) -> ! {
 }
 
 /// One connection, until it ends.
-fn connection(socket: &Path, queue: &Queue) -> Result<(), String> {
+fn connection(socket: &Path, hook: &str, queue: &Queue) -> Result<(), String> {
     let mut stream = UnixStream::connect(socket).map_err(|error| error.to_string())?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(|error| error.to_string())?;
-    let (mut session, hello) = Session::start();
+    let (mut session, hello) = Session::start(hook);
     stream.write_all(&hello).map_err(|error| error.to_string())?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
