@@ -69,7 +69,7 @@ help: ## this list
 	@echo 'MACHINE=aarch64 builds for another machine than this one ("make build", "make bpf" and "make deb").'
 	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
-build: toolchain bpf crates $(SYSROOT_READY) ## the three programs and the BPF objects
+build: toolchain bpf crates $(SYSROOT_READY) ## the four programs and the BPF objects
 	$(if $(CROSS),$(CROSS_C)) cargo build --release --locked $(if $(CROSS),$(CROSS_CARGO)) \
 		--config 'build.rustflags=[$(PATHS)$(CROSS_LINK)]'
 
@@ -137,7 +137,7 @@ lint: bpf
 test: bpf
 	cargo test --locked --no-fail-fast
 
-# Twelve targets, some hundred thousand mutations each, the same on every machine; nothing is installed for it.
+# Thirteen targets, some hundred thousand mutations each, the same on every machine; nothing is installed for it.
 .PHONY: fuzz-short
 fuzz-short: bpf
 	cargo test --locked --test fuzz mutations_of -- --ignored
@@ -208,6 +208,7 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpfd $(DESTDIR)$(PREFIX)/sbin/memcg-bpfd
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf $(DESTDIR)$(PREFIX)/bin/memcg-bpf
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-hook $(DESTDIR)$(PREFIX)/libexec/oci/hooks.d/memcg-bpf-hook
+	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-nri $(DESTDIR)$(PREFIX)/libexec/memcg-bpf/memcg-bpf-nri
 	set -e; for header in $(BPF_HEADERS); do \
 		$(INSTALL) $$header $(DESTDIR)$(PREFIX)/include/memcg-bpf/$${header#bpf/}; done
 	set -e; for object in $(BPF_OBJECTS); do \
@@ -234,6 +235,8 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 		$(INSTALL) /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/memcg-bpf.fish
 	set -e; for unit in memcg-bpfd memcg-bpf-metrics memcg-bpf-record; do \
 		$(call INSTALL_NAMING,systemd/$$unit.service,$(DESTDIR)/usr/lib/systemd/system/$$unit.service); done
+	$(call INSTALL_NAMING,systemd/memcg-bpf-nri.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpf-nri.service)
+	$(INSTALL) systemd/memcg-bpf-nri.path $(DESTDIR)/usr/lib/systemd/system/memcg-bpf-nri.path
 	$(INSTALL) systemd/memcg-bpf.catalog $(DESTDIR)/usr/lib/systemd/catalog/memcg-bpf.catalog
 	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
 	$(INSTALL) systemd/org.memcg.Bpf1.policy $(DESTDIR)/usr/share/polkit-1/actions/org.memcg.Bpf1.policy

@@ -38,7 +38,8 @@ A container runtime runs it with the container's state (JSON) on standard input:
 Without an argument the stage follows from the state. For podman and CRI-O install
 90-memcg-bpf.json in /usr/share/containers/oci/hooks.d. It reads the annotations
     memcg.bpf/policy              the policy line, as in \"deny limit=64M\"
-    memcg.bpf/policy.CONTAINER    the same for one container of a pod
+    policy.memcg.bpf/CONTAINER    the same for one container of a pod, also written
+                                  memcg.bpf/policy.CONTAINER
     memcg.bpf/required            \"true\": the container does not start without it
 By hand:
     echo '{\"ociVersion\":\"1.0\",\"id\":\"x\",\"pid\":1,\"status\":\"created\"}' | memcg-bpf-hook

@@ -8,12 +8,13 @@
 //! | 0 | [`files`] | regular files, read up to a limit |
 //! | 1 | [`policy`] | the policy line, the schema, parameters to bytes and back, profiles, layering. No I/O |
 //! | 2 | [`source`] | OCI state and annotations, unit files, records on cgroups → requests with origins. Text in, values out |
+//! | 3 | [`nri`] | the protocol of containerd's and CRI-O's plugins: bytes in, bytes and events out. No I/O |
 //! | 3 | [`bus`] | the daemon's names on D-Bus, and what an error of a call means. No I/O |
 //! | 3 | [`engine`] [`ledger`] [`report`] | bindings as `step(input) → effects`; changed knobs and how they are restored; what is reported. No I/O, no clock |
 //! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`log`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
 //! | 5 | [`actuator`] [`service`] | requested actions → admission → writes; the D-Bus service: arguments, authorization, calls |
-//! | 6 | [`daemon`] [`hook`] [`cli`] | loops and commands |
-//! | 7 | `bin/` | the three binaries |
+//! | 6 | [`daemon`] [`hook`] [`cli`] [`nri_plugin`] | loops and commands |
+//! | 7 | `bin/` | the four binaries |
 
 pub mod actuator;
 pub mod bpf;
@@ -27,6 +28,8 @@ pub mod hook;
 pub mod ledger;
 pub mod log;
 pub mod names;
+pub mod nri;
+pub mod nri_plugin;
 pub mod policy;
 pub mod report;
 pub mod service;

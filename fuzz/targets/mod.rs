@@ -14,6 +14,7 @@ mod dbus_args;
 mod elf;
 mod history;
 mod names;
+mod nri;
 mod object;
 mod oci;
 mod policy_line;
@@ -53,7 +54,7 @@ const fn target(name: &'static str, run: fn(&[u8]), short: u32, longest: usize) 
 }
 
 /// All of them.
-pub const ALL: [Target; 12] = [
+pub const ALL: [Target; 13] = [
     target("policy_line", policy_line::run, 30_000, 4200),
     target("unit", unit::run, 30_000, 16_384),
     target("oci", oci::run, 100_000, 8192),
@@ -65,6 +66,7 @@ pub const ALL: [Target; 12] = [
     target("history", history::run, 10_000, 16_384),
     target("dbus_args", dbus_args::run, 60_000, 4500),
     target("names", names::run, 60_000, 4500),
+    target("nri", nri::run, 40_000, 8192),
     target("units", units::run, 300_000, 256),
 ];
 

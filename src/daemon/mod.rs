@@ -55,7 +55,7 @@ const BUS_LOST: &str = "the connection to the system bus is lost";
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run() -> ExitCode {
-    let level = subscriber::start();
+    let level = subscriber::start("memcg-bpfd");
     match capabilities::drop_unneeded().and_then(|()| capabilities::missing()) {
         Ok(missing) if missing.is_empty() => {}
         // Not fatal: some kernels require less.

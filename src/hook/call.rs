@@ -2,7 +2,7 @@
 //! reply.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::{Connection, Variant};
 
 use crate::bus::{CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_REQUIRED, PATH};
+use crate::report::BindingReport;
 use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
 /// The longest time for which the call delays a container's start.
@@ -77,6 +78,19 @@ pub fn attach(address: &str, deadline: Duration, args: AttachArgs<'_>) -> Result
     }
 }
 
+/// The ids of all containers with a request that the daemon knows.
+pub fn list_containers(address: &str, deadline: Duration) -> Result<BTreeSet<String>, CallError> {
+    let json: String = within(deadline, async {
+        let connection = connect(address).await?;
+        let answer = connection.call_method(Some(NAME), PATH, Some(INTERFACE), "List", &()).await?;
+        answer.body().deserialize()
+    })?;
+    let bindings: Vec<BindingReport> = serde_json::from_str(&json).map_err(|error| {
+        CallError::Rejected(format!("memcg-bpfd sent a list that cannot be read: {error}"))
+    })?;
+    Ok(bindings.into_iter().filter_map(|binding| binding.container).collect())
+}
+
 /// Reports to the daemon that a container has ended. Does not start the daemon, because it would have nothing to detach.
 pub fn detach(address: &str, deadline: Duration, id: &str) -> Result<(), CallError> {
     within(deadline, async {
@@ -119,7 +133,7 @@ fn host_uid_in(uid: u32, uid_map: &str) -> Option<u32> {
     })
 }
 
-fn within(deadline: Duration, call: impl Future<Output = zbus::Result<()>>) -> Result<(), CallError> {
+fn within<T>(deadline: Duration, call: impl Future<Output = zbus::Result<T>>) -> Result<T, CallError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

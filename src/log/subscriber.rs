@@ -12,8 +12,6 @@ use tracing_subscriber::layer::Context;
 
 use crate::log::journal::{Entry, Journal, Priority, SOCKET};
 
-const IDENTIFIER: &str = "memcg-bpfd";
-
 /// The log level, which the configuration sets after the first messages.
 pub struct LevelHandle(Option<tracing_subscriber::reload::Handle<LevelFilter, tracing_subscriber::Registry>>);
 
@@ -36,15 +34,15 @@ fn stderr_is_the_journal() -> bool {
 }
 
 /// Logs to the journal if systemd started the process, with fields; else to stderr. MEMCG_BPF_LOG=debug overrides the
-/// configuration.
-pub fn start() -> LevelHandle {
+/// configuration. `identifier` is the name of the program.
+pub fn start(identifier: &'static str) -> LevelHandle {
     use tracing_subscriber::prelude::*;
     let fixed = std::env::var("MEMCG_BPF_LOG").ok().and_then(|text| text.parse::<LevelFilter>().ok());
     let (filter, handle) = tracing_subscriber::reload::Layer::new(fixed.unwrap_or(LevelFilter::INFO));
     let registry = tracing_subscriber::registry().with(filter);
     match Journal::new(Path::new(SOCKET)) {
         Ok(journal) if stderr_is_the_journal() => {
-            registry.with(JournalLayer { journal, lost: AtomicU64::new(0) }).init()
+            registry.with(JournalLayer { journal, identifier, lost: AtomicU64::new(0) }).init()
         }
         _ => registry
             .with(
@@ -62,12 +60,13 @@ pub fn start() -> LevelHandle {
 /// with the next accepted entry: the daemon's loop does not wait for the journal.
 struct JournalLayer {
     journal: Journal,
+    identifier: &'static str,
     lost: AtomicU64,
 }
 
 impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut entry = Entry::new(priority(*event.metadata().level()), IDENTIFIER);
+        let mut entry = Entry::new(priority(*event.metadata().level()), self.identifier);
         event.record(&mut FieldVisitor(&mut entry));
         if let (Some(file), Some(line)) = (event.metadata().file(), event.metadata().line()) {
             entry.field("CODE_FILE", file);
@@ -81,7 +80,7 @@ impl JournalLayer {
     fn send(&self, entry: &Entry) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let mut entry_of_lost = Entry::new(Priority::Warning, IDENTIFIER);
+            let mut entry_of_lost = Entry::new(Priority::Warning, self.identifier);
             entry_of_lost.field(
                 "MESSAGE",
                 &format!("{lost} messages before this one were not written to the journal"),
@@ -148,7 +147,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = Journal::new(&path).unwrap();
-        let layer = JournalLayer { journal, lost: AtomicU64::new(0) };
+        let layer = JournalLayer { journal, identifier: "memcg-bpfd", lost: AtomicU64::new(0) };
         let _guard = tracing_subscriber::registry().with(layer).set_default();
         tracing::warn!("no reader");
         tracing::warn!("yet");

@@ -17,6 +17,10 @@ pub const POLICY: &str = "memcg.bpf/policy";
 /// Before a container's name: annotation with the policy line of that container of a pod. It wins over [`POLICY`].
 pub const POLICY_OF: &str = "memcg.bpf/policy.";
 
+/// The same as [`POLICY_OF`], over which it wins. Kubernetes limits the part of a key after the slash to 63 characters,
+/// which is the limit of a container's name, too.
+pub const POLICY_FOR: &str = "policy.memcg.bpf/";
+
 /// Annotation that is true if the container must not start without its policy.
 pub const REQUIRED: &str = "memcg.bpf/required";
 
@@ -24,7 +28,7 @@ pub const REQUIRED: &str = "memcg.bpf/required";
 const OURS: &str = "memcg.bpf/";
 
 /// Annotations with the container's name within its pod: containerd, CRI-O.
-const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+pub const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
 
 /// Annotations with the type of the container: containerd, CRI-O. A pod's sandbox keeps its namespaces open and never
 /// has a policy.
@@ -162,12 +166,12 @@ impl ContainerState {
         unknown.sort();
         for key in unknown.into_iter().take(UNKNOWN_MAX) {
             warnings.push(format!(
-                "ignoring annotation '{}'; there are {POLICY}, {POLICY_OF}CONTAINER and {REQUIRED}",
+                "ignoring annotation '{}'; there are {POLICY}, {POLICY_FOR}CONTAINER, {POLICY_OF}CONTAINER and {REQUIRED}",
                 quote(key, QUOTE_MAX)
             ));
         }
         let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
-        let one_of_pod = self.annotations.keys().any(|key| key.starts_with(POLICY_OF));
+        let one_of_pod = self.annotations.keys().any(|key| is_for_one_container(key));
         let container_name_unknown = line.is_none() && !named && one_of_pod;
         ContainerRequest {
             id: self.id.clone(),
@@ -187,9 +191,13 @@ impl ContainerState {
         }
         let general = self.annotations.get(POLICY).map(String::as_str);
         match self.first_of(&NAME_KEYS) {
-            Some(name) => self.annotations.get(&format!("{POLICY_OF}{name}")).map(String::as_str).or(general),
+            Some(name) => [POLICY_FOR, POLICY_OF]
+                .iter()
+                .find_map(|prefix| self.annotations.get(&format!("{prefix}{name}")))
+                .map(String::as_str)
+                .or(general),
             None => {
-                if let Some(key) = self.annotations.keys().filter(|key| key.starts_with(POLICY_OF)).min() {
+                if let Some(key) = self.annotations.keys().filter(|key| is_for_one_container(key)).min() {
                     warnings.push(format!(
                         "ignoring annotation '{}': the engine does not say which container of a pod this is; use {POLICY}",
                         quote(key, QUOTE_MAX)
@@ -219,6 +227,15 @@ impl ContainerState {
     fn first_of(&self, keys: &[&str]) -> Option<&str> {
         keys.iter().find_map(|key| self.annotations.get(*key)).map(String::as_str)
     }
+}
+
+/// True for an annotation of memcg-bpf, known or unknown.
+pub fn is_ours(key: &str) -> bool {
+    key.starts_with(OURS) || key.starts_with(POLICY_FOR)
+}
+
+fn is_for_one_container(key: &str) -> bool {
+    key.starts_with(POLICY_OF) || key.starts_with(POLICY_FOR)
 }
 
 fn is_unknown(key: &str) -> bool {

@@ -121,6 +121,20 @@ fn container_annotation_overrides_pod_annotation() {
     assert_eq!(line(&[pod, web, crio]).as_deref(), Some("deny limit=1G"));
     assert_eq!(line(&[pod, web, ("io.kubernetes.container.name", "db")]).as_deref(), Some("observe"));
     assert_eq!(line(&[web, ("io.kubernetes.container.name", "db")]), None);
+    let other = ("policy.memcg.bpf/web", "deny limit=2G");
+    assert_eq!(line(&[pod, web, other, containerd]).as_deref(), Some("deny limit=2G"));
+    assert_eq!(line(&[other, ("io.kubernetes.container.name", "db")]), None);
+    assert!(request(&[other, crio]).warnings.is_empty());
+}
+
+/// Kubernetes limits the names of containers to 63 characters, and the part of a key after the slash as well.
+#[test]
+fn container_with_longest_name_has_annotation() {
+    let name = "n".repeat(63);
+    let key = format!("policy.memcg.bpf/{name}");
+    let named = ("io.kubernetes.cri.container-name", name.as_str());
+    assert_eq!(line(&[(key.as_str(), "observe"), named]).as_deref(), Some("observe"));
+    assert!(request(&[(key.as_str(), "observe")]).container_name_unknown);
 }
 
 #[test]
@@ -175,7 +189,7 @@ fn ignored_annotations_are_reported() {
         warnings,
         [
             "ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy",
-            "ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
+            "ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
         ]
     );
 }

@@ -78,7 +78,7 @@ macro_rules! tests {
     };
 }
 
-tests! { policy_line unit oci record object ringbuf profiles config history dbus_args names units }
+tests! { policy_line unit oci record object ringbuf profiles config history dbus_args names nri units }
 
 #[test]
 fn every_target_is_tested_and_has_seeds() {

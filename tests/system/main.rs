@@ -15,6 +15,7 @@ mod bus_flood;
 mod cli;
 mod cli_watch;
 mod container;
+mod containerd;
 mod daemon_killed;
 mod documentation;
 mod fault_injection;

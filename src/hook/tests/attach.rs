@@ -37,7 +37,7 @@ fn ambiguous_required_policy_blocks_start() {
 fn warnings_are_reported_without_a_policy_too() {
     let env = TestEnv::new(no_bus());
     let unidentified = "container c1: ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy";
-    let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, memcg.bpf/policy.CONTAINER and memcg.bpf/required";
+    let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required";
     let unclear = "container c1: annotation memcg.bpf/required is 'ture', which is neither true nor false; taken as false";
     let db = ("io.kubernetes.container.name", "db");
     let cases = [

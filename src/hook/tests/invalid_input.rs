@@ -121,7 +121,13 @@ fn hook_file_condition_matches_own_annotations_only() {
     // The regular expressions of Go and of this crate have the same syntax (RE2), and both match anywhere if not
     // anchored.
     let (key, value) = (regex::Regex::new(key).unwrap(), regex::Regex::new(value.as_str().unwrap()).unwrap());
-    for name in ["memcg.bpf/policy", "memcg.bpf/policy.web", "memcg.bpf/policy.web-1", "memcg.bpf/policy.0"] {
+    for name in [
+        "memcg.bpf/policy",
+        "memcg.bpf/policy.web",
+        "memcg.bpf/policy.web-1",
+        "memcg.bpf/policy.0",
+        "policy.memcg.bpf/web",
+    ] {
         assert!(key.is_match(name), "{name}");
     }
     for name in [
@@ -132,6 +138,8 @@ fn hook_file_condition_matches_own_annotations_only() {
         "memcg.bpf/policy.",
         "memcg.bpf/policy.a/b",
         "memcg.bpf/policy x",
+        "policy.memcg.bpf/",
+        "x.policy.memcg.bpf/web",
         "",
     ] {
         assert!(!key.is_match(name), "{name}");

@@ -4,6 +4,7 @@ mod actions;
 mod alloc_loop;
 mod bus;
 mod containers;
+pub mod cri;
 mod env;
 mod faults;
 mod journal;

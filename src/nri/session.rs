@@ -1,0 +1,231 @@
+//! One connection to a runtime, from the registration on: what is received, what is sent, and what happened.
+
+use std::collections::BTreeMap;
+
+use super::adjustment::{has_hook, reply, request};
+use super::error::ProtocolError;
+use super::message::{
+    CREATE_CONTAINER, Configuration, Container, PLUGIN_SERVICE, POST_START_CONTAINER, Pod, RUNTIME_SERVICE,
+    configuration, pod_and_container, register, state_change, subscription, synchronization, synchronized,
+};
+use super::mux::{Demultiplexer, PLUGIN, RUNTIME, write_frames};
+use super::protobuf::Message;
+use super::ttrpc::{Reader, Received, UNIMPLEMENTED, encode_error, encode_request, encode_response};
+use crate::names::ContainerId;
+use crate::text::printable::{QUOTE_ERROR_MAX, QUOTE_MAX, quote};
+
+/// The stream of the only call of ours.
+const REGISTER_STREAM: u32 = 1;
+
+/// Most pods and containers that are remembered of one synchronization. A node runs a few hundred.
+const SYNCHRONIZED_MAX: usize = 16_384;
+
+/// A container with a requested policy that was created without the plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateContainer {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Its first process.
+    pub pid: u32,
+    /// The policy line.
+    pub line: String,
+    /// `linux.cgroupsPath`, if the runtime passes it.
+    pub cgroups_path: Option<String>,
+    /// True if the container must not start without its policy.
+    pub required: bool,
+    /// `NAMESPACE/POD CONTAINER`, printable.
+    pub name: String,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The runtime accepted the registration.
+    Registered,
+    /// The runtime rejected the registration, for this reason.
+    NotRegistered(String),
+    /// The runtime introduced itself.
+    Configured(Configuration),
+    /// All pods and containers are known. Those that run and request a policy are listed; `dropped` others were too many.
+    Synchronized {
+        /// The containers.
+        containers: Vec<LateContainer>,
+        /// The number of pods and containers that were not looked at.
+        dropped: usize,
+    },
+    /// The hook was added to this container, whose name is `NAMESPACE/POD CONTAINER`.
+    Adjusted(String),
+    /// A container started without the hook, because it was created before the plugin was connected.
+    Started(LateContainer),
+    /// The runtime ends the connection.
+    Shutdown,
+}
+
+/// The protocol's state.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// The path of the hook that is added.
+    hook: String,
+    frames: Demultiplexer,
+    calls: Reader,
+    replies: Reader,
+    /// Of the parts of a synchronization received so far.
+    pods: BTreeMap<String, Pod>,
+    containers: Vec<Container>,
+    dropped: usize,
+}
+
+impl Session {
+    /// A new session, which adds the hook with this path, and the bytes to send first.
+    pub fn start(hook: &str) -> (Session, Vec<u8>) {
+        let mut out = Vec::new();
+        let call = encode_request(REGISTER_STREAM, RUNTIME_SERVICE, "RegisterPlugin", &register());
+        write_frames(RUNTIME, &call, &mut out);
+        (Session { hook: hook.to_owned(), ..Session::default() }, out)
+    }
+
+    /// Takes received bytes. Appends what is to be sent to `out`, and what happened to `events`, also if an error ends the
+    /// session.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ProtocolError> {
+        self.frames.push(bytes);
+        while let Some((connection, payload)) = self.frames.next_frame()? {
+            match connection {
+                PLUGIN => self.calls.push(&payload),
+                RUNTIME => self.replies.push(&payload),
+                _ => continue,
+            }
+            while let Some(received) = self.replies.next_message()? {
+                if let Received::Response { stream: REGISTER_STREAM, error } = received {
+                    events.push(match error {
+                        None => Event::Registered,
+                        Some(error) => Event::NotRegistered(quote(&error, QUOTE_ERROR_MAX)),
+                    });
+                }
+            }
+            while let Some(received) = self.calls.next_message()? {
+                let Received::Request { stream, service, method, payload } = received else { continue };
+                let response = if service == PLUGIN_SERVICE {
+                    encode_response(stream, &self.answer(&method, &payload, events)?)
+                } else {
+                    encode_error(stream, UNIMPLEMENTED, "memcg-bpf-nri has no such service")
+                };
+                write_frames(PLUGIN, &response, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// The reply to a call. Calls that need no reply get an empty one, whether they are known or not: a plugin that answers
+    /// with an error can keep a pod from starting.
+    fn answer(
+        &mut self,
+        method: &str,
+        payload: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<Message, ProtocolError> {
+        match method {
+            "Configure" => {
+                let mut configuration = configuration(payload)?;
+                configuration.runtime = quote(&configuration.runtime, QUOTE_MAX);
+                configuration.version = quote(&configuration.version, QUOTE_MAX);
+                events.push(Event::Configured(configuration));
+                Ok(subscription())
+            }
+            "Synchronize" => self.synchronize(payload, events),
+            "CreateContainer" => {
+                let (pod, container) = pod_and_container(payload)?;
+                Ok(self.create(&pod, &container, events))
+            }
+            "PostStartContainer" => {
+                let (pod, container) = pod_and_container(payload)?;
+                events.extend(started(&pod, container));
+                Ok(Message::new())
+            }
+            "StateChange" => {
+                let (event, (pod, container)) = state_change(payload)?;
+                match event {
+                    CREATE_CONTAINER => return Ok(self.create(&pod, &container, events)),
+                    POST_START_CONTAINER => events.extend(started(&pod, container)),
+                    _ => {}
+                }
+                Ok(Message::new())
+            }
+            "Shutdown" => {
+                events.push(Event::Shutdown);
+                Ok(Message::new())
+            }
+            _ => Ok(Message::new()),
+        }
+    }
+
+    /// The reply to CreateContainer.
+    fn create(&self, pod: &Pod, container: &Container, events: &mut Vec<Event>) -> Message {
+        let reply = reply(pod, container, &self.hook);
+        if !reply.encoded().is_empty() {
+            events.push(Event::Adjusted(display(pod, container)));
+        }
+        reply
+    }
+
+    fn synchronize(&mut self, payload: &[u8], events: &mut Vec<Event>) -> Result<Message, ProtocolError> {
+        let Session { pods, containers, dropped, .. } = self;
+        let mut more_dropped = 0_usize;
+        let more = synchronization(
+            payload,
+            |pod| {
+                if pods.len() < SYNCHRONIZED_MAX {
+                    pods.insert(pod.id.clone(), pod);
+                } else {
+                    *dropped = dropped.saturating_add(1);
+                }
+            },
+            |container| {
+                // Pods may follow in a later part, so nothing is known yet of the policy.
+                match container.running && container.pid != 0 {
+                    true if containers.len() < SYNCHRONIZED_MAX => containers.push(container),
+                    true => more_dropped = more_dropped.saturating_add(1),
+                    false => {}
+                }
+            },
+        )?;
+        self.dropped = self.dropped.saturating_add(more_dropped);
+        if !more {
+            let pods = std::mem::take(&mut self.pods);
+            let none = Pod::default();
+            let late = |container: Container| {
+                let pod = pods.get(&container.pod).unwrap_or(&none);
+                late(pod, container)
+            };
+            let containers = std::mem::take(&mut self.containers).into_iter().filter_map(late).collect();
+            events.push(Event::Synchronized { containers, dropped: std::mem::take(&mut self.dropped) });
+        }
+        Ok(synchronized(more))
+    }
+}
+
+/// A container that started without the hook, although it requests a policy.
+fn started(pod: &Pod, container: Container) -> Option<Event> {
+    if has_hook(&container) { None } else { late(pod, container).map(Event::Started) }
+}
+
+fn late(pod: &Pod, container: Container) -> Option<LateContainer> {
+    let request = request(pod, &container)?;
+    Some(LateContainer {
+        pid: request.pid?,
+        line: request.line?,
+        required: request.required,
+        name: display(pod, &container),
+        id: request.id,
+        cgroups_path: Some(container.cgroups_path).filter(|path| !path.is_empty()),
+    })
+}
+
+fn display(pod: &Pod, container: &Container) -> String {
+    let part = |text: &str| quote(text, QUOTE_MAX);
+    format!("{}/{} {}", part(&pod.namespace), part(&pod.name), part(&container.name))
+}
