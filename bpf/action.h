@@ -158,7 +158,7 @@ struct memcg_bpf_killed {
 	char inner[MEMCG_BPF_UNIT_MAX]; /* the same of the culprit's cgroup */
 };
 
-/* Tells the daemon, or the next one, of a kill. The action is the caller's, on its stack. */
+/* Reports a kill to the daemon, or to the next one. The action is the caller's, on its stack. */
 static __noinline int memcg_bpf_report_kill(struct memcg_bpf_action *action,
 					    struct cgroup_subsys_state *css)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Kills that the kernel performs, without the daemon: of the task for which a hook is called, by
- * bpf_send_signal(). The guards are here, because nobody else can hold such a kill back.
+ * bpf_send_signal(). The guards are here, because no other program can block such a kill.
  */
 #ifndef MEMCG_BPF_KILL_H
 #define MEMCG_BPF_KILL_H
@@ -10,12 +10,10 @@
 #define MEMCG_BPF_PF_EXITING	    0x4
 #define MEMCG_BPF_PF_KTHREAD	    0x200000
 #define MEMCG_BPF_SIGNAL_GROUP_EXIT 0x4
-#define MEMCG_BPF_SIGNAL_UNKILLABLE 0x40 /* the init of a pid namespace, for signals from inside \
-					  */
-#define MEMCG_BPF_OOM_ADJ_MIN -1000
-#define MEMCG_BPF_MINUTE      (60 * MEMCG_BPF_SECOND)
+#define MEMCG_BPF_OOM_ADJ_MIN	    -1000
+#define MEMCG_BPF_MINUTE	    (60 * MEMCG_BPF_SECOND)
 
-/* Is the process about to end? Its memory will be freed: nobody else needs to be killed. */
+/* Is the process about to end? Its memory will be freed: no other needs to be killed. */
 static __always_inline bool memcg_bpf_is_dying(struct task_struct *task)
 {
 	return task->flags & MEMCG_BPF_PF_EXITING ||

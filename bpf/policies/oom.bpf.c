@@ -54,7 +54,7 @@ struct oom_state {
 MEMCG_BPF_STATE(oom);
 
 #define OOM_CHECK_INTERVAL 2000000ULL	    /* of the checks when stalls end (2 ms) */
-#define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND /* the longest time in which nobody else is killed */
+#define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND /* the longest time without another kill */
 
 static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_params *p,
 							     enum memcg_bpf_victim_order automatic)
@@ -76,9 +76,8 @@ static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_pa
 
 /*
  * Without swap, anonymous memory causes no stalls until there is none left: this trigger comes
- * before. File cache does not count, because the kernel reclaims it instead of killing. The
- * victim is the process that asks for more, because whoever holds most is often who is needed most.
- * In `charge`, so that it needs no daemon: `oom_charge` is frequent, this is not.
+ * before. File cache does not count, because the kernel reclaims it instead of killing. The victim
+ * is the process that requests more: the largest one is often the one that others need.
  */
 static __always_inline int oom_check_usage(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
 					   struct oom_state *s, __u64 limit, __u64 usage)

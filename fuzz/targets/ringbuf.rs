@@ -20,6 +20,13 @@ pub fn run(bytes: &[u8]) {
             sentence(&path.to_string(), PATH_MAX * 16);
         }
     }
+    if let Some(kill) = Actions::decode_killed(bytes)
+        && let Some((_, killed)) = kill.performed()
+    {
+        assert!(
+            killed.name.len() <= 16 * WIDEST && killed.unit.len().max(killed.inner.len()) <= 128 * WIDEST
+        );
+    }
     let Some(action) = Actions::decode(bytes) else { return };
     assert!(action.policy.len() <= 32 * WIDEST && action.reason_template.len() <= 128 * WIDEST);
     // At most four numbers of some twenty characters take the places of theirs.

@@ -83,12 +83,23 @@ fn ring_records() -> Vec<(String, Vec<u8>)> {
     for verb in 1..=5_u32 {
         let mut bytes: Vec<u8> =
             [77, 5_000_000_000, 64 << 20, 1, 2, 3, 4_u64].into_iter().flat_map(u64::to_ne_bytes).collect();
-        bytes.extend([verb, if verb == 3 { 60 } else { 0x101 }, 0, 0].into_iter().flat_map(u32::to_ne_bytes));
+        bytes.extend(
+            [verb, if verb == 3 { 60 } else { 0x301 }, 0, 4711].into_iter().flat_map(u32::to_ne_bytes),
+        );
+        bytes.extend(9_000_000_000_u64.to_ne_bytes());
         bytes.extend(b"throttle");
-        bytes.resize(104, 0);
+        bytes.resize(112, 0);
         bytes.extend(b"stalled {ns} of the last {ns}, {bytes} above memory.high");
-        bytes.resize(232, 0);
-        seeds.push((format!("action-{verb}"), bytes));
+        bytes.resize(208, 0);
+        seeds.push((format!("action-{verb}"), bytes.clone()));
+        if verb == 4 {
+            bytes.extend((64_u64 << 20).to_ne_bytes());
+            for (name, end) in [("eat", 232), ("demo.service", 360), ("worker", 488)] {
+                bytes.extend(name.as_bytes());
+                bytes.resize(end, 0);
+            }
+            seeds.push(("killed".to_owned(), bytes));
+        }
     }
     seeds
 }

@@ -98,7 +98,7 @@ fn acting_policies_declare_hooks_and_counters() {
         assert_eq!(missing, format!("{} {counters}", hooks(name)));
     }
     // `for` is a word of C's.
-    assert_eq!(objects.schemas["oom"].params[1].name, "for");
+    assert_eq!(objects.schemas["oom"].params[2].name, "for");
     assert_eq!(objects.counts["observe"], CounterSet::All);
     assert!(!objects.counts.contains_key("deny"));
 }
