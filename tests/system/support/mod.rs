@@ -2,7 +2,7 @@
 
 mod actions;
 mod alloc_loop;
-mod bus;
+pub mod bus;
 mod containers;
 pub mod cri;
 mod env;
