@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::support::{
-    PROGRAMS, TestEnv, acted, active, ensure_daemon, events, journal_entries, sh, systemd, try_sh,
-    unit_in_state, wait_for,
+    PROGRAMS, TestEnv, acted, active, ensure_daemon, events, first_line, journal_entries, sh, systemd,
+    try_sh, unit_in_state, wait_for,
 };
 
 /// Kills that are waited for in each cgroup.
@@ -65,7 +65,10 @@ fn oom_usage_kills_culprit_without_daemon() {
     env.file("/etc/memcg-bpf/memcg-bpf.conf.d/oom-usage.conf", "[Actions]\nKillsPerMinute=1000\n");
     let innocent = format!("{PROGRAMS}/alloc 60 hold");
     let limit = "MemoryMax=96M\nMemorySwapMax=0";
-    let script = format!("{innocent} & {}", culprits());
+    // The innocent process has all its memory before the first culprit starts.
+    let ready = env.dir.join("ready").display().to_string();
+    let script =
+        format!("{innocent} >{ready} & while ! grep -q reached {ready}; do sleep 0.1; done; {}", culprits());
     let alone = unit(&mut env, "mpalone.service", &script, limit);
     env.policy("mpalone.service", &format!("oom usage=90% {QUIET}"));
     // A slice: the innocent in one unit, the culprits in another, file cache up to the limit in a third.
@@ -82,6 +85,7 @@ fn oom_usage_kills_culprit_without_daemon() {
     env.at_end("systemctl reload memcg-bpfd".to_owned());
     unit_in_state("mpalone.service", "registered");
     systemd::start("mpinnocent.service mpreader.service");
+    assert_eq!(first_line(&env.out("mpinnocent.service")), "reached 40 MiB");
     active("/mprace.slice");
     kill_daemon_for_good(&mut env);
     systemd::start("mpalone.service mpculprit.service");
