@@ -49,12 +49,14 @@ struct oom_state {
 	struct memcg_bpf_lock usage_lock;
 	__u64 charged;	    /* bytes charged since the cgroup was bound */
 	__u64 check_at;	    /* below this much charged, usage cannot have reached its limit */
+	__u64 checked;	    /* when that was computed */
 	__u64 victim_until; /* until then, the victim of `usage` has time to free its memory */
 };
 MEMCG_BPF_STATE(oom);
 
 #define OOM_CHECK_INTERVAL 2000000ULL	    /* of the checks when stalls end (2 ms) */
 #define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND /* the longest time without another kill */
+#define OOM_RECHECK	   MEMCG_BPF_SECOND /* of a limit that may have been lowered */
 
 static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_params *p,
 							     enum memcg_bpf_victim_order automatic)
@@ -78,49 +80,58 @@ static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_pa
  * Without swap, anonymous memory causes no stalls until there is none left: this trigger comes
  * before. File cache does not count, because the kernel reclaims it instead of killing. The victim
  * is the process that requests more: the largest one is often the one that others need.
+ *
+ * Called with the lock held. `charged`: what was charged when `usage` was read.
  */
 static __always_inline int oom_check_usage(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
-					   struct oom_state *s, __u64 limit, __u64 usage)
+					   struct oom_state *s, __u64 charged)
 {
-	__u64 cache, now;
+	__u64 usage = memcg_bpf_usage(ctx) + ctx->bytes, cache = 0, now = memcg_bpf_now(ctx);
+	__u64 limit = memcg_bpf_size_bytes(ctx, p->usage);
 
-	/* The process will free what it has: its last charges are not to be answered. */
-	if (memcg_bpf_is_dying(bpf_get_current_task_btf()))
-		return MEMCG_BPF_OK;
-	cache = memcg_bpf_file_cache_now(ctx);
-	usage = usage > cache ? usage - cache : 0;
+	s->checked = now;
+	if (usage >= limit) {
+		cache = memcg_bpf_file_cache_now(ctx);
+		usage = usage > cache ? usage - cache : 0;
+	}
 	if (usage < limit) {
-		s->check_at = s->charged + limit - usage;
+		s->check_at = charged + limit - usage;
 		s->victim_until = 0;
 		return MEMCG_BPF_OK;
 	}
-	now = memcg_bpf_now(ctx);
-	if (now < s->victim_until)
+	/* A process that is about to end will free what it has: its last charges need no answer. */
+	if (now < s->victim_until || memcg_bpf_is_dying(bpf_get_current_task_btf()))
 		return MEMCG_BPF_OK;
-	s->victim_until = now + OOM_VICTIM_EXITS;
+	/* A dry run frees nothing: without the longer time it would be logged every second. */
+	s->victim_until = now + (p->mode == MEMCG_BPF_MODE_ACT ? OOM_VICTIM_EXITS : p->cooldown);
 	return memcg_bpf_kill(ctx, p->kill, oom_order(p, MEMCG_BPF_VICTIM_CULPRIT), p->grace,
 			      MEMCG_BPF_REASON("{bytes} in use without {bytes} of file cache "
 					       "(limit {bytes}), {bytes} more requested",
 					       usage, cache, limit, ctx->bytes));
 }
 
+/*
+ * Usage cannot have reached its limit before as much was charged as was missing at the last check,
+ * so nearly all charges only add to a sum. The limit itself may have been lowered: it is read again
+ * after OOM_RECHECK.
+ */
 static int oom_charge(struct memcg_bpf_ctx *ctx, const struct oom_params *p)
 {
 	struct oom_state *s;
-	__u64 limit, usage;
-	int verdict = MEMCG_BPF_OK;
+	__u64 charged;
+	int verdict;
 
 	if (!p->usage)
 		return MEMCG_BPF_OK;
 	s = memcg_bpf_state(ctx);
 	if (!s)
 		return MEMCG_BPF_OK;
-	memcg_bpf_add(&s->charged, ctx->bytes);
-	usage = memcg_bpf_usage(ctx) + ctx->bytes;
-	limit = memcg_bpf_size_bytes(ctx, p->usage);
-	if (usage < limit || s->charged < s->check_at || !memcg_bpf_trylock(ctx, &s->usage_lock))
+	charged = __sync_fetch_and_add(&s->charged, ctx->bytes) + ctx->bytes;
+	if (charged < s->check_at && memcg_bpf_now(ctx) - s->checked < OOM_RECHECK)
 		return MEMCG_BPF_OK;
-	verdict = oom_check_usage(ctx, p, s, limit, usage);
+	if (!memcg_bpf_trylock(ctx, &s->usage_lock))
+		return MEMCG_BPF_OK;
+	verdict = oom_check_usage(ctx, p, s, charged);
 	memcg_bpf_unlock(&s->usage_lock);
 	return verdict;
 }

@@ -164,6 +164,12 @@ impl KillJob {
     fn try_kill(&self) -> Result<Stage, String> {
         let before = memory::usage(&self.path).map_err(|e| e.to_string())?;
         for _ in 0..MAX_ATTEMPTS {
+            // Its memory is free: another process is not to be killed for it.
+            if let Some(it) = self.culprit()
+                && !victim::is_running(it.pid, it.started)
+            {
+                return Err(format!("process {} exited before it was killed", it.pid));
+            }
             let Some(victim) = self.choose() else {
                 return Err("no process of the cgroup may be killed".to_owned());
             };

@@ -31,10 +31,19 @@ pub struct Candidate {
     pub pressure: u64,
 }
 
+/// The start of a process in the unit of /proc, which counts in hundredths of a second.
+fn ticks(ns: u64) -> u64 {
+    ns.checked_div(10_000_000).unwrap_or(0)
+}
+
 /// True if the candidate was started at this time, in nanoseconds on CLOCK_BOOTTIME: its process id was not reused.
 pub fn started(candidate: &Candidate, at: u64) -> bool {
-    // /proc counts in hundredths of a second.
-    candidate.started == at.checked_div(10_000_000).unwrap_or(0)
+    candidate.started == ticks(at)
+}
+
+/// True if the process that was started at this time has not exited.
+pub fn is_running(pid: u32, started: u64) -> bool {
+    stat(pid).is_some_and(|stat| stat.started == ticks(started) && !stat.exited)
 }
 
 /// Selects the candidate to kill, and returns the others. [`VictimOrder::Culprit`] selects the one for which
@@ -169,6 +178,7 @@ fn memory_in(status: &str) -> Option<u64> {
 struct Stat {
     name: String,
     started: u64,
+    exited: bool,
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -178,7 +188,10 @@ fn stat(pid: u32) -> Option<Stat> {
 /// The name may contain spaces and parentheses; fields are counted from its end.
 fn stat_in(text: &str) -> Option<Stat> {
     let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
-    Some(Stat { name: name.to_owned(), started: rest.split_whitespace().nth(19)?.parse().ok()? })
+    let mut fields = rest.split_whitespace();
+    // A zombie has no memory; X is seen only for a moment.
+    let exited = matches!(fields.next()?, "Z" | "X");
+    Some(Stat { name: name.to_owned(), started: fields.nth(18)?.parse().ok()?, exited })
 }
 
 fn pressure(path: &CgroupPath) -> u64 {
@@ -238,6 +251,12 @@ mod tests {
     fn the_kernels_texts_are_understood() {
         let stat = stat_in("42 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20").unwrap();
         assert_eq!((stat.name.as_str(), stat.started), ("a) b (c)", 777));
+        assert!(!stat.exited);
+        let zombie = stat_in("42 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20").unwrap();
+        assert!(zombie.exited && zombie.started == 777);
+        let (own, boot) = (std::process::id(), 10_000_000);
+        let started = super::stat(own).unwrap().started * boot;
+        assert!(is_running(own, started + 1) && !is_running(own, started + boot) && !is_running(0, started));
         assert!(stat_in("42 (short) S 1").is_none());
         let status = "Name:\tx\nVmRSS:\t    100 kB\nVmPTE:\t      8 kB\nVmSwap:\t   20 kB\n";
         assert_eq!(memory_in(status), Some(128 * 1024));
