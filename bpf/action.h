@@ -80,7 +80,8 @@ enum memcg_bpf_victim_order {
 static __always_inline enum memcg_bpf_victim_order
 memcg_bpf_order(struct memcg_bpf_ctx *ctx, enum memcg_bpf_victim_order order)
 {
-	return order == MEMCG_BPF_VICTIM_CULPRIT && !memcg_bpf_to_call(ctx)->culprit
+	return order == MEMCG_BPF_VICTIM_CULPRIT &&
+			       (!memcg_bpf_to_call(ctx)->culprit || memcg_bpf_in_interrupt())
 		       ? MEMCG_BPF_VICTIM_LARGEST
 		       : order;
 }

@@ -12,6 +12,8 @@
 #define MEMCG_BPF_FILE_CACHE_NODES   8 /* NUMA nodes whose lists are read */
 #define MEMCG_BPF_FILE_CACHE_STEPS   (MEMCG_BPF_FILE_CACHE_CGROUPS * (2 + MEMCG_BPF_FILE_CACHE_NODES))
 
+#define MEMCG_BPF_GENERATIONS 4 /* of the multi-generational LRU */
+
 /* The lists are read in pairs. */
 _Static_assert(LRU_ACTIVE_FILE == LRU_INACTIVE_FILE + 1, "order of the LRU lists");
 
@@ -42,9 +44,22 @@ static __always_inline void memcg_bpf_file_cache_add(struct memcg_bpf_file_cache
 		memcg_bpf_read_u64(at->css + bpf_core_field_offset(struct mem_cgroup, nodeinfo) +
 				   (at->node & (MEMCG_BPF_FILE_CACHE_NODES - 1)) * sizeof(__u64));
 	unsigned long pair[2];
+	long generations = 0;
 
 	if (!lists)
 		return;
+	if (bpf_core_field_exists(struct mem_cgroup_per_node, lruvec.lrugen.nr_pages)) {
+		__u64 file =
+			lists + sizeof(long) * __MAX_NR_ZONES +
+			bpf_core_field_offset(struct mem_cgroup_per_node, lruvec.lrugen.nr_pages);
+
+		for (int i = 0; i < MEMCG_BPF_GENERATIONS * __MAX_NR_ZONES; i++)
+			generations += memcg_bpf_read_u64(
+				file + sizeof(long) * (i / __MAX_NR_ZONES * 2 * __MAX_NR_ZONES +
+						       i % __MAX_NR_ZONES));
+	}
+	if (generations > 0) /* each is updated on its own, and can be negative */
+		at->pages += generations;
 	lists += bpf_core_field_offset(struct mem_cgroup_per_node, lru_zone_size) +
 		 sizeof(long) * LRU_INACTIVE_FILE;
 	for (int zone = 0; zone < __MAX_NR_ZONES; zone++) {

@@ -182,8 +182,19 @@ enum zone_type {
 	__MAX_NR_ZONES = 5,
 };
 
-/* Of one NUMA node: the pages of the cgroup itself, without its children, now. */
+/* The lists of the multi-generational LRU; named lru_gen_struct in 6.1. */
+struct lru_gen_folio {
+	long nr_pages[4][2][5]; /* [generation][0: anonymous, 1: file][zone] */
+};
+
+struct lruvec {
+	struct lru_gen_folio lrugen;
+};
+
+/* Of one NUMA node: the pages of the cgroup itself, without its children, now. Pages on the lists
+ * of the multi-generational LRU are counted only there. */
 struct mem_cgroup_per_node {
+	struct lruvec lruvec;
 	unsigned long lru_zone_size[25]; /* [zone][enum lru_list] */
 };
 

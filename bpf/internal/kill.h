@@ -13,6 +13,35 @@
 #define MEMCG_BPF_OOM_ADJ_MIN	    -1000
 #define MEMCG_BPF_MINUTE	    (60 * MEMCG_BPF_SECOND)
 
+/* Since 6.15, and before 6.2. */
+extern const int __preempt_count __ksym __weak;
+
+/* From 6.2 to 6.14. */
+struct pcpu_hot {
+	int preempt_count;
+} __attribute__((preserve_access_index));
+extern const struct pcpu_hot pcpu_hot __ksym __weak;
+
+#define MEMCG_BPF_INTERRUPT 0xfff00 /* of the preemption count: bits of soft and hard interrupts \
+				     */
+
+/*
+ * Is an interrupt served? The memory of network packets is charged there, and the current task is
+ * whichever was interrupted. On other machines than x86, where the count is not in a variable, a
+ * charge by an interrupt is taken for one of the task.
+ */
+static __always_inline bool memcg_bpf_in_interrupt(void)
+{
+#if defined(__TARGET_ARCH_x86)
+	if (&__preempt_count)
+		return *(const int *)bpf_this_cpu_ptr(&__preempt_count) & MEMCG_BPF_INTERRUPT;
+	if (&pcpu_hot)
+		return ((const struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
+		       MEMCG_BPF_INTERRUPT;
+#endif
+	return false;
+}
+
 /* Is the process about to end? Its memory will be freed: no other needs to be killed. */
 static __always_inline bool memcg_bpf_is_dying(struct task_struct *task)
 {
@@ -63,7 +92,8 @@ static __noinline bool memcg_bpf_kill_allowed(__u64 cgroup, __u64 now)
 	rate = bpf_map_lookup_elem(&memcg_kill_rates, &cgroup);
 	if (!rate)
 		return !bpf_map_update_elem(&memcg_kill_rates, &cgroup, &first, BPF_NOEXIST);
-	if (now - rate->begin >= MEMCG_BPF_MINUTE) {
+	/* Another CPU may have begun a minute after `now`. */
+	if ((__s64)(now - rate->begin) >= (__s64)MEMCG_BPF_MINUTE) {
 		rate->begin = now;
 		rate->kills = 0;
 	}

@@ -148,7 +148,7 @@ struct {
 	__type(value, struct memcg_bpf_kill_rate);
 } memcg_kill_rates SEC(".maps");
 
-/* Kills that the kernel performed: about 200, which the next daemon reads if there is none now. */
+/* Kills that the kernel performed: about 130, which the next daemon reads if there is none now. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 16);

@@ -99,8 +99,10 @@ static __always_inline int oom_check_usage(struct memcg_bpf_ctx *ctx, const stru
 		s->victim_until = 0;
 		return MEMCG_BPF_OK;
 	}
-	/* A process that is about to end will free what it has: its last charges need no answer. */
-	if (now < s->victim_until || memcg_bpf_is_dying(bpf_get_current_task_btf()))
+	/* A process that is about to end will free what it has: its last charges need no answer.
+	 * A charge by an interrupt is not the task's: the next one decides. */
+	if (now < s->victim_until || memcg_bpf_is_dying(bpf_get_current_task_btf()) ||
+	    memcg_bpf_in_interrupt())
 		return MEMCG_BPF_OK;
 	/* A dry run frees nothing: without the longer time it would be logged every second. */
 	s->victim_until = now + (p->mode == MEMCG_BPF_MODE_ACT ? OOM_VICTIM_EXITS : p->cooldown);

@@ -223,6 +223,10 @@ impl KillJob {
                     self.culprit()
                         .is_some_and(|it| one.pid == Some(it.pid) && victim::started(one, it.started))
                 };
+                // An exempt culprit: the kill of another process would not end what it does.
+                if self.culprit().is_some() && !all.iter().any(is_culprit) {
+                    return None;
+                }
                 let (candidate, others) = victim::select(all, self.select, is_culprit)?;
                 let group = candidate.path.as_ref().and_then(|path| victim::oom_group(path, &self.path));
                 let group = group.filter(|group| {

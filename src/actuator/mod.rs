@@ -68,7 +68,9 @@ impl Actuator {
 
     /// The guards of kills that the kernel performs: the end of the pause (0 without one), and the limit in a minute.
     pub fn kill_guards(&self) -> (u64, u32) {
-        (self.pause.until(), self.ledger.admission.limits().kills_per_minute)
+        let Limits { per_second, kills_per_minute } = self.ledger.admission.limits();
+        // PerSecond=0 allows no actions.
+        (self.pause.until(), if per_second == 0 { 0 } else { kills_per_minute })
     }
 
     /// Sets the policies that are attached to a cgroup.

@@ -100,9 +100,14 @@ impl Admission {
 
     /// Counts a kill that the kernel has performed.
     pub fn kill_performed(&mut self, path: &CgroupPath, action: &Action, authority: Authority) {
+        self.forget_old_kills(action.time);
         let (path, cgroup, dry_run) = (path.clone(), action.cgroup, action.dry_run);
         let (began, finished) = (action.time, Some(action.time));
         self.kills.push_back(Kill { path, cgroup, began, finished, dry_run, authority });
+    }
+
+    fn forget_old_kills(&mut self, now: u64) {
+        self.kills.retain(|kill| kill.finished.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
     }
 
     /// Sets the rate limits. Previous actions count.
@@ -172,7 +177,7 @@ impl Admission {
         action: &Action,
         authority: Authority,
     ) -> Option<String> {
-        self.kills.retain(|kill| kill.finished.is_none() || now.saturating_sub(kill.began) < MINUTE_NS);
+        self.forget_old_kills(now);
         // A dry run stands for what would be done if nobody else did anything either.
         let counts = |kill: &&Kill| kill.dry_run == action.dry_run && kill.authority >= authority;
         let kills = || self.kills.iter().filter(counts);

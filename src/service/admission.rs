@@ -56,20 +56,18 @@ impl Service {
         Service { callers, rates: Mutex::default(), rescan_requested, replies }
     }
 
+    /// `sender` is set by the bus. A call without it has no rate and is not served.
     async fn admit_call(&self, frame: &Frame, sender: &str) -> Result<(), Error> {
-        // The bus sets the sender of every call.
-        if !sender.is_empty() {
-            let identity = self.callers.identify(sender).await?;
-            let within_rate = || {
-                let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-                rates.take(&identity.share, Instant::now())
-            };
-            if !identity.is_privileged() && !within_rate() {
-                let uid = identity.uid;
-                return Err(Error::Busy(format!(
-                    "uid {uid} calls too often: {BURST} calls at once and {PER_SECOND} per second are allowed; ask again"
-                )));
-            }
+        let identity = self.callers.identify(sender).await?;
+        let within_rate = || {
+            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            rates.take(&identity.share, Instant::now())
+        };
+        if !identity.is_privileged() && !within_rate() {
+            let uid = identity.uid;
+            return Err(Error::Busy(format!(
+                "uid {uid} calls too often: {BURST} calls at once and {PER_SECOND} per second are allowed; ask again"
+            )));
         }
         if frame.total > CALL_BYTES_MAX {
             let bytes = frame.total;
@@ -99,8 +97,18 @@ impl Service {
 impl Admission {
     /// Decides on a message by its header.
     pub async fn admit(&self, frame: &Frame, fields: &Fields) -> Verdict {
-        let is_from_bus = fields.sender.is_empty() || fields.sender == BUS;
+        // The bus sets the sender of every message, also of its own.
+        let is_from_bus = fields.sender == BUS;
         let admitted = match (self, frame.kind) {
+            (Admission::Service(service), Kind::Call) if !fields.is_valid => {
+                service.reject(
+                    frame,
+                    fields,
+                    &Error::InvalidArgument("the header of the call is invalid".to_owned()),
+                );
+                false
+            }
+            (..) if !fields.is_valid => false,
             (Admission::Service(service), Kind::Call) => {
                 match service.admit_call(frame, &fields.sender).await {
                     Ok(()) => true,
@@ -111,7 +119,7 @@ impl Admission {
                 }
             }
             // The service's connection calls no other service.
-            (Admission::Service(_), _) => is_from_bus,
+            (Admission::Service(_), _) => is_from_bus && frame.total <= SIGNAL_BYTES_MAX,
             (Admission::Client, Kind::Call) => false,
             // Any user can send a signal to the connection.
             (Admission::Client, Kind::Signal) => frame.total <= SIGNAL_BYTES_MAX,

@@ -71,7 +71,7 @@ impl Callers {
         let credentials = bus.get_connection_credentials(name).await.ok()?;
         let uid = credentials.unix_user_id()?;
         let text = credentials.process_id().and_then(|pid| process::cgroup_text(pid).ok());
-        Some(Identity { uid, share: Share::of(uid, text.as_deref()) })
+        Some(Identity { uid, share: Share::of(text.as_deref()) })
     }
 
     /// Stores the identity of a connection.

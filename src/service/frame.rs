@@ -2,6 +2,7 @@
 //! body. Pure.
 
 use thiserror::Error;
+use zbus::Signature;
 
 /// The fixed part of a header: endianness, type, flags, version, length of the body, serial, length of the fields.
 pub const FIXED_BYTES: usize = 16;
@@ -11,6 +12,10 @@ const METHOD_CALL: u8 = 1;
 const SIGNAL: u8 = 4;
 /// Flag of calls whose caller expects no reply.
 const NO_REPLY_EXPECTED: u8 = 1;
+
+/// The types of the header fields, by their codes: none for 0, path, interface, member, error name, reply serial,
+/// destination, sender, signature, number of descriptors.
+const TYPES: [u8; 10] = *b"\0osssussgu";
 
 /// The stream is not D-Bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -41,6 +46,8 @@ pub struct Frame {
     pub serial: u32,
     /// True if the caller waits for a reply.
     pub wants_reply: bool,
+    /// Where the fields end, in bytes from the beginning of the message.
+    fields_end: usize,
     big_endian: bool,
 }
 
@@ -51,6 +58,10 @@ pub struct Fields {
     pub sender: String,
     /// The method or signal.
     pub member: String,
+    /// True if the header is complete and zbus can parse it. zbus closes the connection at a header that it cannot
+    /// parse, also one that the bus forwards: it limits the nesting of signatures differently, and rejects unknown
+    /// fields.
+    pub is_valid: bool,
 }
 
 impl Frame {
@@ -66,8 +77,8 @@ impl Frame {
         };
         let word = |at: usize| number(&fixed, at, big_endian).ok_or(Malformed);
         let length = |at: usize| word(at).and_then(|n| usize::try_from(n).map_err(|_| Malformed));
-        let header = length(12)?.checked_add(FIXED_BYTES).and_then(|n| n.checked_next_multiple_of(8));
-        let header = header.ok_or(Malformed)?;
+        let fields_end = length(12)?.checked_add(FIXED_BYTES).ok_or(Malformed)?;
+        let header = fields_end.checked_next_multiple_of(8).ok_or(Malformed)?;
         Ok(Frame {
             kind: match kind {
                 METHOD_CALL => Kind::Call,
@@ -78,6 +89,7 @@ impl Frame {
             total: length(4)?.checked_add(header).ok_or(Malformed)?,
             serial: word(8)?,
             wants_reply: flags & NO_REPLY_EXPECTED == 0,
+            fields_end,
             big_endian,
         })
     }
@@ -85,33 +97,41 @@ impl Frame {
     /// Parses the fields of the header, which has [`Frame::header`] bytes. Only types that the specification defines
     /// for header fields are read; a field of another type ends the search.
     pub fn fields(&self, header: &[u8]) -> Fields {
-        let mut fields = Fields::default();
+        let mut fields = Fields { is_valid: true, ..Fields::default() };
+        let mut seen = 0_u16;
         let mut at = FIXED_BYTES;
-        while let Some((code, value, end)) = self.field(header, at) {
+        while let Some((code, kind, value, end)) = self.field(header, at) {
+            let type_of_code = TYPES.get(usize::from(code)).copied().unwrap_or(0);
+            let bit = 1_u16.checked_shl(code.into()).unwrap_or(0);
+            fields.is_valid &= kind == type_of_code && seen & bit == 0;
+            seen |= bit;
             match code {
                 3 => fields.member = value,
                 7 => fields.sender = value,
+                8 => fields.is_valid &= Signature::from_bytes(value.as_bytes()).is_ok(),
                 _ => {}
             }
             at = end;
         }
+        fields.is_valid &= at == self.fields_end && header.len() >= self.fields_end;
         fields
     }
 
-    /// The code and text of the field at `at`, and where it ends. The text of a number is empty.
-    fn field(&self, header: &[u8], at: usize) -> Option<(u8, String, usize)> {
+    /// The code, type and text of the field at `at`, and where it ends. The text of a number is empty.
+    fn field(&self, header: &[u8], at: usize) -> Option<(u8, u8, String, usize)> {
+        let header = header.get(..self.fields_end.min(header.len()))?;
         let at = at.checked_next_multiple_of(8)?;
         let [code, 1, kind, 0] = *header.get(at..at.checked_add(4)?)? else { return None };
         let at = at.checked_add(4)?;
         let (start, length) = match kind {
             b's' | b'o' => (at.checked_add(4)?, usize::try_from(number(header, at, self.big_endian)?).ok()?),
             b'g' => (at.checked_add(1)?, usize::from(*header.get(at)?)),
-            b'u' => return Some((code, String::new(), at.checked_add(4)?)),
+            b'u' => return Some((code, kind, String::new(), at.checked_add(4)?)),
             _ => return None,
         };
         let end = start.checked_add(length)?;
         let text = std::str::from_utf8(header.get(start..end)?).ok()?;
-        Some((code, text.to_owned(), end.checked_add(1)?))
+        Some((code, kind, text.to_owned(), end.checked_add(1)?))
     }
 }
 
@@ -145,16 +165,38 @@ mod tests {
                 assert_eq!(frame.serial, message.primary_header().serial_num().get());
                 assert_eq!((frame.kind, frame.wants_reply), (Kind::Call, true));
                 let fields = frame.fields(&message.data()[..frame.header]);
-                assert_eq!(
-                    fields,
-                    Fields { sender: ":1.42".to_owned(), member: "AttachContainer".to_owned() }
-                );
+                assert_eq!((fields.sender.as_str(), fields.member.as_str()), (":1.42", "AttachContainer"));
+                assert!(fields.is_valid);
+                assert!(!frame.fields(&message.data()[..frame.header - 8]).is_valid, "the end is missing");
             }
         }
         let signal = zbus::Message::signal("/a", "b.c", "D").build(&()).unwrap();
         assert_eq!(Frame::parse(signal.data()).unwrap().kind, Kind::Signal);
         let quiet = zbus::Message::method_call("/a", "B").with_flags(Flags::NO_REPLY_EXPECTED).build(&());
         assert!(!Frame::parse(quiet.unwrap().data()).unwrap().wants_reply);
+    }
+
+    #[test]
+    fn header_that_zbus_cannot_parse_is_invalid() {
+        let message = zbus::Message::method_call("/a", "B").sender(":1.42").build(&(7u32,)).unwrap();
+        let header = &message.data()[..Frame::parse(message.data()).unwrap().header];
+        let is_valid = |header: &[u8]| Frame::parse(header).unwrap().fields(header).is_valid;
+        assert!(is_valid(header));
+        // Each field begins with its code, and the one of the signature with 8, 1, 'g', 0.
+        let at = header.windows(4).position(|bytes| bytes == b"\x08\x01g\0").unwrap();
+        let with = |at: usize, byte: u8| {
+            let mut header = header.to_vec();
+            header[at] = byte;
+            header
+        };
+        for code in [0, 10, 200, 3, 7] {
+            assert!(!is_valid(&with(at, code)), "code {code}");
+        }
+        assert!(!is_valid(&with(at + 5, b'!')), "signature");
+        // The bus counts the depth of arrays anew in a structure; zbus does not.
+        let deep = format!("{}(ai)", "a".repeat(32));
+        assert!(Signature::from_bytes(deep.as_bytes()).is_err());
+        assert!(is_valid(&with(at + 5, b's')));
     }
 
     #[test]

@@ -20,15 +20,18 @@ pub enum Share {
     User(u32),
     /// The processes of a unit outside of user.slice, such as a service with `User=`.
     Unit(CgroupPath),
-    /// A caller whose cgroup is unknown, because the process has exited.
+    /// All callers whose cgroup is unknown, because the process that connected has exited. One share: a user can have
+    /// thousands of uids whose processes exit.
+    Unknown,
+    /// A caller of whom only the uid is known, without a bus to ask.
     Uid(u32),
 }
 
 impl Share {
-    /// The share of a process of this uid; `text` is the text of /proc/PID/cgroup.
-    pub fn of(uid: u32, text: Option<&str>) -> Share {
+    /// The share of a process; `text` is the text of /proc/PID/cgroup.
+    pub fn of(text: Option<&str>) -> Share {
         let path = text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::")));
-        let Some(path) = path.and_then(|path| CgroupPath::parse(path).ok()) else { return Share::Uid(uid) };
+        let Some(path) = path.and_then(|path| CgroupPath::parse(path).ok()) else { return Share::Unknown };
         let user = path.as_str().strip_prefix("/user.slice/user-").and_then(|rest| rest.split_once(".slice"));
         if let Some(user) = user.and_then(|(user, _)| user.parse().ok()) {
             return Share::User(user);
@@ -36,7 +39,7 @@ impl Share {
         let is_unit =
             |at: &CgroupPath| [".service", ".scope"].iter().any(|end| at.file_name().ends_with(end));
         let unit = std::iter::successors(Some(path), CgroupPath::parent).filter(is_unit).last();
-        unit.map_or(Share::Uid(uid), Share::Unit)
+        unit.map_or(Share::Unknown, Share::Unit)
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn share_follows_user_slice_not_uid() {
-        let of = |uid, text: &str| Share::of(uid, Some(text));
+        let of = |_uid: u32, text: &str| Share::of(Some(text));
         let manager = "0::/user.slice/user-1000.slice/user@1000.service/user.slice/x.scope/y\n";
         assert_eq!(of(1000, manager), Share::User(1000));
         assert_eq!(of(165_536, manager), Share::User(1000), "a subordinate uid");
@@ -101,9 +104,9 @@ mod tests {
         let nested = "0::/system.slice/web.service/payload/x.service\n";
         assert_eq!(of(33, nested), unit("/system.slice/web.service"));
         assert_eq!(of(100_033, nested), unit("/system.slice/web.service"));
-        assert_eq!(of(7, "0::/\n"), Share::Uid(7));
-        assert_eq!(of(7, "0::/user.slice/user-x.slice\n"), Share::Uid(7));
-        assert_eq!(Share::of(7, None), Share::Uid(7));
+        assert_eq!(of(7, "0::/\n"), Share::Unknown);
+        assert_eq!(of(7, "0::/user.slice/user-x.slice\n"), Share::Unknown);
+        assert_eq!(Share::of(None), Share::Unknown);
     }
 
     #[test]

@@ -39,9 +39,13 @@ pub async fn start(calls: CallSender, rescan_requested: Arc<Notify>, kernel: Str
         };
         runtime.block_on(async {
             match publish(calls, rescan_requested, kernel).await {
-                Ok((connection, published, replies)) => {
+                Ok((connection, lookup, published, replies)) => {
                     if ready.send(Ok(published)).is_ok() {
-                        send_replies(&connection, replies).await;
+                        tokio::select! {
+                            () = send_replies(&connection, replies) => {}
+                            // Without it, no caller can be identified.
+                            () = lookup.closed() => {}
+                        }
                     }
                 }
                 Err(error) => drop(ready.send(Err(error))),
@@ -59,14 +63,15 @@ async fn publish(
     calls: CallSender,
     rescan_requested: Arc<Notify>,
     kernel: String,
-) -> zbus::Result<(Connection, PublishedObject, mpsc::Receiver<Message>)> {
-    let callers = Arc::new(Callers::new(connect_client().await?));
+) -> zbus::Result<(Connection, Connection, PublishedObject, mpsc::Receiver<Message>)> {
+    let lookup = connect_client().await?;
+    let callers = Arc::new(Callers::new(lookup.clone()));
     let (sender, replies) = mpsc::channel(REPLIES_MAX);
     let service = Service::new(Arc::clone(&callers), Arc::clone(&rescan_requested), sender);
     let connection = socket::connect(Admission::Service(service)).await?;
     let authorizer = Authorizer::new(callers);
     let published = api::serve(&connection, calls, rescan_requested, kernel, authorizer).await?;
-    Ok((connection, published, replies))
+    Ok((connection, lookup, published, replies))
 }
 
 /// Sends the replies to rejected calls until the connection is lost.

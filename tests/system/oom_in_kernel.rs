@@ -77,7 +77,7 @@ fn oom_usage_kills_culprit_without_daemon() {
     let big = env.dir.join("big").display().to_string();
     sh(&format!("head -c 100M /dev/zero >{big}"));
     unit(&mut env, "mpinnocent.service", &format!("exec {PROGRAMS}/alloc 40 hold"), "Slice=mprace.slice");
-    let read = format!("while :; do cat {big} >/dev/null; echo read; done");
+    let read = format!("while :; do cat {big} >/dev/null && echo read || echo killed; done");
     let reader = unit(&mut env, "mpreader.service", &read, "Slice=mprace.slice");
     let culprit = unit(&mut env, "mpculprit.service", &culprits(), "Slice=mprace.slice");
     env.reload();
@@ -98,6 +98,7 @@ fn oom_usage_kills_culprit_without_daemon() {
     let reads = || fs::read_to_string(&reader).unwrap_or_default().lines().count();
     let before = reads();
     wait_for("the reader to go on", || (reads() > before).then_some(()));
+    assert!(!fs::read_to_string(&reader).unwrap().contains("killed"), "file cache is no reason for a kill");
     for cgroup in ["/system.slice/mpalone.service", "/mprace.slice"] {
         let events = events(cgroup);
         assert_eq!((events["oom"], events["oom_kill"]), (0, 0), "{cgroup}: {events:?}");

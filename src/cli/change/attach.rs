@@ -78,7 +78,7 @@ impl Attach {
         }
         let now = match known {
             Some(known) => known,
-            None if origin == Origin::Xattr => client.explain(cgroup.as_str()).unwrap_or_default(),
+            None if origin == Origin::Xattr => client.explain(cgroup.as_str())?,
             None => BindingReport::default(),
         };
         let now = BindingReport { cgroup: cgroup.as_str().to_owned(), ..now };
