@@ -139,7 +139,36 @@ struct signal_struct {
 	short oom_score_adj; /* -1000 to 1000 */
 };
 
+typedef struct {
+	__s64 counter;
+} atomic_long_t;
+
+enum {
+	MM_ANONPAGES = 1,
+	MM_SWAPENTS = 2,
+	MM_SHMEMPAGES = 3,
+	NR_MM_COUNTERS = 4,
+};
+
+struct percpu_counter {
+	__s64 count;
+};
+
+/* Since 6.2. */
+struct mm_struct {
+	struct percpu_counter rss_stat[NR_MM_COUNTERS];
+};
+
+struct mm_rss_stat {
+	atomic_long_t count[NR_MM_COUNTERS];
+};
+
+struct mm_struct___before_6_2 {
+	struct mm_rss_stat rss_stat;
+};
+
 struct task_struct {
+	struct mm_struct *mm; /* NULL for kernel threads */
 #if defined(__TARGET_ARCH_x86)
 	struct thread_info thread_info;
 #endif
@@ -152,10 +181,6 @@ struct task_struct {
 	__u64 start_boottime; /* in ns */
 	char comm[16];
 };
-
-typedef struct {
-	__s64 counter;
-} atomic_long_t;
 
 struct page_counter {
 	atomic_long_t usage;
@@ -213,7 +238,6 @@ enum node_stat_item {
 
 #pragma clang attribute pop
 
-struct mm_struct;
 struct folio;
 
 #endif

@@ -22,8 +22,9 @@ struct pcpu_hot {
 } __attribute__((preserve_access_index));
 extern const struct pcpu_hot pcpu_hot __ksym __weak;
 
-#define MEMCG_BPF_INTERRUPT 0xfff00 /* of the preemption count: bits of soft and hard interrupts \
-				     */
+#define MEMCG_BPF_INTERRUPT                                                  \
+	0xfff00 /* of the preemption count: bits of soft and hard interrupts \
+		 */
 
 /*
  * Is an interrupt served? The memory of network packets is charged there, and the current task is
@@ -47,6 +48,27 @@ static __always_inline bool memcg_bpf_is_dying(struct task_struct *task)
 {
 	return task->flags & MEMCG_BPF_PF_EXITING ||
 	       task->signal->flags & MEMCG_BPF_SIGNAL_GROUP_EXIT;
+}
+
+/* Memory of the process that only its end frees, in bytes: anonymous, swapped and shared memory.
+ * The kernel's counters are exact to some hundred KiB. */
+static __always_inline __u64 memcg_bpf_process_memory(struct task_struct *task)
+{
+	struct mm_struct *mm = task->mm;
+	struct mm_struct___before_6_2 *old = (void *)mm;
+	__s64 pages;
+
+	if (!mm)
+		return 0;
+	if (bpf_core_field_exists(old->rss_stat.count))
+		pages = BPF_CORE_READ(old, rss_stat.count[MM_ANONPAGES].counter) +
+			BPF_CORE_READ(old, rss_stat.count[MM_SWAPENTS].counter) +
+			BPF_CORE_READ(old, rss_stat.count[MM_SHMEMPAGES].counter);
+	else
+		pages = BPF_CORE_READ(mm, rss_stat[MM_ANONPAGES].count) +
+			BPF_CORE_READ(mm, rss_stat[MM_SWAPENTS].count) +
+			BPF_CORE_READ(mm, rss_stat[MM_SHMEMPAGES].count);
+	return pages > 0 ? (__u64)pages << MEMCG_BPF_PAGE_SHIFT : 0;
 }
 
 /* May the task be killed? Not the daemon's, and not those that the kernel itself spares. */

@@ -56,6 +56,7 @@ MEMCG_BPF_STATE(oom);
 
 #define OOM_CHECK_INTERVAL 2000000ULL	    /* of the checks when stalls end (2 ms) */
 #define OOM_VICTIM_EXITS   MEMCG_BPF_SECOND /* the longest time without another kill */
+#define OOM_SMALL	   32 /* a process with less than this part of the limit is small */
 #define OOM_RECHECK	   MEMCG_BPF_SECOND /* of a limit that may have been lowered */
 
 static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_params *p,
@@ -74,6 +75,22 @@ static __always_inline enum memcg_bpf_victim_order oom_order(const struct oom_pa
 		/* A cgroup or a leaf is selected by its size: the culprit is one process. */
 		return p->kill == MEMCG_BPF_KILL_PROCESS ? automatic : MEMCG_BPF_VICTIM_LARGEST;
 	}
+}
+
+/*
+ * Is the process too small to be the culprit? One that reads files requests memory as well. Its end
+ * would free next to nothing, so the next request decides, as long as half of the room up to the
+ * limit is left: many small processes can be the cause together.
+ */
+static __always_inline bool oom_is_small(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+					 __u64 limit, __u64 usage)
+{
+	__u64 max = memcg_bpf_effective_max(ctx);
+
+	if (oom_order(p, MEMCG_BPF_VICTIM_CULPRIT) != MEMCG_BPF_VICTIM_CULPRIT || max <= limit)
+		return false;
+	return memcg_bpf_process_memory(bpf_get_current_task_btf()) < limit / OOM_SMALL &&
+	       usage < limit + (max - limit) / 2;
 }
 
 /*
@@ -103,6 +120,8 @@ static __always_inline int oom_check_usage(struct memcg_bpf_ctx *ctx, const stru
 	 * A charge by an interrupt is not the task's: the next one decides. */
 	if (now < s->victim_until || memcg_bpf_is_dying(bpf_get_current_task_btf()) ||
 	    memcg_bpf_in_interrupt())
+		return MEMCG_BPF_OK;
+	if (oom_is_small(ctx, p, limit, usage))
 		return MEMCG_BPF_OK;
 	/* A dry run frees nothing: without the longer time it would be logged every second. */
 	s->victim_until = now + (p->mode == MEMCG_BPF_MODE_ACT ? OOM_VICTIM_EXITS : p->cooldown);
