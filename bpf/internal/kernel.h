@@ -209,7 +209,9 @@ enum zone_type {
 
 /* The lists of the multi-generational LRU; named lru_gen_struct in 6.1. */
 struct lru_gen_folio {
-	long nr_pages[4][2][5]; /* [generation][0: anonymous, 1: file][zone] */
+	/* [generation][0: anonymous, 1: file][zone]: 4, 2, 5. BTF has one dimension, and CO-RE
+	 * finds no field whose type differs. */
+	long nr_pages[40];
 };
 
 struct lruvec {
