@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::{
-    HOOK, PROGRAMS, TestEnv, active, main_pid, recorded_cgroups, sh, status, systemd, try_sh,
+    HOOK, PROGRAMS, TestEnv, active, main_pid, recorded_cgroups, sh, status, systemd, try_sh, wait_for,
 };
 
 /// Texts of denials by the bus, systemd, the kernel, and the programs of this package.
@@ -225,6 +225,11 @@ fn unprivileged_attempts_denied_without_effect() {
         [dbus_attempts(&targets), program_attempts(&targets), kernel_attempts(&targets), file_attempts()]
             .concat();
 
+    // Programs stay attached for some seconds after their last use, also those of earlier tests.
+    let others = "! -name 'core-cgroup_*' ! -name 'core-memcg_*' ! -name 'deny-*'";
+    wait_for("other programs to be detached", || {
+        sh(&format!("find /sys/fs/bpf/memcg-bpf -type f {others}")).is_empty().then_some(())
+    });
     let before = everything(&cgroups);
     let mut through = Vec::new();
     for (who, script) in &attempts {
