@@ -34,16 +34,16 @@ pub fn write_owner_policy(path: &CgroupPath, line: &str) -> io::Result<()> {
     xattr::set(dir(path), OWNER_POLICY_XATTR, line.as_bytes())
 }
 
-/// How long [`update_record`] waits for another program that changes a record.
+/// How long [`lock_records`] waits for another program that changes a record.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 /// The directory that is locked while a record is changed. Only root can open it: whoever can open a file can hold a lock
 /// on it, and make the daemon wait.
 const LOCKED: &str = "/sys/fs/bpf";
 
-/// Locks records against changes by other programs: the hook and the daemon read, change and write them. Without bpffs
-/// there is no lock.
-fn lock_records() -> Option<Flock<File>> {
+/// Locks records against changes by other programs while the result is kept: the hook and the daemon read, change and
+/// write them. `None` without root or bpffs, or after [`LOCK_TIMEOUT`].
+pub fn lock_records() -> Option<Flock<File>> {
     let mut file = File::open(LOCKED).ok()?;
     let began = Instant::now();
     loop {

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::cgroup::xattr::lock_records;
 use crate::files;
 use crate::names::CgroupPath;
 use crate::policy::request::{Origin, Request};
@@ -82,6 +83,7 @@ fn record(
         };
         format!("{RECORD_XATTR} of {cgroup}: {error}{hint}")
     };
+    let _lock = lock_records();
     // A record that cannot be parsed may be that of a newer daemon, and must not be overwritten.
     let mut record = match (environment.records.read)(&cgroup).map_err(on_cgroup)? {
         Some(bytes) => CgroupRecord::parse(&bytes).map_err(|error| error.to_string())?,

@@ -30,6 +30,19 @@ pub struct PolicyClause {
     pub location: String,
 }
 
+impl PolicyClause {
+    /// The clause as a request of its own.
+    pub fn request(&self) -> Request {
+        Request {
+            origin: Origin::DropIn,
+            location: self.location.clone(),
+            line: self.text.clone(),
+            container: None,
+            unit: None,
+        }
+    }
+}
+
 /// How a later assignment of a unit replaces an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replacement {

@@ -5,7 +5,6 @@ use crate::cli::term::escape_line;
 use crate::names::UnitKind;
 use crate::policy::catalog::Catalog;
 use crate::policy::precedence::{AllowList, resolve};
-use crate::policy::request::{Origin, Request};
 use crate::source::unit_policy::PolicyClause;
 use crate::text::ini::{Item, items};
 use crate::text::parse_bytes;
@@ -36,15 +35,8 @@ pub(super) fn inert_parameters(
 }
 
 fn inert_in(clause: &PolicyClause, limits: &Limits, catalog: &Catalog) -> Vec<Finding> {
-    let request = Request {
-        origin: Origin::DropIn,
-        location: clause.location.clone(),
-        line: clause.text.clone(),
-        container: None,
-        unit: None,
-    };
     let mut findings = Vec::new();
-    for policy in resolve(&[request], catalog, &AllowList::default()).policies {
+    for policy in resolve(&[clause.request()], catalog, &AllowList::default()).policies {
         // Percentages follow the limit.
         let param = |name: &str| {
             let text = policy.params.parameters.get(name)?;

@@ -6,7 +6,6 @@ use crate::cli::term::escape_line;
 use crate::names::{CgroupPath, UnitName};
 use crate::policy::catalog::Catalog;
 use crate::policy::precedence::{AllowList, resolve};
-use crate::policy::request::{Origin, Request};
 use crate::source::specifier::Specifiers;
 use crate::source::unit_policy::{PolicyClause, read_unit};
 use crate::text::parse_bytes;
@@ -45,14 +44,7 @@ fn limited_by(
 
 /// `low=` of protect. The value of a percentage is known only while the unit runs.
 fn protected_bytes(clause: &PolicyClause, catalog: &Catalog) -> Option<u64> {
-    let request = Request {
-        origin: Origin::DropIn,
-        location: clause.location.clone(),
-        line: clause.text.clone(),
-        container: None,
-        unit: None,
-    };
-    let policies = resolve(&[request], catalog, &AllowList::default()).policies;
+    let policies = resolve(&[clause.request()], catalog, &AllowList::default()).policies;
     let protect = policies.iter().find(|policy| policy.name == "protect")?;
     parse_bytes(protect.params.parameters.get("low")?).ok()
 }
