@@ -171,6 +171,15 @@ impl Client {
         }
     }
 
+    /// Explain without a password prompt, for a look before another call. `None` if the user may not see the cgroup.
+    pub fn explain_if_allowed<T: DeserializeOwned>(&self, cgroup: &str) -> Result<Option<T>, ClientError> {
+        match parse(self.query("Explain", MethodFlags::empty(), &(cgroup,))) {
+            Ok(report) => Ok(Some(report)),
+            Err(ClientError::NotAllowed(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
         parse(self.query("Explain", MethodFlags::ALLOW_INTERACTIVE_AUTH, &(cgroup,)))

@@ -40,7 +40,7 @@ impl Detach {
         let cgroup = target::find(asked, &reports)?;
         let before = match reports.into_iter().find(|report| report.cgroup == cgroup.as_str()) {
             Some(listed) => Some(listed),
-            None => client.explain(cgroup.as_str()).ok(),
+            None => client.explain_if_allowed(cgroup.as_str()).ok().flatten(),
         };
         let remaining: Option<BindingReport> = client.detach(cgroup.as_str())?;
         Ok(Output::success(if as_json {
