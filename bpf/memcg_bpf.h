@@ -164,6 +164,7 @@ struct memcg_bpf_counters {
 #include "context.h"
 #include "contention.h"
 #include "runnable.h"
+#include "full_stall.h"
 #include "file_cache.h"
 #include "internal/kill.h"
 #include "action.h"

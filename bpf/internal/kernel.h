@@ -92,11 +92,25 @@ enum psi_task_count {
 	NR_PSI_TASK_COUNTS = 4,
 };
 
+enum psi_states {
+	PSI_MEM_FULL = 3,
+	PSI_NONIDLE = 6,
+	NR_PSI_STATES = 7,
+};
+
 struct psi_group_cpu {
 	__u32 tasks[NR_PSI_TASK_COUNTS];
+	__u32 state_mask;	    /* the states that go on */
+	__u32 times[NR_PSI_STATES]; /* in ns, without what goes on */
+	__u64 state_start;	    /* of those that go on, by the scheduler's clock */
+};
+
+struct rq {
+	__u64 clock;
 };
 
 struct psi_group {
+	bool enabled;		    /* since 6.1 */
 	struct psi_group_cpu *pcpu; /* an offset into the area of each CPU */
 };
 

@@ -11,13 +11,21 @@ enum oom_select {
 	OOM_SELECT_PRESSURE = 4,
 };
 
+enum oom_stall_kind {
+	OOM_STALL_FULL = 0,
+	OOM_STALL_SOME = 1,
+};
+
 struct oom_params {
 	memcg_bpf_size usage MEMCG_BPF_DOC("kills when the cgroup uses this much memory, file "
 					   "cache not included; 0 switches this trigger off")
 		MEMCG_BPF_DEFAULT("0");
 	memcg_bpf_ppm pressure MEMCG_BPF_DOC(
-		"kills when at least one task is stalled on memory for this share of the time")
+		"kills when the cgroup is stalled on memory for this share of the time")
 		MEMCG_BPF_DEFAULT("60%") MEMCG_BPF_RANGE("1%..100%");
+	enum oom_stall_kind stall MEMCG_BPF_DOC(
+		"the time that pressure counts: while all tasks that could run are stalled, or "
+		"while at least one is; as in memory.pressure") MEMCG_BPF_DEFAULT("full");
 	memcg_bpf_ns for_ MEMCG_BPF_DOC("time span over which that share is measured")
 		MEMCG_BPF_DEFAULT("2s") MEMCG_BPF_RANGE("100ms..10min");
 	memcg_bpf_size min_usage MEMCG_BPF_DOC(
@@ -44,6 +52,8 @@ MEMCG_BPF_POLICY(oom);
 
 struct oom_state {
 	struct memcg_bpf_window stalled;
+	struct memcg_bpf_window full;
+	struct memcg_bpf_full_stall psi;
 	struct memcg_bpf_lock lock;
 	__u64 cooldown_until;
 	struct memcg_bpf_lock usage_lock;
@@ -157,6 +167,12 @@ static int oom_charge(struct memcg_bpf_ctx *ctx, const struct oom_params *p)
 	return verdict;
 }
 
+static __always_inline void oom_forget_stalls(struct oom_state *s)
+{
+	memcg_bpf_window_reset(&s->stalled);
+	memcg_bpf_window_reset(&s->full);
+}
+
 static __always_inline int oom_kill_stalled(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
 					    struct oom_state *s, __u64 stalled)
 {
@@ -171,22 +187,42 @@ static __always_inline int oom_kill_stalled(struct memcg_bpf_ctx *ctx, const str
 						  stalled, p->for_, p->pressure, usage));
 	if (verdict == MEMCG_BPF_OVERRIDE) {
 		s->cooldown_until = memcg_bpf_now(ctx) + p->cooldown;
-		memcg_bpf_window_reset(&s->stalled); /* the kill answers the stalls so far */
+		oom_forget_stalls(s); /* the kill answers the stalls so far */
 	}
 	return verdict;
+}
+
+/*
+ * Many tasks that read files stall in turn: nearly always one of them is stalled, and all get on.
+ * A cgroup that needs help has no task that gets on. The stalls of both kinds must be that long:
+ * ours are those at the limit of this cgroup or of one above it, the kernel's are all.
+ */
+static __always_inline __u64 oom_stalled(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
+					 struct oom_state *s)
+{
+	__u64 now = memcg_bpf_now(ctx), full;
+	__u64 stalled = memcg_bpf_window_add(&s->stalled, p->for_, now, memcg_bpf_stalled(ctx));
+
+	if (p->stall == OOM_STALL_FULL && !stalled)
+		memcg_bpf_full_stall_pause(&s->psi);
+	if (p->stall == OOM_STALL_FULL && stalled) {
+		full = memcg_bpf_window_add(&s->full, p->for_, now,
+					    memcg_bpf_full_stalled(ctx, &s->psi));
+		if (full < stalled)
+			stalled = full;
+	}
+	return stalled < p->for_ ? stalled : p->for_;
 }
 
 /* Called with the lock held, which it releases. */
 static __always_inline int oom_check(struct memcg_bpf_ctx *ctx, const struct oom_params *p,
 				     struct oom_state *s)
 {
-	__u64 now = memcg_bpf_now(ctx), stalled;
+	__u64 stalled = oom_stalled(ctx, p, s);
 	int verdict = MEMCG_BPF_OK;
 
-	stalled = memcg_bpf_window_add(&s->stalled, p->for_, now, memcg_bpf_stalled(ctx));
-	if (stalled > p->for_)
-		stalled = p->for_;
-	if (stalled >= p->for_ / 1000 * p->pressure / 1000 && now >= s->cooldown_until)
+	if (stalled >= p->for_ / 1000 * p->pressure / 1000 &&
+	    memcg_bpf_now(ctx) >= s->cooldown_until)
 		verdict = oom_kill_stalled(ctx, p, s, stalled);
 	memcg_bpf_unlock(&s->lock);
 	return verdict;
@@ -213,7 +249,11 @@ static int oom_tick(struct memcg_bpf_ctx *ctx, const struct oom_params *p)
 
 static __u64 oom_interval(const struct oom_params *p)
 {
-	return p->for_ / 8;
+	__u64 interval = p->for_ / 8;
+
+	return p->stall == OOM_STALL_FULL && interval > MEMCG_BPF_FULL_STALL_TICK
+		       ? MEMCG_BPF_FULL_STALL_TICK
+		       : interval;
 }
 
 /* The kernel kills one process: with kill=group, the rest of the cgroup must not linger. */
@@ -226,7 +266,7 @@ static int oom_oom(struct memcg_bpf_ctx *ctx, const struct oom_params *p)
 		return MEMCG_BPF_OK;
 	cooldown = memcg_bpf_now(ctx) < s->cooldown_until;
 	s->cooldown_until = memcg_bpf_now(ctx) + p->cooldown;
-	memcg_bpf_window_reset(&s->stalled);
+	oom_forget_stalls(s);
 	if (cooldown || p->kill != MEMCG_BPF_KILL_GROUP || !ctx->at_own_limit)
 		return MEMCG_BPF_OK;
 	return memcg_bpf_kill(ctx, p->kill, oom_order(p, MEMCG_BPF_VICTIM_LARGEST), p->grace,

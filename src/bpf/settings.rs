@@ -28,7 +28,8 @@ const LOCKDOWN: Problem = Problem {
 
 const PSI: Problem = Problem {
     fatal: false,
-    message: "pressure stall information is disabled (psi=0), so 'oom select=pressure' selects as 'select=largest' does",
+    message: "pressure stall information is disabled (psi=0), so 'oom stall=full' measures as 'stall=some' does, and \
+              'select=pressure' selects as 'select=largest' does",
     advice: "use psi=1 on the kernel command line",
 };
 

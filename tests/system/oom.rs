@@ -97,6 +97,32 @@ fn oom_spares_busy_small_dry_run_paused() {
     env.end();
 }
 
+/// One of many tasks that read files is stalled nearly always, and all make progress.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn oom_spares_readers_that_stall_in_turn() {
+    let mut env = TestEnv::new("oom-readers");
+    let file = "/root/mpreaders";
+    env.at_end(format!("systemctl stop mpread.slice; rm -f {file}"));
+    sh(&format!(
+        "dd if=/dev/zero of={file} bs=1M count=192 status=none; sync; echo 1 >/proc/sys/vm/drop_caches"
+    ));
+    let slice = "[Slice]\nMemoryMax=48M\nMemorySwapMax=0\n";
+    env.unit("mpread.slice", slice).policy("mpread.slice", "oom mode=dry-run cooldown=1s");
+    let service =
+        format!("[Service]\nType=exec\nExecStart={PROGRAMS}/readers {file} 32\nSlice=mpread.slice\n");
+    // The same stalls, counted in the other way.
+    env.unit("mpread.service", &service);
+    env.policy("mpread.service", "oom stall=some mode=dry-run cooldown=1s");
+    env.reload();
+    systemd::start("mpread.service");
+    let inner = "/mpread.slice/mpread.service";
+    wait_for("the share of stalls of some task", || (acted(inner, "dry-run") >= 3).then_some(()));
+    assert_eq!(acted("/mpread.slice", "dry-run"), 0, "{:?}", active("/mpread.slice"));
+    assert_eq!(events("/mpread.slice")["oom_kill"], 0);
+    env.end();
+}
+
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn oom_group_kill_follows_kernel_oom() {
