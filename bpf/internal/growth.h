@@ -3,6 +3,8 @@
 #ifndef MEMCG_BPF_GROWTH_H
 #define MEMCG_BPF_GROWTH_H
 
+#include "noreserve.h"
+
 #define MEMCG_BPF_ENOMEM 12
 
 /*
@@ -119,6 +121,7 @@ __noinline int memcg_bpf_count_denial(__u64 cgroup, __u32 mode)
 			return args[2];                                                      \
 		return memcg_bpf_growth_bound(cgroup, args[1]);                              \
 	}                                                                                    \
+	MEMCG_BPF_PROGRAMS_NORESERVE                                                         \
 	MEMCG_BPF_HOOK_END(growth)
 
 #endif

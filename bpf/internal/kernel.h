@@ -139,14 +139,27 @@ struct thread_info {
 };
 
 struct pt_regs {
+	unsigned long bx;
+	unsigned long cx;
+	unsigned long si;
+	unsigned long di;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
+	__u64 regs[31];
 	__u64 pstate;
+	__u64 orig_x0;
 	__s32 syscallno;
 };
 #endif
+
+/* A part of a process's address space. */
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	unsigned long vm_flags;
+};
 
 struct signal_struct {
 	__u32 flags;

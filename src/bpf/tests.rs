@@ -98,7 +98,7 @@ fn acting_policies_declare_hooks_and_counters() {
         assert_eq!(missing, format!("{} {counters}", hooks(name)));
     }
     // `for` is a word of C's.
-    assert_eq!(objects.schemas["oom"].params[2].name, "for");
+    assert_eq!(objects.schemas["oom"].params[3].name, "for");
     assert_eq!(objects.counts["observe"], CounterSet::All);
     assert!(!objects.counts.contains_key("deny"));
 }
@@ -108,7 +108,7 @@ fn the_schema_of_deny_is_its_c_struct() {
     let objects = objects();
     let deny = &objects.schemas["deny"];
     assert!(deny.self_binding);
-    assert_eq!(deny.hooks, ["growth"]);
+    assert_eq!(deny.hooks, ["growth", "growth_mmap", "growth_mprotect"]);
     let names: Vec<_> = deny.params.iter().map(|p| (p.name.as_str(), p.offset, p.width)).collect();
     assert_eq!(names, [("limit", 0, 8), ("min", 8, 8), ("cache", 16, 4), ("mode", 20, 4)]);
     assert_eq!(deny.params[0].kind, ParamKind::Size);

@@ -36,7 +36,8 @@ static __attribute__((noinline)) long deeper(long kilobytes)
 	return kilobytes ? deeper(kilobytes - 1) + frame[0] - frame[1023] : 0;
 }
 
-/* 24 MiB of the main thread's stack, which grows by page faults: a denied request would be SIGSEGV. */
+/* 24 MiB of the main thread's stack, which grows by page faults: a denied request would be SIGSEGV.
+ */
 static int recursion(void)
 {
 	const struct rlimit enough = {64 * MIB, 64 * MIB};
@@ -153,10 +154,67 @@ static int shm(void)
 	return id < 0 ? -1 : 0;
 }
 
-/* Address space without a commitment to back it does not reach the hook. */
+/* Address space that the kernel does not count, as much as sanitizers and virtual machines of
+ * languages reserve. */
+static char *reserved(int access)
+{
+	return mmap(NULL, 1L << 40, access, ANON | MAP_NORESERVE, -1, 0);
+}
+
 static int noreserve(void)
 {
-	return mapped(mmap(NULL, LARGE, RW, ANON | MAP_NORESERVE, -1, 0));
+	return mapped(reserved(RW)) || mapped(reserved(PROT_NONE)) ? -1 : 0;
+}
+
+/* A part of it is taken into use. */
+static int commit(void)
+{
+	char *at = reserved(PROT_NONE);
+
+	return mapped(at) ? -1 : mprotect(at + LARGE, LARGE, RW);
+}
+
+/* Bit by bit, as the arenas of glibc's threads grow. */
+static int arena(void)
+{
+	char *at = reserved(PROT_NONE);
+
+	if (mapped(at))
+		return -1;
+	for (long i = 0; i < LARGE; i += MIB / 4) {
+		if (mprotect(at + i, MIB / 4, RW))
+			return -1;
+		memset(at + i, 1, MIB / 4);
+	}
+	return 0;
+}
+
+/* As jemalloc and mimalloc get their pieces. */
+static int pieces(void)
+{
+	for (long i = 0; i < LARGE; i += MIB) {
+		char *at = mmap(NULL, MIB, RW, ANON | MAP_NORESERVE, -1, 0);
+
+		if (mapped(at))
+			return -1;
+		memset(at, 1, MIB);
+	}
+	return 0;
+}
+
+/* Memory that is in use already, more than half of the limit, as compilers of machine code do. */
+static int access_(void)
+{
+	char *at = reserved(PROT_NONE);
+
+	if (mapped(at))
+		return -1;
+	for (long i = 0; i < 11 * MIB; i += MIB / 4) {
+		if (mprotect(at + i, MIB / 4, RW))
+			return -1;
+		memset(at + i, 1, MIB / 4);
+	}
+	return mprotect(at, 11 * MIB, PROT_READ | PROT_EXEC) || mprotect(at, 11 * MIB, RW) ? -1 : 0;
 }
 
 /* Pages of a tmpfs file, by write (if denied: ENOSPC) and by fault (if denied: SIGBUS): exempt. */
@@ -194,6 +252,10 @@ static const struct {
 	{"shared", shared},
 	{"shm", shm},
 	{"noreserve", noreserve},
+	{"commit", commit},
+	{"arena", arena},
+	{"pieces", pieces},
+	{"access", access_},
 	{"tmpfs", tmpfs},
 };
 

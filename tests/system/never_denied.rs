@@ -15,8 +15,8 @@ fn edges(env: &mut TestEnv, unit: &str, line: &str, what: &str) -> String {
 #[ignore = "needs root in the test machine: make check"]
 fn deny_exempts_stack_fork_exec() {
     let mut env = TestEnv::new("exempt");
-    let output = edges(&mut env, "mpexempt.service", "deny limit=16M", "recursion fork tmpfs noreserve");
-    assert_eq!(output, "recursion: ok\nfork: ok\ntmpfs: ok\nnoreserve: ok\n");
+    let output = edges(&mut env, "mpexempt.service", "deny limit=16M", "recursion fork tmpfs noreserve access");
+    assert_eq!(output, "recursion: ok\nfork: ok\ntmpfs: ok\nnoreserve: ok\naccess: ok\n");
     // A thread's stack is mapped by mmap; 1,000 of them fit, although their address space would not.
     let output = edges(&mut env, "mpthreads.service", "deny limit=64M", "threads");
     assert_eq!(output, "threads: ok\n");
@@ -30,7 +30,7 @@ fn deny_exempts_stack_fork_exec() {
 #[ignore = "needs root in the test machine: make check"]
 fn deny_covers_every_fallible_call() {
     let mut env = TestEnv::new("denied");
-    let what = "private mprotect mremap brk shared shm";
+    let what = "private mprotect mremap brk shared shm commit arena pieces";
     let refused: String = what.split(' ').map(|w| format!("{w}: denied (ENOMEM)\n")).collect();
     let granted: String = what.split(' ').map(|w| format!("{w}: ok\n")).collect();
     assert_eq!(edges(&mut env, "mprefused.service", "deny limit=16M", what), refused);
