@@ -15,7 +15,8 @@ fn edges(env: &mut TestEnv, unit: &str, line: &str, what: &str) -> String {
 #[ignore = "needs root in the test machine: make check"]
 fn deny_exempts_stack_fork_exec() {
     let mut env = TestEnv::new("exempt");
-    let output = edges(&mut env, "mpexempt.service", "deny limit=16M", "recursion fork tmpfs noreserve access");
+    let output =
+        edges(&mut env, "mpexempt.service", "deny limit=16M", "recursion fork tmpfs noreserve access");
     assert_eq!(output, "recursion: ok\nfork: ok\ntmpfs: ok\nnoreserve: ok\naccess: ok\n");
     // A thread's stack is mapped by mmap; 1,000 of them fit, although their address space would not.
     let output = edges(&mut env, "mpthreads.service", "deny limit=64M", "threads");
