@@ -11,7 +11,7 @@ use crate::bpf::{
     BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, Takeover, settings,
 };
 use crate::cgroup::{memory, mount, xattr};
-use crate::engine::{AttachSet, Effect, Performed};
+use crate::engine::{AttachSet, Effect, Failure, Performed};
 use crate::log::audit;
 use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::action::Action;
@@ -77,6 +77,7 @@ impl EffectApplier {
         let mut result = Performed::default();
         for effect in effects {
             let path = path_of(&effect).cloned();
+            let concerns = effect.concerns().cloned();
             if let Some(path) = &path {
                 self.errors_by_cgroup.remove(path);
             }
@@ -85,7 +86,7 @@ impl EffectApplier {
                 if let Some(path) = path {
                     self.errors_by_cgroup.insert(path, sentence.clone());
                 }
-                result.failures.push(sentence);
+                result.failures.push(Failure { path: concerns, sentence });
             }
         }
         result
@@ -142,8 +143,11 @@ impl EffectApplier {
                 Ok(())
             }
             Effect::SetAttachments(set) => self.set_attachments(&set),
-            Effect::WriteRecord { cgroup, requests } => {
-                xattr::update_record(&cgroup, |record| record.set_requests(requests))
+            Effect::WriteRecord { cgroup, before, requests } => {
+                if requests.is_empty() {
+                    self.forget(cgroup.id);
+                }
+                xattr::update_record(&cgroup, |record| record.set_requests(&before, requests))
             }
             // Changed knobs stay in the record until they are restored.
             Effect::RemoveRecord { cgroup } => {

@@ -7,7 +7,7 @@ use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
 use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
-use crate::engine::{Engine, Input, OnInvalid, REASON_REMOVED, SubmitError};
+use crate::engine::{Engine, Failure, Input, OnInvalid, REASON_REMOVED, SubmitError};
 use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
 use crate::policy::request::Request;
@@ -46,7 +46,7 @@ impl Daemon {
     }
 
     /// Handles one input: performs its effects and emits signals. Returns the failures.
-    pub async fn apply(&mut self, input: Input) -> Vec<String> {
+    pub async fn apply(&mut self, input: Input) -> Vec<Failure> {
         let gone = if let Input::CgroupRemoved(cgroup) = &input { Some(*cgroup) } else { None };
         let mut changes = Vec::new();
         let failures = self.engine.run(input, |effects| self.applier.apply_all(effects, &mut changes));
