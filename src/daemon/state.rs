@@ -1,11 +1,13 @@
 //! The state of the daemon, and the handling of an input: input → effects → kernel, records and signals.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::apply::{EffectApplier, StateChange};
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
 use crate::bpf::objects::PolicyObjects;
+use crate::bpf::settings::problems;
 use crate::cgroup::mount;
 use crate::engine::{Engine, Failure, Input, OnInvalid, REASON_REMOVED, SubmitError};
 use crate::names::{CgroupId, CgroupRef};
@@ -135,6 +137,7 @@ impl Daemon {
             paused_for: pause_remaining.filter(|left| *left != MAX),
             counts: self.actuator.log.stats.counts(self.applier.actions_dropped()),
             events_lost: self.applier.events_dropped(),
+            problems: problems(Path::new("/")).iter().map(ToString::to_string).collect(),
         }
     }
 
