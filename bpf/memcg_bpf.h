@@ -41,7 +41,7 @@
 #include <bpf/bpf_tracing.h>
 
 /* The interface between an object and the daemon; every object carries the one it was built for. */
-#define MEMCG_BPF_ABI 4
+#define MEMCG_BPF_ABI 5
 
 /* Verdicts: what a hook returns. */
 #define MEMCG_BPF_OK	   0

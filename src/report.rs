@@ -113,6 +113,9 @@ pub struct ActionStats {
     /// Number of cgroup events dropped since the daemon's start, because the ring buffer was full.
     #[serde(default)]
     pub events_lost: u64,
+    /// Settings of the machine that keep policies from working as documented, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// The changes of a `Reload`.

@@ -4,7 +4,7 @@
 #define MEMCG_BPF_CORE_COUNTERS_H
 
 #include "task_state.h"
-#include "limit.h"
+#include "stall.h"
 
 /*
  * fexit, so that denials by policies and by the kernel itself are seen. Skipped while a policy's
@@ -49,6 +49,9 @@ int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg, unsigned long pag
 
 	if (has_policy || watched(memcg_globals.watch_protected, now))
 		record_limit_reclaim(memcg->css.cgroup, options, now);
+	s = memcg_bpf_task_state();
+	if (s && s->stall && !(options & MEMCG_RECLAIM_PROACTIVE))
+		limit_known(s, memcg->css.cgroup, now);
 	if (!has_policy)
 		return 0;
 	s = task_state_create();

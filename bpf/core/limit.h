@@ -36,16 +36,28 @@ static __always_inline void record_limit_reclaim(struct cgroup *cgroup, __u32 op
 struct limit {
 	__u64 id;
 	__u64 level;
-	__u64 by_user; /* the cgroup belongs to a user other than root */
 };
 
-static __noinline bool owned_by_root(struct cgroup_subsys_state *css)
-{
-	struct cgroup *cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, css, cgroup);
-	struct kernfs_node *node = MEMCG_BPF_FIELD(struct cgroup, cgroup, kn);
-	struct kernfs_iattrs *attributes = MEMCG_BPF_FIELD(struct kernfs_node, node, iattr);
+struct below_search {
+	struct cgroup_subsys_state *css;
+	__u64 id;
+	__u64 found;
+};
 
-	return !attributes || !MEMCG_BPF_FIELD(struct kernfs_iattrs, attributes, ia_uid.val);
+static long is_below_step(__u64 i, struct below_search *at)
+{
+	at->found = memcg_bpf_css_id(at->css) == at->id;
+	at->css = MEMCG_BPF_FIELD(struct cgroup_subsys_state, at->css, parent);
+	return at->found || !at->css;
+}
+
+/* Is this the cgroup with this id, or one below it? */
+static __noinline bool is_below(struct cgroup_subsys_state *css, __u64 id)
+{
+	struct below_search at = {.css = css, .id = id};
+
+	bpf_loop(MEMCG_BPF_SKIPPED_LEVELS_MAX, is_below_step, &at, 0);
+	return at.found;
 }
 
 struct limit_search {
@@ -81,7 +93,8 @@ static long find_limit_step(__u64 i, struct limit_search *at)
 /*
  * The limit that a task of this cgroup waits for when it stalls: of the nearest cgroup, from its
  * own up, whose usage is at its memory.max or memory.high or whose memory was reclaimed because of
- * them within the last second. The nearest, because the kernel checks that one first.
+ * them within the last second. The nearest, because the kernel checks that one first. A large
+ * charge also fails further below a limit: limit_known() corrects the result.
  */
 static __noinline int find_limit(struct cgroup_subsys_state *css, __u64 now, struct limit *limit)
 {
@@ -94,7 +107,6 @@ static __noinline int find_limit(struct cgroup_subsys_state *css, __u64 now, str
 	cgroup = MEMCG_BPF_FIELD(struct cgroup_subsys_state, at.css, cgroup);
 	limit->id = at.found;
 	limit->level = MEMCG_BPF_FIELD(struct cgroup, cgroup, level);
-	limit->by_user = !owned_by_root(at.css);
 	return 0;
 }
 

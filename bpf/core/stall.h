@@ -121,6 +121,44 @@ static __noinline void stall_stop(struct memcg_bpf_task_state *s, __u64 id, __u6
 	s->stall = 0;
 }
 
+static long stall_cancel_step(__u64 i, struct stall_stop_walk *at)
+{
+	struct memcg_bpf_task_state *s = at->state;
+	struct memcg_bpf_stall_clock *stalls;
+	__u64 cgroup;
+
+	if (i >= s->bound)
+		return 1;
+	cgroup = s->cgroup[i & (MEMCG_BPF_STALL_LEVELS - 1)];
+	stalls = bpf_map_lookup_elem(&memcg_stalls, &cgroup);
+	if (stalls && s->timed & 1ULL << (i & 63) && stalls->created <= s->stall)
+		memcg_bpf_stall_clock_stop(stalls, at->now);
+	return 0;
+}
+
+/*
+ * The task reclaims memory because of the limit of this cgroup, so this is the limit that it waits
+ * for. find_limit() cannot know it of a charge that is larger than its distance from a limit, such
+ * as that of a huge page: the stall begins before the reclaim.
+ */
+MEMCG_BPF_ANCESTOR_CACHE(ancestors_limit, MEMCG_BPF_ANCESTOR_CACHE_SMALL);
+static __noinline void limit_known(struct memcg_bpf_task_state *s, struct cgroup *limit, __u64 now)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cgroup *cgroup = memcg_bpf_task_cgroup(task);
+	struct stall_stop_walk at = {.state = s, .now = now};
+	__u64 id = limit->kn->id, level = limit->level;
+
+	/* Memory can be charged to a cgroup in which the task is not. */
+	if (s->limit == id || !is_below(memcg_bpf_task_css(task), id))
+		return;
+	bpf_loop(MEMCG_BPF_STALL_LEVELS, stall_cancel_step, &at, 0);
+	s->limit = id;
+	s->limit_level = level;
+	s->stall = now; /* as the clocks, which leave out bindings made since */
+	stall_start(s, cgroup, memcg_bpf_ancestors(cgroup, &ancestors_limit), level);
+}
+
 /*
  * A stall within a stall is part of it, as in PSI: its `flags` are further down the same stack. If
  * the known stall does not enclose this one, its end was missed.
@@ -133,8 +171,9 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	struct cgroup *cgroup = memcg_bpf_task_cgroup(task);
 	struct memcg_bpf_task_state *s;
 	__u64 ancestors = 0, now;
+	struct protection protection = {};
 	struct limit limit = {};
-	bool watching, protected;
+	bool watching;
 
 	if (!memcg_bpf_no_policy(cgroup))
 		ancestors = memcg_bpf_ancestors(cgroup, &ancestors_stall);
@@ -145,8 +184,9 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	if (!ancestors && !watching)
 		return 0;
 	find_limit(memcg_bpf_task_css(task), now, &limit);
-	protected = watching && is_stalled_protected(memcg_bpf_task_css(task), &limit);
-	if (!ancestors && !protected)
+	if (watching)
+		find_protection(task, &protection);
+	if (!ancestors && !protection.protected)
 		return 0;
 	s = task_state_create();
 	if (!s || (s->stall && (__u64)flags < s->stack_addr))
@@ -155,8 +195,11 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 		stall_stop(s, cgroup->kn->id, now);
 	s->stall = now;
 	s->stack_addr = (__u64)flags;
-	s->protected = protected;
+	s->protected = protection.protected;
+	s->delegated = protection.delegated;
+	s->delegated_level = protection.level;
 	s->limit = limit.id;
+	s->limit_level = limit.level;
 	stall_start(s, cgroup, ancestors, limit.level);
 	return 0;
 }

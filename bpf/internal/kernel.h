@@ -133,6 +133,14 @@ struct css_set {
 	struct cgroup *dfl_cgrp;	      /* in the unified hierarchy */
 };
 
+struct cgroup_namespace {
+	struct css_set *root_cset;
+};
+
+struct nsproxy {
+	struct cgroup_namespace *cgroup_ns;
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct thread_info {
 	__u32 status;
@@ -200,6 +208,7 @@ struct task_struct {
 	struct thread_info thread_info;
 #endif
 	struct css_set *cgroups;
+	struct nsproxy *nsproxy; /* NULL in a task that exits */
 	unsigned int memcg_nr_pages_over_high;
 	unsigned int flags;
 	int tgid; /* in the initial namespace */

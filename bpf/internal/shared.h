@@ -30,7 +30,7 @@ struct memcg_bpf_binding {
 /* Bound cgroups above one task whose stalls are counted: all, so that none of them, whoever bound
  * it, hides a stall from one above it. A power of two, above MEMCG_BPF_MAX_LEVEL. */
 #define MEMCG_BPF_STALL_LEVELS	   64
-#define MEMCG_BPF_PROTECTED_LEVELS 16 /* of those, kept with a protected cgroup */
+#define MEMCG_BPF_PROTECTED_LEVELS 33 /* of those, kept with a protected cgroup: all */
 
 /* The state of one task; freed with the task. Only the task itself writes it. */
 struct memcg_bpf_task_state {
@@ -39,21 +39,25 @@ struct memcg_bpf_task_state {
 	__u64 stall_ns;	  /* duration of its last stall */
 	__u64 reclaim;	  /* when its reclaim began */
 	__u64 reclaim_ns;
-	__u64 host;	 /* when its reclaim for the whole machine began */
-	__u64 limit;	 /* id of the cgroup at whose limit it stalls; 0: the machine's memory */
-	__u64 timed;	 /* bit n: the clock of cgroup[n] runs */
-	__u32 bound;	 /* entries of `cgroup` */
-	__u32 protected; /* its cgroup has memory.low or memory.min */
+	__u64 host;	   /* when its reclaim for the whole machine began */
+	__u64 limit;	   /* id of the cgroup at whose limit it stalls; 0: the machine's memory */
+	__u64 timed;	   /* bit n: the clock of cgroup[n] runs */
+	__u32 bound;	   /* entries of `cgroup` */
+	__u32 protected;   /* its cgroup has memory.low or memory.min: for whom it counts */
+	__u64 delegated;   /* id of the outermost delegated cgroup above it; 0: none */
+	__u32 limit_level; /* of the cgroup at whose limit it stalls */
+	__u32 delegated_level;
 	__u64 cgroup[MEMCG_BPF_STALL_LEVELS];
 };
 
 /* A cgroup with memory.low or memory.min whose tasks stall. */
 struct memcg_bpf_protected_stalls {
-	__u64 begin;  /* of the current second */
-	__u64 stall;  /* time stalled in it */
-	__u64 before; /* in the second before */
-	__u64 until;  /* the end of the last stall */
-	__u64 limit;  /* as in memcg_bpf_task_state */
+	__u64 begin;	 /* of the current second */
+	__u64 stall;	 /* time stalled in it */
+	__u64 before;	 /* in the second before */
+	__u64 until;	 /* the end of the last stall */
+	__u64 limit;	 /* as in memcg_bpf_task_state */
+	__u64 delegated; /* as in memcg_bpf_task_state */
 	/* Bound cgroups it belongs to, the nearest first; 0 ends them. */
 	__u64 ancestors[MEMCG_BPF_PROTECTED_LEVELS];
 };
@@ -119,13 +123,24 @@ struct {
 	__type(value, struct memcg_bpf_task_state);
 } memcg_task_state SEC(".maps");
 
-/* cgroup id → stalls; kept only while a policy reads it. LRU: any cgroup can be protected. */
+/*
+ * cgroup id → stalls; kept only while a policy reads it. LRU: any cgroup can be protected. Of tasks
+ * below a delegated cgroup: the id of the delegated one.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MEMCG_BPF_PROTECTED_STALLS_MAX);
 	__type(key, __u64);
 	__type(value, struct memcg_bpf_protected_stalls);
 } memcg_protected_stalls SEC(".maps");
+
+/* The same for cgroups below a delegated one. Read for cgroups below the same one only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MEMCG_BPF_PROTECTED_STALLS_MAX);
+	__type(key, __u64);
+	__type(value, struct memcg_bpf_protected_stalls);
+} memcg_inner_protected_stalls SEC(".maps");
 
 /* About 1000 actions between two reads by the daemon. */
 struct {

@@ -13,7 +13,7 @@ use super::hooks::{COUNT_CHARGE, COUNT_GROWTH, RECLAIM, STALL};
 use crate::policy::schema::{ParamKind, ParamSchema, PolicySchema};
 
 /// `MEMCG_BPF_ABI`: the supported version of the headers.
-const ABI: &str = "4";
+const ABI: &str = "5";
 
 /// Why the BTF of an object has no schema.
 #[derive(Debug, Error)]

@@ -1,6 +1,7 @@
 //! Settings of the machine that keep BPF programs or the daemon from working as documented. Reads files below a root
 //! directory, for tests.
 
+use std::fmt;
 use std::path::Path;
 
 /// A setting, and what to do about it.
@@ -39,6 +40,12 @@ const HIDEPID: Problem = Problem {
               found and no process is killed",
     advice: "mount /proc with hidepid=invisible and without gid=, or without hidepid=",
 };
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.advice)
+    }
+}
 
 /// The problems of this machine.
 pub fn problems(root: &Path) -> Vec<Problem> {

@@ -11,8 +11,9 @@ use crate::bpf::{
     BpfError, BpfRuntime, LoadTask, PolicyLoader, PreparedPolicy, RequiredAttachments, Takeover, settings,
 };
 use crate::cgroup::{memory, mount, xattr};
-use crate::engine::{AttachSet, Effect, Performed};
+use crate::engine::{AttachSet, Effect, Failure, Performed};
 use crate::log::audit;
+use crate::log::line_limit::LineLimit;
 use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::policy::action::Action;
 use crate::report::BindingReport;
@@ -35,6 +36,8 @@ pub struct EffectApplier {
     reporting_all: bool,
     /// The programs that stay attached after their last use.
     linger: Linger,
+    /// Limits the journal lines about attached and detached policies.
+    lines: LineLimit,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
     /// Slots that could not be written. Cgroups that are bound to one have no active policy.
@@ -62,6 +65,7 @@ impl EffectApplier {
             machine,
             reporting_all: false,
             linger: Linger::default(),
+            lines: LineLimit::default(),
             errors_by_cgroup: BTreeMap::new(),
             slots_unwritten: BTreeMap::new(),
             slot_policies: BTreeMap::new(),
@@ -77,6 +81,7 @@ impl EffectApplier {
         let mut result = Performed::default();
         for effect in effects {
             let path = path_of(&effect).cloned();
+            let concerns = effect.concerns().cloned();
             if let Some(path) = &path {
                 self.errors_by_cgroup.remove(path);
             }
@@ -85,7 +90,7 @@ impl EffectApplier {
                 if let Some(path) = path {
                     self.errors_by_cgroup.insert(path, sentence.clone());
                 }
-                result.failures.push(sentence);
+                result.failures.push(Failure { path: concerns, sentence });
             }
         }
         result
@@ -142,8 +147,11 @@ impl EffectApplier {
                 Ok(())
             }
             Effect::SetAttachments(set) => self.set_attachments(&set),
-            Effect::WriteRecord { cgroup, requests } => {
-                xattr::update_record(&cgroup, |record| record.set_requests(requests))
+            Effect::WriteRecord { cgroup, before, requests } => {
+                if requests.is_empty() {
+                    self.forget(cgroup.id);
+                }
+                xattr::update_record(&cgroup, |record| record.set_requests(&before, requests))
             }
             // Changed knobs stay in the record until they are restored.
             Effect::RemoveRecord { cgroup } => {
@@ -153,12 +161,16 @@ impl EffectApplier {
             // The cgroup is not bound, and the error is already logged.
             Effect::Attached { cgroup, .. } if self.errors_by_cgroup.contains_key(&cgroup.path) => Ok(()),
             Effect::Attached { cgroup, policies } => {
-                audit::attached(&cgroup.path, &policies.join(", "));
+                if self.lines.admit(&cgroup.path, Instant::now()) {
+                    audit::attached(&cgroup.path, &policies.join(", "));
+                }
                 changes.push(StateChange::Attached(cgroup, policies));
                 Ok(())
             }
             Effect::Detached { cgroup, reason } => {
-                audit::detached(&cgroup.path, reason);
+                if self.lines.admit(&cgroup.path, Instant::now()) {
+                    audit::detached(&cgroup.path, reason);
+                }
                 changes.push(StateChange::Detached(cgroup, reason));
                 Ok(())
             }
@@ -239,16 +251,18 @@ impl EffectApplier {
         }
     }
 
-    /// When [`EffectApplier::detach_unused`] is due.
-    pub fn detach_due(&self) -> Option<Instant> {
-        self.linger.due()
+    /// When [`EffectApplier::tick`] is due.
+    pub fn due(&self) -> Option<Instant> {
+        self.linger.due().into_iter().chain(self.lines.due()).min()
     }
 
-    /// Detaches the programs that have not been used for some time.
-    pub fn detach_unused(&mut self) {
-        if let Some(set) = self.linger.expire(Instant::now()) {
+    /// Detaches the programs that have not been used for some time, and logs how many lines were left out.
+    pub fn tick(&mut self) {
+        let now = Instant::now();
+        if let Some(set) = self.linger.expire(now) {
             self.attach(&set);
         }
+        self.lines.expire(now).iter().for_each(|(subject, lines)| audit::left_out(subject, *lines));
     }
 
     /// Detaches all programs that are not used: nothing is left after a stop.

@@ -164,7 +164,7 @@ impl Sources {
         loop {
             daemon.applier.set_kill_guards(daemon.actuator.kill_guards());
             let due = daemon.actuator.due();
-            let detach_due = daemon.applier.detach_due();
+            let applier_due = daemon.applier.due();
             tokio::select! {
                 Some(call) = calls.recv() => perform(call, daemon, &mut reload).await,
                 ready = ring.readable() => {
@@ -186,7 +186,7 @@ impl Sources {
                     daemon.actuator.tick();
                     daemon.publish_actions().await;
                 }
-                () = until(detach_due) => daemon.applier.detach_unused(),
+                () = until(applier_due) => daemon.applier.tick(),
                 connected = joined(&mut connecting) => {
                     connecting = None;
                     match connected? {

@@ -135,7 +135,8 @@ impl Reload {
         (daemon.objects, daemon.report) = (objects, kernel);
         let before = errors_of(daemon);
         // Failures are logged, and reported with their cgroups.
-        let failures = daemon.apply(Input::Reload { config: engine_config, replaced }).await;
+        let failures = daemon.apply(Input::Reload { config: engine_config, replaced }).await.into_iter();
+        let failures = failures.map(|failure| failure.sentence);
         daemon.applier.drop_replaced();
         let new = errors_of(daemon).difference(&before).cloned().chain(failures).collect();
         Ok(ReloadReport { errors: new, ..report })

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::config::Config;
 use super::host;
 use crate::bpf::objects::PolicyObjects;
-use crate::bpf::settings::{Problem, problems};
+use crate::bpf::settings::problems;
 use crate::bpf::{BpfRuntime, GROWTH_HOOK, objects, probe, profiles};
 use crate::cgroup::{memory, mount};
 use crate::engine::EngineConfig;
@@ -32,8 +32,8 @@ pub struct Startup {
 /// Loads everything in the order of dependencies. Fails if the machine or its configuration is unsupported.
 pub fn prepare(level: &LevelHandle) -> Result<Startup> {
     mount::require_unified()?;
-    for Problem { message, advice, .. } in problems(Path::new("/")) {
-        tracing::warn!("{message}; {advice}");
+    for problem in problems(Path::new("/")) {
+        tracing::warn!("{problem}");
     }
     let (config, warnings) = Config::load(Path::new("/"));
     level.set(config.log_level);

@@ -1,13 +1,15 @@
 //! The state of the daemon, and the handling of an input: input → effects → kernel, records and signals.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::apply::{EffectApplier, StateChange};
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
 use crate::bpf::objects::PolicyObjects;
+use crate::bpf::settings::problems;
 use crate::cgroup::mount;
-use crate::engine::{Engine, Input, OnInvalid, REASON_REMOVED, SubmitError};
+use crate::engine::{Engine, Failure, Input, OnInvalid, REASON_REMOVED, SubmitError};
 use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
 use crate::policy::request::Request;
@@ -46,7 +48,7 @@ impl Daemon {
     }
 
     /// Handles one input: performs its effects and emits signals. Returns the failures.
-    pub async fn apply(&mut self, input: Input) -> Vec<String> {
+    pub async fn apply(&mut self, input: Input) -> Vec<Failure> {
         let gone = if let Input::CgroupRemoved(cgroup) = &input { Some(*cgroup) } else { None };
         let mut changes = Vec::new();
         let failures = self.engine.run(input, |effects| self.applier.apply_all(effects, &mut changes));
@@ -135,6 +137,7 @@ impl Daemon {
             paused_for: pause_remaining.filter(|left| *left != MAX),
             counts: self.actuator.log.stats.counts(self.applier.actions_dropped()),
             events_lost: self.applier.events_dropped(),
+            problems: problems(Path::new("/")).iter().map(ToString::to_string).collect(),
         }
     }
 

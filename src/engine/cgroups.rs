@@ -18,6 +18,8 @@ pub const REASON_REMOVED: &str = "the cgroup was removed";
 pub struct Cgroup {
     pub path: CgroupPath,
     pub requests: Vec<Request>,
+    /// The requests that the record of the cgroup contains, unless a hook has added others.
+    pub recorded: Vec<Request>,
     /// The attached policies, which are those of earlier requests while `pending` is true; and the errors of the
     /// requests.
     pub resolved: Resolution,
@@ -123,7 +125,14 @@ impl Cgroups {
         let current = self.by_id.remove(&id);
         let cgroup = match current {
             Some(current) => Cgroup { requests, pending: false, ..current },
-            None => Cgroup { path, requests, resolved: Resolution::default(), slot: None, pending: false },
+            None => Cgroup {
+                path,
+                requests,
+                recorded: Vec::new(),
+                resolved: Resolution::default(),
+                slot: None,
+                pending: false,
+            },
         };
         self.bind(CgroupRef { id, path: cgroup.path.clone() }, cgroup, resolved, units, plan);
     }
@@ -237,10 +246,9 @@ impl Cgroups {
         }
         plan.drop_slot(old);
         cgroup.resolved = resolved;
-        if cgroup.requests.is_empty() {
-            plan.push(Effect::RemoveRecord { cgroup: at });
-        } else {
-            plan.push(Effect::WriteRecord { cgroup: at.clone(), requests: cgroup.requests.clone() });
+        let before = std::mem::replace(&mut cgroup.recorded, cgroup.requests.clone());
+        plan.push(Effect::WriteRecord { cgroup: at.clone(), before, requests: cgroup.requests.clone() });
+        if !cgroup.requests.is_empty() {
             self.by_id.insert(at.id, cgroup);
         }
     }

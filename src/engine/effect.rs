@@ -59,14 +59,16 @@ pub enum Effect {
     },
     /// Set the programs that must be attached.
     SetAttachments(AttachSet),
-    /// Record the requests on the cgroup.
+    /// Record the requests on the cgroup, beside a request that a hook has added since.
     WriteRecord {
         /// The cgroup.
         cgroup: CgroupRef,
+        /// The requests that were recorded last.
+        before: Vec<Request>,
         /// All requests.
         requests: Vec<Request>,
     },
-    /// Remove the record.
+    /// Remove the record: the daemon stops.
     RemoveRecord {
         /// The cgroup.
         cgroup: CgroupRef,
@@ -103,6 +105,19 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// The cgroup whose requests are not fulfilled if the effect fails.
+    pub fn concerns(&self) -> Option<&CgroupPath> {
+        match self {
+            Effect::Bind { cgroup, .. }
+            | Effect::WriteRecord { cgroup, .. }
+            | Effect::RemoveRecord { cgroup } => Some(&cgroup.path),
+            Effect::Register { path, .. } | Effect::Fail { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// The programs that must be attached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttachSet {
@@ -116,11 +131,20 @@ pub struct AttachSet {
     pub report_all_cgroups: bool,
 }
 
+/// An effect that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The cgroup whose requests it concerns; `None` if it concerns no single cgroup.
+    pub path: Option<CgroupPath>,
+    /// One sentence.
+    pub sentence: String,
+}
+
 /// The result of effects.
 #[derive(Debug, Default)]
 pub struct Performed {
-    /// What failed, one sentence each.
-    pub failures: Vec<String>,
+    /// What failed.
+    pub failures: Vec<Failure>,
     /// Cgroups that were removed while they were bound.
     pub removed: Vec<CgroupId>,
 }

@@ -23,7 +23,7 @@ use crate::report::BindingReport;
 use cgroups::Cgroups;
 pub use cgroups::REASON_REMOVED;
 pub use config::EngineConfig;
-pub use effect::{AttachSet, Effect, Performed};
+pub use effect::{AttachSet, Effect, Failure, Performed};
 pub use input::Input;
 use plan::Plan;
 use registrations::Registrations;
@@ -101,8 +101,10 @@ impl Engine {
         let effects = self.plan(|units, cgroups, plan| {
             accepted = cgroups.submit(cgroup.clone(), request, on_invalid, units, plan);
         });
-        let failures = self.perform(effects, &mut perform);
+        let mut failures = self.perform(effects, &mut perform);
         accepted?;
+        // The change may give slots to other cgroups; what fails there is logged and shown there.
+        failures.retain(|failure| failure.path.as_ref() == Some(&path));
         if failures.is_empty() {
             return Ok(self.report_path(&path).unwrap_or_else(|| report_none(&path)));
         }
@@ -111,11 +113,11 @@ impl Engine {
             None => Input::Withdraw { cgroup: cgroup.id, origin },
         };
         self.run(back, perform);
-        Err(SubmitError::Failed(failures))
+        Err(SubmitError::Failed(failures.into_iter().map(|failure| failure.sentence).collect()))
     }
 
     /// Handles an input, and performs its effects. Returns the failures.
-    pub fn run(&mut self, input: Input, mut perform: impl FnMut(Vec<Effect>) -> Performed) -> Vec<String> {
+    pub fn run(&mut self, input: Input, mut perform: impl FnMut(Vec<Effect>) -> Performed) -> Vec<Failure> {
         let effects = self.step(input);
         self.perform(effects, &mut perform)
     }
@@ -124,11 +126,13 @@ impl Engine {
         &mut self,
         effects: Vec<Effect>,
         perform: &mut impl FnMut(Vec<Effect>) -> Performed,
-    ) -> Vec<String> {
+    ) -> Vec<Failure> {
         let Performed { mut failures, removed } = perform(effects);
         for cgroup in removed {
+            let path = self.path_of(cgroup);
             perform(self.step(Input::CgroupRemoved(cgroup)));
-            failures.push(format!("cgroup {cgroup} was removed before its policy was attached"));
+            let sentence = format!("cgroup {cgroup} was removed before its policy was attached");
+            failures.push(Failure { path, sentence });
         }
         failures
     }

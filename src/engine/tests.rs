@@ -74,7 +74,7 @@ struct Model {
     slots: BTreeMap<u32, Vec<(String, Vec<u8>)>>,
     bound: BTreeMap<CgroupId, u32>,
     registered: BTreeMap<CgroupPath, u32>,
-    records: BTreeMap<CgroupPath, Vec<Request>>,
+    records: BTreeMap<CgroupId, Vec<Request>>,
     attachments: AttachSet,
     /// Slots in use whose parameters a replaced object does not have yet.
     unfilled: BTreeSet<u32>,
@@ -114,10 +114,14 @@ impl Model {
                 }
                 Effect::Unregister { path } => drop(self.registered.remove(&path)),
                 Effect::SetAttachments(attachments) => self.attachments = attachments,
-                Effect::WriteRecord { cgroup, requests } => {
-                    self.records.insert(cgroup.path, requests);
+                Effect::WriteRecord { cgroup, before, requests } => {
+                    let recorded = self.records.remove(&cgroup.id).unwrap_or_default();
+                    assert_eq!(before, recorded, "{cgroup}");
+                    if !requests.is_empty() {
+                        self.records.insert(cgroup.id, requests);
+                    }
                 }
-                Effect::RemoveRecord { cgroup } => drop(self.records.remove(&cgroup.path)),
+                Effect::RemoveRecord { cgroup } => drop(self.records.remove(&cgroup.id)),
                 Effect::Fail { sentence, .. } => {
                     assert_eq!(sentence, slots::EXHAUSTED_MSG);
                     self.failed += 1;
@@ -144,6 +148,9 @@ fn run(engine: &mut Engine, model: &mut Model, input: Input) {
     if let Input::Reload { replaced, .. } = &input {
         let holds = |content: &[(String, Vec<u8>)]| content.iter().any(|(name, _)| replaced.contains(name));
         model.unfilled = model.slots.iter().filter(|(_, c)| holds(c)).map(|(slot, _)| *slot).collect();
+    }
+    if let Input::CgroupRemoved(cgroup) = &input {
+        model.records.remove(cgroup);
     }
     model.perform(engine.step(input));
     assert_eq!(model.unfilled, BTreeSet::new());

@@ -198,6 +198,14 @@ pub fn detached(path: &CgroupPath, reason: &str) {
     );
 }
 
+/// The journal line for lines that were left out. `subject` is the path of a cgroup.
+pub fn left_out(subject: &str, lines: u64) {
+    tracing::warn!(
+        MEMCG_BPF_CGROUP = subject,
+        "{subject}: {lines} messages about attached and detached policies were left out in the last minute"
+    );
+}
+
 /// The last component of the path that is a unit name; empty if there is none.
 fn unit_of(path: &CgroupPath) -> &str {
     path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")

@@ -2,4 +2,5 @@
 
 pub mod audit;
 pub mod journal;
+pub mod line_limit;
 pub mod subscriber;

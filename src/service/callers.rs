@@ -70,7 +70,7 @@ impl Callers {
         let name = BusName::from(UniqueName::try_from(sender).ok()?);
         let credentials = bus.get_connection_credentials(name).await.ok()?;
         let uid = credentials.unix_user_id()?;
-        let text = credentials.process_id().and_then(|pid| process::cgroup_text(pid).ok());
+        let text = credentials.process_id().and_then(|pid| process::cgroup_text_of_user(pid, uid).ok());
         Some(Identity { uid, share: Share::of(text.as_deref()) })
     }
 

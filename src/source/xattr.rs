@@ -25,6 +25,9 @@ pub const RECORD_MAX: usize = 24_576;
 /// nor that of the knobs.
 pub const ORIGIN_MAX: usize = 5632;
 
+/// The origin of the requests that hooks record.
+const HOOK_ORIGIN: Origin = Origin::Annotation;
+
 /// The share of the knobs in bytes. Knobs that exceed it are recorded without their constraints.
 const KNOBS_MAX: usize = 1920;
 
@@ -138,8 +141,19 @@ impl CgroupRecord {
         if bytes.len() > RECORD_MAX { Err(RecordError::TooLong(bytes.len())) } else { Ok(bytes) }
     }
 
-    /// Replaces the requests. One that exceeds the share of its origin is left out: it is invalid, and reported as such.
-    pub fn set_requests(&mut self, requests: Vec<Request>) {
+    /// Replaces the requests, of which `before` were recorded last. A request that a hook has recorded since is kept
+    /// until the daemon adopts it, unless the daemon has another request of the origin in the meantime. One that exceeds
+    /// the share of its origin is left out: it is invalid, and reported as such.
+    pub fn set_requests(&mut self, before: &[Request], mut requests: Vec<Request>) {
+        let of_hook = |request: &&Request| request.origin == HOOK_ORIGIN;
+        if requests.iter().filter(of_hook).eq(before.iter().filter(of_hook)) {
+            let known: Vec<Request> = before.iter().map(normalized).collect();
+            let added = |request: &Request| of_hook(&request) && !known.contains(&normalized(request));
+            let added: Vec<Request> =
+                self.requests.iter().filter(|request| added(request)).cloned().collect();
+            requests.retain(|request| added.is_empty() || request.origin != HOOK_ORIGIN);
+            requests.extend(added);
+        }
         self.requests.clear();
         for request in requests {
             self.requests.push(request);

@@ -128,12 +128,41 @@ fn padded_annotation_leaves_room_for_drop_in_operator_and_knobs() {
 fn request_above_its_share_is_left_out_and_others_stay() {
     let controls = format!("deny a='{}'", "\u{1}".repeat(4000));
     let mut record = CgroupRecord::default();
-    record.set_requests(vec![
-        request(Origin::Annotation, &controls, Some("c1")),
-        request(Origin::DropIn, &longest_line(), None),
-    ]);
+    record.set_requests(
+        &[],
+        vec![
+            request(Origin::Annotation, &controls, Some("c1")),
+            request(Origin::DropIn, &longest_line(), None),
+        ],
+    );
     assert_eq!(record.requests, [request(Origin::DropIn, &longest_line(), None)]);
     assert!(record.encode().is_ok());
+}
+
+#[test]
+fn request_recorded_by_hook_stays_until_it_is_adopted() {
+    let drop_in = |line| request(Origin::DropIn, line, None);
+    let annotation = |line| request(Origin::Annotation, line, Some("c1"));
+    let recorded = |requests: &[Request]| CgroupRecord { requests: requests.to_vec(), ..Default::default() };
+    // The hook was first: the daemon has only the drop-in.
+    let mut record = recorded(&[annotation("observe")]);
+    record.set_requests(&[], vec![drop_in("deny limit=1G")]);
+    assert_eq!(record.requests, [drop_in("deny limit=1G"), annotation("observe")]);
+    // Other changes, and the end of the drop-in, do not remove it either.
+    record.set_requests(&[drop_in("deny  limit=1G")], vec![drop_in("deny limit=2G")]);
+    record.set_requests(&[drop_in("deny limit=2G")], Vec::new());
+    assert_eq!(record.requests, [annotation("observe")]);
+    // A second start in the same cgroup replaces the first one.
+    let mut record = recorded(&[annotation("deny limit=1G"), drop_in("observe")]);
+    let known = vec![annotation("observe"), drop_in("observe")];
+    record.set_requests(&known, known.clone());
+    assert_eq!(record.requests, [drop_in("observe"), annotation("deny limit=1G")]);
+    // What the daemon knows can be replaced and withdrawn.
+    record.set_requests(&[annotation("deny limit=1G"), drop_in("observe")], vec![drop_in("observe")]);
+    assert_eq!(record.requests, [drop_in("observe")]);
+    let mut record = recorded(&[annotation("observe")]);
+    record.set_requests(&[], vec![annotation("deny limit=2G")]);
+    assert_eq!(record.requests, [annotation("deny limit=2G")], "a call of the same hook");
 }
 
 #[test]

@@ -152,6 +152,83 @@ fn throttle_honours_protection_set_by_root_only() {
     env.end();
 }
 
+/// A map of core by its name, which the kernel cuts: the ids of the cgroups in it.
+fn cgroups_in(map: &str) -> Vec<u64> {
+    let dump: serde_json::Value =
+        serde_json::from_str(&sh(&format!("bpftool -j map dump name {map}"))).unwrap();
+    let bytes = |entry: &serde_json::Value| -> Vec<u8> {
+        let hex = entry["key"].as_array().unwrap().iter();
+        hex.map(|byte| u8::from_str_radix(&byte.as_str().unwrap()[2..], 16).unwrap()).collect()
+    };
+    let id = |entry| u64::from_le_bytes(bytes(entry).try_into().unwrap());
+    dump.as_array().unwrap().iter().map(id).collect()
+}
+
+/// Root in a container without a user namespace can write memory.low below the container's cgroup, and make any number
+/// of cgroups there.
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn throttle_ignores_protection_set_in_container() {
+    let mut env = TestEnv::new("throttle-container");
+    zram(&mut env);
+    let (low, container) = ("/system.slice/mplow.service", "/system.slice/mpstarved.service");
+    env.unit("mplow.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    env.policy("mplow.service", "throttle pressure=0.5% interval=100ms hold=1s high=64M");
+    let busy = busy(&env);
+    // In the cgroup namespace of a container, and with two cgroups inside.
+    let inside = format!(
+        "cd /sys/fs/cgroup{container} && mkdir one two && echo 0 >one/cgroup.procs && echo +memory >cgroup.subtree_control && \
+         echo 8M >one/memory.low && echo 8M >two/memory.low && ({PROGRAMS}/touch_loop 32 {busy} & echo 0 >two/cgroup.procs; \
+         exec {PROGRAMS}/touch_loop 32 {busy})",
+        busy = busy.display()
+    );
+    env.file("/run/mpstarved.sh", &inside);
+    env.unit(
+        "mpstarved.service",
+        "[Service]\nDelegate=yes\nExecStart=/usr/bin/unshare --cgroup /bin/sh /run/mpstarved.sh\n",
+    );
+    env.reload();
+    systemd::start("mplow.service");
+    active(low);
+    systemd::start("mpstarved.service");
+    let inner = ["one", "two"].map(|name| format!("{container}/{name}"));
+    let take = || {
+        for cgroup in &inner {
+            drop(std::fs::write(format!("/sys/fs/cgroup{cgroup}/memory.reclaim"), "10M"));
+        }
+    };
+    let id = |path: &str| {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(format!("/sys/fs/cgroup{path}")).unwrap())
+    };
+    let made = Path::new("/sys/fs/cgroup/system.slice/mpstarved.service/two/memory.low");
+    wait_for("the cgroups inside", || {
+        std::fs::read_to_string(made).is_ok_and(|low| low != "0\n").then_some(())
+    });
+    wait_for("both to wait", || {
+        take();
+        inner.iter().all(|cgroup| waited(cgroup).is_some_and(|us| us > 200_000)).then_some(())
+    });
+    assert_eq!(knob(&inner[0], "memory.low"), (8 * MIB).to_string());
+    assert_eq!(acted(low, "done"), 0, "the container protected it");
+    assert_eq!(knob(low, "memory.high"), "max");
+    let known = cgroups_in("memcg_inner_pro");
+    assert!(inner.iter().all(|cgroup| known.contains(&id(cgroup))), "{known:?}");
+    // What the host says of the container counts, and takes one place however many cgroups are inside.
+    sh("systemctl set-property --runtime mpstarved.service MemoryLow=16M");
+    wait_for("memory.high to go down", || {
+        take();
+        (knob(low, "memory.high") == (64 * MIB).to_string()).then_some(())
+    });
+    let known = cgroups_in("memcg_protected");
+    assert!(
+        known.contains(&id(container)) && !inner.iter().any(|cgroup| known.contains(&id(cgroup))),
+        "{known:?}"
+    );
+    systemd::stop("mpstarved.service");
+    knob_becomes(low, "memory.high", "max");
+    env.end();
+}
+
 #[test]
 #[ignore = "needs root in the test machine: make check"]
 fn throttle_growth_delays_burst() {

@@ -56,6 +56,7 @@ impl Status {
                 let table = render_table(&reports, terminal, &DefaultParams::installed());
                 let paused = paused(&actions).unwrap_or_default();
                 let notes = [
+                    problem_notes(&actions, terminal),
                     without_policy_note(&reports),
                     protection_notes(&reports, terminal),
                     lost_events_note(&actions),
@@ -154,6 +155,12 @@ fn protection_notes(reports: &[BindingReport], terminal: &Terminal) -> String {
         Some(format!("\n{}:\n{text}", name_of(report)))
     };
     reports.iter().filter_map(note).collect()
+}
+
+/// Settings of the machine that keep policies from working as documented.
+fn problem_notes(actions: &ActionStats, terminal: &Terminal) -> String {
+    let note = |problem: &String| format!("\n{}", wrap(problem, 0, terminal.text_width()));
+    actions.problems.iter().map(note).collect()
 }
 
 /// Actions and events that were lost.
@@ -322,6 +329,20 @@ bad\\u{1b}.service:
                 && without_policy_note(&both).contains("1 of them inherit")
         );
         assert_eq!(without_policy_note(&[report("/c", "c.service")]), "");
+    }
+
+    #[test]
+    fn settings_that_keep_policies_from_working_are_shown() {
+        let sentence =
+            "kernel.ftrace_enabled is 0, so the kernel attaches no tracing program; run: sysctl \u{1b}";
+        let actions = ActionStats { problems: vec![sentence.to_owned()], ..ActionStats::default() };
+        assert_eq!(
+            problem_notes(&actions, &Terminal::default()),
+            format!("\n{}\n", sentence.replace('\u{1b}', "\\u{1b}"))
+        );
+        let narrow = problem_notes(&actions, &Terminal { width: Some(40), colour: false });
+        assert!(narrow.lines().count() > 2 && narrow.lines().all(|line| line.len() <= 40), "{narrow}");
+        assert_eq!(problem_notes(&ActionStats::default(), &Terminal::default()), "");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn registered_slot_is_bound_to_created_cgroup() {
         Input::CgroupCreated { cgroup: CgroupRef { id: CgroupId(7), path: at.clone() }, bound: true },
     );
     assert_eq!(model.bound[&CgroupId(7)], slot);
-    assert!(model.records.contains_key(&at));
+    assert!(model.records.contains_key(&CgroupId(7)));
     // The unit is restarted: the registration is kept.
     run(&mut engine, &mut model, Input::CgroupRemoved(CgroupId(7)));
     assert_eq!(model.registered[&at], slot);
@@ -243,8 +243,8 @@ fn recorded_requests_are_adopted() {
     run(&mut engine, &mut model, ask(1, Origin::DropIn, "observe"));
     let records = model.records.clone();
     let (mut again, mut fresh) = (Engine::new(config()), Model::default());
-    for (path, requests) in records {
-        run(&mut again, &mut fresh, Input::Adopt { cgroup: CgroupRef { id: CgroupId(1), path }, requests });
+    for (id, requests) in records {
+        run(&mut again, &mut fresh, Input::Adopt { cgroup: cgroup(id.0, "/c1"), requests });
     }
     assert_eq!(engine.report_all(), again.report_all());
 }

@@ -84,6 +84,32 @@ fn submission_with_missing_hook_is_rejected_where_it_is_required() {
     assert_eq!(submit(&mut engine, &mut model, line(), OnInvalid::Keep).unwrap().state, "active");
 }
 
+fn failure(at: &str) -> Failure {
+    Failure { path: Some(path(at)), sentence: "no memory".to_owned() }
+}
+
+#[test]
+fn failure_of_another_cgroup_takes_no_submission_back() {
+    // The slot that the submission leaves goes to another cgroup, whose binding fails, or which is removed meanwhile.
+    for is_removed in [false, true] {
+        let mut engine = Engine::with_slots(config(), 2);
+        engine.step(ask(1, Origin::Operator, "deny limit=1M"));
+        engine.step(ask(3, Origin::Operator, "observe"));
+        engine.step(ask(2, Origin::Operator, "deny limit=3M"));
+        let perform = |effects: Vec<Effect>| {
+            let other = |e: &Effect| matches!(e, Effect::Bind { cgroup, .. } if cgroup.id == CgroupId(2));
+            let fails = effects.iter().any(other);
+            Performed {
+                failures: (fails && !is_removed).then(|| failure("/c2")).into_iter().collect(),
+                removed: (fails && is_removed).then_some(CgroupId(2)).into_iter().collect(),
+            }
+        };
+        let line = request(Origin::Operator, "none");
+        let report = engine.submit(cgroup(1, "/c1"), line, OnInvalid::Reject, perform).unwrap();
+        assert_eq!((report.state.as_str(), report.requests[0].line.as_str()), ("none", "none"));
+    }
+}
+
 #[test]
 fn failed_submission_is_taken_back() {
     for before in [None, Some("deny limit=1M")] {
@@ -97,7 +123,7 @@ fn failed_submission_is_taken_back() {
         let failed = engine.submit(cgroup(1, "/c1"), line, OnInvalid::Reject, |effects| {
             model.perform(effects);
             times += 1;
-            let failures = if times == 1 { vec!["no memory".to_owned()] } else { Vec::new() };
+            let failures = if times == 1 { vec![failure("/c1")] } else { Vec::new() };
             Performed { failures, ..Performed::default() }
         });
         assert_eq!(failed, Err(SubmitError::Failed(vec!["no memory".to_owned()])));
@@ -113,7 +139,8 @@ fn cgroup_removed_while_bound_is_forgotten_and_reported() {
         Performed { removed: bound.then_some(CgroupId(1)).into_iter().collect(), ..Performed::default() }
     };
     let failures = engine.run(ask(1, Origin::Annotation, "observe"), removed);
-    assert_eq!(failures, ["cgroup 1 was removed before its policy was attached"]);
+    let sentences: Vec<&str> = failures.iter().map(|failure| failure.sentence.as_str()).collect();
+    assert_eq!(sentences, ["cgroup 1 was removed before its policy was attached"]);
     assert_eq!(engine.report_all(), []);
 }
 
