@@ -193,6 +193,7 @@ fn describe_with(report: &BindingReport, terminal: &Terminal, defaults: &Default
     }
     section(&mut out, "Knobs", knob_lines(report).into_iter(), width);
     section(&mut out, "Last action", last_action(report).into_iter(), width);
+    section(&mut out, "Last denial", last_denial(report).into_iter(), width);
     section(&mut out, "Explanation", report.explanation.iter().cloned(), width);
     section(&mut out, "Errors", report.errors.iter().cloned(), width);
     let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.location, r.line));
@@ -218,6 +219,11 @@ fn last_action(report: &BindingReport) -> Option<String> {
     let last = report.last_action.as_ref()?;
     let who = if last.policy.is_empty() { "memcg-bpfd" } else { &last.policy };
     Some(format!("{who}: {} {}: {}: {}", last.action, last.outcome, last.detail, last.reason))
+}
+
+fn last_denial(report: &BindingReport) -> Option<String> {
+    let last = report.last_denial.as_ref()?;
+    Some(format!("{}: {}", last.policy, last.detail))
 }
 
 fn policy_line(policy: &AttachedPolicy, defaults: &DefaultParams) -> String {
