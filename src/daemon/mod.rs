@@ -168,7 +168,6 @@ impl Sources {
         loop {
             daemon.applier.set_kill_guards(daemon.actuator.kill_guards());
             let due = daemon.actuator.due();
-            let detach_due = daemon.applier.detach_due();
             tokio::select! {
                 Some(call) = calls.recv() => perform(call, daemon, &mut reload).await,
                 ready = ring.readable() => {
@@ -195,7 +194,7 @@ impl Sources {
                     daemon.actuator.tick();
                     daemon.publish_actions().await;
                 }
-                () = until(detach_due) => daemon.applier.detach_unused(),
+                () = until(daemon.applier.detach_due()) => daemon.applier.detach_unused(),
                 connected = joined(&mut connecting) => {
                     connecting = None;
                     match connected? {
@@ -228,13 +227,18 @@ impl Sources {
             }
             if !ready && connecting.is_none() && units.first_scan_done() {
                 ready = true;
-                let kills = daemon.applier.take_over();
-                daemon.handle_actions(kills).await;
-                preloader.schedule();
-                notify_ready(daemon);
+                finish_start(daemon, &mut preloader).await;
             }
         }
     }
+}
+
+/// Takes over from the previous daemon once all cgroups and units that existed at the start are handled.
+async fn finish_start(daemon: &mut Daemon, preloader: &mut Preloader) {
+    let kills = daemon.applier.take_over();
+    daemon.handle_actions(kills).await;
+    preloader.schedule();
+    notify_ready(daemon);
 }
 
 /// Notifies systemd that all cgroups and units that existed at the start are handled.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::cgroup_history::CgroupHistory;
+use super::escape::text;
 use super::summary;
 use super::svg::{Annotation, AxisUnit, Series, Style, plot};
 use crate::cli::monitor::events::Event;
@@ -219,21 +220,6 @@ fn what(event: &Event) -> String {
 fn why(event: &Event) -> String {
     let parts = [&event.detail, &event.reason].into_iter().flatten().filter(|text| !text.is_empty());
     parts.cloned().collect::<Vec<_>>().join(": ")
-}
-
-/// Escapes text for use in HTML elements and attributes.
-pub(super) fn text(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    for c in crate::cli::term::escape_line(raw).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

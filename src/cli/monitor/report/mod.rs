@@ -1,6 +1,7 @@
 //! `memcg-bpf report`: formats a history as one HTML page without scripts and network access. Plots are in SVG.
 
 mod cgroup_history;
+mod escape;
 mod html;
 mod summary;
 mod svg;

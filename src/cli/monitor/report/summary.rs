@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::cgroup_history::CgroupHistory;
-use super::html::text;
+use super::escape::text;
 use crate::cli::monitor::history::CgroupSample;
 use crate::policy::action::human_duration;
 use crate::text::human_bytes;
