@@ -174,7 +174,12 @@ pub(in crate::cli) fn describe(report: &BindingReport, terminal: &Terminal) -> S
     describe_with(report, terminal, &DefaultParams::installed())
 }
 
-fn describe_with(report: &BindingReport, terminal: &Terminal, defaults: &DefaultParams) -> String {
+/// The same with these defaults, of which the parameters are left out.
+pub(in crate::cli) fn describe_with(
+    report: &BindingReport,
+    terminal: &Terminal,
+    defaults: &DefaultParams,
+) -> String {
     let width = terminal.text_width();
     let name = name_of(report);
     let mut out = if name == report.cgroup || report.cgroup.is_empty() {
