@@ -40,7 +40,6 @@ impl DenialRecord {
 struct Logged {
     /// The time of the last journal entry.
     time: Option<u64>,
-    limit: Option<u64>,
     /// Denials since then.
     count: u64,
 }
@@ -54,7 +53,8 @@ pub struct DenialLog {
 
 impl DenialLog {
     /// Writes the journal entry of a denial and returns the record for its signal. `None` if another denial by the
-    /// policy at the same limit was logged recently; the next record then includes it in its count.
+    /// policy was logged recently; the next record then includes it in its count. A limit that has changed makes no
+    /// difference, because the owner of a delegated cgroup can change what percentages refer to.
     pub fn record(&mut self, path: &CgroupPath, mut denial: Denial) -> Option<DenialRecord> {
         if self.logged.len() >= LOGGED_MAX {
             self.logged.clear();
@@ -62,14 +62,15 @@ impl DenialLog {
         let key = (denial.cgroup, denial.policy.clone(), denial.dry_run);
         let logged = self.logged.entry(key).or_default();
         logged.count = logged.count.saturating_add(denial.count);
-        let recent = logged.time.is_some_and(|time| denial.time.saturating_sub(time) < LOG_INTERVAL_NS);
-        let suppressed = recent && logged.limit == denial.limit;
+        let suppressed = logged.time.is_some_and(|time| denial.time.saturating_sub(time) < LOG_INTERVAL_NS);
         if !suppressed {
             (denial.count, logged.count) = (logged.count, 0);
-            (logged.time, logged.limit) = (Some(denial.time), denial.limit);
+            logged.time = Some(denial.time);
         }
         let record = DenialRecord { path: path.clone(), denial };
-        self.last.insert(record.denial.cgroup, record.report());
+        // There is no message to which a number could refer.
+        let alone = Denial { count: 1, ..record.denial.clone() };
+        self.last.insert(alone.cgroup, DenialReport { detail: alone.sentence(), ..record.report() });
         if suppressed {
             return None;
         }
@@ -143,14 +144,15 @@ mod tests {
         let mut count = |denial: Denial| log.record(&path, denial).map(|record| record.denial.count);
         assert_eq!(count(denial(1, 1)), Some(1));
         assert_eq!([count(denial(2, 100)), count(denial(3, 20))], [None, None]);
-        // A dry run and another limit are logged by themselves.
+        // A dry run is logged by itself.
         assert_eq!(count(Denial { dry_run: true, ..denial(4, 9) }), Some(9));
         assert_eq!(count(denial(LOG_INTERVAL_NS + 1, 7)), Some(127));
-        assert_eq!(count(Denial { limit: Some(1), ..denial(LOG_INTERVAL_NS + 2, 5) }), Some(5));
+        assert_eq!(count(Denial { limit: Some(1), ..denial(LOG_INTERVAL_NS + 2, 5) }), None);
         let mut report = BindingReport { cgroup_id: 7, ..BindingReport::default() };
         log.fill_report(&mut report);
         let last = report.last_denial.clone().unwrap();
-        assert_eq!((last.outcome.as_str(), last.limit, last.pid), ("denied", Some(1), 4711));
+        assert_eq!((last.outcome.as_str(), last.limit, last.count), ("denied", Some(1), 5));
+        assert!(last.detail.ends_with(" in use"), "{last:?}");
         log.forget(CgroupId(7));
         log.fill_report(&mut report);
         assert_eq!(report.last_denial, None);

@@ -1,3 +1,4 @@
+#![allow(clippy::arithmetic_side_effects)]
 //! 40 random arrangements of unit files: what `explain` and `check` say of them is what a second, simple model of systemd's
 //! rules says. The model lists directories and keeps the first file of each name; it shares no code with the resolver.
 

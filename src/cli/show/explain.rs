@@ -265,7 +265,7 @@ fn counter_lines(out: &mut String, title: &str, numbers: &std::collections::BTre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::RequestReport;
+    use crate::report::{DenialReport, RequestReport};
 
     #[test]
     fn only_system_units_are_displayed_by_name() {
@@ -330,6 +330,11 @@ mod tests {
                 line: "deny limit=64M\u{1b}[2J\nAttached".to_owned(),
             }],
             counters: [("growth_denied".to_owned(), 3), ("reclaims".to_owned(), 0)].into(),
+            last_denial: Some(DenialReport {
+                policy: "deny".to_owned(),
+                detail: "denied 32M to process 4711 (java), 60M of 64M in use".to_owned(),
+                ..DenialReport::default()
+            }),
             ..BindingReport::default()
         };
         let text = describe_with(&report, &Terminal::default(), &DefaultParams::default());
@@ -340,6 +345,9 @@ mod tests {
 
   Attached:
     deny limit=64M mode=act, from drop-in /etc/x.conf:2
+
+  Last denial:
+    deny: denied 32M to process 4711 (java), 60M of 64M in use
 
   Requests, highest precedence first:
     drop-in (/etc/x.conf:2): deny limit=64M\\u{1b}[2J\\nAttached
