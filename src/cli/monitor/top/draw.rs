@@ -333,11 +333,11 @@ mod tests {
     fn details_cover_the_table_and_scroll_to_their_end() {
         let mut model = model();
         model.details = Some(0);
-        let text = render(&model, 80, 12);
+        let text = render(&model, 80, 9);
         assert!(text.contains("┌ a.service ") && text.contains("Memory in use: 4M"), "{text}");
         assert!(!text.contains("growth_denied"), "{text}");
         model.details = Some(u16::MAX);
-        let text = render(&model, 80, 12);
+        let text = render(&model, 80, 9);
         assert!(text.contains("growth_denied  7") && !text.contains("Memory in use"), "{text}");
         for (width, height) in [(1, 1), (5, 3), (20, 4)] {
             render(&model, width, height);
