@@ -9,8 +9,16 @@
 /* The event. Members that a hook does not name are 0. */
 struct memcg_bpf_ctx {
 	__u64 bytes; /* growth, charge: requested; high: charged above it; reclaim: to be freed */
-	__u64 reclaimed;    /* reclaim: freed */
-	__u64 duration_ns;  /* reclaim, stall */
+	/* The calls share 512 bytes of stack: the results of memcg_bpf_deny() have no room of their
+	 * own. */
+	union {
+		__u64 reclaimed; /* reclaim: freed */
+		__u64 denied_usage;
+	};
+	union {
+		__u64 duration_ns; /* reclaim, stall */
+		__u64 denied_limit;
+	};
 	__u32 gfp;	    /* high, reclaim, oom: flags of the allocation */
 	__u32 at_own_limit; /* oom: the limit hit is that of the bound cgroup, not of one below */
 };
@@ -31,6 +39,17 @@ struct memcg_bpf_call {
 static __always_inline __u64 memcg_bpf_cgroup(struct memcg_bpf_ctx *ctx)
 {
 	return memcg_bpf_to_call(ctx)->cgroup;
+}
+
+/*
+ * The verdict MEMCG_BPF_DENY with the numbers that the log shows: the memory in use, as the policy
+ * counts it, and the limit that the request would exceed. Without it, memory.current is shown.
+ */
+static __always_inline int memcg_bpf_deny(struct memcg_bpf_ctx *ctx, __u64 usage, __u64 limit)
+{
+	ctx->denied_usage = usage;
+	ctx->denied_limit = limit;
+	return MEMCG_BPF_DENY;
 }
 
 /* The time of the event: the same for all of one call of a hook. */

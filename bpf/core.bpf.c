@@ -11,5 +11,6 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* Puts the records of memcg_kills into core's BTF, against which src/bpf tests their layout. */
+/* Puts the records of rings into core's BTF, against which src/bpf tests their layout. */
 static const struct memcg_bpf_killed *const killed_type __attribute__((used));
+static const struct memcg_bpf_denial *const denial_type __attribute__((used));

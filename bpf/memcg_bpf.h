@@ -45,7 +45,7 @@
 
 /* Verdicts: what a hook returns. */
 #define MEMCG_BPF_OK	   0
-#define MEMCG_BPF_DENY	   1 /* growth: the request fails with ENOMEM */
+#define MEMCG_BPF_DENY	   1 /* growth: the request fails with ENOMEM; see memcg_bpf_deny() */
 #define MEMCG_BPF_OVERRIDE 2 /* an action was requested; see action.h */
 
 /* Parameter types; the daemon knows them by these names. */

@@ -13,6 +13,8 @@ pub const MSGID_ACTION: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
 pub const MSGID_ATTACHED: &str = "f05c8906e26f4043bfde054bed3d12c0";
 /// MESSAGE_ID of the journal line for a cgroup whose policies are detached.
 pub const MSGID_DETACHED: &str = "70ea8f1584d842f8860e90164874d0cb";
+/// MESSAGE_ID of the journal line for denied requests.
+pub const MSGID_DENIED: &str = "8c705c2a2d2b4c7ab5fae0318eb20c0d";
 
 /// A cgroup with a policy, or a registration for a cgroup that does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,6 +60,9 @@ pub struct BindingReport {
     /// The last action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_action: Option<ActionReport>,
+    /// The last request that a policy denied, or that a dry run would have denied, since the daemon's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_denial: Option<DenialReport>,
     /// Only in `Explain`: sentences about each policy, its limits, and their distance from the current values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub explanation: Vec<String>,
@@ -94,6 +99,32 @@ pub struct ActionReport {
     /// The numbers of the reason.
     pub numbers: Vec<u64>,
     /// The change, or why there was none, one sentence.
+    pub detail: String,
+    /// The time since boot in nanoseconds.
+    pub time: u64,
+}
+
+/// A denied request for memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DenialReport {
+    /// The policy.
+    pub policy: String,
+    /// `denied` or `dry-run`.
+    pub outcome: String,
+    /// The size of the request in bytes.
+    pub requested: u64,
+    /// The memory in use as the policy counts it, in bytes.
+    pub usage: u64,
+    /// The limit that the request would have exceeded; absent if the policy names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The number of denials since the last report, with this one.
+    pub count: u64,
+    /// The process, in the initial namespace.
+    pub pid: u32,
+    /// The name of the process.
+    pub process: String,
+    /// One sentence with these values.
     pub detail: String,
     /// The time since boot in nanoseconds.
     pub time: u64,

@@ -75,6 +75,9 @@ fn every_link_leads_somewhere() {
                 continue;
             }
             let target = if file.is_empty() { tree().join(&page.name) } else { dir.join(file) };
+            if !is_installed(&target) {
+                faults.push(format!("{}: {link} is not in /usr/share/doc", page.name));
+            }
             // Pictures are not text.
             let text = fs::read(&target).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             let Ok(text) = text.or_else(|_| fs::read_dir(&target).map(|_| String::new())) else {
@@ -87,6 +90,28 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Is the file installed beside the pages? `make install` copies README.md, CHANGELOG.md and docs/.
+fn is_installed(target: &Path) -> bool {
+    let (Ok(target), Ok(tree)) = (target.canonicalize(), tree().canonicalize()) else { return true };
+    let Ok(name) = target.strip_prefix(&tree) else { return false };
+    name.starts_with("docs") || ["README.md", "CHANGELOG.md"].iter().any(|page| name == Path::new(page))
+}
+
+#[test]
+fn package_descriptions_name_every_policy() {
+    let policies: Vec<String> = fs::read_dir(tree().join("bpf/policies"))
+        .unwrap()
+        .filter_map(|file| Some(file.unwrap().file_name().to_str()?.strip_suffix(".bpf.c")?.to_owned()))
+        .collect();
+    assert_eq!(policies.len(), 6, "{policies:?}");
+    for file in ["packaging/deb/control.in", "packaging/rpm/memcg-bpf.spec"] {
+        let text = fs::read_to_string(tree().join(file)).unwrap();
+        let missing: Vec<&String> =
+            policies.iter().filter(|name| !text.contains(&format!("\"{name}\""))).collect();
+        assert!(missing.is_empty(), "{file}: {missing:?}");
+    }
 }
 
 /// A heading's anchor.

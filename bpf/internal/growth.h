@@ -45,15 +45,86 @@ __noinline int memcg_bpf_deniable(void)
 #endif
 }
 
-/* Counts a denial, or one that a dry run does not carry out. */
-__noinline int memcg_bpf_count_denial(__u64 cgroup, __u32 mode)
-{
-	struct memcg_bpf_counters *c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
+/* The record that the daemon reads; src/bpf/denials.rs. */
+struct memcg_bpf_denial {
+	__u64 cgroup; /* the bound cgroup */
+	__u64 time;   /* bpf_ktime_get_ns() */
+	__u64 bytes;  /* requested */
+	__u64 usage;  /* see memcg_bpf_deny() */
+	__u64 limit;  /* 0: the policy names none */
+	__u64 count;  /* of denials since the last record, with this one */
+	__u32 pid;    /* of the process, in the initial namespace */
+	__u32 mode;   /* enum memcg_bpf_mode: a dry run denies nothing */
+	char policy[MEMCG_BPF_NAME_MAX];
+	char comm[16]; /* name of the process */
+};
+_Static_assert(sizeof(struct memcg_bpf_denial) == 104, "src/bpf/denials.rs");
 
+/* Between two records of one policy and cgroup. */
+#define MEMCG_BPF_DENIAL_INTERVAL MEMCG_BPF_SECOND
+
+/* Reports a denial, unless one was reported within the interval: it is counted for the next. */
+static __noinline int memcg_bpf_report_denial(struct memcg_bpf_denial *d, __u32 object)
+{
+	struct memcg_bpf_denial_key key = {.cgroup = d->cgroup, .object = object, .mode = d->mode};
+	struct memcg_bpf_denial_rate none = {}, *rate;
+	__u64 reported;
+
+	rate = bpf_map_lookup_elem(&memcg_denial_rates, &key);
+	if (!rate) {
+		bpf_map_update_elem(&memcg_denial_rates, &key, &none, BPF_NOEXIST);
+		rate = bpf_map_lookup_elem(&memcg_denial_rates, &key);
+	}
+	if (!rate)
+		return 0;
+	memcg_bpf_add(&rate->count, 1);
+	reported = rate->reported;
+	/* Another CPU may have reported after `time`. */
+	if ((__s64)(d->time - reported) < (__s64)MEMCG_BPF_DENIAL_INTERVAL ||
+	    __sync_val_compare_and_swap(&rate->reported, reported, d->time) != reported)
+		return 0;
+	d->count = __sync_lock_test_and_set(&rate->count, 0);
+	if (bpf_ringbuf_output(&memcg_denials, d, sizeof(*d), 0))
+		memcg_bpf_add(&rate->count, d->count);
+	return 0;
+}
+
+/*
+ * Counts a denial, or one that a dry run does not carry out, and reports it at most once a second.
+ * False: the request is not denied. Global, as memcg_bpf_deniable().
+ */
+__noinline int memcg_bpf_record_denial(struct memcg_bpf_denial *d, __u32 object)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct memcg_bpf_counters *c;
+	__u64 cgroup;
+
+	if (!d)
+		return false;
+	cgroup = d->cgroup; /* 6.1 wants keys on the stack */
+	c = bpf_map_lookup_elem(&memcg_counters, &cgroup);
 	if (c)
-		memcg_bpf_add(
-			mode == MEMCG_BPF_MODE_DRY_RUN ? &c->growth_dry_run : &c->growth_denied, 1);
-	return mode != MEMCG_BPF_MODE_DRY_RUN;
+		memcg_bpf_add(d->mode == MEMCG_BPF_MODE_DRY_RUN ? &c->growth_dry_run
+								: &c->growth_denied,
+			      1);
+	d->time = bpf_ktime_get_ns();
+	d->pid = task->tgid;
+	bpf_probe_read_kernel_str(d->comm, sizeof(d->comm), task->group_leader->comm);
+	memcg_bpf_report_denial(d, object);
+	return d->mode != MEMCG_BPF_MODE_DRY_RUN;
+}
+
+static __always_inline struct memcg_bpf_denial memcg_bpf_denial_of(struct memcg_bpf_call *call)
+{
+	const struct memcg_bpf_ctx *ctx = &call->ctx;
+
+	return (struct memcg_bpf_denial){
+		.cgroup = call->cgroup,
+		.bytes = ctx->bytes,
+		.usage = ctx->denied_limit ? ctx->denied_usage : memcg_bpf_usage(&call->ctx),
+		.limit = ctx->denied_limit,
+		.mode = call->mode,
+	};
 }
 
 /*
@@ -98,7 +169,9 @@ __noinline int memcg_bpf_count_denial(__u64 cgroup, __u32 mode)
 				continue;                                                    \
 			if (!memcg_bpf_deniable())                                           \
 				return 0; /* the same for every cgroup above */              \
-			if (memcg_bpf_count_denial(self->cgroup->kn->id, slot->params.mode)) \
+			struct memcg_bpf_denial denial = memcg_bpf_denial_of(&call);         \
+			__builtin_memcpy(denial.policy, memcg_bpf_name, MEMCG_BPF_NAME_MAX); \
+			if (memcg_bpf_record_denial(&denial, memcg_bpf_object_id))           \
 				return -MEMCG_BPF_ENOMEM;                                    \
 		}                                                                            \
 		return 0;                                                                    \

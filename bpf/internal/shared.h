@@ -169,6 +169,33 @@ struct {
 	__uint(max_entries, 1 << 16);
 } memcg_kills SEC(".maps");
 
+/* Denials of one bound cgroup by one policy. */
+struct memcg_bpf_denial_key {
+	__u64 cgroup;
+	__u32 object; /* memcg_bpf_object_id */
+	__u32 mode;
+};
+
+struct memcg_bpf_denial_rate {
+	__u64 reported; /* when a denial was last reported */
+	__u64 count;	/* of denials since then */
+};
+
+/* LRU: only cgroups in which something was denied have an entry. An entry that is lost costs one
+ * report too many. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct memcg_bpf_denial_key);
+	__type(value, struct memcg_bpf_denial_rate);
+} memcg_denial_rates SEC(".maps");
+
+/* About 570 denials. Not memcg_actions: denials are many, and must not displace an action. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} memcg_denials SEC(".maps");
+
 /* A variable, because its address is a constant in the program and needs no map lookup. libbpf
  * names its map after the section. */
 struct memcg_bpf_globals memcg_globals SEC(".data.memcg");

@@ -23,18 +23,20 @@ MEMCG_BPF_POLICY(deny);
 
 static int deny_growth(struct memcg_bpf_ctx *ctx, const struct deny_params *p)
 {
-	__u64 limit, after;
+	__u64 limit, usage, after, cache;
 
 	if (ctx->bytes < p->min)
 		return MEMCG_BPF_OK;
 	limit = memcg_bpf_size_bytes(ctx, p->limit);
-	after = memcg_bpf_usage(ctx) + ctx->bytes;
+	usage = memcg_bpf_usage(ctx);
+	after = usage + ctx->bytes;
 	if (after <= limit)
 		return MEMCG_BPF_OK;
 	/* Read last: it costs most and is seldom needed. */
-	if (p->cache == DENY_CACHE_EXCLUDE && after <= limit + memcg_bpf_file_cache(ctx))
+	cache = p->cache == DENY_CACHE_EXCLUDE ? memcg_bpf_file_cache(ctx) : 0;
+	if (after <= limit + cache)
 		return MEMCG_BPF_OK;
-	return MEMCG_BPF_DENY;
+	return memcg_bpf_deny(ctx, usage > cache ? usage - cache : 0, limit);
 }
 
 MEMCG_BPF_OPS(deny, growth = deny_growth);

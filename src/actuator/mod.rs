@@ -85,6 +85,7 @@ impl Actuator {
         self.step(Input::CgroupRemoved(cgroup));
         self.ledger.admission.forget(cgroup);
         self.log.stats.forget(cgroup);
+        self.log.denials.forget(cgroup);
         self.last_reclaim.remove(&cgroup);
     }
 

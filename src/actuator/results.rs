@@ -4,6 +4,7 @@ use super::clock::now;
 use crate::cgroup::knob::WriteResult;
 use crate::ledger::{Write, WriteOutcome};
 use crate::log::audit::{ActionOutcome, ActionRecord, ActionStats};
+use crate::log::denials::DenialLog;
 use crate::names::CgroupPath;
 use crate::policy::action::{Action, ActionKind};
 
@@ -15,6 +16,8 @@ pub const REMOVED_MSG: &str = "the cgroup was removed before the action was perf
 pub struct ActionLog {
     /// Counts of actions.
     pub stats: ActionStats,
+    /// Denied requests.
+    pub denials: DenialLog,
     /// Actions without a signal yet.
     records: Vec<ActionRecord>,
 }

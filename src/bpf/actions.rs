@@ -16,7 +16,7 @@ pub(super) const SIZE: usize = 208;
 /// Size of the record of a performed kill in bytes: `struct memcg_bpf_killed`.
 pub(super) const KILLED_SIZE: usize = 488;
 /// `MEMCG_BPF_NAME_MAX`.
-const NAME_MAX: usize = 32;
+pub(super) const NAME_MAX: usize = 32;
 /// `MEMCG_BPF_REASON_MAX`.
 const REASON_MAX: usize = 96;
 /// `MEMCG_BPF_UNIT_MAX`.
@@ -29,12 +29,12 @@ pub(super) const MAP: &str = "memcg_actions";
 pub(super) const KILLS: &str = "memcg_kills";
 
 /// The 64-bit number at an offset.
-fn long(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn long(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// The zero-terminated text at an offset.
-fn text(bytes: &[u8], at: usize, max: usize) -> Option<String> {
+pub(super) fn text(bytes: &[u8], at: usize, max: usize) -> Option<String> {
     let field = bytes.get(at..at.checked_add(max)?)?;
     let text = field.split(|b| *b == 0).next().unwrap_or_default();
     Some(String::from_utf8_lossy(text).into_owned())

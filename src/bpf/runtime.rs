@@ -14,7 +14,7 @@ use super::objects::ObjectFile;
 use super::pins;
 use super::policy_object::PolicyObject;
 use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
-use super::{actions, cgroup_iter, events, libbpf_log};
+use super::{actions, cgroup_iter, denials, events, libbpf_log};
 use crate::names::{CgroupId, CgroupPath};
 
 /// The loaded BPF objects.
@@ -224,6 +224,11 @@ impl BpfRuntime {
     /// Opens the actions that policies request.
     pub fn actions(&self) -> Result<actions::Actions, BpfError> {
         actions::Actions::open(self.core.map(actions::MAP)?, self.core.map(actions::KILLS)?)
+    }
+
+    /// Opens the reports of denied requests.
+    pub fn denials(&self) -> Result<denials::Denials, BpfError> {
+        denials::Denials::open(self.core.map(denials::MAP)?)
     }
 
     /// Sets the guards of kills that the kernel performs: none before `paused_until` (in ns of CLOCK_MONOTONIC), and

@@ -44,6 +44,7 @@ fn layout_is_that_of_the_object() {
     assert_eq!(size("memcg_bpf_path"), abi::PATH_MAX);
     assert_eq!(size("memcg_bpf_action"), super::actions::SIZE);
     assert_eq!(size("memcg_bpf_killed"), super::actions::KILLED_SIZE);
+    assert_eq!(size("memcg_bpf_denial"), super::denials::SIZE);
 }
 
 #[test]

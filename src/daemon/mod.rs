@@ -31,7 +31,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use crate::actuator::Actuator;
-use crate::bpf::{Actions, BpfError, Events as KernelEvents};
+use crate::bpf::{Actions, BpfError, Denials, Events as KernelEvents};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
@@ -105,6 +105,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     let connection =
         server::connect_client().await.context("connecting to the system bus (is dbus.socket running?)")?;
     let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
+    let denials = startup.kernel.denials()?;
     let (sender, calls) = queue(CALLS_MAX);
     let kernel_json = serde_json::to_string(&startup.report)?;
     let mut daemon = Daemon::new(
@@ -126,7 +127,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     }
     let reload = Reload::new(level, startup.config, startup.known_warnings);
     let mut units = UnitSync::new(host::specifiers());
-    let sources = Sources { events, actions, calls, closed, scanner, reload, connection };
+    let sources = Sources { events, actions, denials, calls, closed, scanner, reload, connection };
     sources.run(&mut daemon, &mut units).await?;
     shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
@@ -139,6 +140,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
 struct Sources {
     events: KernelEvents,
     actions: Actions,
+    denials: Denials,
     calls: CallQueue,
     /// Completes when the service has lost the bus.
     closed: oneshot::Receiver<()>,
@@ -150,9 +152,11 @@ struct Sources {
 impl Sources {
     /// Handles inputs until SIGTERM or SIGINT.
     async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
-        let Sources { events, actions, mut calls, mut closed, mut scanner, mut reload, connection } = self;
+        let Sources { events, actions, denials, mut calls, mut closed, mut scanner, mut reload, connection } =
+            self;
         let ring = events.async_fd().context("watching the kernel's events")?;
         let action_fd = actions.async_fd().context("watching what policies request")?;
+        let denial_fd = denials.async_fd().context("watching what policies deny")?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         // Queries to systemd run beside the loop, because replies may take long.
@@ -164,7 +168,6 @@ impl Sources {
         loop {
             daemon.applier.set_kill_guards(daemon.actuator.kill_guards());
             let due = daemon.actuator.due();
-            let applier_due = daemon.applier.due();
             tokio::select! {
                 Some(call) = calls.recv() => perform(call, daemon, &mut reload).await,
                 ready = ring.readable() => {
@@ -178,6 +181,11 @@ impl Sources {
                     units.kernel_events(daemon, events.drain()).await;
                     daemon.handle_actions(actions.drain()).await;
                 }
+                ready = denial_fd.readable() => {
+                    ready?.clear_ready();
+                    units.kernel_events(daemon, events.drain()).await;
+                    daemon.handle_denials(denials.drain()).await;
+                }
                 done = daemon.actuator.jobs.next() => {
                     daemon.actuator.job_finished(done);
                     daemon.publish_actions().await;
@@ -186,7 +194,7 @@ impl Sources {
                     daemon.actuator.tick();
                     daemon.publish_actions().await;
                 }
-                () = until(applier_due) => daemon.applier.tick(),
+                () = until(daemon.applier.due()) => daemon.applier.tick(),
                 connected = joined(&mut connecting) => {
                     connecting = None;
                     match connected? {
@@ -219,13 +227,18 @@ impl Sources {
             }
             if !ready && connecting.is_none() && units.first_scan_done() {
                 ready = true;
-                let kills = daemon.applier.take_over();
-                daemon.handle_actions(kills).await;
-                preloader.schedule();
-                notify_ready(daemon);
+                finish_start(daemon, &mut preloader).await;
             }
         }
     }
+}
+
+/// Takes over from the previous daemon once all cgroups and units that existed at the start are handled.
+async fn finish_start(daemon: &mut Daemon, preloader: &mut Preloader) {
+    let kills = daemon.applier.take_over();
+    daemon.handle_actions(kills).await;
+    preloader.schedule();
+    notify_ready(daemon);
 }
 
 /// Notifies systemd that all cgroups and units that existed at the start are handled.

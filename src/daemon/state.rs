@@ -12,6 +12,7 @@ use crate::cgroup::mount;
 use crate::engine::{Engine, Failure, Input, OnInvalid, REASON_REMOVED, SubmitError};
 use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
+use crate::policy::denial::Denial;
 use crate::policy::request::Request;
 use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::service::api::PublishedObject;
@@ -118,6 +119,19 @@ impl Daemon {
         }
     }
 
+    /// Logs denied requests, and emits a signal for each that is logged.
+    pub async fn handle_denials(&mut self, denials: Vec<Denial>) {
+        for denial in denials {
+            // The cgroup was removed, or the policy is detached.
+            let Some(path) = self.engine.path_of(denial.cgroup) else { continue };
+            let Some(record) = self.actuator.log.denials.record(&path, denial) else { continue };
+            let Some(object) = &self.published else { continue };
+            if let Err(error) = object.emit_denied(&record).await {
+                tracing::debug!(%error, "sending a signal");
+            }
+        }
+    }
+
     /// Emits a signal for each action. Its journal entry is already written.
     pub async fn publish_actions(&mut self) {
         let records = self.actuator.log.take();
@@ -147,6 +161,7 @@ impl Daemon {
         if report.cgroup_id != 0 {
             report.knobs = self.actuator.knobs(CgroupId(report.cgroup_id));
             self.actuator.log.stats.fill_report(report);
+            self.actuator.log.denials.fill_report(report);
         }
     }
 

@@ -6,9 +6,9 @@ use crate::names::{CgroupId, CgroupPath, UnitName};
 use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
 /// Minimum interval between two log messages about a repeated action that was not performed. Each is counted.
-const LOG_INTERVAL_NS: u64 = 60_000_000_000;
+pub(super) const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 /// Limit of the number of keys. Beyond it all are removed, and the actions are logged again.
-const LOGGED_MAX: usize = 10_000;
+pub(super) const LOGGED_MAX: usize = 10_000;
 
 /// The outcome of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,7 +207,7 @@ pub fn left_out(subject: &str, lines: u64) {
 }
 
 /// The last component of the path that is a unit name; empty if there is none.
-fn unit_of(path: &CgroupPath) -> &str {
+pub(super) fn unit_of(path: &CgroupPath) -> &str {
     path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
 }
 
@@ -257,13 +257,14 @@ fn journal(record: &ActionRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::MSGID_DENIED;
 
     #[test]
     fn catalog_explains_every_line_by_its_fields() {
         let catalog = include_str!("../../systemd/memcg-bpf.catalog");
-        let source = include_str!("audit.rs");
+        let source = [include_str!("audit.rs"), include_str!("denials.rs")].concat();
         let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
-        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION]);
+        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION, MSGID_DENIED]);
         let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
         assert!(fields.len() > ids.len());
         for field in fields {

@@ -3,6 +3,7 @@
 
 pub mod action;
 pub mod catalog;
+pub mod denial;
 pub mod diagnostic;
 #[cfg(test)]
 pub(crate) mod fixture;

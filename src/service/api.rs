@@ -18,6 +18,7 @@ use super::call::{Call, CallSender, Command, bounded_reply};
 use super::error::Error;
 pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
+use crate::log::denials::DenialRecord;
 use crate::names::{CgroupPath, CgroupRef};
 
 /// Timeout for room in the queue, after which a call fails with `Busy`.
@@ -69,6 +70,16 @@ impl PublishedObject {
         let report =
             serde_json::to_string(&record.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
         Object::acted(&emitter, cgroup, id, &record.policy, record.action, outcome, &report).await
+    }
+
+    /// Signals a denied request, or one that a dry run would have denied.
+    pub async fn emit_denied(&self, record: &DenialRecord) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
+        let denial = &record.denial;
+        let report =
+            serde_json::to_string(&record.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
+        let (cgroup, id, outcome) = (record.path.as_str(), denial.cgroup.0, denial.outcome());
+        Object::denied(&emitter, cgroup, id, &denial.policy, outcome, &report).await
     }
 
     /// Releases the bus name. Later calls start the daemon again.
@@ -295,6 +306,16 @@ impl Object {
         cgroup_id: u64,
         policy: &str,
         action: &str,
+        outcome: &str,
+        report: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    async fn denied(
+        emitter: &SignalEmitter<'_>,
+        cgroup: &str,
+        cgroup_id: u64,
+        policy: &str,
         outcome: &str,
         report: &str,
     ) -> zbus::Result<()>;

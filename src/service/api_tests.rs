@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 
-use futures_util::StreamExt;
 use zbus::object_server::Interface;
 use zbus::{DBusError, Guid, OwnedVariant, Variant, connection};
 
@@ -96,7 +95,7 @@ fn shipped_xml_matches_introspection() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
-    assert_eq!(outline(SHIPPED).len(), 11 + 2 + 3);
+    assert_eq!(outline(SHIPPED).len(), 11 + 2 + 4);
 }
 
 #[tokio::test]
@@ -357,40 +356,5 @@ async fn busy_reply_to_a_hook_requests_a_scan() {
     );
 }
 
-#[tokio::test]
-async fn signals_carry_path_id_and_reason() {
-    let (_server, published, client, _calls) = pair().await;
-    let mut signals = zbus::MessageStream::from(&client);
-    let cgroup = CgroupRef { id: CgroupId(7), path: CgroupPath::parse("/a.slice").unwrap() };
-    published.emit_attached(&cgroup, &["deny".to_owned()]).await.unwrap();
-    published.emit_detached(&cgroup, "the cgroup is gone").await.unwrap();
-    let acted = ActionRecord {
-        cgroup: CgroupId(7),
-        path: cgroup.path.clone(),
-        policy: "throttle".to_owned(),
-        action: "memory.high",
-        outcome: crate::log::audit::ActionOutcome::Done,
-        from: u64::MAX,
-        to: 64 << 20,
-        reason: "others are stalled".to_owned(),
-        numbers: [1, 2, 3, 4],
-        detail: "memory.high: max → 64M".to_owned(),
-        time: 5,
-    };
-    published.emit_acted(&acted).await.unwrap();
-    let attached = signals.next().await.unwrap().unwrap();
-    assert_eq!(attached.header().member().unwrap().as_str(), "Attached");
-    let body: (String, u64, Vec<String>) = attached.body().deserialize().unwrap();
-    assert_eq!(body, ("/a.slice".to_owned(), 7, vec!["deny".to_owned()]));
-    let detached = signals.next().await.unwrap().unwrap();
-    assert_eq!(detached.header().member().unwrap().as_str(), "Detached");
-    let body: (String, u64, String) = detached.body().deserialize().unwrap();
-    assert_eq!(body, ("/a.slice".to_owned(), 7, "the cgroup is gone".to_owned()));
-    let acted_signal = signals.next().await.unwrap().unwrap();
-    assert_eq!(acted_signal.header().member().unwrap().as_str(), "Acted");
-    let (path, id, policy, verb, outcome, action): (String, u64, String, String, String, String) =
-        acted_signal.body().deserialize().unwrap();
-    assert_eq!((path.as_str(), id, policy.as_str()), ("/a.slice", 7, "throttle"));
-    assert_eq!((verb.as_str(), outcome.as_str()), ("memory.high", "done"));
-    assert_eq!(serde_json::from_str::<crate::report::ActionReport>(&action).unwrap(), acted.report());
-}
+#[path = "signal_tests.rs"]
+mod signals;

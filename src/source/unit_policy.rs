@@ -158,13 +158,16 @@ impl UnitClauses {
         }
     }
 
+    /// The effective `none`.
+    pub fn none(&self) -> Option<PolicyClause> {
+        let (name, text) = (Some("none".to_owned()), "none".to_owned());
+        self.none_at.clone().map(|location| PolicyClause { name, text, location })
+    }
+
     /// Replaces the matching clauses, and an earlier `none`.
     fn replace(&mut self, how: Replacement, by: &str, matches: impl Fn(&PolicyClause) -> bool) {
-        let none = self.none_at.take().map(|location| PolicyClause {
-            name: Some("none".to_owned()),
-            text: "none".to_owned(),
-            location,
-        });
+        let none = self.none();
+        self.none_at = None;
         let (gone, kept) = std::mem::take(&mut self.effective).into_iter().partition(matches);
         self.effective = kept;
         let gone: Vec<PolicyClause> = gone;

@@ -1,5 +1,7 @@
 //! `memcg-bpf check`: checks a policy line or unit files. Does not need the daemon and changes nothing.
 
+#[cfg(test)]
+mod arrangement_tests;
 mod files;
 mod finding;
 mod inert;

@@ -80,11 +80,19 @@ pub(super) fn settings(root: &Path) -> Vec<Finding> {
     problems(root).into_iter().map(finding).collect()
 }
 
+/// The directory of the objects that come with the package.
+const PACKAGE_DIR: &str = "/usr/lib/memcg-bpf";
+/// The advice for an object of an administrator.
+const CUSTOM_ADVICE: &str = "build the policy again with the installed headers, or remove the file";
+
 /// Checks the policy objects.
 pub(super) fn policies(objects: &PolicyObjects) -> Vec<Finding> {
-    let advice = "install the package memcg-bpf again, or remove the broken file";
-    let mut found: Vec<Finding> =
-        objects.errors.iter().map(|error| Finding::warn("policies", error.clone(), advice)).collect();
+    let advice = "install the package memcg-bpf again";
+    let of_error = |error: &String| {
+        let packaged = error.contains(&format!("{PACKAGE_DIR}/"));
+        Finding::warn("policies", error.clone(), if packaged { advice } else { CUSTOM_ADVICE })
+    };
+    let mut found: Vec<Finding> = objects.errors.iter().map(of_error).collect();
     let names: Vec<&str> = objects.schemas.keys().map(String::as_str).collect();
     found.push(if names.is_empty() {
         Finding::fail("policies", "there are no policy objects in /usr/lib/memcg-bpf/policies", advice)

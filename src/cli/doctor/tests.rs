@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::bpf::objects::PolicyObjects;
 
 /// The root directory of a machine with these files. A trailing slash creates a directory.
 fn machine_with(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -140,4 +141,17 @@ fn the_last_line_sums_up() {
         render(&[Finding::fail("x", "y", "z")], &terminal)
             .contains("memcg-bpf does not work: 1 check failed.")
     );
+}
+
+#[test]
+fn advice_on_broken_object_depends_on_its_owner() {
+    let errors = [
+        "/etc/memcg-bpf/policies/mine.bpf.o is not a BPF object",
+        "/usr/lib/memcg-bpf/policies/oom.bpf.o: …",
+    ];
+    let objects = PolicyObjects { errors: errors.map(str::to_owned).to_vec(), ..PolicyObjects::default() };
+    let found = machine::policies(&objects);
+    let advice: Vec<&str> = found.iter().map(|finding| finding.advice.as_deref().unwrap()).collect();
+    assert!(!advice[0].contains("package") && advice[0].contains("remove the file"), "{advice:?}");
+    assert_eq!(advice[1], "install the package memcg-bpf again");
 }

@@ -41,7 +41,8 @@ pub(in crate::cli) fn diagnose_unit(
         return messages;
     }
     let known = |clause: &PolicyClause| report.is_some_and(|report| is_requested(report, clause));
-    for clause in clauses.effective.iter().filter(|clause| !known(clause)) {
+    let none = clauses.none();
+    for clause in clauses.effective.iter().chain(&none).filter(|clause| !known(clause)) {
         messages.push(format!(
             "'{}' of {} is not known to memcg-bpfd. If the file is new, run systemctl daemon-reload. If the unit is \
              new, start it.",
@@ -65,13 +66,16 @@ fn unit_files(root: &Path, unit: &UnitName) -> (Vec<(String, String)>, Vec<Strin
     for (path, hidden_by) in index(root, &UNIT_PATH).files_of(unit) {
         let Ok(text) = read_text_below(root, &path, UNIT_FILE_MAX) else { continue };
         let name = shown(root, &path);
-        let Some(by) = hidden_by.map(|by| shown(root, &by)) else {
+        let Some(hidden_by) = hidden_by else {
             texts.push((name, text));
             continue;
         };
+        let is_same_name = hidden_by.file_name() == path.file_name();
+        let why = if is_same_name { "has the same name" } else { "replaces the template" };
+        let by = shown(root, &hidden_by);
         messages.extend(unit_file::directives(unit.kind(), &name, &text).iter().map(|it| {
             let value = escape_line(&it.value);
-            format!("{name}:{}: '{value}' is masked by {by}, which has the same name.", it.line)
+            format!("{name}:{}: '{value}' is masked by {by}, which {why}.", it.line)
         }));
     }
     (texts, messages)
@@ -115,7 +119,7 @@ fn is_same_line(one: &str, other: &str) -> bool {
 fn says(line: &str, clause: &PolicyClause) -> bool {
     match line::parse(line) {
         Ok(Line::Clauses(calls)) => line::clause_texts(line, &calls).contains(&clause.text),
-        Ok(Line::None) => false,
+        Ok(Line::None) => clause.text == "none",
         Err(_) => line.contains(&clause.text),
     }
 }

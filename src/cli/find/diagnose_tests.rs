@@ -195,7 +195,7 @@ fn file_of_an_instance_hides_its_template() {
         "{lines:?}"
     );
     assert!(
-        lines[0].contains("by /usr/lib/systemd/system/a@b.service, which has the same name"),
+        lines[0].contains("by /usr/lib/systemd/system/a@b.service, which replaces the template"),
         "{lines:?}"
     );
 }
@@ -225,4 +225,21 @@ fn annotation_typo_and_missing_hook_are_reported() {
     assert!(found[0].starts_with("The annotation requests 'deny limit=1G', but"), "{found:?}");
     assert!(found[1].contains("90-memcg-bpf.json is missing"), "{found:?}");
     assert!(diagnose_annotations(root.path(), "abc", with(POLICY), true).is_empty());
+}
+
+#[test]
+fn none_of_a_new_file_is_not_known_to_the_daemon() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), "etc/systemd/system/a.service", "[Service]\nX-MemoryBPFPolicy=none\n");
+    let location = "/etc/systemd/system/a.service:2".to_owned();
+    let messages = diagnose_unit(root.path(), &unit(), None);
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(
+        messages[0].starts_with(&format!("'none' of {location} is not known to memcg-bpfd.")),
+        "{messages:?}"
+    );
+    let (line, origin) = ("none".to_owned(), "drop-in".to_owned());
+    let requests = vec![RequestReport { origin, location, line }];
+    let report = BindingReport { requests, ..BindingReport::default() };
+    assert_eq!(diagnose_unit(root.path(), &unit(), Some(&report)), [""; 0]);
 }

@@ -1,8 +1,8 @@
 //! The manual pages of the command and its subcommands, from their definitions.
 
-use clap::Command;
+use clap::{Arg, Command};
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
+use clap_mangen::roff::{Roff, bold, italic, roman};
 
 /// The last section of the pages in section 1.
 const MANUAL: &str = "memcg-bpf";
@@ -25,7 +25,7 @@ fn page(command: &Command, date: &str) -> anyhow::Result<(String, String)> {
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
+    text.extend(synopsis(command).to_roff().bytes());
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     let top = command.has_subcommands();
@@ -41,6 +41,43 @@ fn page(command: &Command, date: &str) -> anyhow::Result<(String, String)> {
     see_also(&mut foot, top);
     text.extend(foot.to_roff().bytes());
     Ok((man.get_filename(), String::from_utf8(text)?))
+}
+
+/// The synopsis, with the names of the options' values, which clap_mangen leaves out.
+fn synopsis(command: &Command) -> Roff {
+    let mut line = vec![bold(command.get_bin_name().unwrap_or(command.get_name()))];
+    let shown = || command.get_arguments().filter(|arg| !arg.is_hide_set());
+    for option in shown().filter(|arg| !arg.is_positional()) {
+        line.push(roman(" ["));
+        let short = option.get_short().map(|short| format!("-{short}"));
+        let long = option.get_long().map(|long| format!("--{long}"));
+        for (at, flag) in short.into_iter().chain(long).enumerate() {
+            if at > 0 {
+                line.push(roman("|"));
+            }
+            line.push(bold(flag));
+        }
+        if option.get_action().takes_values() {
+            line.extend(value_names(option).flat_map(|name| [roman(" "), italic(name)]));
+        }
+        line.push(roman("]"));
+    }
+    for positional in shown().filter(|arg| arg.is_positional()) {
+        let (open, close) = if positional.is_required_set() { (" ", "") } else { (" [", "]") };
+        line.push(roman(open));
+        line.extend(value_names(positional).map(italic));
+        line.push(roman(close));
+    }
+    if command.has_subcommands() {
+        line.extend([roman(" "), italic("COMMAND")]);
+    }
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).text(line);
+    roff
+}
+
+fn value_names(arg: &Arg) -> impl Iterator<Item = &str> {
+    arg.get_value_names().unwrap_or_default().iter().map(|name| name.as_str())
 }
 
 /// The text after a command's help: indented lines are examples, the others paragraphs.
@@ -95,6 +132,11 @@ mod tests {
         let text = |name: &str| &pages.iter().find(|(file, _)| file == name).unwrap().1;
         assert!(text("memcg-bpf.1").contains(r"memcg\-bpf\-status(1)"), "{}", text("memcg-bpf.1"));
         assert!(text("memcg-bpf-check.1").contains(r"\fB\-\-unit\fR"), "{}", text("memcg-bpf-check.1"));
+        let record = text("memcg-bpf-record.1");
+        assert!(record.contains(r" [\fB\-\-for\fR \fIDURATION\fR]"), "{record}");
+        assert!(record.contains(r" \fIFILE\fR"), "{record}");
+        assert!(text("memcg-bpf-events.1").contains(r" [\fB\-f\fR|\fB\-\-follow\fR]"));
+        assert!(text("memcg-bpf.1").contains(r" \fICOMMAND\fR"), "{}", text("memcg-bpf.1"));
         let shown = Cli::command().get_subcommands().filter(|c| !c.is_hide_set()).count();
         assert_eq!(pages.len(), shown + 1);
         for (name, text) in &pages {

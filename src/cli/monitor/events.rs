@@ -1,4 +1,4 @@
-//! `memcg-bpf events`: attached and detached policies and their actions, from the journal. Only entries of the daemon
+//! `memcg-bpf events`: attached and detached policies, their actions and denials, from the journal. Only entries of the daemon
 //! are shown.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::cli::find::target::{self, TargetError};
 use crate::cli::output::Output;
 use crate::cli::term::time::Timestamp;
 use crate::cli::term::{Terminal, escape_line, json_line, print, wrap};
-use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
+use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DENIED, MSGID_DETACHED};
 
 /// Entries shown without --since; more is rarely read, and journals may be gigabytes.
 const LINES: &str = "1000";
@@ -24,7 +24,7 @@ const LINES_BEFORE: &str = "10";
 /// A trusted field of journald, so that only entries of the daemon match.
 const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
 
-/// Show actions of policies, and policies attached and detached
+/// Show actions of policies, denied requests, and policies attached and detached
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf events                        the last 1000
@@ -32,8 +32,11 @@ const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
   memcg-bpf events --since '10 min ago' --follow
   memcg-bpf events --json | jq -c 'select(.event == \"acted\")'
 
-Times are UTC. --since takes the time formats of journalctl. With --json, prints one object per
-line. Events are read from the journal; without Storage=persistent in journald.conf they may start
+Denied requests are shown at most once a minute for each policy and cgroup, with their number
+since the line before. A dry run shows those that it would have denied.
+
+Times are local, those in JSON UTC. --since takes the time formats of journalctl. With --json, prints one
+object per line. Events are read from the journal; without Storage=persistent in journald.conf they may start
 at the last boot.")]
 pub(in crate::cli) struct Events {
     /// Show only this cgroup and its descendants: cgroup path, unit name, container ID or name, or process ID
@@ -54,13 +57,13 @@ pub(in crate::cli) struct Event {
     pub time: String,
     /// Microseconds since 1970.
     pub time_us: u64,
-    /// `attached`, `detached` or `acted`.
+    /// `attached`, `detached`, `acted` or `denied`.
     pub event: String,
     pub cgroup: String,
     /// For `attached`: the attached policies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
-    /// For `acted`: the policy; empty if the daemon restored a knob.
+    /// For `acted` and `denied`: the policy; empty if the daemon restored a knob.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,20 @@ pub(in crate::cli) struct Event {
     pub from: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
+    /// For `denied`: the size of the request, the memory in use and the limit, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Denials since the event before, with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -126,7 +143,9 @@ pub(in crate::cli) fn read(
     each: impl FnMut(Event) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut command = journalctl();
-    command.args([MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED].map(|id| format!("MESSAGE_ID={id}")));
+    command.args(
+        [MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED, MSGID_DENIED].map(|id| format!("MESSAGE_ID={id}")),
+    );
     match (since, follow) {
         (Some(since), _) => command.arg(format!("--since={since}")),
         (None, false) => command.arg(format!("--lines={LINES}")),
@@ -207,6 +226,7 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
         MSGID_ACTION => "acted",
         MSGID_ATTACHED => "attached",
         MSGID_DETACHED => "detached",
+        MSGID_DENIED => "denied",
         _ => return None,
     };
     let policies = field("MEMCG_BPF_POLICIES").unwrap_or_default();
@@ -221,6 +241,12 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
         outcome: field("MEMCG_BPF_OUTCOME"),
         from: number("MEMCG_BPF_FROM"),
         to: number("MEMCG_BPF_TO"),
+        requested: number("MEMCG_BPF_REQUESTED"),
+        usage: number("MEMCG_BPF_USAGE"),
+        limit: number("MEMCG_BPF_LIMIT"),
+        count: number("MEMCG_BPF_COUNT"),
+        pid: number("MEMCG_BPF_PID"),
+        process: field("MEMCG_BPF_PROCESS"),
         reason: field("MEMCG_BPF_REASON"),
         detail: field("MEMCG_BPF_DETAIL"),
     })
@@ -235,7 +261,9 @@ fn render(event: &Event, terminal: &Terminal) -> String {
         _ => {
             let who = text(&event.policy);
             let who = if who.is_empty() { "memcg-bpfd" } else { &who };
-            format!("{who}: {} {}", text(&event.action), text(&event.outcome))
+            let words: Vec<&str> =
+                [&event.action, &event.outcome].into_iter().flatten().map(String::as_str).collect();
+            format!("{who}: {}", words.join(" "))
         }
     };
     let mut out = format!(
@@ -287,6 +315,33 @@ mod tests {
         let line = json_line(&acted).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.contains("\"event\":\"acted\",\"cgroup\":\"/a.slice/b.service\",\"policy\""), "{line}");
+    }
+
+    #[test]
+    fn denial_is_rendered_with_process_and_limit() {
+        let detail = "would have denied 32M to process 4711 (java), 60M of 64M in use";
+        let fields = [
+            ("__REALTIME_TIMESTAMP", "1779624000250000"),
+            ("MESSAGE_ID", MSGID_DENIED),
+            ("MEMCG_BPF_CGROUP", "/a"),
+            ("MEMCG_BPF_POLICY", "deny"),
+            ("MEMCG_BPF_OUTCOME", "dry-run"),
+            ("MEMCG_BPF_REQUESTED", "33554432"),
+            ("MEMCG_BPF_LIMIT", ""),
+            ("MEMCG_BPF_PID", "4711"),
+            ("MEMCG_BPF_PROCESS", "java"),
+            ("MEMCG_BPF_DETAIL", detail),
+        ];
+        let denied = event(&entry(&fields)).unwrap();
+        assert_eq!((denied.event.as_str(), denied.requested, denied.limit), ("denied", Some(32 << 20), None));
+        let expected = format!(
+            "{}  /a  deny: dry-run\n{}{detail}\n",
+            Timestamp::of_us(denied.time_us).local(),
+            " ".repeat(17)
+        );
+        assert_eq!(render(&denied, &Terminal::default()), expected);
+        let line = json_line(&denied).unwrap();
+        assert!(line.contains("\"process\":\"java\"") && !line.contains("limit"), "{line}");
     }
 
     #[test]

@@ -174,7 +174,12 @@ pub(in crate::cli) fn describe(report: &BindingReport, terminal: &Terminal) -> S
     describe_with(report, terminal, &DefaultParams::installed())
 }
 
-fn describe_with(report: &BindingReport, terminal: &Terminal, defaults: &DefaultParams) -> String {
+/// The same with these defaults, of which the parameters are left out.
+pub(in crate::cli) fn describe_with(
+    report: &BindingReport,
+    terminal: &Terminal,
+    defaults: &DefaultParams,
+) -> String {
     let width = terminal.text_width();
     let name = name_of(report);
     let mut out = if name == report.cgroup || report.cgroup.is_empty() {
@@ -193,6 +198,7 @@ fn describe_with(report: &BindingReport, terminal: &Terminal, defaults: &Default
     }
     section(&mut out, "Knobs", knob_lines(report).into_iter(), width);
     section(&mut out, "Last action", last_action(report).into_iter(), width);
+    section(&mut out, "Last denial", last_denial(report).into_iter(), width);
     section(&mut out, "Explanation", report.explanation.iter().cloned(), width);
     section(&mut out, "Errors", report.errors.iter().cloned(), width);
     let asked = report.requests.iter().map(|r| format!("{} ({}): {}", r.origin, r.location, r.line));
@@ -218,6 +224,11 @@ fn last_action(report: &BindingReport) -> Option<String> {
     let last = report.last_action.as_ref()?;
     let who = if last.policy.is_empty() { "memcg-bpfd" } else { &last.policy };
     Some(format!("{who}: {} {}: {}: {}", last.action, last.outcome, last.detail, last.reason))
+}
+
+fn last_denial(report: &BindingReport) -> Option<String> {
+    let last = report.last_denial.as_ref()?;
+    Some(format!("{}: {}", last.policy, last.detail))
 }
 
 fn policy_line(policy: &AttachedPolicy, defaults: &DefaultParams) -> String {
@@ -254,7 +265,7 @@ fn counter_lines(out: &mut String, title: &str, numbers: &std::collections::BTre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::RequestReport;
+    use crate::report::{DenialReport, RequestReport};
 
     #[test]
     fn only_system_units_are_displayed_by_name() {
@@ -319,6 +330,11 @@ mod tests {
                 line: "deny limit=64M\u{1b}[2J\nAttached".to_owned(),
             }],
             counters: [("growth_denied".to_owned(), 3), ("reclaims".to_owned(), 0)].into(),
+            last_denial: Some(DenialReport {
+                policy: "deny".to_owned(),
+                detail: "denied 32M to process 4711 (java), 60M of 64M in use".to_owned(),
+                ..DenialReport::default()
+            }),
             ..BindingReport::default()
         };
         let text = describe_with(&report, &Terminal::default(), &DefaultParams::default());
@@ -329,6 +345,9 @@ mod tests {
 
   Attached:
     deny limit=64M mode=act, from drop-in /etc/x.conf:2
+
+  Last denial:
+    deny: denied 32M to process 4711 (java), 60M of 64M in use
 
   Requests, highest precedence first:
     drop-in (/etc/x.conf:2): deny limit=64M\\u{1b}[2J\\nAttached

@@ -27,17 +27,31 @@ impl Timestamp {
         self.local_in(TimeZone::system())
     }
 
+    /// `19:56:43` in the local time zone.
+    pub fn local_clock(self) -> String {
+        self.formatted(TimeZone::system(), "%H:%M:%S")
+    }
+
+    /// The abbreviation of the local time zone at that time, such as `CET`.
+    pub fn zone(self) -> String {
+        self.formatted(TimeZone::system(), "%Z")
+    }
+
     fn local_in(self, zone: TimeZone) -> String {
+        self.formatted(zone, "%b %d %H:%M:%S")
+    }
+
+    fn formatted(self, zone: TimeZone, format: &str) -> String {
         let time = i64::try_from(self.0).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         // Times beyond the year 9999 have no local form.
         time.map_or_else(
             || self.to_string(),
-            |time| time.to_zoned_datetime(zone).strftime("%b %d %H:%M:%S").to_string(),
+            |time| time.to_zoned_datetime(zone).strftime(format).to_string(),
         )
     }
 
     /// `12:00:00`.
-    pub fn clock(self) -> String {
+    fn clock(self) -> String {
         let (hours, minutes, seconds) = parts(self.0.checked_rem(DAY).unwrap_or(0));
         format!("{hours:02}:{minutes:02}:{seconds:02}")
     }
@@ -82,6 +96,7 @@ mod tests {
         // From TZ=UTC-5:30 date -d @N '+%b %d %T'
         let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(19_800).unwrap());
         assert_eq!(Timestamp(1_709_251_199).local_in(zone.clone()), "Mar 01 05:29:59");
+        assert_eq!(Timestamp(1_709_251_199).formatted(zone.clone(), "%H:%M:%S %Z"), "05:29:59 +05:30");
         assert_eq!(Timestamp(0).local_in(TimeZone::UTC), "Jan 01 00:00:00");
         assert_eq!(Timestamp(u64::MAX).local_in(zone), Timestamp(u64::MAX).to_string());
     }

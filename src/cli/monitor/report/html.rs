@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::cgroup_history::CgroupHistory;
+use super::escape::text;
+use super::summary;
 use super::svg::{Annotation, AxisUnit, Series, Style, plot};
 use crate::cli::monitor::events::Event;
 use crate::cli::monitor::history::CgroupSample;
@@ -42,7 +44,7 @@ svg { width: 100%; height: auto; display: block; } .axis { font-size: 11px; fill
 .key i { display: inline-block; width: 1.1em; height: .25em; vertical-align: middle; margin-right: .4em; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin-top: .6rem; }
 td, th { text-align: left; vertical-align: top; padding: .25rem 1rem .25rem 0; border-top: 1px solid var(--line); }
-th { width: 1%; white-space: nowrap; } th:nth-child(3) { width: 30%; } th:last-child { width: auto; }
+a { color: inherit; } th { width: 1%; white-space: nowrap; } section th:nth-child(3) { width: 30%; } section th:last-child { width: auto; }
 summary { cursor: pointer; font-size: .85rem; margin-top: .6rem; }
 </style></head><body>
 "#;
@@ -59,16 +61,19 @@ pub(super) fn render(histories: &[CgroupHistory<'_>]) -> String {
     let mut out = HEAD.to_owned();
     let _ = write!(
         out,
-        "<h1>memcg-bpf report</h1>\n<p class=\"dim\">{} to {}, {} cgroups with a memory policy. Times are UTC.</p>\n",
-        Timestamp::of_us(first),
-        Timestamp::of_us(last),
-        histories.len()
+        "<h1>memcg-bpf report</h1>\n<p class=\"dim\">{} to {}, {} cgroups with a memory policy. Times are local ({}).</p>\n",
+        Timestamp::of_us(first).local(),
+        Timestamp::of_us(last).local(),
+        histories.len(),
+        text(&Timestamp::of_us(last).zone())
     );
     if histories.is_empty() {
         out.push_str("<p>No cgroup had a memory policy in this time.</p>\n");
+    } else {
+        summary::render(&mut out, histories, CGROUPS_MAX);
     }
-    for history in histories.iter().take(CGROUPS_MAX) {
-        render_actions(&mut out, history, (seconds(first), seconds(last)));
+    for (at, history) in histories.iter().enumerate().take(CGROUPS_MAX) {
+        render_actions(&mut out, at, history, (seconds(first), seconds(last)));
     }
     if let Some(more) = histories.len().checked_sub(CGROUPS_MAX).filter(|more| *more > 0) {
         let _ = writeln!(out, "<p>{more} more cgroups are left out.</p>");
@@ -83,13 +88,13 @@ fn seconds(us: u64) -> f64 {
 }
 
 fn clock(at: f64) -> String {
-    Timestamp(at as u64).clock()
+    Timestamp(at as u64).local_clock()
 }
 
-fn render_actions(out: &mut String, history: &CgroupHistory<'_>, span: (f64, f64)) {
+fn render_actions(out: &mut String, section: usize, history: &CgroupHistory<'_>, span: (f64, f64)) {
     let _ = write!(
         out,
-        "<section><h2>{}</h2>\n<code class=\"dim\">{}</code>\n",
+        "<section id=\"c{section}\"><h2>{}</h2>\n<code class=\"dim\">{}</code>\n",
         text(history.name),
         text(history.cgroup)
     );
@@ -180,7 +185,7 @@ fn table(out: &mut String, events: &[&Event], all: usize) {
     }
     out.push_str("<table><tr><th>#</th><th>Time</th><th>Event</th><th>Reason</th></tr>\n");
     for (i, event) in events.iter().enumerate() {
-        let at = Timestamp::of_us(event.time_us).clock();
+        let at = Timestamp::of_us(event.time_us).local();
         let number = i.saturating_add(1);
         let _ = writeln!(
             out,
@@ -217,21 +222,6 @@ fn why(event: &Event) -> String {
     parts.cloned().collect::<Vec<_>>().join(": ")
 }
 
-/// Escapes text for use in HTML elements and attributes.
-fn text(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    for c in crate::cli::term::escape_line(raw).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +256,14 @@ mod tests {
             events: vec![&event],
         };
         let html = render(&[history]);
+        let zone = Timestamp(2).zone();
+        assert!(html.contains(&format!("{} to {}", Timestamp(1).local(), Timestamp(2).local())), "{html}");
+        assert!(
+            html.contains(&format!("Times are local ({zone})."))
+                && html.contains(&Timestamp(1).local_clock())
+        );
+        // The summary comes first, and leads to the section.
+        assert!(html.find("href=\"#c0\"").unwrap() < html.find("<section id=\"c0\">").unwrap(), "{html}");
         assert!(html.contains("&lt;b&gt;web&lt;/b&gt;") && html.contains("/x&amp;y"), "{html}");
         assert!(html.contains("class=\"line usage\"") && html.contains("class=\"line high\""), "{html}");
         assert!(!html.contains("class=\"line limit\""), "a limit far off is left out");

@@ -1,7 +1,9 @@
 //! `memcg-bpf report`: formats a history as one HTML page without scripts and network access. Plots are in SVG.
 
 mod cgroup_history;
+mod escape;
 mod html;
+mod summary;
 mod svg;
 
 use std::path::{Path, PathBuf};
@@ -20,8 +22,9 @@ use cgroup_history::group_by_cgroup;
   memcg-bpf report /var/tmp/history > page.html
   memcg-bpf report /var/tmp/history --output page.html
 
-The page shows the memory use of each cgroup, its limit, memory.high, memory.low, stalls, and
-actions with their reasons. With --json, prints the recorded data.")]
+The page begins with a summary: kills, denied requests, other actions and stalls, the worst cgroup
+first. It then shows the memory use of each cgroup, its limit, memory.high, memory.low, stalls, and
+actions with their reasons. Times are local. With --json, prints the recorded data.")]
 pub(in crate::cli) struct Report {
     /// A file written by memcg-bpf record
     #[arg(value_name = "FILE")]

@@ -8,6 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Sparkline, Table, TableState};
 
+use super::details;
 use super::model::{Model, Row, Sort};
 use crate::cli::change::dry_run::is_dry_run;
 use crate::cli::term::{ellipsize, escape_line};
@@ -33,8 +34,9 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 const BAR_WIDTH: usize = 10;
 const BAR_SCREEN_MIN: u16 = 100;
 /// The keys with their effects.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "↑ ↓ k j   select a cgroup",
+    "Enter     show the details of the cgroup",
     "m         sort by memory",
     "n         sort by name",
     "s         sort by stall time",
@@ -64,10 +66,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
     }
     let text = match model.typing {
         true => format!("/{}", escape_line(&model.filter)),
-        false => "q quit  ↑↓ select  / filter  ? keys  sort: m memory n name s stall r refaults d denied"
+        false => "q quit  ↑↓ select  Enter details  / filter  ? keys  sort: m memory n name s stall r refaults d denied"
             .to_owned(),
     };
     frame.render_widget(Line::styled(text, Style::new().add_modifier(Modifier::DIM)), keys);
+    if let (Some(row), Some(from)) = (model.rows().get(model.chosen()), model.details) {
+        details::draw(frame, row, from);
+    }
     if model.help {
         help(frame);
     }
@@ -322,6 +327,21 @@ mod tests {
         assert!(!text.contains("a.service"), "{text}");
         model.filter = "none such".to_owned();
         assert!(render(&model, 80, 24).contains("No cgroup passes the filter."));
+    }
+
+    #[test]
+    fn details_cover_the_table_and_scroll_to_their_end() {
+        let mut model = model();
+        model.details = Some(0);
+        let text = render(&model, 80, 9);
+        assert!(text.contains("┌ a.service ") && text.contains("Memory in use: 4M"), "{text}");
+        assert!(!text.contains("growth_denied"), "{text}");
+        model.details = Some(u16::MAX);
+        let text = render(&model, 80, 9);
+        assert!(text.contains("growth_denied  7") && !text.contains("Memory in use"), "{text}");
+        for (width, height) in [(1, 1), (5, 3), (20, 4)] {
+            render(&model, width, height);
+        }
     }
 
     #[test]

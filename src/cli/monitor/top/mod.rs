@@ -1,5 +1,6 @@
 //! `memcg-bpf top`: shows cgroups with policies live. This file contains the loop and the terminal setup.
 
+mod details;
 mod draw;
 mod model;
 
@@ -23,6 +24,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// Longest filter in bytes.
 const FILTER_MAX: usize = 100;
 
+/// Lines by which the details can be scrolled. They have some fifty.
+const DETAILS_MAX: u16 = 100;
+
 /// Show cgroups with policies live
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -30,7 +34,7 @@ const FILTER_MAX: usize = 100;
   memcg-bpf top --interval 5s
   memcg-bpf top --batch --iterations 10 > log
 
-Keys: up and down select, m n s r d sort by memory, name, stall, refaults and denied requests, / filters,
+Keys: up and down select, Enter shows the details of the cgroup, m n s r d sort by memory, name, stall, refaults and denied requests, / filters,
 p pauses, ? shows all keys, q quits. STALL is the time that tasks were stalled on memory, as a percentage of one CPU;
 REFAULTS are pages per second that were read again soon after they were reclaimed. With --json,
 prints the output of status --json once.")]
@@ -147,7 +151,17 @@ fn pressed(model: &mut Model, key: KeyCode) -> bool {
         }
         return true;
     }
+    if let Some(from) = model.details.filter(|_| !model.help) {
+        model.details = match key {
+            KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q') => None,
+            KeyCode::Down | KeyCode::Char('j') => Some(from.saturating_add(1).min(DETAILS_MAX)),
+            KeyCode::Up | KeyCode::Char('k') => Some(from.saturating_sub(1)),
+            _ => Some(from),
+        };
+        return true;
+    }
     match key {
+        KeyCode::Enter => model.details = Some(0),
         KeyCode::Char('?' | 'h') => model.help = !model.help,
         KeyCode::Esc if model.help => model.help = false,
         KeyCode::Esc if !model.filter.is_empty() => model.filter.clear(),
@@ -185,6 +199,9 @@ mod tests {
         assert!(pressed(&mut model, KeyCode::Char('?')) && model.help);
         assert!(pressed(&mut model, KeyCode::Esc) && !model.help);
         assert!(pressed(&mut model, KeyCode::Esc) && model.filter.is_empty());
+        assert!(pressed(&mut model, KeyCode::Enter) && pressed(&mut model, KeyCode::Down));
+        assert_eq!(model.details, Some(1));
+        assert!(pressed(&mut model, KeyCode::Esc) && model.details.is_none());
         assert!(!pressed(&mut model, KeyCode::Esc));
         assert_eq!(interval("10ms"), Err("the minimum is 250ms".to_owned()));
     }

@@ -51,6 +51,8 @@ pub(super) struct Model {
     pub typing: bool,
     /// True while the keys are explained.
     pub help: bool,
+    /// The first line of the details of the selected cgroup, while they are shown.
+    pub details: Option<u16>,
     /// The selected cgroup.
     chosen: Option<String>,
 }
