@@ -96,8 +96,14 @@ struct psi_group_cpu {
 	__u32 tasks[NR_PSI_TASK_COUNTS];
 };
 
+enum psi_states {
+	PSI_MEM_SOME = 2,
+	PSI_MEM_FULL = 3,
+};
+
 struct psi_group {
 	struct psi_group_cpu *pcpu; /* an offset into the area of each CPU */
+	unsigned long avg[18];	    /* [enum psi_states][10 s, 60 s, 300 s] */
 };
 
 struct cgroup {
@@ -134,8 +140,13 @@ struct pt_regs {
 };
 #endif
 
+struct cred {
+	kuid_t uid;
+};
+
 struct signal_struct {
 	__u32 flags;
+	int nr_threads;
 	short oom_score_adj; /* -1000 to 1000 */
 };
 
@@ -144,6 +155,7 @@ typedef struct {
 } atomic_long_t;
 
 enum {
+	MM_FILEPAGES = 0,
 	MM_ANONPAGES = 1,
 	MM_SWAPENTS = 2,
 	MM_SHMEMPAGES = 3,
@@ -178,6 +190,7 @@ struct task_struct {
 	int tgid; /* in the initial namespace */
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
+	const struct cred *real_cred;
 	__u64 start_boottime; /* in ns */
 	char comm[16];
 };
@@ -228,9 +241,21 @@ struct mem_cgroup_per_node {
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
+	struct page_counter swap;
 	struct memcg_vmstats *vmstats;
 	bool oom_group;
 	struct mem_cgroup_per_node *nodeinfo[64]; /* one for each NUMA node */
+};
+
+enum oom_constraint {
+	CONSTRAINT_NONE = 0,
+};
+
+struct oom_control {
+	struct mem_cgroup *memcg; /* NULL: the machine is out of memory */
+	int order;
+	struct task_struct *chosen;
+	enum oom_constraint constraint;
 };
 
 enum node_stat_item {

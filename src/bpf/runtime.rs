@@ -14,7 +14,7 @@ use super::objects::ObjectFile;
 use super::pins;
 use super::policy_object::PolicyObject;
 use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
-use super::{actions, cgroup_iter, events, libbpf_log};
+use super::{actions, cgroup_iter, events, libbpf_log, oom_kills};
 use crate::names::{CgroupId, CgroupPath};
 
 /// The loaded BPF objects.
@@ -224,6 +224,16 @@ impl BpfRuntime {
     /// Opens the actions that policies request.
     pub fn actions(&self) -> Result<actions::Actions, BpfError> {
         actions::Actions::open(self.core.map(actions::MAP)?, self.core.map(actions::KILLS)?)
+    }
+
+    /// Attaches the program that records kills by the kernel's OOM killer.
+    pub fn record_oom_kills(&mut self) -> Result<(), BpfError> {
+        self.attachments.record_oom_kills(&self.core)
+    }
+
+    /// Opens the kills by the kernel's OOM killer.
+    pub fn oom_kills(&self) -> Result<oom_kills::OomKills, BpfError> {
+        oom_kills::OomKills::open(self.core.map(oom_kills::MAP)?)
     }
 
     /// Sets the guards of kills that the kernel performs: none before `paused_until` (in ns of CLOCK_MONOTONIC), and

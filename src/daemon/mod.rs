@@ -8,6 +8,7 @@ mod eligibility;
 mod host;
 mod linger;
 mod methods;
+mod oom_kills;
 mod overflow;
 mod preload;
 mod record_scan;
@@ -31,7 +32,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use crate::actuator::Actuator;
-use crate::bpf::{Actions, BpfError, Events as KernelEvents};
+use crate::bpf::{Actions, BpfError, Events as KernelEvents, OomKills, Takeover};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
@@ -105,6 +106,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     let connection =
         server::connect_client().await.context("connecting to the system bus (is dbus.socket running?)")?;
     let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
+    let kills = startup.kernel.oom_kills()?;
     let (sender, calls) = queue(CALLS_MAX);
     let kernel_json = serde_json::to_string(&startup.report)?;
     let mut daemon = Daemon::new(
@@ -126,7 +128,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     }
     let reload = Reload::new(level, startup.config, startup.known_warnings);
     let mut units = UnitSync::new(host::specifiers());
-    let sources = Sources { events, actions, calls, closed, scanner, reload, connection };
+    let sources = Sources { events, actions, kills, calls, closed, scanner, reload, connection };
     sources.run(&mut daemon, &mut units).await?;
     shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
@@ -139,6 +141,8 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
 struct Sources {
     events: KernelEvents,
     actions: Actions,
+    /// Kills by the kernel's OOM killer.
+    kills: OomKills,
     calls: CallQueue,
     /// Completes when the service has lost the bus.
     closed: oneshot::Receiver<()>,
@@ -150,9 +154,10 @@ struct Sources {
 impl Sources {
     /// Handles inputs until SIGTERM or SIGINT.
     async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
-        let Sources { events, actions, mut calls, mut closed, mut scanner, mut reload, connection } = self;
+        let Sources { events, actions, kills, mut calls, mut closed, mut scanner, mut reload, connection } = self;
         let ring = events.async_fd().context("watching the kernel's events")?;
         let action_fd = actions.async_fd().context("watching what policies request")?;
+        let kill_fd = kills.async_fd().context("watching the kernel's kills")?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         // Queries to systemd run beside the loop, because replies may take long.
@@ -177,6 +182,10 @@ impl Sources {
                     // Events first: the actions of a new cgroup are ignored until its binding is known.
                     units.kernel_events(daemon, events.drain()).await;
                     daemon.handle_actions(actions.drain()).await;
+                }
+                ready = kill_fd.readable() => {
+                    ready?.clear_ready();
+                    oom_kills::report(daemon, kills.drain()).await;
                 }
                 done = daemon.actuator.jobs.next() => {
                     daemon.actuator.job_finished(done);
@@ -219,8 +228,9 @@ impl Sources {
             }
             if !ready && connecting.is_none() && units.first_scan_done() {
                 ready = true;
-                let kills = daemon.applier.take_over();
-                daemon.handle_actions(kills).await;
+                let Takeover { kills: performed, oom_kills, .. } = daemon.applier.take_over();
+                daemon.handle_actions(performed).await;
+                oom_kills::report(daemon, oom_kills).await;
                 preloader.schedule();
                 notify_ready(daemon);
             }

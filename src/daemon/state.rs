@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::apply::{EffectApplier, StateChange};
+use super::oom_kills::OomKillHistory;
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
 use crate::bpf::objects::PolicyObjects;
@@ -20,6 +21,8 @@ pub struct Daemon {
     pub actuator: Actuator,
     pub objects: PolicyObjects,
     pub report: KernelReport,
+    /// The last kills by the kernel's OOM killer.
+    pub oom_kills: OomKillHistory,
     /// The D-Bus object, once it is published.
     pub published: Option<PublishedObject>,
     /// Losses that are already handled.
@@ -40,6 +43,7 @@ impl Daemon {
             actuator,
             objects,
             report,
+            oom_kills: OomKillHistory::default(),
             published: None,
             overflow: OverflowStats::default(),
         }

@@ -199,7 +199,7 @@ pub fn detached(path: &CgroupPath, reason: &str) {
 }
 
 /// The last component of the path that is a unit name; empty if there is none.
-fn unit_of(path: &CgroupPath) -> &str {
+pub(super) fn unit_of(path: &CgroupPath) -> &str {
     path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
 }
 
@@ -249,13 +249,14 @@ fn journal(record: &ActionRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::oom_kill::MSGID_OOM_KILL;
 
     #[test]
     fn catalog_explains_every_line_by_its_fields() {
         let catalog = include_str!("../../systemd/memcg-bpf.catalog");
-        let source = include_str!("audit.rs");
+        let source = concat!(include_str!("audit.rs"), include_str!("oom_kill.rs"));
         let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
-        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION]);
+        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION, MSGID_OOM_KILL]);
         let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
         assert!(fields.len() > ids.len());
         for field in fields {
