@@ -42,8 +42,10 @@ impl CoreObject {
         hooks::select(&mut opened, &hooks);
         for mut program in opened.progs_mut() {
             let section = program.section().to_string_lossy().into_owned();
-            let ours =
-                LIFECYCLE_PROGRAMS.iter().chain([&STORE_PTR_PROGRAM, &oom_kills::PROGRAM]).any(|name| program.name() == *name);
+            let ours = LIFECYCLE_PROGRAMS
+                .iter()
+                .chain([&STORE_PTR_PROGRAM, &oom_kills::PROGRAM])
+                .any(|name| program.name() == *name);
             if ours && hooks::kernel_has(btf, &section) {
                 program.set_autoload(true);
             }

@@ -52,8 +52,11 @@ fn text(bytes: &[u8], at: usize, max: usize) -> Option<String> {
 /// The path down to a level, from the parts in a record.
 fn path(parts: &[u8], level: u32) -> Option<String> {
     let depth = usize::try_from(level).ok()?.min(LEVELS);
-    let parts: Vec<String> =
-        parts.chunks_exact(PART_MAX).take(depth).map(|part| text(part, 0, PART_MAX)).collect::<Option<_>>()?;
+    let parts: Vec<String> = parts
+        .chunks_exact(PART_MAX)
+        .take(depth)
+        .map(|part| text(part, 0, PART_MAX))
+        .collect::<Option<_>>()?;
     Some(format!("/{}", parts.join("/")))
 }
 

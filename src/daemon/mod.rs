@@ -154,7 +154,8 @@ struct Sources {
 impl Sources {
     /// Handles inputs until SIGTERM or SIGINT.
     async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
-        let Sources { events, actions, kills, mut calls, mut closed, mut scanner, mut reload, connection } = self;
+        let Sources { events, actions, kills, mut calls, mut closed, mut scanner, mut reload, connection } =
+            self;
         let ring = events.async_fd().context("watching the kernel's events")?;
         let action_fd = actions.async_fd().context("watching what policies request")?;
         let kill_fd = kills.async_fd().context("watching the kernel's kills")?;

@@ -93,6 +93,9 @@ pub struct OomLimit {
 impl OomKill {
     /// True if the victim was in this cgroup or below, or if it is the cgroup that was at its limit.
     pub fn concerns(&self, cgroup: &CgroupPath) -> bool {
+        if cgroup.is_root() {
+            return true;
+        }
         let is_within = CgroupPath::parse(&self.victim.cgroup).is_ok_and(|path| path.is_within(cgroup));
         is_within || self.limit.as_ref().is_some_and(|limit| limit.cgroup == cgroup.as_str())
     }
@@ -109,6 +112,19 @@ impl OomKill {
     /// "killed process 4711 (eat) with SIGKILL: 60M anonymous, …".
     pub fn detail(&self) -> String {
         let victim = &self.victim;
+        let group = self.group.as_ref().map_or(String::new(), |group| {
+            format!(" and all others in {} (memory.oom.group)", quote(group, NAME_MAX.saturating_mul(4)))
+        });
+        format!(
+            "killed process {} ({}){group} with SIGKILL: {}",
+            victim.pid,
+            quote(&victim.name, NAME_MAX),
+            self.sizes()
+        )
+    }
+
+    /// "60M anonymous, 1M of mapped files, started 2s before": the victim's memory, and its age.
+    pub fn sizes(&self) -> String {
         let mut parts: Vec<String> = [
             (self.anon, "anonymous"),
             (self.file, "of mapped files"),
@@ -119,24 +135,22 @@ impl OomKill {
         .filter(|(bytes, _)| *bytes > 0)
         .map(|(bytes, what)| format!("{} {what}", human_bytes(bytes)))
         .collect();
-        parts.push(format!("started {} before", seconds(victim.running_ns)));
-        if victim.oom_score_adj != 0 {
-            parts.push(format!("oom_score_adj {}", victim.oom_score_adj));
+        parts.push(format!("started {} before", seconds(self.victim.running_ns)));
+        if self.victim.oom_score_adj != 0 {
+            parts.push(format!("oom_score_adj {}", self.victim.oom_score_adj));
         }
-        let group = self.group.as_ref().map_or(String::new(), |group| {
-            format!(" and all others in {} (memory.oom.group)", quote(group, NAME_MAX.saturating_mul(4)))
-        });
-        format!(
-            "killed process {} ({}){group} with SIGKILL: {}",
-            victim.pid,
-            quote(&victim.name, NAME_MAX),
-            parts.join(", ")
-        )
+        parts.join(", ")
     }
 
     /// "/a was at memory.max=64M; …": the limit, whose allocation it was, and the stalls of the last minute.
     pub fn reason(&self) -> String {
-        let mut out = match (&self.limit, self.cause.as_str()) {
+        let parts = [Some(self.limit()), Some(self.allocation()), self.stalls()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    /// "/a was at memory.max=64M with 64M used": the limit, and whose it is.
+    pub fn limit(&self) -> String {
+        match (&self.limit, self.cause.as_str()) {
             (Some(limit), _) => limit.sentence(),
             (None, "sysrq") => "requested by SysRq".to_owned(),
             (None, "cpuset") => "the NUMA nodes of a cpuset were out of memory".to_owned(),
@@ -145,16 +159,17 @@ impl OomKill {
                 let size = self.machine.map_or(String::new(), |bytes| format!(" ({})", human_bytes(bytes)));
                 format!("the machine was out of memory{size}")
             }
-        };
-        out.push_str(&format!("; {}", self.allocation()));
-        if let (Some(some), Some(full)) = (self.stalled_some_ppm, self.stalled_full_ppm) {
-            out.push_str(&format!(
-                "; tasks were stalled for {} of the last minute, all tasks at once for {}",
-                percent(some),
-                percent(full)
-            ));
         }
-        out
+    }
+
+    /// The stalls of the last minute; `None` if the kernel does not measure pressure.
+    pub fn stalls(&self) -> Option<String> {
+        let (some, full) = self.stalled_some_ppm.zip(self.stalled_full_ppm)?;
+        Some(format!(
+            "tasks were stalled for {} of the last minute, all tasks at once for {}",
+            percent(some),
+            percent(full)
+        ))
     }
 
     /// Whose allocation was at the limit.
@@ -179,6 +194,7 @@ impl OomLimit {
     fn sentence(&self) -> String {
         let swap = match (self.swap_usage, self.swap_max) {
             (0, u64::MAX) => String::new(),
+            (_, 0) => ", memory.swap.max=0".to_owned(),
             (used, u64::MAX) => format!(", {} swapped", human_bytes(used)),
             (used, max) => format!(", memory.swap.max={} with {} used", human_bytes(max), human_bytes(used)),
         };
@@ -264,14 +280,16 @@ mod tests {
              mapped files, started 250ms before, oom_score_adj 500"
         );
         let reason = kill.reason();
-        assert!(reason.contains("memory.swap.max=0 with 0 used; the allocation was its own"), "{reason}");
+        assert!(reason.contains("memory.swap.max=0; the allocation was its own"), "{reason}");
         assert!(!reason.contains("stalled"), "{reason}");
     }
 
     #[test]
     fn machine_without_memory_is_named() {
         let mut kill = OomKill { limit: None, machine: Some(8 << 30), cause: "machine".to_owned(), ..kill() };
-        assert!(kill.reason().starts_with("the machine was out of memory (8G); the allocation was of process 12"));
+        assert!(
+            kill.reason().starts_with("the machine was out of memory (8G); the allocation was of process 12")
+        );
         kill.cause = "cpuset".to_owned();
         assert!(kill.reason().starts_with("the NUMA nodes of a cpuset were out of memory; "));
     }

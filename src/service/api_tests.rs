@@ -96,7 +96,7 @@ fn shipped_xml_matches_introspection() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
-    assert_eq!(outline(SHIPPED).len(), 11 + 2 + 3);
+    assert_eq!(outline(SHIPPED).len(), 12 + 2 + 4);
 }
 
 #[tokio::test]
