@@ -32,7 +32,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use crate::actuator::Actuator;
-use crate::bpf::{Actions, BpfError, Events as KernelEvents, OomKills, Takeover};
+use crate::bpf::{Actions, BpfError, Events as KernelEvents, OomKills};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
@@ -184,10 +184,7 @@ impl Sources {
                     units.kernel_events(daemon, events.drain()).await;
                     daemon.handle_actions(actions.drain()).await;
                 }
-                ready = kill_fd.readable() => {
-                    ready?.clear_ready();
-                    oom_kills::report(daemon, kills.drain()).await;
-                }
+                found = kills.next(&kill_fd) => daemon.report_oom_kills(found?).await,
                 done = daemon.actuator.jobs.next() => {
                     daemon.actuator.job_finished(done);
                     daemon.publish_actions().await;
@@ -229,9 +226,7 @@ impl Sources {
             }
             if !ready && connecting.is_none() && units.first_scan_done() {
                 ready = true;
-                let Takeover { kills: performed, oom_kills, .. } = daemon.applier.take_over();
-                daemon.handle_actions(performed).await;
-                oom_kills::report(daemon, oom_kills).await;
+                daemon.take_over().await;
                 preloader.schedule();
                 notify_ready(daemon);
             }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::state::Daemon;
 use crate::actuator::clock;
 use crate::log::oom_kill;
 use crate::names::CgroupPath;
@@ -19,6 +18,20 @@ pub struct OomKillHistory {
 }
 
 impl OomKillHistory {
+    /// Adds kills, sets their time and logs them. Returns those that are not known.
+    pub fn report(&mut self, kills: Vec<OomKill>) -> Vec<OomKill> {
+        let mut new = Vec::new();
+        for mut kill in kills {
+            let age = clock::now().saturating_sub(kill.monotonic_ns);
+            kill.time_us = realtime_us().saturating_sub(age.checked_div(1000).unwrap_or(0));
+            if self.add(kill.clone()) {
+                oom_kill::log(&kill, age);
+                new.push(kill);
+            }
+        }
+        new
+    }
+
     /// Adds a kill. False if it is known: the programs of the previous daemon and of this one record the same kill
     /// while both are attached.
     fn add(&mut self, kill: OomKill) -> bool {
@@ -46,22 +59,6 @@ impl OomKillHistory {
 
 /// Two records of one kill are made by two programs at the same function. A process id is not reused so soon.
 const SAME_NS: u64 = 1_000_000_000;
-
-/// Logs the kills, in the journal and by a signal.
-pub async fn report(daemon: &mut Daemon, kills: Vec<OomKill>) {
-    for mut kill in kills {
-        let age = clock::now().saturating_sub(kill.monotonic_ns);
-        kill.time_us = realtime_us().saturating_sub(age.checked_div(1000).unwrap_or(0));
-        if !daemon.oom_kills.add(kill.clone()) {
-            continue;
-        }
-        oom_kill::log(&kill, age);
-        let Some(object) = &daemon.published else { continue };
-        if let Err(error) = object.emit_oom_killed(&kill.victim).await {
-            tracing::debug!(%error, "sending a signal");
-        }
-    }
-}
 
 /// Microseconds since 1970.
 fn realtime_us() -> u64 {

@@ -6,12 +6,14 @@ use super::apply::{EffectApplier, StateChange};
 use super::oom_kills::OomKillHistory;
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
+use crate::bpf::Takeover;
 use crate::bpf::objects::PolicyObjects;
 use crate::cgroup::mount;
 use crate::engine::{Engine, Input, OnInvalid, REASON_REMOVED, SubmitError};
 use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
 use crate::policy::request::Request;
+use crate::report::oom_kill::OomKill;
 use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::service::api::PublishedObject;
 
@@ -117,6 +119,24 @@ impl Daemon {
         self.publish_actions().await;
         if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {
             tracing::warn!("{lost} actions requested by policies were lost because a ring buffer was full");
+        }
+    }
+
+    /// Takes over from the previous daemon, and reports the kills that were made since it was killed.
+    pub async fn take_over(&mut self) {
+        let Takeover { kills, oom_kills, .. } = self.applier.take_over();
+        self.handle_actions(kills).await;
+        self.report_oom_kills(oom_kills).await;
+    }
+
+    /// Reports kills by the kernel's OOM killer, in the journal and by a signal.
+    pub async fn report_oom_kills(&mut self, kills: Vec<OomKill>) {
+        let new = self.oom_kills.report(kills);
+        let Some(object) = &self.published else { return };
+        for kill in new {
+            if let Err(error) = object.emit_oom_killed(&kill.victim).await {
+                tracing::debug!(%error, "sending a signal");
+            }
         }
     }
 

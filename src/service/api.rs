@@ -72,7 +72,7 @@ impl PublishedObject {
         Object::acted(&emitter, cgroup, id, &record.policy, record.action, outcome, &report).await
     }
 
-    /// Signals a kill by the kernel's OOM killer. Who was at fault is not told to everybody: see `Kills`.
+    /// Signals a kill by the kernel's OOM killer. All users receive it, so it has no other facts: see `Kills`.
     pub async fn emit_oom_killed(&self, victim: &OomProcess) -> zbus::Result<()> {
         let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
         Object::oom_killed(&emitter, &victim.cgroup, victim.cgroup_id, victim.pid).await
