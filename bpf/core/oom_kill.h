@@ -120,8 +120,10 @@ static __noinline void oom_kill_memory(struct memcg_bpf_oom_kill *out, struct ta
 	if (!mm)
 		return;
 	if (bpf_core_field_exists(old->rss_stat.count)) {
-		out->file = oom_kill_bytes(BPF_CORE_READ(old, rss_stat.count[MM_FILEPAGES].counter));
-		out->anon = oom_kill_bytes(BPF_CORE_READ(old, rss_stat.count[MM_ANONPAGES].counter));
+		out->file =
+			oom_kill_bytes(BPF_CORE_READ(old, rss_stat.count[MM_FILEPAGES].counter));
+		out->anon =
+			oom_kill_bytes(BPF_CORE_READ(old, rss_stat.count[MM_ANONPAGES].counter));
 		out->swap = oom_kill_bytes(BPF_CORE_READ(old, rss_stat.count[MM_SWAPENTS].counter));
 		out->shmem =
 			oom_kill_bytes(BPF_CORE_READ(old, rss_stat.count[MM_SHMEMPAGES].counter));
