@@ -45,7 +45,7 @@ fn kernel_oom_kill_names_victim_limit_and_culprit() {
     };
     // The kernel kills another process than that which allocates.
     hold("mpwhyvictim.service", "OOMScoreAdjust=900\nOOMPolicy=kill");
-    hold("mpwhyculprit.service", "OOMScoreAdjust=-500");
+    hold("mpwhyculprit.service", "OOMScoreAdjust=-1000");
     env.policy("mpwhyvictim.service", "observe").reload();
     systemd::start("mpwhyvictim.service");
     assert_eq!(first_line(&env.out("mpwhyvictim.service")), "reached 60 MiB");

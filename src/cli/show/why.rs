@@ -31,7 +31,7 @@ const PID_DIGITS_MAX: usize = 7;
 
 Shows kills by the kernel's OOM killer since memcg-bpfd runs, by policies, and by systemd-oomd: the
 10 latest, the latest first. Kills are read from the journal; without access to it, those of the
-user's own cgroups since the start of memcg-bpfd are shown. Exits with status 1 if there are none.")]
+user's own cgroups since the start of memcg-bpfd are shown. Exits with status 1 if PID|NAME has none.")]
 pub(in crate::cli) struct Why {
     /// Process ID or name, unit name, container ID (or its beginning) or name, or cgroup path
     #[arg(value_name = "PID|NAME", add = ArgValueCandidates::new(candidates::cgroups))]
@@ -74,7 +74,7 @@ impl Why {
                 blocks.join("\n")
             }
         };
-        Ok(Output { success: !all.is_empty(), style: heading, ..Output::success(text) })
+        Ok(Output { success: !all.is_empty() || target.is_none(), style: heading, ..Output::success(text) })
     }
 }
 
