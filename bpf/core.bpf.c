@@ -8,6 +8,7 @@
 #include "core/counters.h"
 #include "core/stall.h"
 #include "core/host_reclaim.h"
+#include "core/oom_kill.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

@@ -2,6 +2,7 @@
 //! stable interface; fields may be added.
 
 pub mod explain;
+pub mod oom_kill;
 
 use std::collections::BTreeMap;
 

@@ -93,6 +93,7 @@ enum psi_task_count {
 };
 
 enum psi_states {
+	PSI_MEM_SOME = 2,
 	PSI_MEM_FULL = 3,
 	PSI_NONIDLE = 6,
 	NR_PSI_STATES = 7,
@@ -112,6 +113,7 @@ struct rq {
 struct psi_group {
 	bool enabled;		    /* since 6.1 */
 	struct psi_group_cpu *pcpu; /* an offset into the area of each CPU */
+	unsigned long avg[18];	    /* [enum psi_states][10 s, 60 s, 300 s] */
 };
 
 struct cgroup {
@@ -169,8 +171,13 @@ struct vm_area_struct {
 	unsigned long vm_flags;
 };
 
+struct cred {
+	kuid_t uid;
+};
+
 struct signal_struct {
 	__u32 flags;
+	int nr_threads;
 	short oom_score_adj; /* -1000 to 1000 */
 };
 
@@ -179,6 +186,7 @@ typedef struct {
 } atomic_long_t;
 
 enum {
+	MM_FILEPAGES = 0,
 	MM_ANONPAGES = 1,
 	MM_SWAPENTS = 2,
 	MM_SHMEMPAGES = 3,
@@ -214,6 +222,7 @@ struct task_struct {
 	int tgid; /* in the initial namespace */
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
+	const struct cred *real_cred;
 	__u64 start_boottime; /* in ns */
 	char comm[16];
 };
@@ -264,9 +273,21 @@ struct mem_cgroup_per_node {
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
+	struct page_counter swap;
 	struct memcg_vmstats *vmstats;
 	bool oom_group;
 	struct mem_cgroup_per_node *nodeinfo[64]; /* one for each NUMA node */
+};
+
+enum oom_constraint {
+	CONSTRAINT_NONE = 0,
+};
+
+struct oom_control {
+	struct mem_cgroup *memcg; /* NULL: the machine is out of memory */
+	int order;
+	struct task_struct *chosen;
+	enum oom_constraint constraint;
 };
 
 enum node_stat_item {

@@ -12,10 +12,12 @@ use super::error::BpfError;
 use super::growth_counter::{self, GrowthCounter};
 use super::hooks::GROWTH;
 use super::links::Links;
+use super::oom_kills::{self, OomKills};
 use super::pins::{self, Pins};
 use super::policy_object::PolicyObject;
 use super::schema::CounterSet;
 use crate::policy::action::Action;
+use crate::report::oom_kill::OomKill;
 
 /// The programs that are required.
 pub struct RequiredAttachments<'a> {
@@ -37,6 +39,8 @@ pub struct Attachments {
     pins: Pins,
     lifecycle: Links,
     counters: Links,
+    /// The program that records kills by the kernel's OOM killer. Attached with or without a policy.
+    oom_kills: Links,
     /// The programs of core that keep the required counters, attached or not (see growth_counter.rs).
     required_counters: Vec<String>,
     growth_counter: GrowthCounter,
@@ -49,6 +53,7 @@ impl Attachments {
             pins: Pins::new(pin_root),
             lifecycle: Links::new("core"),
             counters: Links::new("core"),
+            oom_kills: Links::new("core"),
             required_counters: Vec::new(),
             growth_counter: GrowthCounter::default(),
         }
@@ -57,6 +62,11 @@ impl Attachments {
     /// The pins, for the programs of a policy.
     pub fn pins(&self) -> &Pins {
         &self.pins
+    }
+
+    /// Attaches the program that records kills by the kernel's OOM killer.
+    pub fn record_oom_kills(&mut self, core: &CoreObject) -> Result<(), BpfError> {
+        attach(core, &mut self.oom_kills, &self.pins, &[oom_kills::PROGRAM])
     }
 
     /// Attaches the required programs and detaches the others. Returns the errors by policy; "" stands for the
@@ -152,7 +162,9 @@ impl Attachments {
     ) -> Result<Takeover, BpfError> {
         self.pins.create_dir().map_err(BpfError::NoBpffs)?;
         let pins = &self.pins;
-        self.lifecycle.pin(pins).and_then(|()| self.counters.pin(pins)).map_err(BpfError::Pin)?;
+        for links in [&mut self.lifecycle, &mut self.counters, &mut self.oom_kills] {
+            links.pin(pins).map_err(BpfError::Pin)?;
+        }
         policies.values_mut().try_for_each(|policy| policy.pin(pins))?;
         if let Some(counters) = core.counters_map() {
             for earlier in pins::previous_maps(pins, "core", COUNTERS) {
@@ -163,20 +175,31 @@ impl Attachments {
         if let Some(kills) = core.kills_map() {
             pins::pin_map(pins, "core", actions::KILLS, kills).map_err(BpfError::Pin)?;
         }
+        if let Some(kills) = core.oom_kills_map() {
+            pins::pin_map(pins, "core", oom_kills::MAP, kills).map_err(BpfError::Pin)?;
+        }
         let daemons = pins.previous().len();
         let kills = pins::previous_maps(pins, "core", actions::KILLS);
+        let oom_kills = pins::previous_maps(pins, "core", oom_kills::MAP);
         pins.remove_previous().map_err(BpfError::NoBpffs)?;
         // Only now is nobody killed by the earlier programs any more.
-        Ok(Takeover { daemons, kills: kills.iter().flat_map(Actions::read_kills).collect() })
+        Ok(Takeover {
+            daemons,
+            kills: kills.iter().flat_map(Actions::read_kills).collect(),
+            oom_kills: oom_kills.iter().flat_map(OomKills::read_previous).collect(),
+        })
     }
 }
 
 /// What earlier daemons left.
+#[derive(Default)]
 pub struct Takeover {
     /// Number of the daemons whose programs were attached.
     pub daemons: usize,
     /// Kills that the kernel performed for them and that nobody has reported.
     pub kills: Vec<Action>,
+    /// Kills by the kernel's OOM killer that nobody has reported.
+    pub oom_kills: Vec<OomKill>,
 }
 
 /// Attaches these programs of core: all of them, or none on an error.

@@ -10,7 +10,7 @@ use super::abi::{self, Op};
 use super::error::BpfError;
 use super::hooks::{self, AttachCandidates, COUNT_GROWTH};
 use super::schema::CounterSet;
-use super::{actions, events, libbpf_log, probe};
+use super::{actions, events, libbpf_log, oom_kills, probe};
 use crate::names::CgroupId;
 
 /// The counters of subtrees with a policy, which outlive the daemon.
@@ -42,8 +42,10 @@ impl CoreObject {
         hooks::select(&mut opened, &hooks);
         for mut program in opened.progs_mut() {
             let section = program.section().to_string_lossy().into_owned();
-            let ours =
-                LIFECYCLE_PROGRAMS.iter().chain([&STORE_PTR_PROGRAM]).any(|name| program.name() == *name);
+            let ours = LIFECYCLE_PROGRAMS
+                .iter()
+                .chain([&STORE_PTR_PROGRAM, &oom_kills::PROGRAM])
+                .any(|name| program.name() == *name);
             if ours && hooks::kernel_has(btf, &section) {
                 program.set_autoload(true);
             }
@@ -127,6 +129,11 @@ impl CoreObject {
     /// The map of performed kills, to pin it.
     pub fn kills_map(&mut self) -> Option<&mut MapHandle> {
         self.shared.get_mut(actions::KILLS)
+    }
+
+    /// The map of kills by the kernel's OOM killer, to pin it.
+    pub fn oom_kills_map(&mut self) -> Option<&mut MapHandle> {
+        self.shared.get_mut(oom_kills::MAP)
     }
 
     /// The map of counters, to pin it.

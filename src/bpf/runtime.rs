@@ -14,7 +14,7 @@ use super::objects::ObjectFile;
 use super::pins;
 use super::policy_object::PolicyObject;
 use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
-use super::{actions, cgroup_iter, denials, events, libbpf_log};
+use super::{actions, cgroup_iter, denials, events, libbpf_log, oom_kills};
 use crate::names::{CgroupId, CgroupPath};
 
 /// The loaded BPF objects.
@@ -229,6 +229,16 @@ impl BpfRuntime {
     /// Opens the reports of denied requests.
     pub fn denials(&self) -> Result<denials::Denials, BpfError> {
         denials::Denials::open(self.core.map(denials::MAP)?)
+    }
+
+    /// Attaches the program that records kills by the kernel's OOM killer.
+    pub fn record_oom_kills(&mut self) -> Result<(), BpfError> {
+        self.attachments.record_oom_kills(&self.core)
+    }
+
+    /// Opens the kills by the kernel's OOM killer.
+    pub fn oom_kills(&self) -> Result<oom_kills::OomKills, BpfError> {
+        oom_kills::OomKills::open(self.core.map(oom_kills::MAP)?)
     }
 
     /// Sets the guards of kills that the kernel performs: none before `paused_until` (in ns of CLOCK_MONOTONIC), and

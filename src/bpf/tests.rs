@@ -43,6 +43,8 @@ fn layout_is_that_of_the_object() {
     assert_eq!(size("memcg_bpf_binding"), abi::binding(1, 2).len());
     assert_eq!(size("memcg_bpf_path"), abi::PATH_MAX);
     assert_eq!(size("memcg_bpf_action"), super::actions::SIZE);
+    assert_eq!(size("memcg_bpf_oom_task"), super::oom_kills::PROCESS_SIZE);
+    assert_eq!(size("memcg_bpf_oom_kill"), super::oom_kills::SIZE);
     assert_eq!(size("memcg_bpf_killed"), super::actions::KILLED_SIZE);
     assert_eq!(size("memcg_bpf_denial"), super::denials::SIZE);
 }

@@ -14,6 +14,7 @@ use zbus::{DynamicType, proxy};
 use super::term::escape_line;
 use crate::bpf::pins::PIN_ROOT;
 use crate::bus::{CallFailure, ERROR_ACCESS_DENIED, SYSTEM_BUS};
+use crate::report::oom_kill::OomKill;
 use crate::systemd::Scope;
 
 /// The default timeout of D-Bus.
@@ -183,6 +184,15 @@ impl Client {
     /// Explain: one binding with explanations.
     pub fn explain<T: DeserializeOwned>(&self, cgroup: &str) -> Result<T, ClientError> {
         parse(self.query("Explain", MethodFlags::ALLOW_INTERACTIVE_AUTH, &(cgroup,)))
+    }
+
+    /// Kills: the last kills by the kernel's OOM killer that concern a cgroup, without a password prompt. None if the
+    /// user may not see them.
+    pub fn kills_if_allowed(&self, cgroup: &str) -> Result<Vec<OomKill>, ClientError> {
+        match parse(self.query("Kills", MethodFlags::empty(), &(cgroup,))) {
+            Err(ClientError::NotAllowed(_)) => Ok(Vec::new()),
+            kills => kills,
+        }
     }
 
     /// Pause: action statistics. If 0, the pause has no end.

@@ -25,7 +25,7 @@ use clap_complete::env::{Bash, CompleteEnv, Fish, Shells, Zsh};
 use crate::names::ROOT_SLICE;
 use change::{attach, detach, pause, reload, run};
 use monitor::{events, metrics, record, report, top};
-use show::{explain, policies, profiles, status};
+use show::{explain, policies, profiles, status, why};
 use term::Terminal;
 
 /// Programmable memory policy for containers and systemd units.
@@ -34,6 +34,7 @@ use term::Terminal;
 #[command(after_help = "Examples:
   memcg-bpf status                                   list cgroups with a memory policy
   memcg-bpf attach demo.service deny limit=64M       deny memory requests above 64 MiB
+  memcg-bpf why                                      explain why processes were killed
   memcg-bpf doctor                                   check the requirements of memcg-bpf
 
 Permanently, for a unit: systemctl edit demo.service, then
@@ -56,6 +57,7 @@ enum Command {
     Detach(detach::Detach),
     Run(run::Run),
     Explain(explain::Explain),
+    Why(why::Why),
     Events(events::Events),
     Top(top::Top),
     Metrics(metrics::Metrics),
@@ -123,6 +125,7 @@ fn run_command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Detach(it) => it.run(&terminal, cli.json),
         Command::Run(it) => it.run(),
         Command::Explain(it) => it.run(&terminal, cli.json),
+        Command::Why(it) => it.run(&terminal, cli.json),
         Command::Events(it) => it.run(&terminal, cli.json),
         Command::Top(it) => it.run(cli.json),
         Command::Metrics(it) => it.run(cli.json),

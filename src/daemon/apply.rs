@@ -15,7 +15,6 @@ use crate::engine::{AttachSet, Effect, Failure, Performed};
 use crate::log::audit;
 use crate::log::line_limit::LineLimit;
 use crate::names::{CgroupId, CgroupPath, CgroupRef};
-use crate::policy::action::Action;
 use crate::report::BindingReport;
 
 /// A change that D-Bus signals report.
@@ -295,17 +294,17 @@ impl EffectApplier {
 
     /// Pins the attached programs, and detaches those of the previous daemon. Returns the kills that were performed
     /// since it was killed.
-    pub fn take_over(&mut self) -> Vec<Action> {
+    pub fn take_over(&mut self) -> Takeover {
         match self.bpf.take_over() {
-            Ok(Takeover { daemons, kills }) => {
-                if daemons > 0 {
+            Ok(takeover) => {
+                if takeover.daemons > 0 {
                     tracing::info!("took over from the previous memcg-bpfd; its programs are detached");
                 }
-                kills
+                takeover
             }
             Err(error) => {
                 tracing::warn!("{error}");
-                Vec::new()
+                Takeover::default()
             }
         }
     }

@@ -39,6 +39,7 @@ pub async fn command(daemon: &mut Daemon, command: Command) -> Result<String, Er
             json(&all)
         }
         Command::Explain { cgroup } => explain(daemon, &cgroup),
+        Command::Kills { cgroup } => json(&daemon.oom_kills.of(&cgroup)),
         Command::Policies => {
             let all: Vec<PolicyReport> = daemon.objects.reports(&daemon.report);
             json(&all)

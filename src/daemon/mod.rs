@@ -8,6 +8,7 @@ mod eligibility;
 mod host;
 mod linger;
 mod methods;
+mod oom_kills;
 mod overflow;
 mod preload;
 mod record_scan;
@@ -31,7 +32,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use crate::actuator::Actuator;
-use crate::bpf::{Actions, BpfError, Denials, Events as KernelEvents};
+use crate::bpf::{Actions, BpfError, Denials, Events as KernelEvents, OomKills};
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
@@ -106,6 +107,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
         server::connect_client().await.context("connecting to the system bus (is dbus.socket running?)")?;
     let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
     let denials = startup.kernel.denials()?;
+    let kills = startup.kernel.oom_kills()?;
     let (sender, calls) = queue(CALLS_MAX);
     let kernel_json = serde_json::to_string(&startup.report)?;
     let mut daemon = Daemon::new(
@@ -127,7 +129,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     }
     let reload = Reload::new(level, startup.config, startup.known_warnings);
     let mut units = UnitSync::new(host::specifiers());
-    let sources = Sources { events, actions, denials, calls, closed, scanner, reload, connection };
+    let sources = Sources { events, actions, denials, kills, calls, closed, scanner, reload, connection };
     sources.run(&mut daemon, &mut units).await?;
     shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
@@ -141,6 +143,8 @@ struct Sources {
     events: KernelEvents,
     actions: Actions,
     denials: Denials,
+    /// Kills by the kernel's OOM killer.
+    kills: OomKills,
     calls: CallQueue,
     /// Completes when the service has lost the bus.
     closed: oneshot::Receiver<()>,
@@ -152,11 +156,21 @@ struct Sources {
 impl Sources {
     /// Handles inputs until SIGTERM or SIGINT.
     async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
-        let Sources { events, actions, denials, mut calls, mut closed, mut scanner, mut reload, connection } =
-            self;
+        let Sources {
+            events,
+            actions,
+            denials,
+            kills,
+            mut calls,
+            mut closed,
+            mut scanner,
+            mut reload,
+            connection,
+        } = self;
         let ring = events.async_fd().context("watching the kernel's events")?;
         let action_fd = actions.async_fd().context("watching what policies request")?;
         let denial_fd = denials.async_fd().context("watching what policies deny")?;
+        let kill_fd = kills.async_fd().context("watching the kernel's kills")?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         // Queries to systemd run beside the loop, because replies may take long.
@@ -186,6 +200,7 @@ impl Sources {
                     units.kernel_events(daemon, events.drain()).await;
                     daemon.handle_denials(denials.drain()).await;
                 }
+                found = kills.next(&kill_fd) => daemon.report_oom_kills(found?).await,
                 done = daemon.actuator.jobs.next() => {
                     daemon.actuator.job_finished(done);
                     daemon.publish_actions().await;
@@ -235,8 +250,7 @@ impl Sources {
 
 /// Takes over from the previous daemon once all cgroups and units that existed at the start are handled.
 async fn finish_start(daemon: &mut Daemon, preloader: &mut Preloader) {
-    let kills = daemon.applier.take_over();
-    daemon.handle_actions(kills).await;
+    daemon.take_over().await;
     preloader.schedule();
     notify_ready(daemon);
 }

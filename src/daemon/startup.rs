@@ -60,6 +60,9 @@ pub fn prepare(level: &LevelHandle) -> Result<Startup> {
             tracing::debug!("{error}");
         }
     }
+    if let Err(error) = kernel.record_oom_kills() {
+        tracing::warn!("{error}; kills by the kernel's OOM killer are not explained");
+    }
     // After core is loaded, so that a failure of core is reported alone.
     objects.errors.iter().for_each(|error| tracing::error!("{error}"));
     let (engine_config, errors) = engine_config(&objects, &report, &config);

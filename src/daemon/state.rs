@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::apply::{EffectApplier, StateChange};
+use super::oom_kills::OomKillHistory;
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};
+use crate::bpf::Takeover;
 use crate::bpf::objects::PolicyObjects;
 use crate::bpf::settings::problems;
 use crate::cgroup::mount;
@@ -14,6 +16,7 @@ use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
 use crate::policy::denial::Denial;
 use crate::policy::request::Request;
+use crate::report::oom_kill::OomKill;
 use crate::report::{ActionStats, BindingReport, KernelReport};
 use crate::service::api::PublishedObject;
 
@@ -23,6 +26,8 @@ pub struct Daemon {
     pub actuator: Actuator,
     pub objects: PolicyObjects,
     pub report: KernelReport,
+    /// The last kills by the kernel's OOM killer.
+    pub oom_kills: OomKillHistory,
     /// The D-Bus object, once it is published.
     pub published: Option<PublishedObject>,
     /// Losses that are already handled.
@@ -43,6 +48,7 @@ impl Daemon {
             actuator,
             objects,
             report,
+            oom_kills: OomKillHistory::default(),
             published: None,
             overflow: OverflowStats::default(),
         }
@@ -127,6 +133,24 @@ impl Daemon {
             let Some(record) = self.actuator.log.denials.record(&path, denial) else { continue };
             let Some(object) = &self.published else { continue };
             if let Err(error) = object.emit_denied(&record).await {
+                tracing::debug!(%error, "sending a signal");
+            }
+        }
+    }
+
+    /// Takes over from the previous daemon, and reports the kills that were made since it was killed.
+    pub async fn take_over(&mut self) {
+        let Takeover { kills, oom_kills, .. } = self.applier.take_over();
+        self.handle_actions(kills).await;
+        self.report_oom_kills(oom_kills).await;
+    }
+
+    /// Reports kills by the kernel's OOM killer, in the journal and by a signal.
+    pub async fn report_oom_kills(&mut self, kills: Vec<OomKill>) {
+        let new = self.oom_kills.report(kills);
+        let Some(object) = &self.published else { return };
+        for kill in new {
+            if let Err(error) = object.emit_oom_killed(&kill.victim).await {
                 tracing::debug!(%error, "sending a signal");
             }
         }

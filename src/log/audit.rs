@@ -258,13 +258,15 @@ fn journal(record: &ActionRecord) {
 mod tests {
     use super::*;
     use crate::report::MSGID_DENIED;
+    use crate::report::oom_kill::MSGID_OOM_KILL;
 
     #[test]
     fn catalog_explains_every_line_by_its_fields() {
         let catalog = include_str!("../../systemd/memcg-bpf.catalog");
-        let source = [include_str!("audit.rs"), include_str!("denials.rs")].concat();
+        let source =
+            concat!(include_str!("audit.rs"), include_str!("denials.rs"), include_str!("oom_kill.rs"));
         let ids: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
-        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION, MSGID_DENIED]);
+        assert_eq!(ids, [MSGID_ATTACHED, MSGID_DETACHED, MSGID_ACTION, MSGID_DENIED, MSGID_OOM_KILL]);
         let fields: Vec<&str> = catalog.split('@').skip(1).step_by(2).collect();
         assert!(fields.len() > ids.len());
         for field in fields {

@@ -4,4 +4,5 @@ pub mod audit;
 pub mod denials;
 pub mod journal;
 pub mod line_limit;
+pub mod oom_kill;
 pub mod subscriber;

@@ -12,7 +12,7 @@ pub fn explain(report: &BindingReport, catalog: &Catalog) -> Vec<String> {
     let mut lines = Vec::new();
     match report.state.as_str() {
         "registered" => lines.push(
-            "The cgroup does not exist yet; the policy is attached when it is created, before its first process."
+            "The cgroup does not exist; the policy is attached when it is created, before its first process."
                 .to_owned(),
         ),
         "invalid" => lines.push("No policy is attached, because the request is invalid.".to_owned()),

@@ -20,6 +20,7 @@ pub use crate::bus::{NAME as BUS_NAME, PATH as OBJECT_PATH};
 use crate::log::audit::ActionRecord;
 use crate::log::denials::DenialRecord;
 use crate::names::{CgroupPath, CgroupRef};
+use crate::report::oom_kill::OomProcess;
 
 /// Timeout for room in the queue, after which a call fails with `Busy`.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
@@ -80,6 +81,12 @@ impl PublishedObject {
             serde_json::to_string(&record.report()).map_err(|e| zbus::Error::Failure(e.to_string()))?;
         let (cgroup, id, outcome) = (record.path.as_str(), denial.cgroup.0, denial.outcome());
         Object::denied(&emitter, cgroup, id, &denial.policy, outcome, &report).await
+    }
+
+    /// Signals a kill by the kernel's OOM killer. All users receive it, so it has no other facts: see `Kills`.
+    pub async fn emit_oom_killed(&self, victim: &OomProcess) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
+        Object::oom_killed(&emitter, &victim.cgroup, victim.cgroup_id, victim.pid).await
     }
 
     /// Releases the bus name. Later calls start the daemon again.
@@ -263,6 +270,18 @@ impl Object {
         self.call(authorization, Command::Reload { caller }).await
     }
 
+    #[zbus(out_args("kills"))]
+    async fn kills(
+        &self,
+        cgroup: &str,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Error> {
+        let cgroup = cgroup_path(cgroup)?;
+        let authorization = self.authorize_inspect(Some(&cgroup), connection, &header).await?;
+        self.call(authorization, Command::Kills { cgroup }).await
+    }
+
     #[zbus(out_args("stats"))]
     async fn stats(
         &self,
@@ -318,6 +337,14 @@ impl Object {
         policy: &str,
         outcome: &str,
         report: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    async fn oom_killed(
+        emitter: &SignalEmitter<'_>,
+        cgroup: &str,
+        cgroup_id: u64,
+        pid: u32,
     ) -> zbus::Result<()>;
 }
 

@@ -95,7 +95,7 @@ fn shipped_xml_matches_introspection() {
     let mut live = String::new();
     object().0.introspect_to_writer(&mut live, 0);
     assert_eq!(outline(&live), outline(SHIPPED));
-    assert_eq!(outline(SHIPPED).len(), 11 + 2 + 4);
+    assert_eq!(outline(SHIPPED).len(), 12 + 2 + 5);
 }
 
 #[tokio::test]
@@ -124,7 +124,8 @@ async fn method_becomes_command_and_answer_the_reply() {
     assert_eq!(call(&client, "Resume", &()).await.unwrap(), "answer 8");
     assert_eq!(call(&client, "Stats", &()).await.unwrap(), "answer 9");
     assert_eq!(call(&client, "Reload", &()).await.unwrap(), "answer 10");
-    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 11");
+    assert_eq!(call(&client, "Kills", &("/a.slice",)).await.unwrap(), "answer 11");
+    assert_eq!(call(&client, "Policies", &()).await.unwrap(), "answer 12");
     let caller = Caller::Administrator(nix::unistd::geteuid().as_raw());
     let cgroup = CgroupPath::parse("/a.slice").unwrap();
     let id = ContainerId::parse("1f2e").unwrap();
@@ -143,11 +144,12 @@ async fn method_becomes_command_and_answer_the_reply() {
             Command::Detach { cgroup: cgroup.clone(), caller },
             Command::DetachContainer { id, caller },
             Command::List,
-            Command::Explain { cgroup },
+            Command::Explain { cgroup: cgroup.clone() },
             Command::Pause { for_ns: 5_000_000_000, caller },
             Command::Resume { caller },
             Command::Stats,
             Command::Reload { caller },
+            Command::Kills { cgroup },
             Command::Policies,
         ]
     );

@@ -57,6 +57,11 @@ pub enum Command {
         /// The cgroup.
         cgroup: CgroupPath,
     },
+    /// Report the last kills by the kernel's OOM killer.
+    Kills {
+        /// The cgroup; the root for all.
+        cgroup: CgroupPath,
+    },
     /// Report all policies that can be used.
     Policies,
     /// Restore all knobs and suspend actions.

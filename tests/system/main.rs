@@ -45,4 +45,5 @@ mod systemd_hangs;
 mod throttle;
 mod units;
 mod unprivileged;
+mod why;
 mod youki;

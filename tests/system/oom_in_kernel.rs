@@ -27,13 +27,13 @@ fn culprits() -> String {
     format!("while sleep 0.1; do {PROGRAMS}/alloc 400 hold; echo $?; done")
 }
 
-fn kill_daemon_for_good(env: &mut TestEnv) {
+pub fn kill_daemon_for_good(env: &mut TestEnv) {
     sh("systemctl mask --runtime memcg-bpfd; systemctl kill -s KILL memcg-bpfd");
     env.at_end("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd; systemctl start memcg-bpfd".to_owned());
     wait_for("the daemon to be dead", || (systemd::active_state("memcg-bpfd") == "failed").then_some(()));
 }
 
-fn start_daemon() {
+pub fn start_daemon() {
     sh("systemctl unmask --runtime memcg-bpfd; systemctl reset-failed memcg-bpfd");
     ensure_daemon();
 }

@@ -15,16 +15,19 @@ use crate::cli::find::target::{self, TargetError};
 use crate::cli::output::Output;
 use crate::cli::term::time::Timestamp;
 use crate::cli::term::{Terminal, escape_line, json_line, print, wrap};
+use crate::report::oom_kill::{MSGID_OOM_KILL, OomKill};
 use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DENIED, MSGID_DETACHED};
 
 /// Entries shown without --since; more is rarely read, and journals may be gigabytes.
 const LINES: &str = "1000";
 /// Before --follow goes on, as journalctl does.
 const LINES_BEFORE: &str = "10";
+/// MESSAGE_ID of systemd's line for a unit in which systemd-oomd has killed processes (SD_MESSAGE_UNIT_OOMD_KILL).
+const MSGID_OOMD_KILL: &str = "d989611b15e44c9dbf31e3c81256e4ed";
 /// A trusted field of journald, so that only entries of the daemon match.
 const DAEMON: &str = "_SYSTEMD_UNIT=memcg-bpfd.service";
 
-/// Show actions of policies, denied requests, and policies attached and detached
+/// Show actions of policies, denied requests, policies attached and detached, and kills by the kernel's OOM killer
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   memcg-bpf events                        the last 1000
@@ -57,7 +60,7 @@ pub(in crate::cli) struct Event {
     pub time: String,
     /// Microseconds since 1970.
     pub time_us: u64,
-    /// `attached`, `detached`, `acted` or `denied`.
+    /// `attached`, `detached`, `acted`, `denied` or `oom-killed`. Only for `why`: `oomd-killed`, whose cgroup is a unit.
     pub event: String,
     pub cgroup: String,
     /// For `attached`: the attached policies.
@@ -94,6 +97,9 @@ pub(in crate::cli) struct Event {
     /// What exactly was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// For `oom-killed`: the kill by the kernel's OOM killer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill: Option<OomKill>,
 }
 
 impl Events {
@@ -144,7 +150,8 @@ pub(in crate::cli) fn read(
 ) -> anyhow::Result<()> {
     let mut command = journalctl();
     command.args(
-        [MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED, MSGID_DENIED].map(|id| format!("MESSAGE_ID={id}")),
+        [MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED, MSGID_DENIED, MSGID_OOM_KILL]
+            .map(|id| format!("MESSAGE_ID={id}")),
     );
     match (since, follow) {
         (Some(since), _) => command.arg(format!("--since={since}")),
@@ -157,11 +164,13 @@ pub(in crate::cli) fn read(
     read_output(command, each)
 }
 
-/// Reads the last kills that were performed.
+/// Reads the last kills: by policies, by the kernel, and by systemd-oomd.
 pub(in crate::cli) fn read_kills(each: impl FnMut(Event) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut command = journalctl();
-    let action = format!("MESSAGE_ID={MSGID_ACTION}");
-    command.args([&action, "MEMCG_BPF_ACTION=kill", "MEMCG_BPF_OUTCOME=done"]);
+    command.args([MSGID_ACTION, MSGID_OOM_KILL].map(|id| format!("MESSAGE_ID={id}")));
+    command.args(["MEMCG_BPF_ACTION=kill", "MEMCG_BPF_OUTCOME=done"]);
+    // Of the system's systemd only: a user's could name any unit.
+    command.args(["+", &format!("MESSAGE_ID={MSGID_OOMD_KILL}"), "_PID=1"]);
     command.arg(format!("--lines={LINES}"));
     read_output(command, each)
 }
@@ -227,14 +236,20 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
         MSGID_ATTACHED => "attached",
         MSGID_DETACHED => "detached",
         MSGID_DENIED => "denied",
+        MSGID_OOM_KILL => "oom-killed",
+        MSGID_OOMD_KILL => "oomd-killed",
         _ => return None,
     };
+    let kill: Option<OomKill> =
+        field("MEMCG_BPF_OOM_KILL").and_then(|record| serde_json::from_str(&record).ok());
+    // An entry that the next daemon wrote is later than the kill.
+    let time_us = kill.as_ref().map_or(time_us, |kill| kill.time_us);
     let policies = field("MEMCG_BPF_POLICIES").unwrap_or_default();
     Some(Event {
         time: Timestamp::of_us(time_us).to_string(),
         time_us,
         event: event.to_owned(),
-        cgroup: field("MEMCG_BPF_CGROUP")?,
+        cgroup: field("MEMCG_BPF_CGROUP").or_else(|| field("UNIT"))?,
         policies: policies.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect(),
         policy: field("MEMCG_BPF_POLICY").or_else(|| (event == "acted").then(String::new)),
         action: field("MEMCG_BPF_ACTION"),
@@ -248,7 +263,8 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
         pid: number("MEMCG_BPF_PID"),
         process: field("MEMCG_BPF_PROCESS"),
         reason: field("MEMCG_BPF_REASON"),
-        detail: field("MEMCG_BPF_DETAIL"),
+        detail: field("MEMCG_BPF_DETAIL").or_else(|| field("MESSAGE").filter(|_| event == "oomd-killed")),
+        kill,
     })
 }
 
@@ -258,6 +274,7 @@ fn render(event: &Event, terminal: &Terminal) -> String {
     let what = match event.event.as_str() {
         "attached" => format!("attached: {}", event.policies.join(", ")),
         "detached" => "detached".to_owned(),
+        "oom-killed" => "killed by the kernel's OOM killer".to_owned(),
         _ => {
             let who = text(&event.policy);
             let who = if who.is_empty() { "memcg-bpfd" } else { &who };

@@ -28,8 +28,8 @@ use crate::text::human_bytes;
   memcg-bpf explain demo.service
 
 If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.
-Shows also why processes of the cgroup were killed by a policy, from the journal, after the unit or
-container has stopped (a removed container is named by its ID).")]
+Shows also why processes of the cgroup were killed, from the journal, after the unit or container
+has stopped (a removed container is named by its ID). See also: memcg-bpf why.")]
 pub(in crate::cli) struct Explain {
     #[command(flatten)]
     arg: CgroupArg,
@@ -70,7 +70,10 @@ fn fetch(client: &Client, cgroup: &CgroupPath, reports: &[BindingReport]) -> any
         }
         None => without_policy(cgroup, reports),
     };
-    report.explanation.extend(kills::of_cgroup(cgroup));
+    let kills = kills::of_cgroup(cgroup);
+    // A cgroup that does not exist may have ended by a kill.
+    let at = if report.state == "registered" { 0 } else { report.explanation.len() };
+    report.explanation.splice(at..at, kills);
     report.explanation.extend(protection::note(&report));
     report.explanation.extend(pressure_note(cgroup));
     let root = Path::new("/");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{sh, timeout, try_sh};
 
 /// Names of the product's programs and maps in the kernel, as a pattern of grep.
-const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z_]+|\\.data\\.memcg|store_cgroup_p[tr]*|params|scratch|state|timers|ancestors_[a-z]+)$";
+const OURS: &str = "^((growth|charge|high|reclaim|refault|stall|oom|tick)__[0-9]+|count_[a-z_0-9]+|cgroup_mkdir|cgroup_rmdir|command|memcg_[a-z_]+|\\.data\\.memcg|store_cgroup_p[tr]*|record_oom_kill|oom_kill_scratc[h]*|params|scratch|state|timers|ancestors_[a-z]+)$";
 
 /// Waits until there are no leftovers. The kernel frees maps some time after their last use.
 pub fn assert_no_leftovers() {

@@ -1,0 +1,36 @@
+//! The journal line for a kill by the kernel's OOM killer.
+
+use super::audit::unit_of;
+use crate::names::CgroupPath;
+use crate::policy::action::human_duration;
+use crate::report::oom_kill::{MSGID_OOM_KILL, OomKill};
+use crate::text::printable::quote;
+
+/// Kills that are reported later than this after they happened have their age in the message.
+const LATE_NS: u64 = 5_000_000_000;
+/// Longest message.
+const MESSAGE_MAX: usize = 2000;
+
+/// Logs a kill that happened `age` nanoseconds ago, with the unit of the victim.
+pub fn log(kill: &OomKill, age: u64) {
+    // The path is cut where it is deep; a kill is logged in any case.
+    let path = CgroupPath::parse(&kill.victim.cgroup).unwrap_or_else(|_| CgroupPath::root());
+    let (cgroup, detail, reason) = (path.as_str(), kill.detail(), kill.reason());
+    let late = if age < LATE_NS { String::new() } else { format!(", {} ago", human_duration(age)) };
+    let sentence = quote(&format!("{path}: OOM killer of the kernel: {detail}{late}: {reason}"), MESSAGE_MAX);
+    let record = serde_json::to_string(kill).unwrap_or_default();
+    let limit = kill.limit.as_ref().map_or("", |limit| limit.cgroup.as_str());
+    tracing::warn!(
+        // Selects all of these entries: journalctl MESSAGE_ID=…
+        MESSAGE_ID = MSGID_OOM_KILL,
+        OBJECT_SYSTEMD_UNIT = unit_of(&path),
+        MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_ACTION = "kill",
+        MEMCG_BPF_OUTCOME = "done",
+        MEMCG_BPF_LIMIT = limit,
+        MEMCG_BPF_REASON = reason.as_str(),
+        MEMCG_BPF_DETAIL = detail.as_str(),
+        MEMCG_BPF_OOM_KILL = record.as_str(),
+        "{sentence}"
+    );
+}
