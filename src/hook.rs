@@ -27,7 +27,7 @@ use result::{Environment, HookResult, Records, prefix};
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The error of a container whose policy cannot be distinguished from that of another container of the pod.
-const UNKNOWN_CONTAINER_MSG: &str = "the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER \
+const UNKNOWN_CONTAINER_MSG: &str = "the engine does not say which container of a pod this is, so a policy.memcg.bpf/CONTAINER \
     may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true";
 
 const HELP: &str = "\

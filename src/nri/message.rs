@@ -21,8 +21,8 @@ pub const CREATE_CONTAINER: u64 = 4;
 /// The container runs. Containers that were created before the plugin was connected are found by it.
 pub const POST_START_CONTAINER: u64 = 7;
 
-/// The value RUNNING of the enumeration `ContainerState`.
-const RUNNING: u64 = 3;
+/// The values PAUSED and RUNNING of the enumeration `ContainerState`. A paused container has been started.
+const STARTED: [u64; 2] = [2, 3];
 
 /// Most annotations that are kept of one pod or container. Kubernetes limits them to 256 KiB in all.
 const ANNOTATIONS_MAX: usize = 1024;
@@ -60,8 +60,8 @@ pub struct Container {
     pub pod: String,
     /// Its name within the pod.
     pub name: String,
-    /// True if its process runs.
-    pub running: bool,
+    /// True if its process runs or is paused.
+    pub started: bool,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Paths of the hooks that run before its process.
@@ -172,7 +172,7 @@ fn read_container(message: &[u8]) -> Result<Container, ProtocolError> {
             (1, value) => container.id = value.text()?.to_owned(),
             (2, value) => container.pod = value.text()?.to_owned(),
             (3, value) => container.name = value.text()?.to_owned(),
-            (4, value) => container.running = value.number() == RUNNING,
+            (4, value) => container.started = STARTED.contains(&value.number()),
             (6, value) => read_annotation(value, &mut container.annotations)?,
             (10, value) => read_start_hooks(value.bytes(), &mut container.hooks)?,
             (11, value) => {

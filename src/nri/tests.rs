@@ -46,6 +46,11 @@ fn call(method: &str, payload: &Message) -> Vec<u8> {
     out
 }
 
+/// The call Configure of containerd, as it is received.
+pub(crate) fn configure(version: &str) -> Vec<u8> {
+    call("Configure", &Message::new().text(2, "containerd").text(3, version))
+}
+
 /// The payload of the only response, and the events.
 fn exchange(session: &mut Session, bytes: &[u8]) -> (Vec<u8>, Vec<Event>) {
     let (mut out, mut events) = (Vec::new(), Vec::new());
@@ -175,8 +180,60 @@ fn container_that_starts_without_the_hook_is_reported() {
     assert_eq!(reply("PostStartContainer", &pair(&pod, &without)), (vec![], event.clone()));
     let change = state_change(POST_START_CONTAINER, &pod, &without);
     assert_eq!(reply("StateChange", &change), (vec![], event));
-    let with = container(&[], 42, Some(HOOK));
+    let with = container(&[POLICY], 42, Some(HOOK));
     assert_eq!(reply("PostStartContainer", &pair(&pod, &with)), (vec![], vec![]));
+}
+
+/// The specification has the hook, but not the pod's annotations: containerd without the setting pod_annotations.
+#[test]
+fn hook_without_annotations_is_reported_as_late() {
+    let payload = pair(&pod(&[POLICY]), &container(&[], 42, Some(HOOK)));
+    let event = vec![Event::Started(late("deny limit=64M"))];
+    assert_eq!(reply("PostStartContainer", &payload), (vec![], event));
+    let complete = pair(&pod(&[POLICY]), &container(&[POLICY], 42, Some(HOOK)));
+    assert_eq!(reply("PostStartContainer", &complete), (vec![], vec![]));
+}
+
+fn warned(warnings: &[&str]) -> Vec<Event> {
+    let warnings: Vec<String> = warnings.iter().map(|text| (*text).to_owned()).collect();
+    let name = "default/web app".to_owned();
+    vec![Event::Warned(ContainerWarnings { id: "c1".to_owned(), name, warnings })]
+}
+
+/// The hook does not run, or does not get the annotation, so only the plugin can report it.
+#[test]
+fn mistyped_annotation_is_reported_and_does_not_stop_the_container() {
+    let typo = ("memcg.bpf/polcy\n", "deny limit=64M");
+    let sentence = "ignoring annotation 'memcg.bpf/polcy\\n'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, \
+                    memcg.bpf/policy.CONTAINER and memcg.bpf/required";
+    let created = container(&[], 0, None);
+    let reply_of =
+        |annotations: &[(&str, &str)]| reply("CreateContainer", &pair(&pod(annotations), &created));
+    assert_eq!(reply_of(&[typo]), (vec![], warned(&[sentence])));
+    let maybe = ("memcg.bpf/required", "maybe");
+    let neither = "annotation memcg.bpf/required is 'maybe', which is neither true nor false; taken as false";
+    assert_eq!(reply_of(&[maybe]), (vec![], warned(&[neither])));
+    // The hook reports the annotation that it gets.
+    let (payload, events) = reply_of(&[POLICY, maybe, typo]);
+    assert_eq!(payload, adjustment(&[POLICY, maybe], true));
+    assert_eq!(events[1..], warned(&[sentence]));
+    // Annotations of other containers of the pod are not mistyped.
+    assert_eq!(
+        reply_of(&[("policy.memcg.bpf/db", "observe"), ("memcg.bpf/policy.db", "x")]),
+        (vec![], vec![])
+    );
+    let none = Message::new().message(1, &pod(&[typo])).message(2, &container(&[], 42, None));
+    let (_, events) = reply("Synchronize", &none);
+    assert_eq!(events[1..], warned(&[sentence]));
+}
+
+#[test]
+fn paused_container_is_synchronized() {
+    let paused = Message::new().text(1, "c1").text(2, "p1").text(3, "app").number(4, 2).number(12, 42);
+    let linux = Message::new().text(5, "a.slice:cri-containerd:c1");
+    let payload = Message::new().message(1, &pod(&[POLICY])).message(2, &paused.message(11, &linux));
+    let event = Event::Synchronized { containers: vec![late("deny limit=64M")], dropped: 0 };
+    assert_eq!(reply("Synchronize", &payload).1, [event]);
 }
 
 #[test]

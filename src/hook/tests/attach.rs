@@ -23,7 +23,7 @@ fn ambiguous_required_policy_blocks_start() {
         assert_eq!(
             result.notes,
             [
-                "container c1: the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true"
+                "container c1: the engine does not say which container of a pod this is, so a policy.memcg.bpf/CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true"
             ]
         );
         assert!(result.debug[0].contains("'memcg.bpf/policy.web'"), "{result:?}");
