@@ -7,8 +7,9 @@ use super::message::{Container, Pod};
 use super::protobuf::Message;
 use crate::names::ContainerId;
 use crate::source::oci_state::{
-    ContainerRequest, ContainerState, NAME_KEYS, POLICY, POLICY_FOR, POLICY_OF, REQUIRED, Status,
+    ContainerRequest, ContainerState, POLICY, POLICY_FOR, POLICY_OF, REQUIRED, Status,
 };
+use crate::source::pod::{NAME_KEYS, NAMESPACE_KEYS, POD_KEYS, POD_POLICY, SANDBOX_KEYS};
 
 /// The OCI hook, as in oci-hooks/90-memcg-bpf.json.
 pub const HOOK: &str = "/usr/libexec/oci/hooks.d/memcg-bpf-hook";
@@ -18,15 +19,26 @@ const HOOK_NAME: &str = "memcg-bpf-hook";
 const HOOK_TIMEOUT: u64 = 10;
 
 /// The annotations that a container has to have, so that the hook finds the policy of its pod: those of the pod that
-/// concern this container, and its name. The container's own annotations stay.
+/// concern this container, and the names of both. The container's own annotations stay.
 pub fn missing_annotations(pod: &Pod, container: &Container) -> BTreeMap<String, String> {
     let for_one = [POLICY_FOR, POLICY_OF].map(|prefix| format!("{prefix}{}", container.name));
-    let concerns = |key: &str| key == POLICY || key == REQUIRED || for_one.iter().any(|own| own == key);
+    let concerns =
+        |key: &str| [POLICY, POD_POLICY, REQUIRED].contains(&key) || for_one.iter().any(|own| own == key);
     let mut missing: BTreeMap<String, String> =
         pod.annotations.iter().filter(|(key, _)| concerns(key)).map(owned).collect();
-    if !missing.is_empty() && !NAME_KEYS.iter().any(|key| container.annotations.contains_key(*key)) {
-        let [key, _] = NAME_KEYS;
-        missing.insert(key.to_owned(), container.name.clone());
+    let names = [
+        (NAME_KEYS, &container.name),
+        (NAMESPACE_KEYS, &pod.namespace),
+        (POD_KEYS, &pod.name),
+        (SANDBOX_KEYS, &pod.id),
+    ];
+    if !missing.is_empty() {
+        for (keys, name) in names {
+            if !keys.iter().any(|key| container.annotations.contains_key(*key)) {
+                let [key, _] = keys;
+                missing.insert(key.to_owned(), name.clone());
+            }
+        }
     }
     missing.retain(|key, _| !container.annotations.contains_key(key));
     missing
@@ -38,7 +50,7 @@ pub fn request(pod: &Pod, container: &Container) -> Option<ContainerRequest> {
     let missing = missing_annotations(pod, container);
     let annotations = missing.iter().chain(&container.annotations).map(owned).collect();
     let state = state(container, annotations)?;
-    Some(state.policy_request()).filter(|request| request.line.is_some())
+    Some(state.policy_request()).filter(|request| request.line.is_some() || request.pod_line.is_some())
 }
 
 /// What is not valid in the annotations of the pod and of the container, one sentence each. Without what the hook reports

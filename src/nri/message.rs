@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::error::ProtocolError;
 use super::protobuf::{Fields, Message, Value};
-use crate::source::oci_state::{NAME_KEYS, is_ours};
+use crate::source::oci_state::is_ours;
+use crate::source::pod::{NAME_KEYS, NAMESPACE_KEYS, POD_KEYS, SANDBOX_KEYS};
 
 /// The service of the runtime, which the plugin calls.
 pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
@@ -17,6 +18,8 @@ const NAME: &str = "memcg-bpf";
 const INDEX: &str = "90";
 
 /// Values of the enumeration `Event`.
+pub const STOP_POD_SANDBOX: u64 = 2;
+/// The container is being created, and can be adjusted.
 pub const CREATE_CONTAINER: u64 = 4;
 /// The container runs. Containers that were created before the plugin was connected are found by it.
 pub const POST_START_CONTAINER: u64 = 7;
@@ -97,7 +100,7 @@ pub fn configuration(payload: &[u8]) -> Result<Configuration, ProtocolError> {
 /// The reply to Configure: the events to which the plugin subscribes.
 pub fn subscription() -> Message {
     let bit = |event: u64| 1_u64 << event.saturating_sub(1).min(63);
-    Message::new().number(2, bit(CREATE_CONTAINER) | bit(POST_START_CONTAINER))
+    Message::new().number(2, bit(STOP_POD_SANDBOX) | bit(CREATE_CONTAINER) | bit(POST_START_CONTAINER))
 }
 
 /// The argument of Synchronize: pods, containers, and whether another call with more follows.
@@ -189,7 +192,7 @@ fn read_container(message: &[u8]) -> Result<Container, ProtocolError> {
     Ok(container)
 }
 
-/// Keeps an annotation of memcg-bpf, or the one with the container's name.
+/// Keeps an annotation of memcg-bpf, or one with a name of the container or its pod.
 fn read_annotation(
     entry: Value<'_>,
     annotations: &mut BTreeMap<String, String>,
@@ -202,7 +205,9 @@ fn read_annotation(
             _ => {}
         }
     }
-    if (is_ours(key) || NAME_KEYS.contains(&key)) && annotations.len() < ANNOTATIONS_MAX {
+    let names = [NAME_KEYS, NAMESPACE_KEYS, POD_KEYS, SANDBOX_KEYS];
+    let is_name = names.iter().any(|keys| keys.contains(&key));
+    if (is_ours(key) || is_name) && annotations.len() < ANNOTATIONS_MAX {
         annotations.insert(key.to_owned(), text.to_owned());
     }
     Ok(())

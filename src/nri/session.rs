@@ -6,12 +6,14 @@ use super::adjustment::{has_hook, is_complete, missing_annotations, reply, reque
 use super::error::ProtocolError;
 use super::message::{
     CREATE_CONTAINER, Configuration, Container, PLUGIN_SERVICE, POST_START_CONTAINER, Pod, RUNTIME_SERVICE,
-    configuration, pod_and_container, register, state_change, subscription, synchronization, synchronized,
+    STOP_POD_SANDBOX, configuration, pod_and_container, register, state_change, subscription,
+    synchronization, synchronized,
 };
 use super::mux::{Demultiplexer, PLUGIN, RUNTIME, write_frames};
 use super::protobuf::Message;
 use super::ttrpc::{Reader, Received, UNIMPLEMENTED, encode_error, encode_request, encode_response};
-use crate::names::ContainerId;
+use crate::names::{ContainerId, PodName};
+use crate::source::pod::POD_POLICY;
 use crate::text::printable::{QUOTE_ERROR_MAX, QUOTE_MAX, quote};
 
 /// The stream of the only call of ours.
@@ -30,8 +32,14 @@ pub struct LateContainer {
     pub id: ContainerId,
     /// Its first process.
     pub pid: u32,
-    /// The policy line.
-    pub line: String,
+    /// The policy line of the container.
+    pub line: Option<String>,
+    /// The policy line of the pod's own cgroup.
+    pub pod_line: Option<String>,
+    /// The names of the pod and of the container.
+    pub pod: Option<PodName>,
+    /// The id of the pod's sandbox.
+    pub sandbox: Option<ContainerId>,
     /// `linux.cgroupsPath`, if the runtime passes it.
     pub cgroups_path: Option<String>,
     /// True if the container must not start without its policy.
@@ -73,6 +81,8 @@ pub enum Event {
     Warned(ContainerWarnings),
     /// A container started without the hook, because it was created before the plugin was connected.
     Started(LateContainer),
+    /// A pod with a policy of its own has stopped. The id is that of its sandbox.
+    PodStopped(ContainerId),
     /// The runtime ends the connection.
     Shutdown,
 }
@@ -162,9 +172,14 @@ impl Session {
                 started(&pod, container, events);
                 Ok(Message::new())
             }
+            "StopPodSandbox" => {
+                events.extend(stopped(&pod_and_container(payload)?.0));
+                Ok(Message::new())
+            }
             "StateChange" => {
                 let (event, (pod, container)) = state_change(payload)?;
                 match event {
+                    STOP_POD_SANDBOX => events.extend(stopped(&pod)),
                     CREATE_CONTAINER => return Ok(self.create(&pod, &container, events)),
                     POST_START_CONTAINER => started(&pod, container, events),
                     _ => {}
@@ -239,6 +254,11 @@ fn started(pod: &Pod, container: Container, events: &mut Vec<Event>) {
     }
 }
 
+fn stopped(pod: &Pod) -> Option<Event> {
+    let id = ContainerId::parse(&pod.id).ok().filter(|_| pod.annotations.contains_key(POD_POLICY));
+    id.map(Event::PodStopped)
+}
+
 /// Reports annotations that are not valid, unless the hook does, which gets the annotations in `hook` besides the
 /// container's own.
 fn warned(pod: &Pod, container: &Container, hook: Option<&BTreeMap<String, String>>) -> Option<Event> {
@@ -252,7 +272,10 @@ fn late_container(pod: &Pod, container: Container) -> Option<LateContainer> {
     let request = request(pod, &container)?;
     Some(LateContainer {
         pid: request.pid?,
-        line: request.line?,
+        line: request.line,
+        pod_line: request.pod_line,
+        pod: request.pod,
+        sandbox: request.sandbox,
         required: request.required,
         name: display(pod, &container),
         id: request.id,

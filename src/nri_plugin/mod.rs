@@ -35,6 +35,7 @@ memcg-bpf-nri: the NRI plugin of memcg-bpf; started by systemd (memcg-bpf-nri.se
 Adds the OCI hook memcg-bpf-hook to the containers of containerd and CRI-O whose pod has one of the annotations
     memcg.bpf/policy              the policy line of every container, as in \"deny limit=90%\"
     policy.memcg.bpf/CONTAINER    the same for one container
+    memcg.bpf/pod-policy          the policy line of the pod's own cgroup
 and requests the policies of containers that were created while the plugin was not connected.
 
 Options:
@@ -191,6 +192,7 @@ fn handle(event: Event, queue: &Queue, status: &dyn Fn(&str)) -> Result<(), Stri
             }
         }
         Event::Started(container) => queue.push(vec![container]),
+        Event::PodStopped(sandbox) => queue.detach(sandbox),
         Event::Shutdown => return Err("the runtime shut down the plugin".to_owned()),
     }
     Ok(())

@@ -189,7 +189,7 @@ fn ignored_annotations_are_reported() {
         warnings,
         [
             "ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy",
-            "ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
+            "ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER, memcg.bpf/pod-policy and memcg.bpf/required",
         ]
     );
 }

@@ -38,6 +38,7 @@ impl PolicyClause {
             location: self.location.clone(),
             line: self.text.clone(),
             container: None,
+            pod: None,
             unit: None,
         }
     }
@@ -198,6 +199,7 @@ fn request(unit: &UnitName, pieces: &[PolicyClause], none_at: Option<String>) ->
         location,
         line,
         container: None,
+        pod: None,
         unit: Some(unit.as_str().to_owned()),
     })
 }

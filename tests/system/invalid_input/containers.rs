@@ -133,7 +133,7 @@ fn invalid_annotations(pid: &str) -> Vec<HookCase> {
             "createRuntime",
             state(pid, r#""memcg.bpf/polcy":"observe""#),
             0,
-            "container mphook: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
+            "container mphook: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER, memcg.bpf/pod-policy and memcg.bpf/required",
         ),
         (
             "createRuntime",
