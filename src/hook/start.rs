@@ -53,13 +53,14 @@ pub(crate) fn start(request: &ContainerRequest, environment: &Environment) -> Ho
         }
     };
     let began = Instant::now();
+    let mut deadline = environment.deadline;
     let lines =
         [(Target::Pod(request.sandbox.as_ref()), &request.pod_line), (Target::Container, &request.line)];
     for (target, line) in lines {
         let Some(line) = line else { continue };
-        // The deadline is that of all calls together.
-        let deadline = environment.deadline.saturating_sub(began.elapsed());
         let answer = attach(request, target, line, path.as_deref(), (environment, deadline));
+        // The time that is left for the next call.
+        deadline = environment.deadline.saturating_sub(began.elapsed());
         match answer {
             Ok(()) => result.debug.push(prefix(request, &format!("policy '{line}' is attached"))),
             Err(error) if request.required => {
