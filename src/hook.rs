@@ -6,7 +6,7 @@
 
 pub mod call;
 #[cfg(test)]
-mod fake_daemon;
+pub(crate) mod fake_daemon;
 mod result;
 mod start;
 

@@ -123,3 +123,50 @@ fn attach(
     };
     call::attach(address, DEADLINE, args)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hook::fake_daemon::{Behaviour, FakeDaemon};
+    use crate::names::PodName;
+
+    fn container(id: &str, line: Option<&str>) -> LateContainer {
+        LateContainer {
+            id: ContainerId::parse(id).unwrap(),
+            pid: 7,
+            line: line.map(str::to_owned),
+            pod_line: Some("deny limit=1G".to_owned()),
+            pod: PodName::parse("default/web app").ok(),
+            sandbox: ContainerId::parse("5a").ok(),
+            cgroups_path: None,
+            required: false,
+            name: "default/web app".to_owned(),
+        }
+    }
+
+    #[test]
+    fn policy_of_a_pod_is_requested_once_for_all_its_containers() {
+        let daemon = FakeDaemon::start(Behaviour::Accepts);
+        attach_all(&daemon.address(), &[container("c1", Some("observe")), container("c2", None)]);
+        let options = r#"pod=Str("default/web app") required=Bool(false)"#;
+        assert_eq!(
+            daemon.calls(),
+            [
+                format!(r#"attach c1 7 'deny limit=1G' {options} sandbox=Str("5a")"#),
+                format!("attach c1 7 'observe' {options}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn thread_withdraws_the_policy_of_a_stopped_pod() {
+        let daemon = FakeDaemon::start(Behaviour::Accepts);
+        let queue = start(daemon.address().leak()).unwrap();
+        queue.detach(ContainerId::parse("5a").unwrap());
+        let began = std::time::Instant::now();
+        while daemon.calls().is_empty() && began.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(daemon.calls(), ["detach 5a"]);
+    }
+}

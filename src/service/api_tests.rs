@@ -114,12 +114,8 @@ async fn method_becomes_command_and_answer_the_reply() {
         }
         seen
     });
-    let given = options(&[
-        (REQUIRED, true.into()),
-        (CGROUPS_PATH, "machine.slice:libpod:1f2e".into()),
-        ("pod", "default/web app".into()),
-        ("sandbox", "5a".into()),
-    ]);
+    let mut given = options(&[(REQUIRED, true.into()), (CGROUPS_PATH, "machine.slice:libpod:1f2e".into())]);
+    given.extend(options(&[("pod", "default/web app".into()), ("sandbox", "5a".into())]));
     assert_eq!(call(&client, "Attach", &("/a.slice", "deny limit=64M")).await.unwrap(), "answer 1");
     assert_eq!(call(&client, "AttachContainer", &("1f2e", 42u32, "none", given)).await.unwrap(), "answer 2");
     assert_eq!(call(&client, "Detach", &("/a.slice",)).await.unwrap(), "answer 3");
@@ -266,24 +262,6 @@ async fn invalid_container_arguments_are_rejected_before_the_daemon() {
             )
             .await,
             "InvalidArgument: option 'cgroups-path' has 1048576 bytes; at most 4095 are possible",
-        ),
-        (
-            call(
-                &client,
-                "AttachContainer",
-                &("1f2e", 1u32, "observe", options(&[("pod", "a\u{7}".into())])),
-            )
-            .await,
-            "InvalidArgument: 'a\\u{7}' is not the name of a pod: NAMESPACE/POD or NAMESPACE/POD CONTAINER",
-        ),
-        (
-            call(
-                &client,
-                "AttachContainer",
-                &("1f2e", 1u32, "observe", options(&[("sandbox", 1u32.into())])),
-            )
-            .await,
-            "InvalidArgument: option 'sandbox' must be a string (s), not of type 'u'",
         ),
     ];
     for (got, wanted) in rejected {

@@ -167,3 +167,33 @@ fn wrong_type(option: &str, expected: &str, value: &Variant<'_>) -> Error {
     let signature = quote(&value.value_signature().to_string(), WORD_MAX);
     invalid(format!("option '{option}' must be {expected}, not of type '{signature}'"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(given: &[(&str, Variant<'static>)]) -> Result<Options, String> {
+        let entries: BTreeMap<String, OwnedVariant> =
+            given.iter().map(|(key, value)| ((*key).to_owned(), value.try_to_owned().unwrap())).collect();
+        Options::parse(&OptionDict::from(entries)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_of_pods_are_checked() {
+        let options = parse(&[(POD, "default/web app".into()), (SANDBOX, "5a".into())]).unwrap();
+        assert_eq!(options.pod.unwrap().to_string(), "default/web app");
+        assert_eq!(options.sandbox.unwrap().as_str(), "5a");
+        for (key, value, why) in [
+            (
+                POD,
+                "a\u{7}".into(),
+                "'a\\u{7}' is not the name of a pod: NAMESPACE/POD or NAMESPACE/POD CONTAINER",
+            ),
+            (POD, true.into(), "option 'pod' must be a string (s), not of type 'b'"),
+            (SANDBOX, 1u32.into(), "option 'sandbox' must be a string (s), not of type 'u'"),
+            (SANDBOX, "../x".into(), "'../x' is not a container id: it starts with '-' or '.'"),
+        ] {
+            assert_eq!(parse(&[(key, value)]).unwrap_err(), why);
+        }
+    }
+}
