@@ -167,7 +167,9 @@ impl ContainerState {
         };
         let line = self.policy_line(&mut warnings).map(text);
         let pod_line = self.annotations.get(POD_POLICY).map(|line| text(line));
-        let required = self.required(&mut warnings);
+        // A runtime may leave a sandbox behind that fails to start. The pod's containers fail instead.
+        let is_sandbox = self.first_of(&TYPE_KEYS) == Some("sandbox");
+        let required = self.required(&mut warnings) && !is_sandbox;
         let mut unknown: Vec<&String> = self.annotations.keys().filter(|key| is_unknown(key)).collect();
         unknown.sort();
         for key in unknown.into_iter().take(UNKNOWN_MAX) {
@@ -176,7 +178,7 @@ impl ContainerState {
                 quote(key, QUOTE_MAX)
             ));
         }
-        let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
+        let named = self.first_of(&NAME_KEYS).is_some() || is_sandbox;
         let one_of_pod = self.annotations.keys().any(|key| is_for_one_container(key));
         let container_name_unknown = line.is_none() && !named && one_of_pod;
         ContainerRequest {

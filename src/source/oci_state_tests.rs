@@ -241,3 +241,20 @@ fn ambiguous_pod_policy_is_detected() {
     );
     assert!(!request(&[("memcg.bpf/policies", "observe")]).container_name_unknown);
 }
+
+#[test]
+fn pod_policy_is_that_of_any_container_and_never_stops_the_sandbox() {
+    let all = [("memcg.bpf/pod-policy", " deny limit=1Gi "), ("memcg.bpf/required", "true")];
+    let of_app = request(&all);
+    assert_eq!(
+        (of_app.line, of_app.pod_line.as_deref(), of_app.required),
+        (None, Some("deny limit=1Gi"), true)
+    );
+    assert!(of_app.warnings.is_empty());
+    let [policy, required] = all;
+    for key in TYPE_KEYS {
+        let of_sandbox = request(&[policy, required, (key, "sandbox")]);
+        assert_eq!((of_sandbox.pod_line.as_deref(), of_sandbox.required), (Some("deny limit=1Gi"), false));
+    }
+    assert_eq!(request(&[("memcg.bpf/pod-policy", "")]).pod_line.as_deref(), Some("none"));
+}

@@ -128,6 +128,7 @@ fn hook_file_condition_matches_own_annotations_only() {
     let (key, value) = (regex::Regex::new(key).unwrap(), regex::Regex::new(value.as_str().unwrap()).unwrap());
     for name in [
         "memcg.bpf/policy",
+        "memcg.bpf/pod-policy",
         "memcg.bpf/policy.web",
         "memcg.bpf/policy.web-1",
         "memcg.bpf/policy.0",
@@ -138,6 +139,7 @@ fn hook_file_condition_matches_own_annotations_only() {
     for name in [
         "memcg.bpf/required",
         "memcg.bpf/policyx",
+        "memcg.bpf/pod-policy.web",
         "memcgxbpf/policy",
         "a.memcg.bpf/policy",
         "memcg.bpf/policy.",
