@@ -48,7 +48,7 @@ pub fn pod_cgroup(container: &CgroupPath) -> Option<CgroupPath> {
         None => name.strip_prefix("pod"),
     };
     // In the name of a slice, the kubelet writes _ for the dashes of the UID.
-    let is_uid = |uid: &str| !uid.is_empty() && !(name.ends_with(".slice") && uid.contains('-'));
+    let is_uid = |uid: &str| !(uid.is_empty() || name.ends_with(".slice") && uid.contains('-'));
     let below_kubelet = kubelet.split('/').any(is_of_kubelet);
     if below_kubelet && uid.is_some_and(is_uid) { CgroupPath::parse(pod).ok() } else { None }
 }

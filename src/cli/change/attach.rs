@@ -79,7 +79,7 @@ impl Attach {
         let now = match known {
             Some(known) => known,
             None if self.check && origin == Origin::Xattr => client.explain(cgroup.as_str())?,
-            // Whoever may not see the cgroup may still give a password for the change.
+            // A user who may not see the cgroup may still enter a password for the change.
             None if origin == Origin::Xattr => {
                 client.explain_if_allowed(cgroup.as_str())?.unwrap_or_default()
             }
