@@ -237,6 +237,7 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 		$(call INSTALL_NAMING,systemd/$$unit.service,$(DESTDIR)/usr/lib/systemd/system/$$unit.service); done
 	$(call INSTALL_NAMING,systemd/memcg-bpf-nri.service,$(DESTDIR)/usr/lib/systemd/system/memcg-bpf-nri.service)
 	$(INSTALL) systemd/memcg-bpf-nri.path $(DESTDIR)/usr/lib/systemd/system/memcg-bpf-nri.path
+	$(INSTALL) systemd/80-memcg-bpf.preset $(DESTDIR)/usr/lib/systemd/system-preset/80-memcg-bpf.preset
 	$(INSTALL) systemd/memcg-bpf.catalog $(DESTDIR)/usr/lib/systemd/catalog/memcg-bpf.catalog
 	$(INSTALL) systemd/org.memcg.Bpf1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.memcg.Bpf1.conf
 	$(INSTALL) systemd/org.memcg.Bpf1.policy $(DESTDIR)/usr/share/polkit-1/actions/org.memcg.Bpf1.policy

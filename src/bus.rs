@@ -21,6 +21,10 @@ pub const ERROR_ACCESS_DENIED: &str = "AccessDenied";
 pub const ERROR_BUSY: &str = "Busy";
 /// The option of `AttachContainer` with the runtime's `linux.cgroupsPath`, a string.
 pub const OPTION_CGROUPS_PATH: &str = "cgroups-path";
+/// The option of `AttachContainer` with the names of the pod and of the container, a string.
+pub const OPTION_POD: &str = "pod";
+/// The option of `AttachContainer` with the id of the pod's sandbox, a string. The line is that of the pod's own cgroup.
+pub const OPTION_SANDBOX: &str = "sandbox";
 /// The option of `AttachContainer` that makes errors fatal for the container, a boolean.
 pub const OPTION_REQUIRED: &str = "required";
 

@@ -6,7 +6,7 @@
 
 pub mod call;
 #[cfg(test)]
-mod fake_daemon;
+pub(crate) mod fake_daemon;
 mod result;
 mod start;
 
@@ -27,7 +27,7 @@ use result::{Environment, HookResult, Records, prefix};
 pub const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The error of a container whose policy cannot be distinguished from that of another container of the pod.
-const UNKNOWN_CONTAINER_MSG: &str = "the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER \
+const UNKNOWN_CONTAINER_MSG: &str = "the engine does not say which container of a pod this is, so a policy.memcg.bpf/CONTAINER \
     may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true";
 
 const HELP: &str = "\
@@ -40,6 +40,7 @@ Without an argument the stage follows from the state. For podman and CRI-O insta
     memcg.bpf/policy              the policy line, as in \"deny limit=64M\"
     policy.memcg.bpf/CONTAINER    the same for one container of a pod, also written
                                   memcg.bpf/policy.CONTAINER
+    memcg.bpf/pod-policy          the policy line of the pod's own cgroup
     memcg.bpf/required            \"true\": the container does not start without it
 By hand:
     echo '{\"ociVersion\":\"1.0\",\"id\":\"x\",\"pid\":1,\"status\":\"created\"}' | memcg-bpf-hook
@@ -152,13 +153,17 @@ fn run(state: &[u8], stage: Option<Stage>, environment: &Environment) -> HookRes
         Status::Creating | Status::Created | Status::Running => Stage::Start,
         Status::Stopped => Stage::Stop,
     });
-    let Some(line) = request.line.as_deref() else { return no_policy(&request, stage) };
+    if request.line.is_none()
+        && (request.pod_line.is_none() || request.required && request.container_name_unknown)
+    {
+        return no_policy(&request, stage);
+    }
     let mut result = match stage {
-        Stage::Start => start::start(&request, line, environment),
-        Stage::Stop => poststop(request.id.as_str(), environment),
+        Stage::Start => start::start(&request, environment),
+        Stage::Stop => poststop(&request, environment),
     };
     if stage == Stage::Start {
-        result.notes.splice(0..0, request.warnings.iter().map(|what| prefix(request.id.as_str(), what)));
+        result.notes.splice(0..0, request.warnings.iter().map(|what| prefix(&request, what)));
     }
     result.container = Some(request.id.as_str().to_owned());
     result
@@ -170,14 +175,13 @@ fn no_policy(request: &ContainerRequest, stage: Stage) -> HookResult {
     if stage != Stage::Start || request.warnings.is_empty() {
         return HookResult::default();
     }
-    let id = request.id.as_str();
-    let warnings = request.warnings.iter().map(|what| prefix(id, what)).collect();
-    let container = Some(id.to_owned());
+    let warnings = request.warnings.iter().map(|what| prefix(request, what)).collect();
+    let container = Some(request.id.as_str().to_owned());
     if request.required && request.container_name_unknown {
         // Runtimes display one line: the reason, not the other warnings.
         return HookResult {
             fail: true,
-            notes: vec![prefix(id, UNKNOWN_CONTAINER_MSG)],
+            notes: vec![prefix(request, UNKNOWN_CONTAINER_MSG)],
             debug: warnings,
             container,
         };
@@ -186,12 +190,12 @@ fn no_policy(request: &ContainerRequest, stage: Stage) -> HookResult {
 }
 
 /// The daemon detects the removal of the cgroup itself, so errors have no effect.
-fn poststop(id: &str, environment: &Environment) -> HookResult {
+fn poststop(request: &ContainerRequest, environment: &Environment) -> HookResult {
     let mut result = HookResult::default();
-    result.debug.push(match call::detach(&environment.bus, environment.deadline, id) {
-        Ok(()) => prefix(id, "detached"),
+    result.debug.push(match call::detach(&environment.bus, environment.deadline, request.id.as_str()) {
+        Ok(()) => prefix(request, "detached"),
         Err(CallError::Rejected(why) | CallError::Denied(why) | CallError::Unreachable(why)) => {
-            prefix(id, &format!("ended; nothing to detach: {why}"))
+            prefix(request, &format!("ended; nothing to detach: {why}"))
         }
     });
     result

@@ -8,9 +8,11 @@ use thiserror::Error;
 use crate::text::printable::{QUOTE_MAX, escape_line, quote};
 
 mod container;
+mod pod;
 mod unit;
 
 pub use container::{CONTAINER_ID_MAX, ContainerId};
+pub use pod::PodName;
 pub use unit::{ROOT_SLICE, UNIT_NAME_MAX, UnitName, unescape};
 
 /// The 64-bit id of a cgroup (inode number with generation), which identifies it. The path may be reused.
@@ -55,6 +57,9 @@ pub enum NameError {
     /// Invalid container id: the id, and the reason.
     #[error("'{0}' is not a container id: {1}")]
     ContainerId(String, &'static str),
+    /// Invalid name of a pod or of a container of a pod.
+    #[error("'{0}' is not the name of a pod: NAMESPACE/POD or NAMESPACE/POD CONTAINER")]
+    PodName(String),
 }
 
 /// Longest accepted cgroup path in bytes: PATH_MAX without the terminating zero.

@@ -5,8 +5,11 @@ pub mod explain;
 pub mod oom_kill;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::names::PodName;
 
 /// MESSAGE_ID of the journal line for each action.
 pub const MSGID_ACTION: &str = "5d1f0c5fa8a34b0f9c6e4c7b1f3a2d60";
@@ -30,6 +33,9 @@ pub struct BindingReport {
     /// The container's id, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The names of the pod and of its container, in Kubernetes. For display: they are not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodReport>,
     /// The container's name, with its engine. Filled in by `memcg-bpf`, not by the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
@@ -67,6 +73,35 @@ pub struct BindingReport {
     /// Only in `Explain`: sentences about each policy, its limits, and their distance from the current values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub explanation: Vec<String>,
+}
+
+/// The name of a pod, or of a container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PodReport {
+    /// The namespace of the pod.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The container's name within the pod; absent if the cgroup is that of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+}
+
+impl From<&PodName> for PodReport {
+    fn from(pod: &PodName) -> Self {
+        PodReport {
+            namespace: pod.namespace().to_owned(),
+            name: pod.name().to_owned(),
+            container: pod.container().map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for PodReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pod {}/{}", self.namespace, self.name)?;
+        self.container.iter().try_for_each(|container| write!(f, " {container}"))
+    }
 }
 
 /// A knob of a cgroup with constraints.

@@ -44,7 +44,8 @@ fn judged(text: &str) -> (String, usize) {
         let line = written.strip_prefix(' ').unwrap_or(written);
         let line = line.replace('␛', "\u{1b}").replace('␀', "\0").replace('␊', "\n");
         let faults = check_line(&line, &catalog, Some(origin), Some(&place));
-        let request = Request { origin, location: place.clone(), line, container: None, unit: None };
+        let request =
+            Request { origin, location: place.clone(), line, container: None, pod: None, unit: None };
         let resolved = resolve(&[request], &catalog, &AllowList::default());
         assert_eq!(resolved.errors, faults, "check_line and resolve report the same errors: {row}");
         assert!(

@@ -137,7 +137,7 @@ fn policies(history: &[(bool, usize, usize, bool)], lower: bool) -> BTreeMap<Str
             Input::Withdraw { cgroup, origin }
         } else {
             let (location, line) = (origin.to_string(), LINES[*line].to_owned());
-            let request = Request { origin, location, line, container: None, unit: None };
+            let request = Request { origin, location, line, container: None, pod: None, unit: None };
             Input::Request { cgroup: CgroupRef { id: cgroup, path: path(at) }, request }
         };
         engine.step(input);

@@ -38,13 +38,25 @@ pub fn run(bytes: &[u8]) {
             Event::Synchronized { containers, .. } => {
                 for container in containers {
                     sentence(&container.name, SENTENCE_MAX);
-                    assert!(container.pid != 0 && !container.line.is_empty());
+                    assert!(container.pid != 0 && requests_policy(container));
                 }
             }
-            Event::Started(container) => assert!(container.pid != 0 && !container.line.is_empty()),
+            Event::Started(container) => assert!(container.pid != 0 && requests_policy(container)),
+            Event::Warned(container) => {
+                sentence(&container.id, SENTENCE_MAX);
+                sentence(&container.name, SENTENCE_MAX);
+                container.warnings.iter().for_each(|warning| sentence(warning, SENTENCE_MAX));
+            }
+            Event::PodStopped(_) => {}
             Event::Registered | Event::Shutdown => {}
         }
     }
     // At most one reply for each call, and a call has a header of 10 bytes; annotations are copied once.
     assert!(whole.1.len() <= bytes.len().saturating_mul(40), "{} bytes of replies", whole.1.len());
+}
+
+/// An empty annotation is the policy `none`.
+fn requests_policy(container: &memcg_bpf::nri::LateContainer) -> bool {
+    let lines = [&container.line, &container.pod_line];
+    lines.iter().any(|line| line.is_some()) && lines.iter().all(|line| line.as_deref() != Some(""))
 }

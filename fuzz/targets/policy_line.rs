@@ -26,7 +26,8 @@ pub fn run(bytes: &[u8]) {
         assert!(parsed.is_ok() || !linted.is_empty(), "what does not parse is not in order");
         let Some(origin) = origin else { continue };
         let line = text.clone().into_owned();
-        let request = Request { origin, location: "here".to_owned(), line, container: None, unit: None };
+        let request =
+            Request { origin, location: "here".to_owned(), line, container: None, pod: None, unit: None };
         let resolved = resolve(&[request], &CATALOG, &AllowList::default());
         assert_eq!(resolved.errors.is_empty(), linted.is_empty(), "what is linted is what is refused");
         assert!(linted.is_empty() || resolved.policies.is_empty(), "a bad line is refused whole");

@@ -16,7 +16,7 @@ use crate::cgroup::{directory, memory, xattr};
 use crate::ledger::admission::{Facts, Limits};
 use crate::ledger::{Effect, Input, Ledger, Submitted, Write};
 use crate::log::audit::ActionOutcome;
-use crate::names::{CgroupId, CgroupPath, CgroupRef};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
 use crate::policy::action::{Action, ActionKind, Culprit, Killed, Knob, MAX, human_duration};
 use crate::policy::request::Authority;
 use crate::source::xattr::KnobRecord;
@@ -78,6 +78,11 @@ impl Actuator {
         let id = cgroup.id;
         self.step(Input::PoliciesBound { cgroup, policies });
         self.drop_if_unused(id);
+    }
+
+    /// Sets the names of the pod and of the container of a cgroup, for the journal.
+    pub fn set_pod(&mut self, cgroup: CgroupId, pod: Option<&PodName>) {
+        self.log.stats.set_pod(cgroup, pod);
     }
 
     /// Handles the removal of a cgroup.

@@ -14,7 +14,7 @@ use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect, Failure, Performed};
 use crate::log::audit;
 use crate::log::line_limit::LineLimit;
-use crate::names::{CgroupId, CgroupPath, CgroupRef};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
 use crate::report::BindingReport;
 
 /// A change that D-Bus signals report.
@@ -49,6 +49,8 @@ pub struct EffectApplier {
     earlier_counters: BTreeMap<CgroupId, BTreeMap<String, u64>>,
     /// Warnings already logged, so that a unit that starts and stops all day does not fill the journal.
     warned: BTreeSet<(CgroupPath, String)>,
+    /// The names of pods and containers, by cgroups with attached policies.
+    pods: BTreeMap<CgroupId, PodName>,
     /// The guards of kills that are set in the kernel.
     kill_guards: Option<(u64, u32)>,
 }
@@ -71,6 +73,7 @@ impl EffectApplier {
             unattached: BTreeMap::new(),
             earlier_counters: BTreeMap::new(),
             warned: BTreeSet::new(),
+            pods: BTreeMap::new(),
             kill_guards: None,
         }
     }
@@ -98,6 +101,11 @@ impl EffectApplier {
     /// True if a policy is attached to the cgroup. Only bound cgroups have counters.
     pub fn has_binding(&self, cgroup: CgroupId) -> bool {
         !self.bpf.counters(cgroup).is_empty()
+    }
+
+    /// The names of the pod and of the container of a cgroup.
+    pub fn pod(&self, cgroup: CgroupId) -> Option<&PodName> {
+        self.pods.get(&cgroup)
     }
 
     fn apply(
@@ -159,16 +167,19 @@ impl EffectApplier {
             }
             // The cgroup is not bound, and the error is already logged.
             Effect::Attached { cgroup, .. } if self.errors_by_cgroup.contains_key(&cgroup.path) => Ok(()),
-            Effect::Attached { cgroup, policies } => {
+            Effect::Attached { cgroup, policies, pod } => {
                 if self.lines.admit(&cgroup.path, Instant::now()) {
-                    audit::attached(&cgroup.path, &policies.join(", "));
+                    audit::attached(&cgroup.path, pod.as_ref(), &policies.join(", "));
                 }
+                self.pods.remove(&cgroup.id);
+                self.pods.extend(pod.map(|pod| (cgroup.id, pod)));
                 changes.push(StateChange::Attached(cgroup, policies));
                 Ok(())
             }
             Effect::Detached { cgroup, reason } => {
+                let pod = self.pods.remove(&cgroup.id);
                 if self.lines.admit(&cgroup.path, Instant::now()) {
-                    audit::detached(&cgroup.path, reason);
+                    audit::detached(&cgroup.path, pod.as_ref(), reason);
                 }
                 changes.push(StateChange::Detached(cgroup, reason));
                 Ok(())

@@ -6,19 +6,23 @@ use super::eligibility::{
 use super::state::Daemon;
 use crate::cgroup::{delegation, mount, process, xattr};
 use crate::engine::{Input, OnInvalid, SubmitError, report_none};
-use crate::names::{CgroupPath, CgroupRef, ContainerId};
+use crate::names::{CgroupPath, CgroupRef, ContainerId, PodName};
 use crate::policy::request::{Origin, Request};
 use crate::report::{BindingReport, PolicyReport};
 use crate::service::authorize::Caller;
 use crate::service::call::{Command, json};
 use crate::service::error::Error;
 use crate::source::container_cgroup::container_cgroup;
+use crate::source::pod::{container_request, is_of_podman, pod_cgroup, pod_request};
 
 /// A container that is being started, as described by its hook.
 struct Container {
     id: ContainerId,
     pid: u32,
     cgroups_path: Option<String>,
+    pod: Option<PodName>,
+    /// The pod's sandbox, if the request is that of the pod's own cgroup.
+    sandbox: Option<ContainerId>,
     required: bool,
 }
 
@@ -27,8 +31,8 @@ pub async fn command(daemon: &mut Daemon, command: Command) -> Result<String, Er
     daemon.drop_removed().await;
     match command {
         Command::Attach { cgroup, line, caller } => attach(daemon, cgroup, line, caller).await,
-        Command::AttachContainer { id, pid, line, cgroups_path, required, caller } => {
-            let container = Container { id, pid, cgroups_path, required };
+        Command::AttachContainer { id, pid, line, cgroups_path, pod, sandbox, required, caller } => {
+            let container = Container { id, pid, cgroups_path, pod, sandbox, required };
             attach_container(daemon, container, line, caller).await
         }
         Command::Detach { cgroup, caller } => detach(daemon, cgroup, caller).await,
@@ -70,7 +74,7 @@ async fn attach(
         Caller::Owner(_) => Origin::Xattr,
     };
     let location = format!("uid {}", caller.uid());
-    let request = Request { origin, location, line, container: None, unit: None };
+    let request = Request { origin, location, line, container: None, pod: None, unit: None };
     json(&daemon.submit(cgroup, request, OnInvalid::Reject).await.map_err(submit_error)?)
 }
 
@@ -80,20 +84,27 @@ async fn attach_container(
     line: String,
     caller: Caller,
 ) -> Result<String, Error> {
-    let Container { id, pid, cgroups_path, required } = container;
+    let Container { id, pid, cgroups_path, pod, sandbox, required } = container;
     let text = process::cgroup_text(pid).map_err(|e| {
         Error::NoSuchContainer(format!("container {id}: process {pid} cannot be examined: {e}"))
     })?;
     let path = container_cgroup(&text, cgroups_path.as_deref(), &id)
         .map_err(|e| Error::NoSuchCgroup(format!("container {id}: {e}")))?;
-    let cgroup = authorized_cgroup(daemon, path, caller)?;
-    let request = Request {
-        origin: Origin::Annotation,
-        location: format!("container {id}"),
-        line,
-        container: Some(id.to_string()),
-        unit: None,
+    // Only root starts pods. A user's annotations could name a pod of the system.
+    let pod = pod.filter(|_| matches!(caller, Caller::Administrator(_)) && !is_of_podman(&path));
+    let (path, request) = match sandbox {
+        None => (path, container_request(&id, line, pod)),
+        Some(sandbox) => {
+            let above = pod_cgroup(&path).ok_or_else(|| {
+                Error::NoSuchCgroup(format!(
+                    "container {id}: its cgroup {path} is not in the cgroup of a pod, which the kubelet names \
+                     …-podUID.slice or podUID"
+                ))
+            })?;
+            (above, pod_request(&sandbox, line, pod.as_ref()))
+        }
     };
+    let cgroup = authorized_cgroup(daemon, path, caller)?;
     // An invalid request is kept, so that `explain` can show why the container has no policy.
     let on_invalid = if required { OnInvalid::RejectMissingHooks } else { OnInvalid::Keep };
     json(&daemon.submit(cgroup, request, on_invalid).await.map_err(submit_error)?)

@@ -88,6 +88,7 @@ impl Daemon {
         for one in &changes {
             match one.clone() {
                 StateChange::Attached(cgroup, policies) => {
+                    self.actuator.set_pod(cgroup.id, self.applier.pod(cgroup.id));
                     self.actuator.policies_bound(cgroup, policies.into_iter().collect());
                 }
                 StateChange::Detached(cgroup, REASON_REMOVED) => {

@@ -231,7 +231,8 @@ impl Cgroups {
                 let count = plan.config.counts(&resolved.policies);
                 let policies = resolved.policies.iter().map(|p| p.name.clone()).collect();
                 plan.push(Effect::Bind { cgroup: at.clone(), slot, count });
-                plan.push(Effect::Attached { cgroup: at.clone(), policies });
+                let pod = cgroup.requests.iter().find_map(|r| r.pod.clone());
+                plan.push(Effect::Attached { cgroup: at.clone(), policies, pod });
             }
             (Some(_), None) => {
                 plan.push(Effect::Unbind { cgroup: at.id, keep_counters: !cgroup.requests.is_empty() });

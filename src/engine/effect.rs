@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::names::{CgroupId, CgroupPath, CgroupRef};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
 use crate::policy::request::Request;
 
 /// An effect. Effects are performed in order.
@@ -79,6 +79,8 @@ pub enum Effect {
         cgroup: CgroupRef,
         /// The policies' names.
         policies: Vec<String>,
+        /// The names of the pod and of the container, if known.
+        pod: Option<PodName>,
     },
     /// All policies of a cgroup are detached.
     Detached {

@@ -9,7 +9,7 @@ use super::slots::PENDING_MSG;
 use crate::names::{CgroupId, CgroupPath};
 use crate::policy::precedence::Resolution;
 use crate::policy::request::Request;
-use crate::report::{AttachedPolicy, BindingReport, RequestReport};
+use crate::report::{AttachedPolicy, BindingReport, PodReport, RequestReport};
 
 /// All cgroups with requests, and all registered units whose cgroup does not exist, by path.
 pub fn report_all(config: &EngineConfig, cgroups: &Cgroups, units: &Registrations) -> Vec<BindingReport> {
@@ -89,6 +89,7 @@ fn binding_report(
         cgroup: path.as_str().to_owned(),
         unit: requests.iter().find_map(|r| r.unit.clone()),
         container: requests.iter().find_map(|r| r.container.clone()),
+        pod: requests.iter().find_map(|r| r.pod.as_ref()).map(PodReport::from),
         policies: resolved
             .policies
             .iter()

@@ -44,7 +44,14 @@ fn config() -> EngineConfig {
 }
 
 fn request(origin: Origin, line: &str) -> Request {
-    Request { origin, location: origin.to_string(), line: line.into(), container: None, unit: None }
+    Request {
+        origin,
+        location: origin.to_string(),
+        line: line.into(),
+        container: None,
+        pod: None,
+        unit: None,
+    }
 }
 
 fn path(text: &str) -> CgroupPath {

@@ -10,7 +10,10 @@ use thiserror::Error;
 use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::{Connection, Variant};
 
-use crate::bus::{CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_REQUIRED, PATH};
+use crate::bus::{
+    CallFailure, INTERFACE, NAME, OPTION_CGROUPS_PATH, OPTION_POD, OPTION_REQUIRED, OPTION_SANDBOX, PATH,
+};
+use crate::names::{ContainerId, PodName};
 use crate::report::BindingReport;
 use crate::text::printable::{QUOTE_MESSAGE_MAX, quote};
 
@@ -45,6 +48,10 @@ pub struct AttachArgs<'a> {
     pub line: &'a str,
     /// `linux.cgroupsPath`, if the bundle could be read.
     pub cgroups_path: Option<&'a str>,
+    /// The names of the pod and of the container, for display.
+    pub pod: Option<&'a PodName>,
+    /// The id of the pod's sandbox, if the line is that of the pod's own cgroup.
+    pub sandbox: Option<&'a ContainerId>,
     /// Whether the container must not start without its policy.
     pub required: bool,
 }
@@ -55,10 +62,17 @@ pub fn attach(address: &str, deadline: Duration, args: AttachArgs<'_>) -> Result
     let busy = RefCell::new(None);
     let answer = within(deadline, async {
         let connection = connect(address).await?;
+        let pod = args.pod.map(ToString::to_string);
         let mut options: HashMap<&str, Variant<'_>> = HashMap::new();
         options.insert(OPTION_REQUIRED, Variant::from(args.required));
         if let Some(path) = args.cgroups_path {
             options.insert(OPTION_CGROUPS_PATH, Variant::from(path));
+        }
+        if let Some(pod) = pod.as_deref() {
+            options.insert(OPTION_POD, Variant::from(pod));
+        }
+        if let Some(sandbox) = args.sandbox {
+            options.insert(OPTION_SANDBOX, Variant::from(sandbox.as_str()));
         }
         let body = (args.id, args.pid, args.line, options);
         loop {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cgroup::xattr;
 use crate::names::CgroupPath;
+use crate::source::oci_state::ContainerRequest;
 
 type Read = dyn Fn(&CgroupPath) -> io::Result<Option<Vec<u8>>>;
 type Write = dyn Fn(&CgroupPath, &[u8]) -> io::Result<()>;
@@ -57,9 +58,12 @@ pub(crate) struct HookResult {
     pub container: Option<String>,
 }
 
-/// Prefixes a sentence with the container's id, shortened as engines shorten it.
-pub(crate) fn prefix(id: &str, sentence: &str) -> String {
+/// Prefixes a sentence with the container's id, shortened as engines shorten it, and with the names of its pod and of the
+/// container.
+pub(crate) fn prefix(request: &ContainerRequest, sentence: &str) -> String {
+    let id = request.id.as_str();
     let hex = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let short = if hex { id.get(..12).unwrap_or(id) } else { id };
-    format!("container {short}: {sentence}")
+    let pod = request.pod.as_ref().map_or(String::new(), |pod| format!(" ({pod})"));
+    format!("container {short}{pod}: {sentence}")
 }

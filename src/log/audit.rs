@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{CgroupId, CgroupPath, UnitName};
+use crate::names::{CgroupId, CgroupPath, PodName, UnitName};
 use crate::report::{ActionReport, BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DETACHED};
 
 /// Minimum interval between two log messages about a repeated action that was not performed. Each is counted.
@@ -84,6 +84,7 @@ impl ActionRecord {
 
 #[derive(Debug, Default)]
 struct CgroupStats {
+    pod: Option<PodName>,
     counts: BTreeMap<ActionOutcome, u64>,
     last: Option<ActionReport>,
 }
@@ -112,7 +113,7 @@ impl ActionStats {
         if self.is_suppressed(&record) {
             return None;
         }
-        journal(&record);
+        journal(&record, self.of.get(&record.cgroup).and_then(|cgroup| cgroup.pod.as_ref()));
         Some(record)
     }
 
@@ -137,6 +138,13 @@ impl ActionStats {
             self.logged.insert(key, (record.time, value));
         }
         again
+    }
+
+    /// Sets the names of the pod and of the container of a cgroup, for the journal.
+    pub fn set_pod(&mut self, cgroup: CgroupId, pod: Option<&PodName>) {
+        if pod.is_some() || self.of.contains_key(&cgroup) {
+            self.of.entry(cgroup).or_default().pod = pod.cloned();
+        }
     }
 
     /// The policy was detached before its action was handled.
@@ -175,26 +183,28 @@ fn by_word(counts: &BTreeMap<ActionOutcome, u64>) -> BTreeMap<String, u64> {
 }
 
 /// The journal line for attached policies.
-pub fn attached(path: &CgroupPath, policies: &str) {
-    let cgroup = path.as_str();
+pub fn attached(path: &CgroupPath, pod: Option<&PodName>, policies: &str) {
+    let (cgroup, named) = (path.as_str(), named(path, pod));
     tracing::info!(
         MESSAGE_ID = MSGID_ATTACHED,
         OBJECT_SYSTEMD_UNIT = unit_of(path),
         MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_POD = pod.map(tracing::field::display),
         MEMCG_BPF_POLICIES = policies,
-        "{path}: attached: {policies}"
+        "{named}: attached: {policies}"
     );
 }
 
 /// The journal line for a cgroup whose policies are detached.
-pub fn detached(path: &CgroupPath, reason: &str) {
-    let cgroup = path.as_str();
+pub fn detached(path: &CgroupPath, pod: Option<&PodName>, reason: &str) {
+    let (cgroup, named) = (path.as_str(), named(path, pod));
     tracing::info!(
         MESSAGE_ID = MSGID_DETACHED,
         OBJECT_SYSTEMD_UNIT = unit_of(path),
         MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_POD = pod.map(tracing::field::display),
         MEMCG_BPF_REASON = reason,
-        "{path}: detached: {reason}"
+        "{named}: detached: {reason}"
     );
 }
 
@@ -206,20 +216,24 @@ pub fn left_out(subject: &str, lines: u64) {
     );
 }
 
+/// The path, and the names of the pod and of the container.
+fn named(path: &CgroupPath, pod: Option<&PodName>) -> String {
+    pod.map_or_else(|| path.to_string(), |pod| format!("{path} (pod {pod})"))
+}
+
 /// The last component of the path that is a unit name; empty if there is none.
 pub(super) fn unit_of(path: &CgroupPath) -> &str {
     path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
 }
 
 /// journald accepts the unit of a message from root and shows it with that unit (`journalctl -u UNIT`).
-fn journal(record: &ActionRecord) {
-    let unit = unit_of(&record.path);
+fn journal(record: &ActionRecord, pod: Option<&PodName>) {
+    let (unit, named) = (unit_of(&record.path), named(&record.path, pod));
     let who = if record.policy.is_empty() { "memcg-bpfd" } else { &record.policy };
     let sentence = match record.outcome {
-        ActionOutcome::Done => format!("{}: {who}: {}: {}", record.path, record.detail, record.reason),
+        ActionOutcome::Done => format!("{named}: {who}: {}: {}", record.detail, record.reason),
         outcome => format!(
-            "{}: {who}: {} {}: {}: {}",
-            record.path,
+            "{named}: {who}: {} {}: {}: {}",
             record.action,
             outcome.word(),
             record.detail,
@@ -236,6 +250,7 @@ fn journal(record: &ActionRecord) {
                 MESSAGE_ID = MSGID_ACTION,
                 OBJECT_SYSTEMD_UNIT = unit,
                 MEMCG_BPF_CGROUP = path,
+                MEMCG_BPF_POD = pod.map(tracing::field::display),
                 MEMCG_BPF_POLICY = policy,
                 MEMCG_BPF_ACTION = record.action,
                 MEMCG_BPF_OUTCOME = outcome,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::error::ProtocolError;
 use super::protobuf::{Fields, Message, Value};
-use crate::source::oci_state::{NAME_KEYS, is_ours};
+use crate::source::oci_state::is_ours;
+use crate::source::pod::{NAME_KEYS, NAMESPACE_KEYS, POD_KEYS, SANDBOX_KEYS};
 
 /// The service of the runtime, which the plugin calls.
 pub const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
@@ -17,12 +18,14 @@ const NAME: &str = "memcg-bpf";
 const INDEX: &str = "90";
 
 /// Values of the enumeration `Event`.
+pub const STOP_POD_SANDBOX: u64 = 2;
+/// The container is being created, and can be adjusted.
 pub const CREATE_CONTAINER: u64 = 4;
 /// The container runs. Containers that were created before the plugin was connected are found by it.
 pub const POST_START_CONTAINER: u64 = 7;
 
-/// The value RUNNING of the enumeration `ContainerState`.
-const RUNNING: u64 = 3;
+/// The values PAUSED and RUNNING of the enumeration `ContainerState`. A paused container has been started.
+const STARTED: [u64; 2] = [2, 3];
 
 /// Most annotations that are kept of one pod or container. Kubernetes limits them to 256 KiB in all.
 const ANNOTATIONS_MAX: usize = 1024;
@@ -60,8 +63,8 @@ pub struct Container {
     pub pod: String,
     /// Its name within the pod.
     pub name: String,
-    /// True if its process runs.
-    pub running: bool,
+    /// True if its process runs or is paused.
+    pub started: bool,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Paths of the hooks that run before its process.
@@ -97,7 +100,7 @@ pub fn configuration(payload: &[u8]) -> Result<Configuration, ProtocolError> {
 /// The reply to Configure: the events to which the plugin subscribes.
 pub fn subscription() -> Message {
     let bit = |event: u64| 1_u64 << event.saturating_sub(1).min(63);
-    Message::new().number(2, bit(CREATE_CONTAINER) | bit(POST_START_CONTAINER))
+    Message::new().number(2, bit(STOP_POD_SANDBOX) | bit(CREATE_CONTAINER) | bit(POST_START_CONTAINER))
 }
 
 /// The argument of Synchronize: pods, containers, and whether another call with more follows.
@@ -172,7 +175,7 @@ fn read_container(message: &[u8]) -> Result<Container, ProtocolError> {
             (1, value) => container.id = value.text()?.to_owned(),
             (2, value) => container.pod = value.text()?.to_owned(),
             (3, value) => container.name = value.text()?.to_owned(),
-            (4, value) => container.running = value.number() == RUNNING,
+            (4, value) => container.started = STARTED.contains(&value.number()),
             (6, value) => read_annotation(value, &mut container.annotations)?,
             (10, value) => read_start_hooks(value.bytes(), &mut container.hooks)?,
             (11, value) => {
@@ -189,7 +192,7 @@ fn read_container(message: &[u8]) -> Result<Container, ProtocolError> {
     Ok(container)
 }
 
-/// Keeps an annotation of memcg-bpf, or the one with the container's name.
+/// Keeps an annotation of memcg-bpf, or one with a name of the container or its pod.
 fn read_annotation(
     entry: Value<'_>,
     annotations: &mut BTreeMap<String, String>,
@@ -202,7 +205,9 @@ fn read_annotation(
             _ => {}
         }
     }
-    if (is_ours(key) || NAME_KEYS.contains(&key)) && annotations.len() < ANNOTATIONS_MAX {
+    let names = [NAME_KEYS, NAMESPACE_KEYS, POD_KEYS, SANDBOX_KEYS];
+    let is_name = names.iter().any(|keys| keys.contains(&key));
+    if (is_ours(key) || is_name) && annotations.len() < ANNOTATIONS_MAX {
         annotations.insert(key.to_owned(), text.to_owned());
     }
     Ok(())

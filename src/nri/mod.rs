@@ -18,7 +18,7 @@ mod ttrpc;
 pub use adjustment::HOOK;
 pub use error::ProtocolError;
 pub use message::Configuration;
-pub use session::{Event, LateContainer, Session};
+pub use session::{ContainerWarnings, Event, LateContainer, Session};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

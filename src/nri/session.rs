@@ -2,20 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::adjustment::{has_hook, reply, request};
+use super::adjustment::{has_hook, is_complete, missing_annotations, reply, request, warnings};
 use super::error::ProtocolError;
 use super::message::{
     CREATE_CONTAINER, Configuration, Container, PLUGIN_SERVICE, POST_START_CONTAINER, Pod, RUNTIME_SERVICE,
-    configuration, pod_and_container, register, state_change, subscription, synchronization, synchronized,
+    STOP_POD_SANDBOX, configuration, pod_and_container, register, state_change, subscription,
+    synchronization, synchronized,
 };
 use super::mux::{Demultiplexer, PLUGIN, RUNTIME, write_frames};
 use super::protobuf::Message;
 use super::ttrpc::{Reader, Received, UNIMPLEMENTED, encode_error, encode_request, encode_response};
-use crate::names::ContainerId;
+use crate::names::{ContainerId, PodName};
+use crate::source::pod::POD_POLICY;
 use crate::text::printable::{QUOTE_ERROR_MAX, QUOTE_MAX, quote};
 
 /// The stream of the only call of ours.
 const REGISTER_STREAM: u32 = 1;
+
+/// Most containers of one synchronization whose warnings are reported.
+const WARNED_MAX: usize = 64;
 
 /// Most pods and containers that are remembered of one synchronization. A node runs a few hundred.
 const SYNCHRONIZED_MAX: usize = 16_384;
@@ -27,14 +32,31 @@ pub struct LateContainer {
     pub id: ContainerId,
     /// Its first process.
     pub pid: u32,
-    /// The policy line.
-    pub line: String,
+    /// The policy line of the container.
+    pub line: Option<String>,
+    /// The policy line of the pod's own cgroup.
+    pub pod_line: Option<String>,
+    /// The names of the pod and of the container.
+    pub pod: Option<PodName>,
+    /// The id of the pod's sandbox.
+    pub sandbox: Option<ContainerId>,
     /// `linux.cgroupsPath`, if the runtime passes it.
     pub cgroups_path: Option<String>,
     /// True if the container must not start without its policy.
     pub required: bool,
     /// `NAMESPACE/POD CONTAINER`, printable.
     pub name: String,
+}
+
+/// A container whose annotations are not all valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerWarnings {
+    /// The container's id, printable.
+    pub id: String,
+    /// `NAMESPACE/POD CONTAINER`, printable.
+    pub name: String,
+    /// One sentence for each annotation, printable.
+    pub warnings: Vec<String>,
 }
 
 /// What happened.
@@ -55,8 +77,12 @@ pub enum Event {
     },
     /// The hook was added to this container, whose name is `NAMESPACE/POD CONTAINER`.
     Adjusted(String),
+    /// Annotations of a container or its pod are not valid. The container starts all the same.
+    Warned(ContainerWarnings),
     /// A container started without the hook, because it was created before the plugin was connected.
     Started(LateContainer),
+    /// A pod with a policy of its own has stopped. The id is that of its sandbox.
+    PodStopped(ContainerId),
     /// The runtime ends the connection.
     Shutdown,
 }
@@ -143,14 +169,19 @@ impl Session {
             }
             "PostStartContainer" => {
                 let (pod, container) = pod_and_container(payload)?;
-                events.extend(started(&pod, container));
+                started(&pod, container, events);
+                Ok(Message::new())
+            }
+            "StopPodSandbox" => {
+                events.extend(stopped(&pod_and_container(payload)?.0));
                 Ok(Message::new())
             }
             "StateChange" => {
                 let (event, (pod, container)) = state_change(payload)?;
                 match event {
+                    STOP_POD_SANDBOX => events.extend(stopped(&pod)),
                     CREATE_CONTAINER => return Ok(self.create(&pod, &container, events)),
-                    POST_START_CONTAINER => events.extend(started(&pod, container)),
+                    POST_START_CONTAINER => started(&pod, container, events),
                     _ => {}
                 }
                 Ok(Message::new())
@@ -169,6 +200,8 @@ impl Session {
         if !reply.encoded().is_empty() {
             events.push(Event::Adjusted(display(pod, container)));
         }
+        let copied = request(pod, container).map(|_| missing_annotations(pod, container));
+        events.extend(warned(pod, container, copied.as_ref()));
         reply
     }
 
@@ -186,7 +219,7 @@ impl Session {
             },
             |container| {
                 // Pods may follow in a later part, so nothing is known yet of the policy.
-                match container.running && container.pid != 0 {
+                match container.started && container.pid != 0 {
                     true if containers.len() < SYNCHRONIZED_MAX => containers.push(container),
                     true => more_dropped = more_dropped.saturating_add(1),
                     false => {}
@@ -197,27 +230,52 @@ impl Session {
         if !more {
             let pods = std::mem::take(&mut self.pods);
             let none = Pod::default();
-            let late = |container: Container| {
+            let (mut late, mut warned_of) = (Vec::new(), Vec::new());
+            for container in std::mem::take(&mut self.containers) {
                 let pod = pods.get(&container.pod).unwrap_or(&none);
-                late(pod, container)
-            };
-            let containers = std::mem::take(&mut self.containers).into_iter().filter_map(late).collect();
-            events.push(Event::Synchronized { containers, dropped: std::mem::take(&mut self.dropped) });
+                if warned_of.len() < WARNED_MAX {
+                    let none_copied = BTreeMap::new();
+                    warned_of.extend(warned(pod, &container, has_hook(&container).then_some(&none_copied)));
+                }
+                late.extend(late_container(pod, container));
+            }
+            events.push(Event::Synchronized { containers: late, dropped: std::mem::take(&mut self.dropped) });
+            events.append(&mut warned_of);
         }
         Ok(synchronized(more))
     }
 }
 
-/// A container that started without the hook, although it requests a policy.
-fn started(pod: &Pod, container: Container) -> Option<Event> {
-    if has_hook(&container) { None } else { late(pod, container).map(Event::Started) }
+/// A container that started without the hook, or without the annotations of its pod, although it requests a policy. The
+/// hook's own report of a complete container is not repeated.
+fn started(pod: &Pod, container: Container, events: &mut Vec<Event>) {
+    if !is_complete(pod, &container) {
+        events.extend(late_container(pod, container).map(Event::Started));
+    }
 }
 
-fn late(pod: &Pod, container: Container) -> Option<LateContainer> {
+fn stopped(pod: &Pod) -> Option<Event> {
+    let id = ContainerId::parse(&pod.id).ok().filter(|_| pod.annotations.contains_key(POD_POLICY));
+    id.map(Event::PodStopped)
+}
+
+/// Reports annotations that are not valid, unless the hook does, which gets the annotations in `hook` besides the
+/// container's own.
+fn warned(pod: &Pod, container: &Container, hook: Option<&BTreeMap<String, String>>) -> Option<Event> {
+    let warnings = warnings(pod, container, hook);
+    let id = quote(&container.id, QUOTE_MAX);
+    (!warnings.is_empty())
+        .then(|| Event::Warned(ContainerWarnings { id, name: display(pod, container), warnings }))
+}
+
+fn late_container(pod: &Pod, container: Container) -> Option<LateContainer> {
     let request = request(pod, &container)?;
     Some(LateContainer {
         pid: request.pid?,
-        line: request.line?,
+        line: request.line,
+        pod_line: request.pod_line,
+        pod: request.pod,
+        sandbox: request.sandbox,
         required: request.required,
         name: display(pod, &container),
         id: request.id,

@@ -6,6 +6,7 @@ use super::mux::{Demultiplexer, PLUGIN, RUNTIME, write_frames};
 use super::protobuf::{Fields, Message, Value};
 use super::ttrpc::{Reader, encode_error, encode_request, encode_response};
 use super::*;
+use crate::names::{ContainerId, PodName};
 
 const POLICY: (&str, &str) = ("memcg.bpf/policy", "deny limit=64M");
 
@@ -22,7 +23,13 @@ fn pod(annotations: &[(&str, &str)]) -> Message {
 
 /// A container `app`; `pid` 0 if it does not run.
 fn container(annotations: &[(&str, &str)], pid: u64, hook: Option<&str>) -> Message {
-    let name = [("io.kubernetes.cri.container-name", "app"), ("other", "x")];
+    let name = [
+        ("io.kubernetes.cri.container-name", "app"),
+        ("io.kubernetes.cri.sandbox-id", "p1"),
+        ("io.kubernetes.cri.sandbox-name", "web"),
+        ("io.kubernetes.cri.sandbox-namespace", "default"),
+        ("other", "x"),
+    ];
     let linux = Message::new().text(5, "a.slice:cri-containerd:c1");
     let mut message = Message::new().text(1, "c1").text(2, "p1").text(3, "app");
     message = message.number(4, if pid == 0 { 1 } else { 3 }).message(11, &linux).number(12, pid);
@@ -44,6 +51,11 @@ fn call(method: &str, payload: &Message) -> Vec<u8> {
     let mut out = Vec::new();
     write_frames(PLUGIN, &encode_request(7, PLUGIN_SERVICE, method, payload), &mut out);
     out
+}
+
+/// The call Configure of containerd, as it is received.
+pub(crate) fn configure(version: &str) -> Vec<u8> {
+    call("Configure", &Message::new().text(2, "containerd").text(3, version))
 }
 
 /// The payload of the only response, and the events.
@@ -102,7 +114,7 @@ fn registration_comes_first() {
 }
 
 #[test]
-fn configure_subscribes_to_two_events() {
+fn configure_subscribes_to_three_events() {
     let payload = Message::new().text(2, "containerd").text(3, "v2.1.9").number(4, 5000).number(5, 2000);
     let configuration = Configuration {
         runtime: "containerd".to_owned(),
@@ -110,7 +122,7 @@ fn configure_subscribes_to_two_events() {
         request_timeout: 2000,
     };
     let (payload, events) = reply("Configure", &payload);
-    assert_eq!(payload, [0x10, 0b100_1000]);
+    assert_eq!(payload, [0x10, 0b100_1010]);
     assert_eq!(events, [Event::Configured(configuration)]);
 }
 
@@ -158,9 +170,12 @@ fn hook_of_the_specification_is_not_added_twice() {
 
 fn late(line: &str) -> LateContainer {
     LateContainer {
-        id: crate::names::ContainerId::parse("c1").unwrap(),
+        id: ContainerId::parse("c1").unwrap(),
         pid: 42,
-        line: line.to_owned(),
+        line: Some(line.to_owned()),
+        pod_line: None,
+        pod: PodName::parse("default/web app").ok(),
+        sandbox: ContainerId::parse("p1").ok(),
         cgroups_path: Some("a.slice:cri-containerd:c1".to_owned()),
         required: false,
         name: "default/web app".to_owned(),
@@ -175,8 +190,89 @@ fn container_that_starts_without_the_hook_is_reported() {
     assert_eq!(reply("PostStartContainer", &pair(&pod, &without)), (vec![], event.clone()));
     let change = state_change(POST_START_CONTAINER, &pod, &without);
     assert_eq!(reply("StateChange", &change), (vec![], event));
-    let with = container(&[], 42, Some(HOOK));
+    let with = container(&[POLICY], 42, Some(HOOK));
     assert_eq!(reply("PostStartContainer", &pair(&pod, &with)), (vec![], vec![]));
+}
+
+/// The specification has the hook, but not the pod's annotations: containerd without the setting pod_annotations.
+#[test]
+fn hook_without_annotations_is_reported_as_late() {
+    let payload = pair(&pod(&[POLICY]), &container(&[], 42, Some(HOOK)));
+    let event = vec![Event::Started(late("deny limit=64M"))];
+    assert_eq!(reply("PostStartContainer", &payload), (vec![], event));
+    let complete = pair(&pod(&[POLICY]), &container(&[POLICY], 42, Some(HOOK)));
+    assert_eq!(reply("PostStartContainer", &complete), (vec![], vec![]));
+}
+
+fn warned(warnings: &[&str]) -> Vec<Event> {
+    let warnings: Vec<String> = warnings.iter().map(|text| (*text).to_owned()).collect();
+    let name = "default/web app".to_owned();
+    vec![Event::Warned(ContainerWarnings { id: "c1".to_owned(), name, warnings })]
+}
+
+/// The hook does not run, or does not get the annotation, so only the plugin can report it.
+#[test]
+fn mistyped_annotation_is_reported_and_does_not_stop_the_container() {
+    let typo = ("memcg.bpf/polcy\n", "deny limit=64M");
+    let sentence = "ignoring annotation 'memcg.bpf/polcy\\n'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, \
+                    memcg.bpf/policy.CONTAINER, memcg.bpf/pod-policy and memcg.bpf/required";
+    let created = container(&[], 0, None);
+    let reply_of =
+        |annotations: &[(&str, &str)]| reply("CreateContainer", &pair(&pod(annotations), &created));
+    assert_eq!(reply_of(&[typo]), (vec![], warned(&[sentence])));
+    let maybe = ("memcg.bpf/required", "maybe");
+    let neither = "annotation memcg.bpf/required is 'maybe', which is neither true nor false; taken as false";
+    assert_eq!(reply_of(&[maybe]), (vec![], warned(&[neither])));
+    // The hook reports the annotation that it gets.
+    let (payload, events) = reply_of(&[POLICY, maybe, typo]);
+    assert_eq!(payload, adjustment(&[POLICY, maybe], true));
+    assert_eq!(events[1..], warned(&[sentence]));
+    // Annotations of other containers of the pod are not mistyped.
+    assert_eq!(
+        reply_of(&[("policy.memcg.bpf/db", "observe"), ("memcg.bpf/policy.db", "x")]),
+        (vec![], vec![])
+    );
+    let none = Message::new().message(1, &pod(&[typo])).message(2, &container(&[], 42, None));
+    let (_, events) = reply("Synchronize", &none);
+    assert_eq!(events[1..], warned(&[sentence]));
+}
+
+#[test]
+fn paused_container_is_synchronized() {
+    // The last value of a field counts.
+    let paused = container(&[], 42, None).number(4, 2);
+    let payload = Message::new().message(1, &pod(&[POLICY])).message(2, &paused);
+    let event = Event::Synchronized { containers: vec![late("deny limit=64M")], dropped: 0 };
+    assert_eq!(reply("Synchronize", &payload).1, [event]);
+}
+
+/// Without annotations of the runtime about the pod, the plugin adds those that the hook needs.
+#[test]
+fn names_of_the_pod_are_added_if_the_runtime_does_not() {
+    let bare = Message::new().text(1, "c1").text(2, "p1").text(3, "app").number(4, 1);
+    let wanted = [
+        ("io.kubernetes.cri.container-name", "app"),
+        ("io.kubernetes.cri.sandbox-id", "p1"),
+        ("io.kubernetes.cri.sandbox-name", "web"),
+        ("io.kubernetes.cri.sandbox-namespace", "default"),
+        ("memcg.bpf/pod-policy", "observe"),
+    ];
+    let pod = pod(&[("memcg.bpf/pod-policy", "observe")]);
+    assert_eq!(reply("CreateContainer", &pair(&pod, &bare)).0, adjustment(&wanted, true));
+}
+
+#[test]
+fn pod_policy_lasts_until_the_pod_stops() {
+    let own = ("memcg.bpf/pod-policy", "observe");
+    let running = container(&[], 42, None);
+    let (_, events) = reply("PostStartContainer", &pair(&pod(&[own]), &running));
+    let expected = LateContainer { line: None, pod_line: Some("observe".to_owned()), ..late("") };
+    assert_eq!(events, [Event::Started(expected)]);
+    let stopped = vec![Event::PodStopped(ContainerId::parse("p1").unwrap())];
+    let alone = |pod| Message::new().message(1, &pod);
+    assert_eq!(reply("StopPodSandbox", &alone(pod(&[own]))), (vec![], stopped.clone()));
+    assert_eq!(reply("StateChange", &state_change(2, &pod(&[own]), &Message::new())), (vec![], stopped));
+    assert_eq!(reply("StopPodSandbox", &alone(pod(&[POLICY]))), (vec![], vec![]));
 }
 
 #[test]

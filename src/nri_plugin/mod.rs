@@ -35,6 +35,7 @@ memcg-bpf-nri: the NRI plugin of memcg-bpf; started by systemd (memcg-bpf-nri.se
 Adds the OCI hook memcg-bpf-hook to the containers of containerd and CRI-O whose pod has one of the annotations
     memcg.bpf/policy              the policy line of every container, as in \"deny limit=90%\"
     policy.memcg.bpf/CONTAINER    the same for one container
+    memcg.bpf/pod-policy          the policy line of the pod's own cgroup
 and requests the policies of containers that were created while the plugin was not connected.
 
 Options:
@@ -77,7 +78,9 @@ pub fn main() -> ExitCode {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("Failed to notify systemd: {error}");
     }
-    serve(&socket, &hook, &queue)
+    serve(&socket, &hook, &queue, &|status| {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(status)]);
+    })
 }
 
 fn print(text: &str) -> ExitCode {
@@ -111,22 +114,23 @@ fn invocation(args: impl Iterator<Item = String>) -> Invocation {
 }
 
 /// Connects again whenever a connection ends. SIGTERM ends the process: nothing is kept that would have to be restored.
-fn serve(socket: &Path, hook: &str, queue: &Queue) -> ! {
+fn serve(socket: &Path, hook: &str, queue: &Queue, status: &dyn Fn(&str)) -> ! {
     let mut delay = RETRY_MIN;
     let mut reported = None;
     loop {
         let began = Instant::now();
-        let error = match connection(socket, hook, queue) {
+        let error = match connection(socket, hook, queue, status) {
             Ok(()) => "the runtime closed the connection".to_owned(),
             Err(error) => error,
         };
         if began.elapsed() >= STABLE {
             (delay, reported) = (RETRY_MIN, None);
         }
+        // The status may be that of the connection that has just ended.
+        status(&format!("Not connected: {error}"));
         // While the runtime is stopped, the same error repeats.
         if reported.as_ref() != Some(&error) {
             tracing::warn!("Not connected to {}: {error}; trying again", socket.display());
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&format!("Not connected: {error}"))]);
             reported = Some(error);
         }
         std::thread::sleep(delay);
@@ -135,7 +139,7 @@ fn serve(socket: &Path, hook: &str, queue: &Queue) -> ! {
 }
 
 /// One connection, until it ends.
-fn connection(socket: &Path, hook: &str, queue: &Queue) -> Result<(), String> {
+fn connection(socket: &Path, hook: &str, queue: &Queue, status: &dyn Fn(&str)) -> Result<(), String> {
     let mut stream = UnixStream::connect(socket).map_err(|error| error.to_string())?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(|error| error.to_string())?;
     let (mut session, hello) = Session::start(hook);
@@ -153,21 +157,21 @@ fn connection(socket: &Path, hook: &str, queue: &Queue) -> Result<(), String> {
         // The runtime waits for the reply; what happened is handled after it.
         stream.write_all(&out).map_err(|error| error.to_string())?;
         for event in events {
-            handle(event, queue)?;
+            handle(event, queue, status)?;
         }
         received.map_err(|error| error.to_string())?;
     }
 }
 
 /// Logs what happened, and queues containers. An error ends the connection.
-fn handle(event: Event, queue: &Queue) -> Result<(), String> {
+fn handle(event: Event, queue: &Queue, status: &dyn Fn(&str)) -> Result<(), String> {
     match event {
         Event::Registered => tracing::debug!("registered"),
         Event::NotRegistered(error) => return Err(format!("the runtime rejected the registration: {error}")),
         Event::Configured(configuration) => {
             let runtime = format!("{} {}", configuration.runtime, configuration.version);
             tracing::info!("Connected to {runtime}");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&format!("Connected to {runtime}"))]);
+            status(&format!("Connected to {runtime}"));
         }
         Event::Synchronized { containers, dropped } => {
             tracing::debug!("{} running containers request a policy", containers.len());
@@ -177,10 +181,26 @@ fn handle(event: Event, queue: &Queue) -> Result<(), String> {
             queue.push(containers);
         }
         Event::Adjusted(name) => tracing::debug!("added the hook to container {name}"),
+        Event::Warned(container) => {
+            for warning in &container.warnings {
+                tracing::warn!(
+                    CONTAINER_ID_FULL = container.id,
+                    "container {} ({}): {warning}",
+                    short(&container.id),
+                    container.name
+                );
+            }
+        }
         Event::Started(container) => queue.push(vec![container]),
+        Event::PodStopped(sandbox) => queue.detach(sandbox),
         Event::Shutdown => return Err("the runtime shut down the plugin".to_owned()),
     }
     Ok(())
+}
+
+/// The first 12 characters of an id, as engines display it.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ fn request(origin: Origin, line: &str) -> Request {
         location: format!("place of {line}"),
         line: line.to_owned(),
         container: None,
+        pod: None,
         unit: None,
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::PodName;
+
 /// The origin of a request. The order is the precedence: for the same policy, the greatest origin wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,6 +70,9 @@ pub struct Request {
     /// The container's id, for annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The names of the pod and of its container, for display only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
     /// The unit's name, for drop-ins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,

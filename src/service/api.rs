@@ -172,9 +172,10 @@ impl Object {
         let id = container_id(id)?;
         let pid = parse_pid(pid)?;
         let line = policy_line(line)?;
-        let Options { cgroups_path, required } = Options::parse(&options)?;
+        let Options { cgroups_path, pod, sandbox, required } = Options::parse(&options)?;
         let caller = authorization.caller;
-        let command = Command::AttachContainer { id, pid, line, cgroups_path, required, caller };
+        let command =
+            Command::AttachContainer { id, pid, line, cgroups_path, pod, sandbox, required, caller };
         let answer = self.call(authorization, command).await;
         answer.inspect_err(|error| self.request_rescan(error))
     }

@@ -7,7 +7,7 @@ use zbus::object_server::Interface;
 use zbus::{DBusError, Guid, OwnedVariant, Variant, connection};
 
 use super::*;
-use crate::names::{CgroupId, ContainerId};
+use crate::names::{CgroupId, ContainerId, PodName};
 use crate::service::args::{CGROUPS_PATH, REQUIRED};
 use crate::service::authorize::Caller;
 use crate::service::call::{CallQueue, queue};
@@ -113,7 +113,8 @@ async fn method_becomes_command_and_answer_the_reply() {
         }
         seen
     });
-    let given = options(&[(REQUIRED, true.into()), (CGROUPS_PATH, "machine.slice:libpod:1f2e".into())]);
+    let mut given = options(&[(REQUIRED, true.into()), (CGROUPS_PATH, "machine.slice:libpod:1f2e".into())]);
+    given.extend(options(&[("pod", "default/web app".into()), ("sandbox", "5a".into())]));
     assert_eq!(call(&client, "Attach", &("/a.slice", "deny limit=64M")).await.unwrap(), "answer 1");
     assert_eq!(call(&client, "AttachContainer", &("1f2e", 42u32, "none", given)).await.unwrap(), "answer 2");
     assert_eq!(call(&client, "Detach", &("/a.slice",)).await.unwrap(), "answer 3");
@@ -138,6 +139,8 @@ async fn method_becomes_command_and_answer_the_reply() {
                 pid: 42,
                 line: "none".to_owned(),
                 cgroups_path: Some("machine.slice:libpod:1f2e".to_owned()),
+                pod: PodName::parse("default/web app").ok(),
+                sandbox: ContainerId::parse("5a").ok(),
                 required: true,
                 caller
             },
@@ -227,12 +230,12 @@ async fn invalid_container_arguments_are_rejected_before_the_daemon() {
                 &("1f2e", 1u32, "observe", options(&[("requird", true.into())])),
             )
             .await,
-            "InvalidArgument: unknown option 'requird'; valid are 'cgroups-path' (s) and 'required' (b)",
+            "InvalidArgument: unknown option 'requird'; valid are 'cgroups-path' (s), 'pod' (s), 'required' (b) and 'sandbox' (s)",
         ),
         (
             call(&client, "AttachContainer", &("1f2e", 1u32, "observe", options(&[("a\u{7}", 1u32.into())])))
                 .await,
-            "InvalidArgument: unknown option 'a\\u{7}'; valid are 'cgroups-path' (s) and 'required' (b)",
+            "InvalidArgument: unknown option 'a\\u{7}'; valid are 'cgroups-path' (s), 'pod' (s), 'required' (b) and 'sandbox' (s)",
         ),
         (
             call(

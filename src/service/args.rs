@@ -7,12 +7,15 @@ use serde::{Deserialize, Deserializer};
 use zbus::{OwnedVariant, Signature, Type, Variant};
 
 use super::error::Error;
-pub(super) use crate::bus::{OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_REQUIRED as REQUIRED};
-use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId};
+pub(super) use crate::bus::{
+    OPTION_CGROUPS_PATH as CGROUPS_PATH, OPTION_POD as POD, OPTION_REQUIRED as REQUIRED,
+    OPTION_SANDBOX as SANDBOX,
+};
+use crate::names::{CGROUP_PATH_MAX, CgroupPath, ContainerId, PodName};
 use crate::policy::line::LINE_BYTES_MAX;
 use crate::text::printable::quote;
 
-/// Limit of the number of options that are read. Two exist.
+/// Limit of the number of options that are read. Four exist.
 const OPTIONS_MAX: usize = 16;
 
 /// Characters of an unknown option or type that an error quotes.
@@ -114,6 +117,10 @@ impl<'de> Visitor<'de> for OptionVisitor {
 pub struct Options {
     /// [`CGROUPS_PATH`], if given.
     pub cgroups_path: Option<String>,
+    /// [`POD`], if given.
+    pub pod: Option<PodName>,
+    /// [`SANDBOX`], if given.
+    pub sandbox: Option<ContainerId>,
     /// [`REQUIRED`].
     pub required: bool,
 }
@@ -122,7 +129,7 @@ impl Options {
     /// Unknown options and wrong types are errors: a mistyped `required` would have no effect.
     pub fn parse(given: &OptionDict) -> Result<Self, Error> {
         if given.too_many {
-            return Err(invalid(format!("more than {OPTIONS_MAX} options; only two exist")));
+            return Err(invalid(format!("more than {OPTIONS_MAX} options; only four exist")));
         }
         let mut options = Options::default();
         for (key, value) in &given.entries {
@@ -137,12 +144,17 @@ impl Options {
                     )));
                 }
                 (REQUIRED, Variant::Bool(required)) => options.required = *required,
+                (POD, Variant::Str(name)) => {
+                    options.pod = Some(PodName::parse(name).map_err(|error| invalid(error.to_string()))?);
+                }
+                (SANDBOX, Variant::Str(id)) => options.sandbox = Some(container_id(id)?),
+                (POD | SANDBOX, other) => return Err(wrong_type(key, "a string (s)", other)),
                 (CGROUPS_PATH, other) => return Err(wrong_type(CGROUPS_PATH, "a string (s)", other)),
                 (REQUIRED, other) => return Err(wrong_type(REQUIRED, "a boolean (b)", other)),
                 (unknown, _) => {
                     let word = quote(unknown, WORD_MAX);
                     return Err(invalid(format!(
-                        "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s) and '{REQUIRED}' (b)"
+                        "unknown option '{word}'; valid are '{CGROUPS_PATH}' (s), '{POD}' (s), '{REQUIRED}' (b) and '{SANDBOX}' (s)"
                     )));
                 }
             }
@@ -154,4 +166,34 @@ impl Options {
 fn wrong_type(option: &str, expected: &str, value: &Variant<'_>) -> Error {
     let signature = quote(&value.value_signature().to_string(), WORD_MAX);
     invalid(format!("option '{option}' must be {expected}, not of type '{signature}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(given: &[(&str, Variant<'static>)]) -> Result<Options, String> {
+        let entries: BTreeMap<String, OwnedVariant> =
+            given.iter().map(|(key, value)| ((*key).to_owned(), value.try_to_owned().unwrap())).collect();
+        Options::parse(&OptionDict::from(entries)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_of_pods_are_checked() {
+        let options = parse(&[(POD, "default/web app".into()), (SANDBOX, "5a".into())]).unwrap();
+        assert_eq!(options.pod.unwrap().to_string(), "default/web app");
+        assert_eq!(options.sandbox.unwrap().as_str(), "5a");
+        for (key, value, why) in [
+            (
+                POD,
+                "a\u{7}".into(),
+                "'a\\u{7}' is not the name of a pod: NAMESPACE/POD or NAMESPACE/POD CONTAINER",
+            ),
+            (POD, true.into(), "option 'pod' must be a string (s), not of type 'b'"),
+            (SANDBOX, 1u32.into(), "option 'sandbox' must be a string (s), not of type 'u'"),
+            (SANDBOX, "../x".into(), "'../x' is not a container id: it starts with '-' or '.'"),
+        ] {
+            assert_eq!(parse(&[(key, value)]).unwrap_err(), why);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::authorize::Caller;
 use super::error::Error;
-use crate::names::{CgroupPath, ContainerId};
+use crate::names::{CgroupPath, ContainerId, PodName};
 
 /// Limit of the length of a reply in bytes. The bus disconnects a sender of messages beyond 32 MiB, its default.
 const REPLY_BYTES_MAX: usize = 24 << 20;
@@ -31,6 +31,10 @@ pub enum Command {
         line: String,
         /// `linux.cgroupsPath` of the bundle, if the hook could read it.
         cgroups_path: Option<String>,
+        /// The names of the pod and of the container, for display only.
+        pod: Option<PodName>,
+        /// The id of the pod's sandbox, if the line is that of the pod's own cgroup.
+        sandbox: Option<ContainerId>,
         /// True if the container must not start without its policy.
         required: bool,
         /// The caller.

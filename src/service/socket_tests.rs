@@ -111,7 +111,7 @@ async fn big_message_is_discarded_and_answered() {
     assert!(error.contains("at most 16384"), "{error}");
     // The next call is read from its beginning.
     let error = bus.call(":1.0", "AttachContainer", &container(300)).await;
-    assert_eq!(error, "InvalidArgument: more than 16 options; only two exist");
+    assert_eq!(error, "InvalidArgument: more than 16 options; only four exist");
     let error = bus.call(":1.0", "Detach", &("a",)).await;
     assert!(error.contains("does not start with '/'"), "{error}");
 }

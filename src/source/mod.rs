@@ -3,6 +3,7 @@
 
 pub mod container_cgroup;
 pub mod oci_state;
+pub mod pod;
 pub mod specifier;
 pub mod unit_file;
 pub mod unit_policy;

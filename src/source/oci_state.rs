@@ -8,7 +8,8 @@ use oci_spec::runtime::{ContainerState as SpecStatus, State};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::names::{CGROUP_PATH_MAX, ContainerId};
+use super::pod::{self, NAME_KEYS, POD_POLICY};
+use crate::names::{CGROUP_PATH_MAX, ContainerId, PodName};
 use crate::text::printable::{QUOTE_ERROR_MAX, QUOTE_MAX, quote};
 
 /// Annotation with the policy line of a container, or of every container of a pod.
@@ -26,9 +27,6 @@ pub const REQUIRED: &str = "memcg.bpf/required";
 
 /// Prefix of all annotations of memcg-bpf.
 const OURS: &str = "memcg.bpf/";
-
-/// Annotations with the container's name within its pod: containerd, CRI-O.
-pub const NAME_KEYS: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
 
 /// Annotations with the type of the container: containerd, CRI-O. A pod's sandbox keeps its namespaces open and never
 /// has a policy.
@@ -109,6 +107,12 @@ pub struct ContainerRequest {
     pub status: Status,
     /// The policy line; `none` for an empty annotation, `None` if there is none.
     pub line: Option<String>,
+    /// The policy line of the pod's own cgroup; `none` for an empty annotation, `None` if there is none.
+    pub pod_line: Option<String>,
+    /// The names of the pod and of the container, for display.
+    pub pod: Option<PodName>,
+    /// The id of the pod's sandbox.
+    pub sandbox: Option<ContainerId>,
     /// True when the container must not start without its policy.
     pub required: bool,
     /// True if there is a policy for one container of a pod, and the engine does not pass the container's name.
@@ -157,20 +161,24 @@ impl ContainerState {
     /// The request in the annotations.
     pub fn policy_request(&self) -> ContainerRequest {
         let mut warnings = Vec::new();
-        let line = self.policy_line(&mut warnings).map(|line| match line.trim() {
+        let text = |line: &str| match line.trim() {
             "" => "none".to_owned(),
             line => line.to_owned(),
-        });
-        let required = self.required(&mut warnings);
+        };
+        let line = self.policy_line(&mut warnings).map(text);
+        let pod_line = self.annotations.get(POD_POLICY).map(|line| text(line));
+        // A runtime may leave a sandbox behind that fails to start. The pod's containers fail instead.
+        let is_sandbox = self.first_of(&TYPE_KEYS) == Some("sandbox");
+        let required = self.required(&mut warnings) && !is_sandbox;
         let mut unknown: Vec<&String> = self.annotations.keys().filter(|key| is_unknown(key)).collect();
         unknown.sort();
         for key in unknown.into_iter().take(UNKNOWN_MAX) {
             warnings.push(format!(
-                "ignoring annotation '{}'; there are {POLICY}, {POLICY_FOR}CONTAINER, {POLICY_OF}CONTAINER and {REQUIRED}",
+                "ignoring annotation '{}'; there are {POLICY}, {POLICY_FOR}CONTAINER, {POLICY_OF}CONTAINER, {POD_POLICY} and {REQUIRED}",
                 quote(key, QUOTE_MAX)
             ));
         }
-        let named = self.first_of(&NAME_KEYS).is_some() || self.first_of(&TYPE_KEYS) == Some("sandbox");
+        let named = self.first_of(&NAME_KEYS).is_some() || is_sandbox;
         let one_of_pod = self.annotations.keys().any(|key| is_for_one_container(key));
         let container_name_unknown = line.is_none() && !named && one_of_pod;
         ContainerRequest {
@@ -179,6 +187,9 @@ impl ContainerState {
             bundle: self.bundle.clone(),
             status: self.status,
             line,
+            pod_line,
+            pod: pod::pod_name(&self.annotations),
+            sandbox: pod::sandbox(&self.annotations),
             required,
             container_name_unknown,
             warnings,
@@ -225,7 +236,7 @@ impl ContainerState {
     }
 
     fn first_of(&self, keys: &[&str]) -> Option<&str> {
-        keys.iter().find_map(|key| self.annotations.get(*key)).map(String::as_str)
+        pod::first_of(&self.annotations, keys)
     }
 }
 
@@ -239,7 +250,7 @@ fn is_for_one_container(key: &str) -> bool {
 }
 
 fn is_unknown(key: &str) -> bool {
-    key.starts_with(OURS) && key != POLICY && key != REQUIRED && !key.starts_with(POLICY_OF)
+    key.starts_with(OURS) && ![POLICY, POD_POLICY, REQUIRED].contains(&key) && !key.starts_with(POLICY_OF)
 }
 
 /// `linux.cgroupsPath` in the text of a bundle's `config.json`; `None` if it is absent or empty.

@@ -189,7 +189,7 @@ fn ignored_annotations_are_reported() {
         warnings,
         [
             "ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy",
-            "ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
+            "ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER, memcg.bpf/pod-policy and memcg.bpf/required",
         ]
     );
 }
@@ -240,4 +240,21 @@ fn ambiguous_pod_policy_is_detected() {
             .container_name_unknown
     );
     assert!(!request(&[("memcg.bpf/policies", "observe")]).container_name_unknown);
+}
+
+#[test]
+fn pod_policy_is_that_of_any_container_and_never_stops_the_sandbox() {
+    let all = [("memcg.bpf/pod-policy", " deny limit=1Gi "), ("memcg.bpf/required", "true")];
+    let of_app = request(&all);
+    assert_eq!(
+        (of_app.line, of_app.pod_line.as_deref(), of_app.required),
+        (None, Some("deny limit=1Gi"), true)
+    );
+    assert!(of_app.warnings.is_empty());
+    let [policy, required] = all;
+    for key in TYPE_KEYS {
+        let of_sandbox = request(&[policy, required, (key, "sandbox")]);
+        assert_eq!((of_sandbox.pod_line.as_deref(), of_sandbox.required), (Some("deny limit=1Gi"), false));
+    }
+    assert_eq!(request(&[("memcg.bpf/pod-policy", "")]).pod_line.as_deref(), Some("none"));
 }

@@ -38,6 +38,7 @@ impl PolicyClause {
             location: self.location.clone(),
             line: self.text.clone(),
             container: None,
+            pod: None,
             unit: None,
         }
     }
@@ -201,6 +202,7 @@ fn request(unit: &UnitName, pieces: &[PolicyClause], none_at: Option<String>) ->
         location,
         line,
         container: None,
+        pod: None,
         unit: Some(unit.as_str().to_owned()),
     })
 }

@@ -222,6 +222,7 @@ pub fn owner_request(value: &[u8]) -> Result<Request, RecordError> {
         location: OWNER_POLICY_XATTR.to_owned(),
         line: line.to_owned(),
         container: None,
+        pod: None,
         unit: None,
     })
 }

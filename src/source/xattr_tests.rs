@@ -1,4 +1,5 @@
 use super::*;
+use crate::names::PodName;
 
 fn request(origin: Origin, line: &str, container: Option<&str>) -> Request {
     Request {
@@ -6,6 +7,7 @@ fn request(origin: Origin, line: &str, container: Option<&str>) -> Request {
         location: "here".into(),
         line: line.into(),
         container: container.map(str::to_owned),
+        pod: container.and_then(|_| PodName::parse("default/web app").ok()),
         unit: None,
     }
 }

@@ -33,6 +33,7 @@ mod oom_in_kernel;
 mod package;
 #[path = "../documentation/pages.rs"]
 mod pages;
+mod pods;
 mod policy_author;
 mod protect;
 mod reclaim;

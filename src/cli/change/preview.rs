@@ -24,11 +24,11 @@ pub(super) fn preview(
                 .into_iter()
                 .find(|origin| origin.to_string() == asked.origin)?;
             let (location, line) = (asked.location.clone(), asked.line.clone());
-            Some(Request { origin, location, line, container: None, unit: None })
+            Some(Request { origin, location, line, container: None, pod: None, unit: None })
         })
         .collect();
     let location = format!("uid {}", nix::unistd::getuid());
-    let ours = Request { origin, location, line, container: None, unit: None };
+    let ours = Request { origin, location, line, container: None, pod: None, unit: None };
     // The line alone first, because errors of other requests are reported by `explain`.
     let wrong: Vec<String> = resolve(std::slice::from_ref(&ours), catalog, &AllowList::default())
         .errors

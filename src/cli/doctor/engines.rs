@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::containerd;
 use super::finding::{Finding, shown};
 
 /// The only directory of hooks that podman reads by default. CRI-O reads it too.
@@ -87,9 +88,20 @@ fn parse(root: &Path, path: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("not JSON ({e})"))
 }
 
+/// The path of a program below the root.
+fn program(root: &Path, name: &str) -> Option<String> {
+    let mut paths = PROGRAM_DIRS.iter().map(|dir| format!("{dir}/{name}"));
+    paths.find(|path| root.join(path).exists())
+}
+
+/// True if an engine is installed that calls plugins through NRI.
+pub(super) fn calls_plugins(root: &Path) -> bool {
+    ["containerd", "crio"].iter().any(|name| program(root, name).is_some())
+}
+
 /// The installed engines, and the setup that each requires.
 pub(super) fn engines(root: &Path) -> Vec<Finding> {
-    let has = |name: &str| PROGRAM_DIRS.iter().any(|dir| root.join(dir).join(name).exists());
+    let has = |name: &str| program(root, name).is_some();
     let mut found = Vec::new();
     if has("podman") {
         let how = "podman run --annotation memcg.bpf/policy=\"deny limit=90%\" …";
@@ -98,13 +110,8 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
     if has("crio") {
         found.push(Finding::ok("CRI-O", "takes the policy from an annotation of the pod, by the OCI hook"));
     }
-    if has("containerd") {
-        found.push(Finding::warn(
-            "containerd",
-            "runs no OCI hooks from a directory, so annotations have no effect",
-            "add the hook to its base_runtime_spec (docs/engines.md), or write X-MemoryBPFPolicy= into \
-             /etc/systemd/system/cri-containerd-.scope.d/50-memory.conf under [Scope]",
-        ));
+    if let Some(program) = program(root, "containerd") {
+        found.extend(containerd::findings(root, &program));
     }
     if has("dockerd") {
         found.push(Finding::warn(

@@ -1,10 +1,12 @@
 //! `memcg-bpf doctor`: checks the requirements and suggests fixes. Reads files below a root directory, for tests, and
 //! queries the running kernel and daemon.
 
+mod containerd;
 mod engines;
 mod finding;
 mod machine;
 mod service;
+mod toml;
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +48,9 @@ impl Doctor {
         }
         found.extend(engines::hook(&self.root));
         found.extend(engines::engines(&self.root));
+        if self.root == Path::new("/") && engines::calls_plugins(&self.root) {
+            found.push(containerd::plugin());
+        }
         let success = found.iter().all(|finding| finding.verdict != CheckResult::Fail);
         let text = if as_json { json(&found)? } else { render(&found, terminal) };
         Ok(Output { success, style: line_style, ..Output::success(text) })

@@ -121,6 +121,114 @@ fn engines_are_found_with_advice() {
     );
 }
 
+const CONTAINERD: &str = "usr/bin/containerd";
+const CONFIG: &str = "etc/containerd/config.toml";
+const V1: &str = "\0github.com/containerd/containerd/plugin\0";
+const V2: &str = "\0github.com/containerd/containerd/v2/plugins\0";
+const NRI: &str = "[plugins.\"io.containerd.nri.v1.nri\"]\n";
+
+/// Verdicts and messages for containerd with this program, configuration and further files.
+fn containerd_with(program: &str, config: &str, more: &[(&str, &str)]) -> Vec<(CheckResult, String)> {
+    let mut files = vec![(CONTAINERD, program)];
+    if !config.is_empty() {
+        files.push((CONFIG, config));
+    }
+    files.extend(more);
+    let found = engines::engines(machine_with(&files).path());
+    assert!(found.iter().all(|f| (f.verdict == CheckResult::Ok) == f.advice.is_none()), "{found:?}");
+    says(&found)
+}
+
+#[test]
+fn nri_of_containerd_is_enabled_by_version_and_configuration() {
+    let disable = |value: &str| format!("{NRI}disable = {value}\n");
+    let disabled = |version: &str| {
+        let message =
+            format!("NRI is disabled in containerd{version}, so annotations of pods have no effect");
+        vec![(CheckResult::Warn, message)]
+    };
+    assert_eq!(containerd_with(V1, "", &[]), disabled(" 1"));
+    assert_eq!(containerd_with(V1, "version = 2", &[]), disabled(" 1"));
+    assert_eq!(containerd_with(V2, &disable("true"), &[]), disabled(" 2"));
+    assert_eq!(containerd_with("#!/bin/sh", "", &[]), disabled(""));
+    let enabled = |version: &str| {
+        let text = "takes the policy from an annotation of the pod";
+        (CheckResult::Ok, format!("NRI is enabled in containerd {version}: {text}"))
+    };
+    let path = format!("{}{V2}", "x".repeat((1 << 20) - 20));
+    for (program, config, version) in [
+        (V2, String::new(), "2"),
+        (path.as_str(), String::new(), "2"),
+        ("#!/bin/sh", "version = 3".to_owned(), "2"),
+        (V1, disable("false"), "1"),
+    ] {
+        assert_eq!(containerd_with(program, &config, &[])[0], enabled(version), "{config}");
+    }
+    let imports = "imports = ['conf.d/*.toml']";
+    let file = [("etc/containerd/conf.d/nri.toml", disable("false"))];
+    let file = file.each_ref().map(|(path, text)| (*path, text.as_str()));
+    assert_eq!(containerd_with(V1, imports, &file)[0], enabled("1"));
+}
+
+#[test]
+fn settings_of_nri_that_keep_the_plugin_away_are_reported() {
+    let socket = ("run/nri/nri.sock", "");
+    let good = ["/run/nri/nri.sock", "a plugin must answer within 2s, and register within 5s"];
+    let after_first = |config: &str, more: &[(&str, &str)]| containerd_with(V2, config, more)[1..].to_vec();
+    let ok = good.map(|text| (CheckResult::Ok, text.to_owned()));
+    assert_eq!(after_first("", &[socket]), ok);
+    assert_eq!(after_first("", &[])[0].0, CheckResult::Warn);
+    for (key, part) in [
+        ("socket_path = '/run/other.sock'", "containerd listens at /run/other.sock, but the plugin connects"),
+        ("disable_connections = true", "the plugin cannot connect"),
+    ] {
+        let found = after_first(&format!("{NRI}{key}"), &[socket]);
+        assert!(found[0].0 == CheckResult::Warn && found[0].1.contains(part), "{found:?}");
+    }
+    let found = after_first(&format!("{NRI}plugin_request_timeout = \"100ms\""), &[socket]);
+    assert_eq!(found[1].0, CheckResult::Warn);
+    let validator =
+        "[plugins.'io.containerd.nri.v1.nri'.default_validator]\nreject_oci_hook_adjustment = true\n";
+    assert_eq!(after_first(validator, &[socket]), ok, "the validator is not enabled");
+    let found = after_first(&format!("{validator}enable = true"), &[socket]);
+    assert_eq!(found[1].0, CheckResult::Fail);
+    assert!(found[1].1.starts_with("reject_oci_hook_adjustment is set"), "{found:?}");
+}
+
+#[test]
+fn state_of_the_plugin_is_that_of_its_unit() {
+    for (text, verdict, sentence) in [
+        (
+            "LoadState=loaded\nActiveState=active\nStatusText=Connected to containerd v1.7.24\n",
+            CheckResult::Ok,
+            "memcg-bpf-nri is running. Connected to containerd v1.7.24",
+        ),
+        (
+            "LoadState=loaded\nActiveState=active\nStatusText=Not connected: x\n",
+            CheckResult::Warn,
+            "memcg-bpf-nri is running, but not registered. Not connected: x",
+        ),
+        (
+            "LoadState=loaded\nActiveState=active\nStatusText=\n",
+            CheckResult::Warn,
+            "memcg-bpf-nri is running, but not registered",
+        ),
+        (
+            "LoadState=loaded\nActiveState=inactive\n",
+            CheckResult::Warn,
+            "memcg-bpf-nri is not running: annotations of pods have no effect",
+        ),
+        (
+            "LoadState=not-found\nActiveState=inactive\n",
+            CheckResult::Warn,
+            "memcg-bpf-nri.service is not installed: annotations of pods have no effect",
+        ),
+        ("", CheckResult::Warn, "the state of memcg-bpf-nri is unknown: systemctl does not work here"),
+    ] {
+        assert_eq!(says(&[containerd::plugin_state(text)]), [(verdict, sentence.to_owned())]);
+    }
+}
+
 #[test]
 fn the_version_of_systemd_is_read_from_its_library() {
     let root = machine_with(&[

@@ -15,8 +15,9 @@ use crate::cli::find::target::{self, TargetError};
 use crate::cli::output::Output;
 use crate::cli::term::time::Timestamp;
 use crate::cli::term::{Terminal, escape_line, json_line, print, wrap};
+use crate::names::PodName;
 use crate::report::oom_kill::{MSGID_OOM_KILL, OomKill};
-use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DENIED, MSGID_DETACHED};
+use crate::report::{BindingReport, MSGID_ACTION, MSGID_ATTACHED, MSGID_DENIED, MSGID_DETACHED, PodReport};
 
 /// Entries shown without --since; more is rarely read, and journals may be gigabytes.
 const LINES: &str = "1000";
@@ -63,6 +64,9 @@ pub(in crate::cli) struct Event {
     /// `attached`, `detached`, `acted`, `denied` or `oom-killed`. Only for `why`: `oomd-killed`, whose cgroup is a unit.
     pub event: String,
     pub cgroup: String,
+    /// The names of the pod and of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodReport>,
     /// For `attached`: the attached policies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
@@ -250,6 +254,7 @@ fn event(entry: &BTreeMap<String, Value>) -> Option<Event> {
         time_us,
         event: event.to_owned(),
         cgroup: field("MEMCG_BPF_CGROUP").or_else(|| field("UNIT"))?,
+        pod: field("MEMCG_BPF_POD").and_then(|name| PodName::parse(&name).ok()).as_ref().map(PodReport::from),
         policies: policies.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect(),
         policy: field("MEMCG_BPF_POLICY").or_else(|| (event == "acted").then(String::new)),
         action: field("MEMCG_BPF_ACTION"),
@@ -286,7 +291,7 @@ fn render(event: &Event, terminal: &Terminal) -> String {
     let mut out = format!(
         "{}  {}  {}\n",
         Timestamp::of_us(event.time_us).local(),
-        escape_line(&event.cgroup),
+        escape_line(&event.pod.as_ref().map_or_else(|| event.cgroup.clone(), ToString::to_string)),
         escape_line(&what)
     );
     for why in [&event.detail, &event.reason].into_iter().flatten().filter(|why| !why.is_empty()) {
@@ -372,6 +377,16 @@ mod tests {
             render(&attached, &Terminal::default()),
             format!("{}  /a  attached: deny, observe\n", Timestamp(0).local())
         );
+        let of_pod = |name: &str| {
+            let mut entry = fields(MSGID_ATTACHED, ("MEMCG_BPF_POLICIES", "deny"));
+            entry.insert("MEMCG_BPF_POD".to_owned(), Value::from(name));
+            event(&entry).unwrap()
+        };
+        let pod = of_pod("default/web app");
+        assert!(render(&pod, &Terminal::default()).contains("  pod default/web app  attached: deny\n"));
+        let text = r#""cgroup":"/a","pod":{"namespace":"default","name":"web","container":"app"}"#;
+        assert!(json_line(&pod).unwrap().contains(text));
+        assert_eq!(of_pod("a/b\u{1b}").pod, None);
         let detached = event(&fields(MSGID_DETACHED, ("MEMCG_BPF_REASON", "gone"))).unwrap();
         assert!(render(&detached, &Terminal::default()).contains("/a  detached\n"));
         assert_eq!(event(&fields("another", ("X", "y"))), None);

@@ -151,6 +151,9 @@ fn line_style(line: &str) -> Option<Style> {
 
 /// The name of the container or unit, or the path of the cgroup.
 pub(in crate::cli) fn name_of(report: &BindingReport) -> String {
+    if let Some(pod) = &report.pod {
+        return escape_line(&pod.to_string());
+    }
     if let Some(name) = &report.container_name {
         return format!("container {}", escape_line(name));
     }
@@ -268,7 +271,7 @@ fn counter_lines(out: &mut String, title: &str, numbers: &std::collections::BTre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{DenialReport, RequestReport};
+    use crate::report::{DenialReport, PodReport, RequestReport};
 
     #[test]
     fn only_system_units_are_displayed_by_name() {
@@ -290,6 +293,13 @@ mod tests {
             ..BindingReport::default()
         };
         assert_eq!(name_of(&scope), "container web");
+        let pod = |container: Option<&str>| {
+            let (namespace, name) = ("default".to_owned(), "web\u{1b}".to_owned());
+            let container = container.map(str::to_owned);
+            name_of(&BindingReport { pod: Some(PodReport { namespace, name, container }), ..scope.clone() })
+        };
+        assert_eq!(pod(Some("app")), "pod default/web\\u{1b} app");
+        assert_eq!(pod(None), "pod default/web\\u{1b}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn ambiguous_required_policy_blocks_start() {
         assert_eq!(
             result.notes,
             [
-                "container c1: the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true"
+                "container c1: the engine does not say which container of a pod this is, so a policy.memcg.bpf/CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true"
             ]
         );
         assert!(result.debug[0].contains("'memcg.bpf/policy.web'"), "{result:?}");
@@ -37,7 +37,7 @@ fn ambiguous_required_policy_blocks_start() {
 fn warnings_are_reported_without_a_policy_too() {
     let env = TestEnv::new(no_bus());
     let unidentified = "container c1: ignoring annotation 'memcg.bpf/policy.web': the engine does not say which container of a pod this is; use memcg.bpf/policy";
-    let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required";
+    let unknown = "container c1: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER, memcg.bpf/pod-policy and memcg.bpf/required";
     let unclear = "container c1: annotation memcg.bpf/required is 'ture', which is neither true nor false; taken as false";
     let db = ("io.kubernetes.container.name", "db");
     let cases = [
@@ -213,4 +213,72 @@ fn record_error_is_reported_and_container_starts() {
         note(&env)
             .starts_with("the container's process is in '/system.slice/podman.service', which is not in")
     );
+}
+
+const POD_POLICY: (&str, &str) = ("memcg.bpf/pod-policy", "deny limit=1G");
+const SANDBOX: (&str, &str) = ("io.kubernetes.cri.sandbox-id", "5a");
+const NAMES: [(&str, &str); 3] = [
+    ("io.kubernetes.cri.sandbox-namespace", "default"),
+    ("io.kubernetes.cri.sandbox-name", "web"),
+    ("io.kubernetes.cri.container-name", "app"),
+];
+const POD_CGROUP: &str = "/kubepods.slice/kubepods-pod1a.slice";
+
+/// The container in the cgroup of a pod.
+fn pod_env(bus: String) -> TestEnv {
+    let env = TestEnv::new(bus);
+    let text = format!("0::{POD_CGROUP}/cri-containerd-c1.scope\n");
+    std::fs::write(env.environment.proc.join("7/cgroup"), text).unwrap();
+    let config = r#"{"linux":{"cgroupsPath":"kubepods-pod1a.slice:cri-containerd:c1"}}"#;
+    std::fs::write(env.dir.path().join("config.json"), config).unwrap();
+    env
+}
+
+#[test]
+fn policies_of_container_and_pod_are_requested_with_their_names() {
+    let daemon = FakeDaemon::start(Behaviour::Accepts);
+    let env = pod_env(daemon.address());
+    let [namespace, name, container] = NAMES;
+    let result = env.run(&[DENY, POD_POLICY, SANDBOX, namespace, name, container]);
+    assert_eq!((result.fail, result.notes.len()), (false, 0), "{result:?}");
+    let options = r#"cgroups-path=Str("kubepods-pod1a.slice:cri-containerd:c1") pod=Str("default/web app")"#;
+    assert_eq!(
+        daemon.calls(),
+        [
+            format!(r#"attach c1 7 'deny limit=1G' {options} required=Bool(false) sandbox=Str("5a")"#),
+            format!("attach c1 7 'deny limit=64M' {options} required=Bool(false)"),
+        ]
+    );
+}
+
+#[test]
+fn policy_of_pod_is_recorded_on_its_cgroup_for_an_absent_daemon() {
+    let env = pod_env(no_bus());
+    let [namespace, name, container] = NAMES;
+    let result = env.run(&[POD_POLICY, SANDBOX, namespace, name, container]);
+    assert!(!result.fail);
+    let end = format!(
+        "it starts without the policy of its pod, which is recorded on {POD_CGROUP} for memcg-bpfd to adopt"
+    );
+    assert!(result.notes[0].starts_with("container c1 (default/web app): "), "{result:?}");
+    assert!(result.notes[0].ends_with(&end), "{result:?}");
+    let record = CgroupRecord::parse(&env.memory.records.lock().unwrap()[POD_CGROUP]).unwrap();
+    let [request] = &record.requests[..] else { panic!("{record:?}") };
+    assert_eq!((request.container.as_deref(), request.line.as_str()), (Some("5a"), "deny limit=1G"));
+    assert_eq!(request.pod.as_ref().map(ToString::to_string).as_deref(), Some("default/web"));
+}
+
+#[test]
+fn policy_of_pod_needs_a_sandbox_and_a_cgroup_of_a_pod() {
+    let env = pod_env(no_bus());
+    let result = env.run(&[POD_POLICY]);
+    assert!(result.notes[0].contains("does not pass the id of the pod's sandbox"), "{result:?}");
+    assert!(env.run(&[POD_POLICY, REQUIRED]).fail);
+    // podman copies the annotations of an image.
+    let env = TestEnv::new(no_bus());
+    let [namespace, name, container] = NAMES;
+    let result = env.run(&[DENY, POD_POLICY, SANDBOX, namespace, name, container]);
+    assert!(result.notes[0].contains("is not in the cgroup of a pod"), "{result:?}");
+    let requests = env.recorded().unwrap().requests;
+    assert_eq!((requests.len(), requests[0].pod.as_ref()), (1, None));
 }

@@ -92,8 +92,13 @@ fn the_command_line_is_understood() {
 
 #[test]
 fn long_ids_are_shown_as_engines_show_them() {
-    assert_eq!(prefix(&"1f".repeat(32), "x"), "container 1f1f1f1f1f1f: x");
-    assert_eq!(prefix("mine", "x"), "container mine: x");
+    let of = |id: &str, annotations: &str| {
+        let json = format!(r#"{{"id":"{id}","status":"created","annotations":{{{annotations}}}}}"#);
+        prefix(&ContainerState::parse(json.as_bytes()).unwrap().policy_request(), "x")
+    };
+    assert_eq!(of(&"1f".repeat(32), ""), "container 1f1f1f1f1f1f: x");
+    let names = r#""io.kubernetes.pod.namespace":"default","io.kubernetes.pod.name":"web","io.kubernetes.container.name":"app""#;
+    assert_eq!(of("mine", names), "container mine (default/web app): x");
 }
 
 #[test]
@@ -123,6 +128,7 @@ fn hook_file_condition_matches_own_annotations_only() {
     let (key, value) = (regex::Regex::new(key).unwrap(), regex::Regex::new(value.as_str().unwrap()).unwrap());
     for name in [
         "memcg.bpf/policy",
+        "memcg.bpf/pod-policy",
         "memcg.bpf/policy.web",
         "memcg.bpf/policy.web-1",
         "memcg.bpf/policy.0",
@@ -133,6 +139,7 @@ fn hook_file_condition_matches_own_annotations_only() {
     for name in [
         "memcg.bpf/required",
         "memcg.bpf/policyx",
+        "memcg.bpf/pod-policy.web",
         "memcgxbpf/policy",
         "a.memcg.bpf/policy",
         "memcg.bpf/policy.",

@@ -83,7 +83,7 @@ fn compare_container_calls(sentences: &mut Sentences) {
         ),
         (
             "AttachContainer 'susa{sv}' x 1 observe 1 colour s red",
-            "unknown option 'colour'; valid are 'cgroups-path' (s) and 'required' (b)",
+            "unknown option 'colour'; valid are 'cgroups-path' (s), 'pod' (s), 'required' (b) and 'sandbox' (s)",
         ),
         (
             "AttachContainer 'susa{sv}' x 1 observe 1 required s yes",

@@ -133,7 +133,7 @@ fn invalid_annotations(pid: &str) -> Vec<HookCase> {
             "createRuntime",
             state(pid, r#""memcg.bpf/polcy":"observe""#),
             0,
-            "container mphook: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER and memcg.bpf/required",
+            "container mphook: ignoring annotation 'memcg.bpf/polcy'; there are memcg.bpf/policy, policy.memcg.bpf/CONTAINER, memcg.bpf/policy.CONTAINER, memcg.bpf/pod-policy and memcg.bpf/required",
         ),
         (
             "createRuntime",
@@ -151,7 +151,7 @@ fn invalid_annotations(pid: &str) -> Vec<HookCase> {
             "createRuntime",
             state(pid, r#""memcg.bpf/policy.web":"observe","memcg.bpf/required":"true""#),
             1,
-            "container mphook: the engine does not say which container of a pod this is, so a memcg.bpf/policy.CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true",
+            "container mphook: the engine does not say which container of a pod this is, so a policy.memcg.bpf/CONTAINER may be meant for it (memcg.bpf/policy needs no name); it does not start, because memcg.bpf/required is true",
         ),
     ]
 }

@@ -172,6 +172,11 @@ impl Containerd {
         id
     }
 
+    /// Stops the sandbox of a pod with all its containers.
+    pub fn stop_pod(&self, pod: &Pod) {
+        self.call("StopPodSandbox", &new().text(1, &pod.id)).unwrap();
+    }
+
     /// Calls a method of the runtime. The first field of the answer, or the message of the error.
     fn call(&self, method: &str, request: &Proto) -> Result<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,5 +1,5 @@
 //! Formats reports as metrics. Names follow Prometheus's conventions: base units, and _total for counters. The labels
-//! of a cgroup are its path and its display name; other values of unbounded number are not used as labels.
+//! of a cgroup are its path and its display name, and those of its pod; other values of unbounded number are not used as labels.
 
 use crate::cli::show::explain::name_of;
 use crate::report::explain::nearest_limit;
@@ -105,6 +105,10 @@ struct NamedReport<'a> {
 impl NamedReport<'_> {
     fn with<'b>(&'b self, more: &[(&'b str, &'b str)]) -> Vec<(&'b str, &'b str)> {
         let mut labels = vec![("cgroup", self.report.cgroup.as_str()), ("name", self.name.as_str())];
+        if let Some(pod) = &self.report.pod {
+            labels.extend([("namespace", pod.namespace.as_str()), ("pod", pod.name.as_str())]);
+            labels.extend(pod.container.as_deref().map(|container| ("container", container)));
+        }
         labels.extend(more);
         labels
     }
@@ -184,7 +188,7 @@ fn scaled(count: u64, scale: Scale) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{AttachedPolicy, KnobReport};
+    use crate::report::{AttachedPolicy, KnobReport, PodReport};
 
     fn binding(cgroup: &str, usage: u64) -> BindingReport {
         BindingReport {
@@ -227,6 +231,26 @@ mod tests {
             format!("memcg_bpf_cgroup_nearest_limit_bytes{of}}} 67108864"),
             "memcg_bpf_cgroups{state=\"active\"} 1".to_owned(),
         ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn containers_of_pods_have_the_labels_of_kubernetes() {
+        let pod = |container: Option<&str>| BindingReport {
+            pod: Some(PodReport {
+                namespace: "default".to_owned(),
+                name: "web".to_owned(),
+                container: container.map(str::to_owned),
+            }),
+            ..binding("/a", 7)
+        };
+        for (container, labels) in [
+            (Some("app"), r#"name="pod default/web app",namespace="default",pod="web",container="app""#),
+            (None, r#"name="pod default/web",namespace="default",pod="web""#),
+        ] {
+            let text = render(&[pod(container)], &ActionStats::default(), "1");
+            let line = format!("memcg_bpf_cgroup_memory_usage_bytes{{cgroup=\"/a\",{labels}}} 7");
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
     }
