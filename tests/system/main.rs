@@ -17,6 +17,7 @@ mod cli_watch;
 mod container;
 mod containerd;
 mod daemon_killed;
+mod docker;
 mod documentation;
 mod fault_injection;
 mod first_instruction;

@@ -80,7 +80,9 @@ impl Attach {
             Some(known) => known,
             None if self.check && origin == Origin::Xattr => client.explain(cgroup.as_str())?,
             // Whoever may not see the cgroup may still give a password for the change.
-            None if origin == Origin::Xattr => client.explain_if_allowed(cgroup.as_str())?.unwrap_or_default(),
+            None if origin == Origin::Xattr => {
+                client.explain_if_allowed(cgroup.as_str())?.unwrap_or_default()
+            }
             None => BindingReport::default(),
         };
         let now = BindingReport { cgroup: cgroup.as_str().to_owned(), ..now };

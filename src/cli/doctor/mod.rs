@@ -1,6 +1,7 @@
 //! `memcg-bpf doctor`: checks the requirements and suggests fixes. Reads files below a root directory, for tests, and
 //! queries the running kernel and daemon.
 
+mod docker;
 mod engines;
 mod finding;
 mod machine;
