@@ -1,6 +1,7 @@
 use super::*;
 
-const ANNOTATED: &str = r#"{"ociVersion":"1.2.0","annotations":{"memcg.bpf/policy":"deny limit=64M"},"x":{"max":18446744073709551615,"min":-9223372036854775808}}"#;
+const ANNOTATED: &str = r#"{"ociVersion":"1.2.0","annotations":{"memcg.bpf/policy":"deny limit=64M"},
+    "x":{"max":18446744073709551615,"min":-9223372036854775808}}"#;
 
 fn changed(json: &str) -> Value {
     let text = BundleConfig::parse(json.as_bytes()).unwrap().with_hook(HOOK).unwrap().unwrap();

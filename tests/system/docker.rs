@@ -60,7 +60,7 @@ fn docker_annotation_denies_from_first_instruction() {
     docker.configure(true, "\"default-runtime\": \"memcg-bpf\", ");
     docker.run_id(&env, "default", DENY, &eat("default"));
     assert_denied_at(&first_line(&env.dir.join("default")), 64);
-    let shown = sh("memcg-bpf doctor || true");
+    let shown = sh("memcg-bpf doctor --json || true");
     assert!(shown.contains("docker run --annotation memcg.bpf/policy="), "{shown}");
     env.end();
 }
