@@ -3,7 +3,7 @@
 use crate::support::docker::Docker;
 use crate::support::{
     HOOK, PROGRAMS, TestEnv, active, assert_denied_at, assert_no_oom, find, first_line, journal, setting, sh,
-    since_now, systemd, try_sh,
+    since_now, systemd, try_sh, wait_for,
 };
 
 const RUNTIME: &str = "--runtime memcg-bpf";
@@ -58,6 +58,9 @@ fn docker_annotation_denies_from_first_instruction() {
     }
 
     docker.configure(true, "\"default-runtime\": \"memcg-bpf\", ");
+    // docker reloads after the command has returned.
+    let runtime = || sh("docker info -f '{{.DefaultRuntime}}'");
+    wait_for("docker to read its configuration", || (runtime() == "memcg-bpf").then_some(()));
     docker.run_id(&env, "default", DENY, &eat("default"));
     assert_denied_at(&first_line(&env.dir.join("default")), 64);
     let shown = sh("memcg-bpf doctor --json || true");
