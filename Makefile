@@ -69,7 +69,7 @@ help: ## this list
 	@echo 'MACHINE=aarch64 builds for another machine than this one ("make build", "make bpf" and "make deb").'
 	@echo 'KERNEL=7.3|6.12|6.1 chooses the kernel of "make vm"; DESTDIR and PREFIX=/usr (of the programs) go to "make install".'
 
-build: toolchain bpf crates $(SYSROOT_READY) ## the four programs and the BPF objects
+build: toolchain bpf crates $(SYSROOT_READY) ## the five programs and the BPF objects
 	$(if $(CROSS),$(CROSS_C)) cargo build --release --locked $(if $(CROSS),$(CROSS_CARGO)) \
 		--config 'build.rustflags=[$(PATHS)$(CROSS_LINK)]'
 
@@ -208,6 +208,7 @@ install: ## what `make build` built, to DESTDIR and PREFIX
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpfd $(DESTDIR)$(PREFIX)/sbin/memcg-bpfd
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf $(DESTDIR)$(PREFIX)/bin/memcg-bpf
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-hook $(DESTDIR)$(PREFIX)/libexec/oci/hooks.d/memcg-bpf-hook
+	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-runc $(DESTDIR)$(PREFIX)/bin/memcg-bpf-runc
 	$(INSTALL_PROGRAM) $(RELEASE)/memcg-bpf-nri $(DESTDIR)$(PREFIX)/libexec/memcg-bpf/memcg-bpf-nri
 	set -e; for header in $(BPF_HEADERS); do \
 		$(INSTALL) $$header $(DESTDIR)$(PREFIX)/include/memcg-bpf/$${header#bpf/}; done

@@ -13,8 +13,8 @@
 //! | 3 | [`engine`] [`ledger`] [`report`] | bindings as `step(input) → effects`; changed knobs and how they are restored; what is reported. No I/O, no clock |
 //! | 4 | [`cgroup`] [`bpf`] [`systemd`] [`log`] | the only rooms that touch cgroupfs, libbpf, systemd's D-Bus and its journal |
 //! | 5 | [`actuator`] [`service`] | requested actions → admission → writes; the D-Bus service: arguments, authorization, calls |
-//! | 6 | [`daemon`] [`hook`] [`cli`] [`nri_plugin`] | loops and commands |
-//! | 7 | `bin/` | the four binaries |
+//! | 6 | [`daemon`] [`hook`] [`cli`] [`nri_plugin`] [`oci_runtime`] | loops and commands |
+//! | 7 | `bin/` | the five binaries |
 
 pub mod actuator;
 pub mod bpf;
@@ -30,6 +30,7 @@ pub mod log;
 pub mod names;
 pub mod nri;
 pub mod nri_plugin;
+pub mod oci_runtime;
 pub mod policy;
 pub mod report;
 pub mod service;

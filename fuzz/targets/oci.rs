@@ -2,6 +2,7 @@
 
 use memcg_bpf::names::{CGROUP_PATH_MAX, ContainerId};
 use memcg_bpf::source::container_cgroup::{container_cgroup, process_cgroup};
+use memcg_bpf::source::oci_config::{BundleConfig, HOOK};
 use memcg_bpf::source::oci_state::{ContainerState, cgroups_path};
 
 use super::{PART, part, parts, sentence};
@@ -21,6 +22,7 @@ pub fn run(bytes: &[u8]) {
             None
         }
     };
+    config(part(&parts, 1).as_bytes());
     if let Some(path) = &path {
         assert!(!path.is_empty() && path.len() <= CGROUP_PATH_MAX && !path.contains('\0'));
     }
@@ -33,6 +35,24 @@ pub fn run(bytes: &[u8]) {
             }
             Err(error) => sentence(&error.to_string(), SENTENCE_MAX),
         }
+    }
+}
+
+/// The hook is added at most once, to whatever parses, and the rest stays.
+fn config(json: &[u8]) {
+    let config = match BundleConfig::parse(json) {
+        Ok(config) => config,
+        Err(error) => return sentence(&error.to_string(), SENTENCE_MAX),
+    };
+    let (annotated, required) = (config.is_annotated(), config.is_required());
+    match config.with_hook(HOOK) {
+        Ok(None) => {}
+        Ok(Some(text)) => {
+            let changed = BundleConfig::parse(&text).unwrap();
+            assert_eq!((changed.is_annotated(), changed.is_required()), (annotated, required));
+            assert_eq!(changed.with_hook(HOOK), Ok(None), "the hook is there");
+        }
+        Err(error) => sentence(&error.to_string(), SENTENCE_MAX),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
+use super::change::StateChange;
 use super::linger::Linger;
 use crate::bpf::objects::ObjectFile;
 use crate::bpf::{
@@ -16,17 +17,6 @@ use crate::log::audit;
 use crate::log::line_limit::LineLimit;
 use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
 use crate::report::BindingReport;
-
-/// A change that D-Bus signals report.
-#[derive(Debug, Clone)]
-pub enum StateChange {
-    /// Policies are attached.
-    Attached(CgroupRef, Vec<String>),
-    /// All policies are detached.
-    Detached(CgroupRef, &'static str),
-    /// Policies could not be attached. Sends no signal: the failure is reported.
-    Unbound(CgroupRef),
-}
 
 /// Applies effects.
 pub struct EffectApplier {

@@ -3,6 +3,7 @@
 
 mod apply;
 mod capabilities;
+mod change;
 pub mod config;
 mod eligibility;
 mod host;

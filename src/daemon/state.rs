@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::apply::{EffectApplier, StateChange};
+use super::apply::EffectApplier;
+use super::change::StateChange;
 use super::oom_kills::OomKillHistory;
 use super::overflow::OverflowStats;
 use crate::actuator::{Actuator, clock};

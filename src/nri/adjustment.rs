@@ -6,17 +6,11 @@ use std::path::PathBuf;
 use super::message::{Container, Pod};
 use super::protobuf::Message;
 use crate::names::ContainerId;
+use crate::source::oci_config::{HOOK_NAME, HOOK_TIMEOUT};
 use crate::source::oci_state::{
     ContainerRequest, ContainerState, POLICY, POLICY_FOR, POLICY_OF, REQUIRED, Status,
 };
 use crate::source::pod::{NAME_KEYS, NAMESPACE_KEYS, POD_KEYS, POD_POLICY, SANDBOX_KEYS};
-
-/// The OCI hook, as in oci-hooks/90-memcg-bpf.json.
-pub const HOOK: &str = "/usr/libexec/oci/hooks.d/memcg-bpf-hook";
-/// Its name, which is its first argument.
-const HOOK_NAME: &str = "memcg-bpf-hook";
-/// Seconds after which the runtime kills it.
-const HOOK_TIMEOUT: u64 = 10;
 
 /// The annotations that a container has to have, so that the hook finds the policy of its pod: those of the pod that
 /// concern this container, and the names of both. The container's own annotations stay.

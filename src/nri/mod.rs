@@ -15,7 +15,7 @@ mod protobuf;
 mod session;
 mod ttrpc;
 
-pub use adjustment::HOOK;
+pub use crate::source::oci_config::HOOK;
 pub use error::ProtocolError;
 pub use message::Configuration;
 pub use session::{ContainerWarnings, Event, LateContainer, Session};

@@ -2,6 +2,7 @@
 //! Text in, requests with origins out. Reads no file itself.
 
 pub mod container_cgroup;
+pub mod oci_config;
 pub mod oci_state;
 pub mod pod;
 pub mod specifier;

@@ -221,22 +221,31 @@ impl ContainerState {
 
     fn required(&self, warnings: &mut Vec<String>) -> bool {
         let Some(text) = self.annotations.get(REQUIRED) else { return false };
-        match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "1" | "y" | "t" => true,
-            "false" | "no" | "off" | "0" | "n" | "f" | "" => false,
-            _ => {
-                // Only a valid value can keep a container from starting.
-                warnings.push(format!(
-                    "annotation {REQUIRED} is '{}', which is neither true nor false; taken as false",
-                    quote(text, QUOTE_MAX)
-                ));
-                false
-            }
-        }
+        parse_required(text).unwrap_or_else(|| {
+            // Only a valid value can keep a container from starting.
+            warnings.push(format!(
+                "annotation {REQUIRED} is '{}', which is neither true nor false; taken as false",
+                quote(text, QUOTE_MAX)
+            ));
+            false
+        })
     }
 
     fn first_of(&self, keys: &[&str]) -> Option<&str> {
         pod::first_of(&self.annotations, keys)
+    }
+}
+
+/// True if the annotations say that the container must not start without its policy.
+pub fn is_required(annotations: &HashMap<String, String>) -> bool {
+    annotations.get(REQUIRED).and_then(|text| parse_required(text)).unwrap_or(false)
+}
+
+fn parse_required(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" | "y" | "t" => Some(true),
+        "false" | "no" | "off" | "0" | "n" | "f" | "" => Some(false),
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ mod container;
 mod containerd;
 mod daemon_killed;
 mod denials;
+mod docker;
 mod documentation;
 mod fault_injection;
 mod first_instruction;

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::support::docker::{DAEMON_JSON, Docker};
 use crate::support::{
     PROGRAMS, TestEnv, active, assert_no_leftovers, ensure_daemon, first_line, main_pid, pin_to_cpu, sh,
     systemd, try_sh, unit_in_state, wait_for,
@@ -65,6 +66,40 @@ fn capabilities_and_sandbox() {
         "grep -E ' /sys(/fs/(cgroup|bpf))? ' /proc/{pid}/mountinfo | cut -d' ' -f5,6 | cut -d, -f1 | sort -u"
     ));
     assert!(mounts.contains("/sys ro") && !mounts.contains("/sys rw"), "{mounts}");
+}
+
+#[test]
+#[ignore = "needs root in the test machine: make check"]
+fn docker_works_after_purge() {
+    let mut env = TestEnv::new("docker-purge");
+    env.at_end("command -v memcg-bpfd || dpkg -i /data/memcg-bpf_*.deb".to_owned());
+    let docker = Docker::start(&mut env);
+    let config = std::fs::read_to_string(DAEMON_JSON).unwrap();
+    let annotated = "--runtime memcg-bpf --annotation memcg.bpf/policy=\"deny limit=64M\"";
+    let id = docker.run_id(&env, "governed", annotated, "sleep 1000");
+    active(&format!("/system.slice/docker-{id}.scope"));
+
+    let said = sh("dpkg --purge memcg-bpf 2>&1");
+    assert!(said.contains("/usr/bin/memcg-bpf-runc links to /usr/"), "{said}");
+    assert_eq!(std::fs::read_to_string(DAEMON_JSON).unwrap(), config, "docker's configuration is unchanged");
+    assert_no_leftovers();
+    // The container can still be used, and others are created as by runc.
+    assert_eq!(sh("docker exec governed echo alive"), "alive");
+    let script = format!("{PROGRAMS}/alloc 100 > /out/without; sleep 1000");
+    docker.run_id(&env, "without", annotated, &script);
+    assert_eq!(first_line(&env.dir.join("without")), "reached 100 MiB");
+    sh("docker rm -f governed without");
+    docker.run_id(&env, "plain", "", &format!("{PROGRAMS}/alloc 100 > /out/plain; sleep 1000"));
+    assert_eq!(first_line(&env.dir.join("plain")), "reached 100 MiB");
+    docker.configure(false, "");
+    // A reload keeps the runtimes that the file does not name any more.
+    sh("systemctl restart docker.service; rm /usr/bin/memcg-bpf-runc");
+    let runtimes = sh("docker info -f '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}'");
+    assert!(!runtimes.contains("memcg-bpf"), "{runtimes}");
+    sh("docker rm -f plain");
+    sh("dpkg -i /data/memcg-bpf_*.deb 2>&1");
+    ensure_daemon();
+    env.end();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::containerd;
+use super::docker::docker;
 use super::finding::{Finding, shown};
 
 /// The only directory of hooks that podman reads by default. CRI-O reads it too.
@@ -114,11 +115,7 @@ pub(super) fn engines(root: &Path) -> Vec<Finding> {
         found.extend(containerd::findings(root, &program));
     }
     if has("dockerd") {
-        found.push(Finding::warn(
-            "docker",
-            "runs no OCI hooks, so annotations have no effect",
-            "write X-MemoryBPFPolicy= into /etc/systemd/system/docker-.scope.d/50-memory.conf under [Scope]",
-        ));
+        found.push(docker(root));
     }
     let runtimes: Vec<&str> = ["crun", "runc", "youki"].into_iter().filter(|name| has(name)).collect();
     if !runtimes.is_empty() {

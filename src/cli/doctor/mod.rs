@@ -2,6 +2,7 @@
 //! queries the running kernel and daemon.
 
 mod containerd;
+mod docker;
 mod engines;
 mod finding;
 mod machine;

@@ -230,6 +230,30 @@ fn state_of_the_plugin_is_that_of_its_unit() {
 }
 
 #[test]
+fn docker_is_judged_by_its_configuration() {
+    let judged = |json: &str, runtime: &str| {
+        let root = machine_with(&[("etc/docker/daemon.json", json), (runtime, "")]);
+        let finding = docker::docker(root.path());
+        (finding.verdict, finding.message)
+    };
+    let none = docker::docker(machine_with(&[]).path());
+    assert!(none.verdict == CheckResult::Warn && none.message.contains("runs no OCI hooks"), "{none:?}");
+    let named = r#"{"runtimes":{"x":{"path":"/opt/x"},"mem":{"path":"/usr/bin/memcg-bpf-runc"}}}"#;
+    let default = named.replacen('{', r#"{"default-runtime":"mem","#, 1);
+    for (json, runtime, verdict, sentence) in [
+        ("{}", "usr/bin/runc", CheckResult::Warn, "runs no OCI hooks"),
+        (r#"{"runtimes":[7]}"#, "usr/bin/runc", CheckResult::Warn, "runs no OCI hooks"),
+        ("\u{1b}", "usr/bin/runc", CheckResult::Warn, "docker does not start"),
+        (named, "usr/bin/runc", CheckResult::Warn, "/usr/bin/memcg-bpf-runc, which is missing"),
+        (named, "usr/bin/memcg-bpf-runc", CheckResult::Ok, "docker run --runtime mem --annotation"),
+        (&default, "usr/bin/memcg-bpf-runc", CheckResult::Ok, "docker run --annotation"),
+    ] {
+        let (found, message) = judged(json, runtime);
+        assert!(found == verdict && message.contains(sentence), "{json}: {message}");
+    }
+}
+
+#[test]
 fn the_version_of_systemd_is_read_from_its_library() {
     let root = machine_with(&[
         ("run/systemd/system/", ""),

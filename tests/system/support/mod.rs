@@ -5,6 +5,7 @@ mod alloc_loop;
 pub mod bus;
 mod containers;
 pub mod cri;
+pub mod docker;
 mod env;
 mod faults;
 mod journal;
