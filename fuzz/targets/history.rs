@@ -24,6 +24,11 @@ pub fn run(bytes: &[u8]) {
         let name: String =
             tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();
         assert!(KNOWN.contains(&name.as_str()), "<{tag}>");
+        // Links lead to a section of the page.
+        let link = tag
+            .strip_prefix("a ")
+            .map(|rest| rest.strip_prefix("href=\"#c").and_then(|at| at.strip_suffix('"')));
+        assert!(link.is_none_or(|at| at.is_some_and(|at| at.parse::<usize>().is_ok())), "<{tag}>");
         // Places in a plot are numbers.
         assert!(!tag.contains("NaN") || tag.contains("<title>"), "<{tag}>");
         assert!(!tag.contains("inf,") && !tag.contains(",inf"), "<{tag}>");
@@ -35,8 +40,8 @@ pub fn run(bytes: &[u8]) {
 }
 
 /// Every element that a page of ours has.
-const KNOWN: [&str; 26] = [
-    "", "body", "code", "details", "footer", "g", "h1", "h2", "head", "html", "i", "line", "meta", "p",
+const KNOWN: [&str; 27] = [
+    "", "a", "body", "code", "details", "footer", "g", "h1", "h2", "head", "html", "i", "line", "meta", "p",
     "path", "section", "span", "style", "summary", "svg", "table", "td", "text", "th", "title", "tr",
 ];
 

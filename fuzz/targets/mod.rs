@@ -59,7 +59,7 @@ pub const ALL: [Target; 13] = [
     target("unit", unit::run, 30_000, 16_384),
     target("oci", oci::run, 100_000, 8192),
     target("record", record::run, 200_000, 8400),
-    target("object", object::run, 8_000, 131_072),
+    target("object", object::run, 8_000, 262_144),
     target("ringbuf", ringbuf::run, 300_000, 600),
     target("profiles", profiles::run, 60_000, 8192),
     target("config", config::run, 10_000, 8192),

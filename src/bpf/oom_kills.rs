@@ -161,12 +161,6 @@ impl OomKills {
         async_fd(&self.ring)
     }
 
-    /// Waits until kills are queued at this descriptor, and returns them.
-    pub async fn next(&self, ready: &AsyncFd<OwnedFd>) -> std::io::Result<Vec<OomKill>> {
-        ready.readable().await?.clear_ready();
-        Ok(self.drain())
-    }
-
     /// Returns all queued kills.
     pub fn drain(&self) -> Vec<OomKill> {
         if let Err(error) = self.ring.consume() {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
+use super::attach_log::AttachLog;
 use super::change::StateChange;
 use super::linger::Linger;
 use crate::bpf::objects::ObjectFile;
@@ -13,8 +14,6 @@ use crate::bpf::{
 };
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect, Failure, Performed};
-use crate::log::audit;
-use crate::log::line_limit::LineLimit;
 use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
 use crate::report::BindingReport;
 
@@ -25,8 +24,7 @@ pub struct EffectApplier {
     reporting_all: bool,
     /// The programs that stay attached after their last use.
     linger: Linger,
-    /// Limits the journal lines about attached and detached policies.
-    lines: LineLimit,
+    log: AttachLog,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
     /// Slots that could not be written. Cgroups that are bound to one have no active policy.
@@ -39,8 +37,6 @@ pub struct EffectApplier {
     earlier_counters: BTreeMap<CgroupId, BTreeMap<String, u64>>,
     /// Warnings already logged, so that a unit that starts and stops all day does not fill the journal.
     warned: BTreeSet<(CgroupPath, String)>,
-    /// The names of pods and containers, by cgroups with attached policies.
-    pods: BTreeMap<CgroupId, PodName>,
     /// The guards of kills that are set in the kernel.
     kill_guards: Option<(u64, u32)>,
 }
@@ -56,14 +52,13 @@ impl EffectApplier {
             machine,
             reporting_all: false,
             linger: Linger::default(),
-            lines: LineLimit::default(),
+            log: AttachLog::default(),
             errors_by_cgroup: BTreeMap::new(),
             slots_unwritten: BTreeMap::new(),
             slot_policies: BTreeMap::new(),
             unattached: BTreeMap::new(),
             earlier_counters: BTreeMap::new(),
             warned: BTreeSet::new(),
-            pods: BTreeMap::new(),
             kill_guards: None,
         }
     }
@@ -95,7 +90,7 @@ impl EffectApplier {
 
     /// The names of the pod and of the container of a cgroup.
     pub fn pod(&self, cgroup: CgroupId) -> Option<&PodName> {
-        self.pods.get(&cgroup)
+        self.log.pod(cgroup)
     }
 
     fn apply(
@@ -158,19 +153,12 @@ impl EffectApplier {
             // The cgroup is not bound, and the error is already logged.
             Effect::Attached { cgroup, .. } if self.errors_by_cgroup.contains_key(&cgroup.path) => Ok(()),
             Effect::Attached { cgroup, policies, pod } => {
-                if self.lines.admit(&cgroup.path, Instant::now()) {
-                    audit::attached(&cgroup.path, pod.as_ref(), &policies.join(", "));
-                }
-                self.pods.remove(&cgroup.id);
-                self.pods.extend(pod.map(|pod| (cgroup.id, pod)));
+                self.log.attached(&cgroup, pod, &policies);
                 changes.push(StateChange::Attached(cgroup, policies));
                 Ok(())
             }
             Effect::Detached { cgroup, reason } => {
-                let pod = self.pods.remove(&cgroup.id);
-                if self.lines.admit(&cgroup.path, Instant::now()) {
-                    audit::detached(&cgroup.path, pod.as_ref(), reason);
-                }
+                self.log.detached(&cgroup, reason);
                 changes.push(StateChange::Detached(cgroup, reason));
                 Ok(())
             }
@@ -253,7 +241,7 @@ impl EffectApplier {
 
     /// When [`EffectApplier::tick`] is due.
     pub fn due(&self) -> Option<Instant> {
-        self.linger.due().into_iter().chain(self.lines.due()).min()
+        self.linger.due().into_iter().chain(self.log.due()).min()
     }
 
     /// Detaches the programs that have not been used for some time, and logs how many lines were left out.
@@ -262,7 +250,7 @@ impl EffectApplier {
         if let Some(set) = self.linger.expire(now) {
             self.attach(&set);
         }
-        self.lines.expire(now).iter().for_each(|(subject, lines)| audit::left_out(subject, *lines));
+        self.log.tick(now);
     }
 
     /// Detaches all programs that are not used: nothing is left after a stop.

@@ -2,11 +2,13 @@
 //! kernel. One thread, one loop; every input goes through `Engine::step`, every effect through [`apply`].
 
 mod apply;
+mod attach_log;
 mod capabilities;
 mod change;
 pub mod config;
 mod eligibility;
 mod host;
+mod kernel_rings;
 mod linger;
 mod methods;
 mod oom_kills;
@@ -33,7 +35,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use crate::actuator::Actuator;
-use crate::bpf::{Actions, BpfError, Denials, Events as KernelEvents, OomKills};
+use crate::bpf::BpfError;
 use crate::cgroup::mount;
 use crate::engine::Engine;
 use crate::log::subscriber::{self, LevelHandle};
@@ -41,6 +43,7 @@ use crate::service::call::{Call, CallQueue, Command, queue};
 use crate::service::server::{self, Server};
 use crate::systemd::{Events, Reply, SystemdError, UnitQueries};
 use apply::EffectApplier;
+use kernel_rings::KernelRings;
 use preload::Preloader;
 use record_scan::RecordScanner;
 use reload::Reload;
@@ -106,9 +109,7 @@ fn is_permanent(error: &anyhow::Error) -> bool {
 async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     let connection =
         server::connect_client().await.context("connecting to the system bus (is dbus.socket running?)")?;
-    let (events, actions) = (startup.kernel.events()?, startup.kernel.actions()?);
-    let denials = startup.kernel.denials()?;
-    let kills = startup.kernel.oom_kills()?;
+    let rings = KernelRings::open(&startup.kernel)?;
     let (sender, calls) = queue(CALLS_MAX);
     let kernel_json = serde_json::to_string(&startup.report)?;
     let mut daemon = Daemon::new(
@@ -130,7 +131,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
     }
     let reload = Reload::new(level, startup.config, startup.known_warnings);
     let mut units = UnitSync::new(host::specifiers());
-    let sources = Sources { events, actions, denials, kills, calls, closed, scanner, reload, connection };
+    let sources = Sources { rings, calls, closed, scanner, reload, connection };
     sources.run(&mut daemon, &mut units).await?;
     shutdown::stop(&mut daemon, units.queries.as_ref()).await;
     if let Some(published) = daemon.published.take() {
@@ -141,11 +142,7 @@ async fn serve(startup: Startup, level: LevelHandle) -> Result<()> {
 
 /// The inputs of the loop.
 struct Sources {
-    events: KernelEvents,
-    actions: Actions,
-    denials: Denials,
-    /// Kills by the kernel's OOM killer.
-    kills: OomKills,
+    rings: KernelRings,
     calls: CallQueue,
     /// Completes when the service has lost the bus.
     closed: oneshot::Receiver<()>,
@@ -157,21 +154,7 @@ struct Sources {
 impl Sources {
     /// Handles inputs until SIGTERM or SIGINT.
     async fn run(self, daemon: &mut Daemon, units: &mut UnitSync) -> Result<()> {
-        let Sources {
-            events,
-            actions,
-            denials,
-            kills,
-            mut calls,
-            mut closed,
-            mut scanner,
-            mut reload,
-            connection,
-        } = self;
-        let ring = events.async_fd().context("watching the kernel's events")?;
-        let action_fd = actions.async_fd().context("watching what policies request")?;
-        let denial_fd = denials.async_fd().context("watching what policies deny")?;
-        let kill_fd = kills.async_fd().context("watching the kernel's kills")?;
+        let Sources { rings, mut calls, mut closed, mut scanner, mut reload, connection } = self;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         // Queries to systemd run beside the loop, because replies may take long.
@@ -185,23 +168,7 @@ impl Sources {
             let due = daemon.actuator.due();
             tokio::select! {
                 Some(call) = calls.recv() => perform(call, daemon, &mut reload).await,
-                ready = ring.readable() => {
-                    ready?.clear_ready();
-                    units.kernel_events(daemon, events.drain()).await;
-                    units.events_lost(daemon).await;
-                }
-                ready = action_fd.readable() => {
-                    ready?.clear_ready();
-                    // Events first: the actions of a new cgroup are ignored until its binding is known.
-                    units.kernel_events(daemon, events.drain()).await;
-                    daemon.handle_actions(actions.drain()).await;
-                }
-                ready = denial_fd.readable() => {
-                    ready?.clear_ready();
-                    units.kernel_events(daemon, events.drain()).await;
-                    daemon.handle_denials(denials.drain()).await;
-                }
-                found = kills.next(&kill_fd) => daemon.report_oom_kills(found?).await,
+                readable = rings.readable() => rings.handle(readable?, daemon, units).await,
                 done = daemon.actuator.jobs.next() => {
                     daemon.actuator.job_finished(done);
                     daemon.publish_actions().await;
