@@ -132,7 +132,8 @@ impl Daemon {
         for denial in denials {
             // The cgroup was removed, or the policy is detached.
             let Some(path) = self.engine.path_of(denial.cgroup) else { continue };
-            let Some(record) = self.actuator.log.denials.record(&path, denial) else { continue };
+            let pod = self.applier.pod(denial.cgroup);
+            let Some(record) = self.actuator.log.denials.record(&path, pod, denial) else { continue };
             let Some(object) = &self.published else { continue };
             if let Err(error) = object.emit_denied(&record).await {
                 tracing::debug!(%error, "sending a signal");
@@ -149,7 +150,7 @@ impl Daemon {
 
     /// Reports kills by the kernel's OOM killer, in the journal and by a signal.
     pub async fn report_oom_kills(&mut self, kills: Vec<OomKill>) {
-        let new = self.oom_kills.report(kills);
+        let new = self.oom_kills.report(kills, |cgroup| self.applier.pod(cgroup));
         let Some(object) = &self.published else { return };
         for kill in new {
             if let Err(error) = object.emit_oom_killed(&kill.victim).await {

@@ -217,7 +217,7 @@ pub fn left_out(subject: &str, lines: u64) {
 }
 
 /// The path, and the names of the pod and of the container.
-fn named(path: &CgroupPath, pod: Option<&PodName>) -> String {
+pub(super) fn named(path: &CgroupPath, pod: Option<&PodName>) -> String {
     pod.map_or_else(|| path.to_string(), |pod| format!("{path} (pod {pod})"))
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::audit::{LOG_INTERVAL_NS, LOGGED_MAX, unit_of};
-use crate::names::{CgroupId, CgroupPath};
+use super::audit::{LOG_INTERVAL_NS, LOGGED_MAX, named, unit_of};
+use crate::names::{CgroupId, CgroupPath, PodName};
 use crate::policy::denial::Denial;
 use crate::report::{BindingReport, DenialReport, MSGID_DENIED};
 
@@ -55,7 +55,12 @@ impl DenialLog {
     /// Writes the journal entry of a denial and returns the record for its signal. `None` if another denial by the
     /// policy was logged recently; the next record then includes it in its count. A limit that has changed makes no
     /// difference, because the owner of a delegated cgroup can change what percentages refer to.
-    pub fn record(&mut self, path: &CgroupPath, mut denial: Denial) -> Option<DenialRecord> {
+    pub fn record(
+        &mut self,
+        path: &CgroupPath,
+        pod: Option<&PodName>,
+        mut denial: Denial,
+    ) -> Option<DenialRecord> {
         if self.logged.len() >= LOGGED_MAX {
             self.logged.clear();
         }
@@ -74,7 +79,7 @@ impl DenialLog {
         if suppressed {
             return None;
         }
-        journal(&record);
+        journal(&record, pod);
         Some(record)
     }
 
@@ -90,9 +95,9 @@ impl DenialLog {
     }
 }
 
-fn journal(record: &DenialRecord) {
+fn journal(record: &DenialRecord, pod: Option<&PodName>) {
     let DenialRecord { path, denial } = record;
-    let detail = denial.sentence();
+    let (named, detail) = (named(path, pod), denial.sentence());
     // Absent for a policy without a limit.
     let limit = denial.limit.map(|limit| limit.to_string()).unwrap_or_default();
     macro_rules! line {
@@ -101,6 +106,7 @@ fn journal(record: &DenialRecord) {
                 MESSAGE_ID = MSGID_DENIED,
                 OBJECT_SYSTEMD_UNIT = unit_of(path),
                 MEMCG_BPF_CGROUP = path.as_str(),
+                MEMCG_BPF_POD = pod.map(tracing::field::display),
                 MEMCG_BPF_POLICY = denial.policy.as_str(),
                 MEMCG_BPF_OUTCOME = denial.outcome(),
                 MEMCG_BPF_REQUESTED = denial.requested,
@@ -110,7 +116,7 @@ fn journal(record: &DenialRecord) {
                 MEMCG_BPF_PID = denial.pid,
                 MEMCG_BPF_PROCESS = denial.process.as_str(),
                 MEMCG_BPF_DETAIL = detail.as_str(),
-                "{path}: {}: {detail}",
+                "{named}: {}: {detail}",
                 denial.policy
             )
         };
@@ -141,7 +147,7 @@ mod tests {
     fn denials_are_logged_once_a_minute_with_their_number() {
         let path = CgroupPath::parse("/a").unwrap();
         let mut log = DenialLog::default();
-        let mut count = |denial: Denial| log.record(&path, denial).map(|record| record.denial.count);
+        let mut count = |denial: Denial| log.record(&path, None, denial).map(|record| record.denial.count);
         assert_eq!(count(denial(1, 1)), Some(1));
         assert_eq!([count(denial(2, 100)), count(denial(3, 20))], [None, None]);
         // A dry run is logged by itself.

@@ -1,7 +1,7 @@
 //! The journal line for a kill by the kernel's OOM killer.
 
-use super::audit::unit_of;
-use crate::names::CgroupPath;
+use super::audit::{named, unit_of};
+use crate::names::{CgroupPath, PodName};
 use crate::policy::action::human_duration;
 use crate::report::oom_kill::{MSGID_OOM_KILL, OomKill};
 use crate::text::printable::quote;
@@ -11,13 +11,16 @@ const LATE_NS: u64 = 5_000_000_000;
 /// Longest message.
 const MESSAGE_MAX: usize = 2000;
 
-/// Logs a kill that happened `age` nanoseconds ago, with the unit of the victim.
-pub fn log(kill: &OomKill, age: u64) {
+/// Logs a kill that happened `age` nanoseconds ago, with the unit of the victim and, if its cgroup has a policy, the names
+/// of its pod and container.
+pub fn log(kill: &OomKill, age: u64, pod: Option<&PodName>) {
     // The path is cut where it is deep; a kill is logged in any case.
     let path = CgroupPath::parse(&kill.victim.cgroup).unwrap_or_else(|_| CgroupPath::root());
     let (cgroup, detail, reason) = (path.as_str(), kill.detail(), kill.reason());
     let late = if age < LATE_NS { String::new() } else { format!(", {} ago", human_duration(age)) };
-    let sentence = quote(&format!("{path}: OOM killer of the kernel: {detail}{late}: {reason}"), MESSAGE_MAX);
+    let named = named(&path, pod);
+    let sentence =
+        quote(&format!("{named}: OOM killer of the kernel: {detail}{late}: {reason}"), MESSAGE_MAX);
     let record = serde_json::to_string(kill).unwrap_or_default();
     let limit = kill.limit.as_ref().map_or("", |limit| limit.cgroup.as_str());
     tracing::warn!(
@@ -25,6 +28,7 @@ pub fn log(kill: &OomKill, age: u64) {
         MESSAGE_ID = MSGID_OOM_KILL,
         OBJECT_SYSTEMD_UNIT = unit_of(&path),
         MEMCG_BPF_CGROUP = cgroup,
+        MEMCG_BPF_POD = pod.map(tracing::field::display),
         MEMCG_BPF_ACTION = "kill",
         MEMCG_BPF_OUTCOME = "done",
         MEMCG_BPF_LIMIT = limit,

@@ -45,8 +45,8 @@ pub struct OomKill {
     pub machine: Option<u64>,
     /// The process whose allocation was at the limit.
     pub culprit: OomProcess,
-    /// The fraction of the last minute in which some tasks were stalled on memory, in ppm: of the cgroup at its limit,
-    /// or of the machine. Absent if the kernel does not measure pressure.
+    /// The fraction of the last minute in which some tasks were stalled on memory, in ppm: of the cgroup at its limit.
+    /// Absent if the kernel does not measure pressure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled_some_ppm: Option<u32>,
     /// The same for all tasks at once.

@@ -83,7 +83,7 @@ impl PublishedObject {
         Object::denied(&emitter, cgroup, id, &denial.policy, outcome, &report).await
     }
 
-    /// Signals a kill by the kernel's OOM killer. All users receive it, so it has no other facts: see `Kills`.
+    /// Signals a kill by the kernel's OOM killer. `Kills` returns the other facts.
     pub async fn emit_oom_killed(&self, victim: &OomProcess) -> zbus::Result<()> {
         let emitter = SignalEmitter::new(&self.connection, OBJECT_PATH)?;
         Object::oom_killed(&emitter, &victim.cgroup, victim.cgroup_id, victim.pid).await

@@ -236,7 +236,7 @@ pub(super) fn plugin_state(shown: &str) -> Finding {
         (Some("loaded"), ..) => Finding::warn(
             "NRI plugin",
             "memcg-bpf-nri is not running: annotations of pods have no effect",
-            "systemctl enable --now memcg-bpf-nri.path",
+            "enable NRI in containerd if it is disabled, then run: systemctl enable --now memcg-bpf-nri.path",
         ),
         (Some(_), ..) => Finding::warn(
             "NRI plugin",

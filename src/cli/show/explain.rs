@@ -28,8 +28,8 @@ use crate::text::human_bytes;
   memcg-bpf explain demo.service
 
 If a unit or container has no policy, shows the reason and how to attach one, and exits with status 1.
-Shows also why processes of the cgroup were killed, from the journal, after the unit or container
-has stopped (a removed container is named by its ID). See also: memcg-bpf why.")]
+Also shows why processes of the cgroup were killed, from the journal, even after the unit or
+container has stopped (a removed container is named by its ID). See also: memcg-bpf why.")]
 pub(in crate::cli) struct Explain {
     #[command(flatten)]
     arg: CgroupArg,

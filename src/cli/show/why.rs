@@ -29,9 +29,10 @@ const PID_DIGITS_MAX: usize = 7;
   memcg-bpf why demo.service       the last kills in a unit, or because of its limit
   memcg-bpf why java               processes of this name
 
-Shows kills by the kernel's OOM killer since memcg-bpfd runs, by policies, and by systemd-oomd: the
-10 latest, the latest first. Kills are read from the journal; without access to it, those of the
-user's own cgroups since the start of memcg-bpfd are shown. Exits with status 1 if PID|NAME has none.")]
+Shows kills by policies, by systemd-oomd, and those by the kernel's OOM killer that memcg-bpfd
+recorded: the 10 latest, the latest first. Kills are read from the journal. Without access to the
+journal, kills by the kernel since the start of memcg-bpfd are shown if a cgroup of the user is
+given. Exits with status 1 if PID|NAME has none.")]
 pub(in crate::cli) struct Why {
     /// Process ID or name, unit name, container ID (or its beginning) or name, or cgroup path
     #[arg(value_name = "PID|NAME", add = ArgValueCandidates::new(candidates::cgroups))]

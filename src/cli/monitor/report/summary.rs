@@ -27,7 +27,11 @@ impl Totals {
     fn of(history: &CgroupHistory<'_>) -> Self {
         let done = |kill: bool| {
             let wanted = |action: &Option<String>| (action.as_deref() == Some("kill")) == kill;
-            count(history, |event, outcome| event == "acted" && outcome == "done", wanted)
+            count(
+                history,
+                |event, outcome| matches!(event, "acted" | "oom-killed") && outcome == "done",
+                wanted,
+            )
         };
         Totals {
             kills: done(true),
@@ -87,7 +91,7 @@ pub(super) fn render(out: &mut String, histories: &[CgroupHistory<'_>], sections
     // The worst first, equal ones in the order of the sections.
     rows.sort_by(|(_, a), (_, b)| b.cmp(a));
     if rows.is_empty() {
-        out.push_str("<p>No policy acted, and no request was denied.</p>\n");
+        out.push_str("<p>No policy acted, no process was killed, and no request was denied.</p>\n");
         return;
     }
     out.push_str(
