@@ -7,16 +7,16 @@
 #ifndef MEMCG_BPF_FULL_STALL_H
 #define MEMCG_BPF_FULL_STALL_H
 
-/* CPU n belongs to group n % 64. Exact with one CPU in each group; with more, the CPUs of a group
- * are taken for equally busy. */
+/* CPU n belongs to group n % 64. Exact if one CPU of each group ran tasks of the cgroup; if more
+ * did, they are taken for equally busy. */
 #define MEMCG_BPF_CPU_GROUPS	 64
 #define MEMCG_BPF_CPUS_PER_GROUP 8
 
-/* The kernel's times have 32 bits of nanoseconds: their sum over a group must not wrap between two
- * calls. */
-#define MEMCG_BPF_FULL_STALL_SPAN (0xffffffffULL / MEMCG_BPF_CPUS_PER_GROUP)
+/* The kernel's times have 32 bits of nanoseconds: between two calls, their sum over a group must
+ * grow by less than half of that. */
+#define MEMCG_BPF_FULL_STALL_SPAN (0x7fffffffULL / MEMCG_BPF_CPUS_PER_GROUP)
 /* Policies set their timer to less than that. */
-#define MEMCG_BPF_FULL_STALL_TICK 400000000ULL
+#define MEMCG_BPF_FULL_STALL_TICK 200000000ULL
 
 struct memcg_bpf_full_stall {
 	__u64 at;    /* the last call; 0: none */
@@ -39,20 +39,37 @@ struct memcg_bpf_full_stall_scan {
 	struct memcg_bpf_full_stall *result;
 	__u64 times; /* address of the times, less the CPU's offset */
 	__u64 now;   /* of the scheduler's clock */
+	__u64 last;  /* the same at the last call */
 	__u64 first; /* only fill in `result` */
 	__u64 busy;  /* in units of 1024 ns, as in the kernel's own sum with jiffies */
 	__u64 weighted;
 };
 
-/* One of the times of one CPU: what the kernel has added up, and the state that goes on. */
-static __always_inline __u32 memcg_bpf_psi_time(__u64 group, __u32 mask, __u32 state, __u32 lasts)
+/* One of the times of one CPU, as far as the kernel has added it up. */
+static __always_inline __u32 memcg_bpf_psi_time(__u64 cpu, __u32 state)
 {
 	__u32 time = 0;
 
 	bpf_probe_read_kernel(&time, sizeof(time),
-			      (void *)(group + bpf_core_field_offset(struct psi_group_cpu, times) +
+			      (void *)(cpu + bpf_core_field_offset(struct psi_group_cpu, times) +
 				       sizeof(time) * state));
-	return mask & 1U << (state & 31) ? time + lasts : time;
+	return time;
+}
+
+/* When the states that go on began. */
+static __always_inline __u64 memcg_bpf_psi_begin(__u64 cpu)
+{
+	__u64 begin = 0;
+
+	bpf_probe_read_kernel(
+		&begin, sizeof(begin),
+		(void *)(cpu + bpf_core_field_offset(struct psi_group_cpu, state_start)));
+	return begin;
+}
+
+static __always_inline __u32 memcg_bpf_psi_full(void)
+{
+	return bpf_core_enum_value(enum psi_states, PSI_MEM_FULL) & 31;
 }
 
 /* Growth since the last call. A read while the kernel writes can be too large: the next one waits
@@ -70,6 +87,7 @@ static __always_inline __u32 memcg_bpf_grown(__u32 *last, __u32 now, bool first)
 static long memcg_bpf_full_stall_step(__u32 i, struct memcg_bpf_full_stall_scan *scan)
 {
 	__u32 full = 0, busy = 0, cpus = 0, group = i & (MEMCG_BPF_CPU_GROUPS - 1);
+	__u32 nonidle = bpf_core_enum_value(enum psi_states, PSI_NONIDLE), stalled, ran;
 
 	for (__u32 n = 0; n < MEMCG_BPF_CPUS_PER_GROUP; n++) {
 		const unsigned long *offset =
@@ -80,28 +98,30 @@ static long memcg_bpf_full_stall_step(__u32 i, struct memcg_bpf_full_stall_scan 
 		if (!offset)
 			break;
 		at = scan->times + *offset;
+		begin = memcg_bpf_psi_begin(at);
 		bpf_probe_read_kernel(
 			&mask, sizeof(mask),
 			(void *)(at + bpf_core_field_offset(struct psi_group_cpu, state_mask)));
-		bpf_probe_read_kernel(
-			&begin, sizeof(begin),
-			(void *)(at + bpf_core_field_offset(struct psi_group_cpu, state_start)));
-		/* The CPU's clock can be slightly ahead. */
+		stalled = memcg_bpf_psi_time(at, memcg_bpf_psi_full());
+		ran = memcg_bpf_psi_time(at, nonidle);
+		/* Unless the state has just ended, and its time was added. The CPU's clock can be
+		 * slightly ahead. */
 		lasts = scan->now - begin;
-		if (lasts > scan->now)
+		if (lasts > scan->now || memcg_bpf_psi_begin(at) != begin)
 			lasts = 0;
-		full += memcg_bpf_psi_time(
-			at, mask, bpf_core_enum_value(enum psi_states, PSI_MEM_FULL), lasts);
-		busy += memcg_bpf_psi_time(
-			at, mask, bpf_core_enum_value(enum psi_states, PSI_NONIDLE), lasts);
-		cpus++;
+		full += mask & 1U << memcg_bpf_psi_full() ? stalled + lasts : stalled;
+		busy += mask & 1U << (nonidle & 31) ? ran + lasts : ran;
+		/* CPUs that ran nothing of the cgroup since the last call, or do not exist, do not
+		 * count. */
+		if (mask & 1U << (nonidle & 31) || begin > scan->last)
+			cpus++;
 	}
-	if (!cpus)
+	if (!bpf_per_cpu_ptr(&this_cpu_off, group))
 		return 1;
 	full = memcg_bpf_grown(&scan->result->full[group], full, scan->first);
 	busy = memcg_bpf_grown(&scan->result->busy[group], busy, scan->first);
 	scan->busy += busy >> 10;
-	scan->weighted += (__u64)(full >> 10) * (busy >> 10) / cpus;
+	scan->weighted += (__u64)(full >> 10) * (busy >> 10) / (cpus ?: 1);
 	return 0;
 }
 
@@ -152,15 +172,17 @@ static __noinline bool memcg_bpf_full_stall_times(struct cgroup_subsys_state *cs
 static __always_inline __u64 memcg_bpf_full_stalled(struct memcg_bpf_ctx *ctx,
 						    struct memcg_bpf_full_stall *f)
 {
-	__u64 now = memcg_bpf_now(ctx), times = 0;
+	__u64 times = 0;
 
 	if (!memcg_bpf_full_stall_times(memcg_bpf_to_call(ctx)->css, &times))
 		return memcg_bpf_stalled(ctx);
 #if defined(__TARGET_ARCH_x86)
+	__u64 now = memcg_bpf_now(ctx), last = f->at + f->clock;
 	struct memcg_bpf_full_stall_scan scan = {
 		.result = f,
 		.times = times,
 		.now = memcg_bpf_scheduler_clock(f, now),
+		.last = last,
 		.first = !f->at || now - f->at > MEMCG_BPF_FULL_STALL_SPAN,
 	};
 

@@ -49,8 +49,11 @@ int BPF_PROG(count_reclaim_begin__0, struct mem_cgroup *memcg, unsigned long pag
 
 	if (has_policy || watched(memcg_globals.watch_protected, now))
 		record_limit_reclaim(memcg->css.cgroup, options, now);
-	s = memcg_bpf_task_state();
-	if (s && s->stall && !(options & MEMCG_RECLAIM_PROACTIVE))
+	/* What a task waits for because it writes memory.reclaim is nobody's limit: no stall. */
+	s = options & MEMCG_RECLAIM_PROACTIVE ? task_state_create() : memcg_bpf_task_state();
+	if (s)
+		s->proactive = options & MEMCG_RECLAIM_PROACTIVE;
+	if (s && s->stall && !s->proactive)
 		limit_known(s, memcg->css.cgroup, now);
 	if (!has_policy)
 		return 0;
@@ -71,6 +74,7 @@ int BPF_PROG(count_reclaim_end__0, struct mem_cgroup *memcg)
 
 	bpf_get_func_ret(ctx, &pages);
 	if (s) {
+		s->proactive = 0;
 		s->reclaim = 0;
 		s->reclaim_ns = took;
 	}

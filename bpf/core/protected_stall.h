@@ -35,6 +35,15 @@ static __always_inline __u64 namespace_level(struct task_struct *task)
 	return task->nsproxy->cgroup_ns->root_cset->dfl_cgrp->level;
 }
 
+/*
+ * Was the task's cgroup namespace made by root of the host? Others can make one below any cgroup of
+ * their own, so that it says nothing about who set memory.low.
+ */
+static __always_inline bool has_host_namespace(struct task_struct *task)
+{
+	return task->nsproxy && !task->nsproxy->cgroup_ns->user_ns->level;
+}
+
 /* The protection of a stalled task's memory. */
 struct protection {
 	__u64 protected; /* PROTECTED_* */
@@ -92,7 +101,7 @@ static __noinline int find_protection(struct task_struct *task, struct protectio
 	result->level = at.level;
 	if (at.delegated)
 		result->protected |= PROTECTED_INSIDE;
-	if (!at.delegated || is_protected(at.root))
+	if (has_host_namespace(task) && (!at.delegated || is_protected(at.root)))
 		result->protected |= PROTECTED_OUTSIDE;
 	return 0;
 }

@@ -183,6 +183,9 @@ int BPF_PROG(count_stall_begin__0, unsigned long *flags)
 	watching = watched(memcg_globals.watch_protected, now);
 	if (!ancestors && !watching)
 		return 0;
+	s = memcg_bpf_task_state();
+	if (s && s->proactive)
+		return 0;
 	find_limit(memcg_bpf_task_css(task), now, &limit);
 	if (watching)
 		find_protection(task, &protection);

@@ -135,7 +135,12 @@ struct css_set {
 	struct cgroup *dfl_cgrp;	      /* in the unified hierarchy */
 };
 
+struct user_namespace {
+	int level; /* 0: the initial one */
+};
+
 struct cgroup_namespace {
+	struct user_namespace *user_ns; /* of its creator */
 	struct css_set *root_cset;
 };
 

@@ -47,6 +47,7 @@ struct memcg_bpf_task_state {
 	__u64 delegated;   /* id of the outermost delegated cgroup above it; 0: none */
 	__u32 limit_level; /* of the cgroup at whose limit it stalls */
 	__u32 delegated_level;
+	__u64 proactive; /* not 0: it reclaims because memory.reclaim was written */
 	__u64 cgroup[MEMCG_BPF_STALL_LEVELS];
 };
 

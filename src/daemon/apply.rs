@@ -14,7 +14,7 @@ use crate::bpf::{
 };
 use crate::cgroup::{memory, mount, xattr};
 use crate::engine::{AttachSet, Effect, Failure, Performed};
-use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
+use crate::names::{CgroupId, CgroupPath, CgroupRef};
 use crate::report::BindingReport;
 
 /// Applies effects.
@@ -24,7 +24,8 @@ pub struct EffectApplier {
     reporting_all: bool,
     /// The programs that stay attached after their last use.
     linger: Linger,
-    log: AttachLog,
+    /// The journal lines about attached policies, and the limit of lines that users can cause.
+    pub log: AttachLog,
     /// Failures by cgroup, shown until the cgroup's binding changes.
     errors_by_cgroup: BTreeMap<CgroupPath, String>,
     /// Slots that could not be written. Cgroups that are bound to one have no active policy.
@@ -86,11 +87,6 @@ impl EffectApplier {
     /// True if a policy is attached to the cgroup. Only bound cgroups have counters.
     pub fn has_binding(&self, cgroup: CgroupId) -> bool {
         !self.bpf.counters(cgroup).is_empty()
-    }
-
-    /// The names of the pod and of the container of a cgroup.
-    pub fn pod(&self, cgroup: CgroupId) -> Option<&PodName> {
-        self.log.pod(cgroup)
     }
 
     fn apply(

@@ -1,11 +1,12 @@
-//! The journal lines about attached and detached policies: with the names of pods, and at a limited rate.
+//! The journal lines about attached and detached policies, with the names of pods, and the limit of these lines and of
+//! those about denials and kills.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::log::audit;
 use crate::log::line_limit::LineLimit;
-use crate::names::{CgroupId, CgroupRef, PodName};
+use crate::names::{CgroupId, CgroupPath, CgroupRef, PodName};
 
 /// Writes the lines.
 #[derive(Default)]
@@ -16,9 +17,14 @@ pub struct AttachLog {
 }
 
 impl AttachLog {
+    /// Counts a line about a cgroup. False if it is to be left out.
+    pub fn admit(&mut self, path: &CgroupPath) -> bool {
+        self.limit.admit(path, Instant::now())
+    }
+
     /// Policies are attached.
     pub fn attached(&mut self, cgroup: &CgroupRef, pod: Option<PodName>, policies: &[String]) {
-        if self.limit.admit(&cgroup.path, Instant::now()) {
+        if self.admit(&cgroup.path) {
             audit::attached(&cgroup.path, pod.as_ref(), &policies.join(", "));
         }
         self.pods.remove(&cgroup.id);
@@ -28,7 +34,7 @@ impl AttachLog {
     /// All policies are detached.
     pub fn detached(&mut self, cgroup: &CgroupRef, reason: &str) {
         let pod = self.pods.remove(&cgroup.id);
-        if self.limit.admit(&cgroup.path, Instant::now()) {
+        if self.admit(&cgroup.path) {
             audit::detached(&cgroup.path, pod.as_ref(), reason);
         }
     }

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::actuator::clock;
-use crate::log::oom_kill;
-use crate::names::{CgroupId, CgroupPath, PodName};
+use crate::names::CgroupPath;
 use crate::report::oom_kill::OomKill;
 
 /// Kills that are remembered: a machine with more of them in memory has another problem.
@@ -18,19 +17,14 @@ pub struct OomKillHistory {
 }
 
 impl OomKillHistory {
-    /// Adds kills, sets their time and logs them. Returns those that are not known.
-    pub fn report<'a>(
-        &mut self,
-        kills: Vec<OomKill>,
-        pod: impl Fn(CgroupId) -> Option<&'a PodName>,
-    ) -> Vec<OomKill> {
+    /// Adds kills and sets their time. Returns those that were not known, with their age in nanoseconds.
+    pub fn add_all(&mut self, kills: Vec<OomKill>) -> Vec<(OomKill, u64)> {
         let mut new = Vec::new();
         for mut kill in kills {
             let age = clock::now().saturating_sub(kill.monotonic_ns);
             kill.time_us = realtime_us().saturating_sub(age.checked_div(1000).unwrap_or(0));
             if self.add(kill.clone()) {
-                oom_kill::log(&kill, age, pod(CgroupId(kill.victim.cgroup_id)));
-                new.push(kill);
+                new.push((kill, age));
             }
         }
         new

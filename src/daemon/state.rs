@@ -13,6 +13,7 @@ use crate::bpf::objects::PolicyObjects;
 use crate::bpf::settings::problems;
 use crate::cgroup::mount;
 use crate::engine::{Engine, Failure, Input, OnInvalid, REASON_REMOVED, SubmitError};
+use crate::log::{denials, oom_kill};
 use crate::names::{CgroupId, CgroupRef};
 use crate::policy::action::{Action, MAX};
 use crate::policy::denial::Denial;
@@ -89,7 +90,7 @@ impl Daemon {
         for one in &changes {
             match one.clone() {
                 StateChange::Attached(cgroup, policies) => {
-                    self.actuator.set_pod(cgroup.id, self.applier.pod(cgroup.id));
+                    self.actuator.set_pod(cgroup.id, self.applier.log.pod(cgroup.id));
                     self.actuator.policies_bound(cgroup, policies.into_iter().collect());
                 }
                 StateChange::Detached(cgroup, REASON_REMOVED) => {
@@ -132,8 +133,13 @@ impl Daemon {
         for denial in denials {
             // The cgroup was removed, or the policy is detached.
             let Some(path) = self.engine.path_of(denial.cgroup) else { continue };
-            let pod = self.applier.pod(denial.cgroup);
-            let Some(record) = self.actuator.log.denials.record(&path, pod, denial) else { continue };
+            let cgroup = denial.cgroup;
+            let Some(record) = self.actuator.log.denials.record(&path, denial) else { continue };
+            // The owner of a delegated cgroup can create any number of cgroups.
+            if !self.applier.log.admit(&path) {
+                continue;
+            }
+            denials::log(&record, self.applier.log.pod(cgroup));
             let Some(object) = &self.published else { continue };
             if let Err(error) = object.emit_denied(&record).await {
                 tracing::debug!(%error, "sending a signal");
@@ -150,9 +156,13 @@ impl Daemon {
 
     /// Reports kills by the kernel's OOM killer, in the journal and by a signal.
     pub async fn report_oom_kills(&mut self, kills: Vec<OomKill>) {
-        let new = self.oom_kills.report(kills, |cgroup| self.applier.pod(cgroup));
-        let Some(object) = &self.published else { return };
-        for kill in new {
+        for (kill, age) in self.oom_kills.add_all(kills) {
+            let path = oom_kill::path_of(&kill);
+            if !self.applier.log.admit(&path) {
+                continue;
+            }
+            oom_kill::log(&kill, age, self.applier.log.pod(CgroupId(kill.victim.cgroup_id)));
+            let Some(object) = &self.published else { continue };
             if let Err(error) = object.emit_oom_killed(&kill.victim).await {
                 tracing::debug!(%error, "sending a signal");
             }

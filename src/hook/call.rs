@@ -92,7 +92,8 @@ pub fn attach(address: &str, deadline: Duration, args: AttachArgs<'_>) -> Result
     }
 }
 
-/// The ids of all containers with a request that the daemon knows.
+/// The ids of all containers with a request that the daemon knows, without those of users: a user can request a policy
+/// for an own cgroup with the id of any container.
 pub fn list_containers(address: &str, deadline: Duration) -> Result<BTreeSet<String>, CallError> {
     let json: String = within(deadline, async {
         let connection = connect(address).await?;
@@ -102,7 +103,9 @@ pub fn list_containers(address: &str, deadline: Duration) -> Result<BTreeSet<Str
     let bindings: Vec<BindingReport> = serde_json::from_str(&json).map_err(|error| {
         CallError::Rejected(format!("memcg-bpfd sent a list that cannot be read: {error}"))
     })?;
-    Ok(bindings.into_iter().filter_map(|binding| binding.container).collect())
+    let of_users = |cgroup: &str| cgroup.starts_with("/user.slice/user-");
+    let known = bindings.into_iter().filter(|binding| !of_users(&binding.cgroup));
+    Ok(known.filter_map(|binding| binding.container).collect())
 }
 
 /// Reports to the daemon that a container has ended. Does not start the daemon, because it would have nothing to detach.

@@ -212,7 +212,7 @@ pub fn detached(path: &CgroupPath, pod: Option<&PodName>, reason: &str) {
 pub fn left_out(subject: &str, lines: u64) {
     tracing::warn!(
         MEMCG_BPF_CGROUP = subject,
-        "{subject}: {lines} messages about attached and detached policies were left out in the last minute"
+        "{subject}: {lines} messages about policies, denied requests and kills were left out in the last minute"
     );
 }
 
@@ -221,9 +221,14 @@ pub(super) fn named(path: &CgroupPath, pod: Option<&PodName>) -> String {
     pod.map_or_else(|| path.to_string(), |pod| format!("{path} (pod {pod})"))
 }
 
-/// The last component of the path that is a unit name; empty if there is none.
+/// The unit of systemd to which a cgroup belongs: the first service or scope from the root, because cgroups inside of it
+/// can have any name; otherwise the last slice; empty if there is none.
 pub(super) fn unit_of(path: &CgroupPath) -> &str {
-    path.components().rev().find(|name| UnitName::parse(name).is_ok()).unwrap_or("")
+    let is_unit = |name: &&str| UnitName::parse(name).is_ok();
+    let is_slice = |name: &&str| name.ends_with(".slice");
+    let mut units = path.components().filter(is_unit);
+    let slice = path.components().take_while(is_slice).filter(is_unit).last();
+    units.find(|name| !is_slice(name)).or(slice).unwrap_or("")
 }
 
 /// journald accepts the unit of a message from root and shows it with that unit (`journalctl -u UNIT`).

@@ -52,15 +52,10 @@ pub struct DenialLog {
 }
 
 impl DenialLog {
-    /// Writes the journal entry of a denial and returns the record for its signal. `None` if another denial by the
+    /// Counts a denial and returns its record for the journal and the signal. `None` if another denial by the
     /// policy was logged recently; the next record then includes it in its count. A limit that has changed makes no
     /// difference, because the owner of a delegated cgroup can change what percentages refer to.
-    pub fn record(
-        &mut self,
-        path: &CgroupPath,
-        pod: Option<&PodName>,
-        mut denial: Denial,
-    ) -> Option<DenialRecord> {
+    pub fn record(&mut self, path: &CgroupPath, mut denial: Denial) -> Option<DenialRecord> {
         if self.logged.len() >= LOGGED_MAX {
             self.logged.clear();
         }
@@ -79,7 +74,6 @@ impl DenialLog {
         if suppressed {
             return None;
         }
-        journal(&record, pod);
         Some(record)
     }
 
@@ -95,7 +89,8 @@ impl DenialLog {
     }
 }
 
-fn journal(record: &DenialRecord, pod: Option<&PodName>) {
+/// Writes the journal entry of a denial.
+pub fn log(record: &DenialRecord, pod: Option<&PodName>) {
     let DenialRecord { path, denial } = record;
     let (named, detail) = (named(path, pod), denial.sentence());
     // Absent for a policy without a limit.
@@ -147,7 +142,7 @@ mod tests {
     fn denials_are_logged_once_a_minute_with_their_number() {
         let path = CgroupPath::parse("/a").unwrap();
         let mut log = DenialLog::default();
-        let mut count = |denial: Denial| log.record(&path, None, denial).map(|record| record.denial.count);
+        let mut count = |denial: Denial| log.record(&path, denial).map(|record| record.denial.count);
         assert_eq!(count(denial(1, 1)), Some(1));
         assert_eq!([count(denial(2, 100)), count(denial(3, 20))], [None, None]);
         // A dry run is logged by itself.

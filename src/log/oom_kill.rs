@@ -11,11 +11,15 @@ const LATE_NS: u64 = 5_000_000_000;
 /// Longest message.
 const MESSAGE_MAX: usize = 2000;
 
+/// The cgroup of the victim. A path that is cut, because it is deep, can be invalid; the root cgroup stands for it.
+pub fn path_of(kill: &OomKill) -> CgroupPath {
+    CgroupPath::parse(&kill.victim.cgroup).unwrap_or_else(|_| CgroupPath::root())
+}
+
 /// Logs a kill that happened `age` nanoseconds ago, with the unit of the victim and, if its cgroup has a policy, the names
 /// of its pod and container.
 pub fn log(kill: &OomKill, age: u64, pod: Option<&PodName>) {
-    // The path is cut where it is deep; a kill is logged in any case.
-    let path = CgroupPath::parse(&kill.victim.cgroup).unwrap_or_else(|_| CgroupPath::root());
+    let path = path_of(kill);
     let (cgroup, detail, reason) = (path.as_str(), kill.detail(), kill.reason());
     let late = if age < LATE_NS { String::new() } else { format!(", {} ago", human_duration(age)) };
     let named = named(&path, pod);

@@ -30,7 +30,7 @@ const OURS: &str = "memcg.bpf/";
 
 /// Annotations with the type of the container: containerd, CRI-O. A pod's sandbox keeps its namespaces open and never
 /// has a policy.
-const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
+const TYPE_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", pod::CRIO_TYPE];
 
 /// Number of unknown annotations that are reported.
 const UNKNOWN_MAX: usize = 4;
@@ -231,7 +231,7 @@ impl ContainerState {
         })
     }
 
-    fn first_of(&self, keys: &[&str]) -> Option<&str> {
+    fn first_of(&self, keys: &[&'static str; 2]) -> Option<&str> {
         pod::first_of(&self.annotations, keys)
     }
 }

@@ -21,14 +21,20 @@ pub const POD_KEYS: [&str; 2] = ["io.kubernetes.cri.sandbox-name", "io.kubernete
 /// Annotations with the id of the pod's sandbox.
 pub const SANDBOX_KEYS: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
 
-/// The value of the first of these annotations.
-pub fn first_of<'a>(annotations: &'a HashMap<String, String>, keys: &[&str]) -> Option<&'a str> {
-    keys.iter().find_map(|key| annotations.get(*key)).map(String::as_str)
+/// CRI-O's annotation with `sandbox` or `container`.
+pub const CRIO_TYPE: &str = "io.kubernetes.cri-o.ContainerType";
+
+/// The value of the first of these annotations: that of containerd, that of CRI-O. CRI-O copies all annotations of a pod to
+/// its containers before it sets its own, so with CRI-O, those of containerd are the words of the pod's author.
+pub fn first_of<'a>(annotations: &'a HashMap<String, String>, keys: &[&'static str; 2]) -> Option<&'a str> {
+    let [containerd, crio] = keys;
+    let first = annotations.get(*containerd).filter(|_| !annotations.contains_key(CRIO_TYPE));
+    first.or_else(|| annotations.get(*crio)).map(String::as_str)
 }
 
 /// The names of the pod and the container. `None` for a container without a pod, and if a name is invalid.
 pub fn pod_name(annotations: &HashMap<String, String>) -> Option<PodName> {
-    let of = |keys: &[&str]| first_of(annotations, keys);
+    let of = |keys: &[&'static str; 2]| first_of(annotations, keys);
     PodName::new(of(&NAMESPACE_KEYS)?, of(&POD_KEYS)?, of(&NAME_KEYS))
 }
 
@@ -112,6 +118,14 @@ mod tests {
             assert_eq!(pod_name(of).unwrap().to_string(), "default/web app");
             assert_eq!(sandbox(of).unwrap().as_str(), "5a");
         }
+        // What the author of the pod wrote in the words of containerd.
+        let mut copied = crio.clone();
+        copied.insert(CRIO_TYPE.to_owned(), "container".to_owned());
+        for key in [NAMESPACE_KEYS, POD_KEYS, NAME_KEYS, SANDBOX_KEYS].map(|[containerd, _]| containerd) {
+            copied.insert(key.to_owned(), "ff".to_owned());
+        }
+        assert_eq!(pod_name(&copied).unwrap().to_string(), "default/web app");
+        assert_eq!(sandbox(&copied).unwrap().as_str(), "5a");
         let hostile = annotations(&[
             ("io.kubernetes.pod.namespace", "default"),
             ("io.kubernetes.pod.name", "web\u{1b}[2J"),
