@@ -21,7 +21,7 @@ fn installed_package_passes_doctor() {
     assert!(sh("memcg-bpf policies").contains("deny"));
     sh("memcg-bpf policies --json | grep -q observe");
     let explained = sh("journalctl --list-catalog | grep -c 'memcg-bpf: Memory policy'");
-    assert_eq!(explained, "3", "journalctl -x");
+    assert_eq!(explained, "4", "journalctl -x");
 }
 
 #[test]
