@@ -1,7 +1,7 @@
 //! Records from the kernel's ring buffers. Those about actions are filled in by policies, which anybody with root may have
 //! written.
 
-use memcg_bpf::bpf::{Actions, Event, PATH_MAX};
+use memcg_bpf::bpf::{Event, PATH_MAX, decode_action, decode_killed};
 use memcg_bpf::ledger::admission::{Admission, Decision, Facts, Limits, MAX_GRACE_NS, MIN_MEMORY_HIGH};
 use memcg_bpf::names::CgroupPath;
 use memcg_bpf::policy::action::{ActionKind, Knob, MAX};
@@ -20,14 +20,14 @@ pub fn run(bytes: &[u8]) {
             sentence(&path.to_string(), PATH_MAX * 16);
         }
     }
-    if let Some(kill) = Actions::decode_killed(bytes)
+    if let Some(kill) = decode_killed(bytes)
         && let Some((_, killed)) = kill.performed()
     {
         assert!(
             killed.name.len() <= 16 * WIDEST && killed.unit.len().max(killed.inner.len()) <= 128 * WIDEST
         );
     }
-    let Some(action) = Actions::decode(bytes) else { return };
+    let Some(action) = decode_action(bytes) else { return };
     assert!(action.policy.len() <= 32 * WIDEST && action.reason_template.len() <= 128 * WIDEST);
     // At most four numbers of some twenty characters take the places of theirs.
     let reason = action.reason();

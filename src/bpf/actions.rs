@@ -1,13 +1,7 @@
 //! Actions requested by policies, in the layout of `struct memcg_bpf_action`.
 
-use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, channel};
-
-use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
-use tokio::io::unix::AsyncFd;
-
-use super::error::BpfError;
-use super::events::async_fd;
+use super::record::{long, text, word};
+use super::ring::Ring;
 use crate::names::CgroupId;
 use crate::policy::action::{Action, ActionKind, Culprit, KillScope, Killed, Knob, VictimOrder};
 
@@ -28,135 +22,65 @@ pub(super) const MAP: &str = "memcg_actions";
 /// The name of the map of kills that the kernel performed.
 pub(super) const KILLS: &str = "memcg_kills";
 
-/// The 64-bit number at an offset.
-pub(super) fn long(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-}
+/// The ring buffers of actions.
+pub type Actions = Ring<Action>;
 
-/// The zero-terminated text at an offset.
-pub(super) fn text(bytes: &[u8], at: usize, max: usize) -> Option<String> {
-    let field = bytes.get(at..at.checked_add(max)?)?;
-    let text = field.split(|b| *b == 0).next().unwrap_or_default();
-    Some(String::from_utf8_lossy(text).into_owned())
-}
-
-/// Decodes a record; `None` if it is unknown.
-type Decoder = fn(&[u8]) -> Option<Action>;
-
-/// The reading end of the ring buffers.
-pub struct Actions {
-    ring: RingBuffer<'static>,
-    queue: Receiver<Action>,
-}
-
-impl Actions {
-    /// Decodes a record; `None` if it is unknown, for instance of another version.
-    pub fn decode(bytes: &[u8]) -> Option<Action> {
-        let bytes = bytes.get(..SIZE)?;
-        let long = |at: usize| long(bytes, at);
-        let word = |at: usize| -> Option<u32> {
-            Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-        };
-        let (value, detail) = (long(16)?, word(60)?);
-        let want = |knob| ActionKind::SetKnob(knob, (value != RELEASE).then_some(value));
-        let kind = match word(56)? {
-            1 => want(Knob::High),
-            2 => want(Knob::Low),
-            3 => ActionKind::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
-            4 => ActionKind::Kill {
-                grace_ns: value,
-                scope: match detail & 0xff {
-                    0 => KillScope::Process,
-                    1 => KillScope::Leaf,
-                    2 => KillScope::Group,
-                    _ => return None,
-                },
-                select: match detail >> 8 {
-                    0 => VictimOrder::Largest,
-                    1 => VictimOrder::Newest,
-                    2 => VictimOrder::Pressure,
-                    3 => VictimOrder::Culprit,
-                    _ => return None,
-                },
+/// Decodes a record; `None` if it is unknown, for instance of another version.
+pub fn decode_action(bytes: &[u8]) -> Option<Action> {
+    let bytes = bytes.get(..SIZE)?;
+    let long = |at: usize| long(bytes, at);
+    let word = |at: usize| word(bytes, at);
+    let (value, detail) = (long(16)?, word(60)?);
+    let want = |knob| ActionKind::SetKnob(knob, (value != RELEASE).then_some(value));
+    let kind = match word(56)? {
+        1 => want(Knob::High),
+        2 => want(Knob::Low),
+        3 => ActionKind::Reclaim { bytes: value, swappiness: u8::try_from(detail).ok() },
+        4 => ActionKind::Kill {
+            grace_ns: value,
+            scope: match detail & 0xff {
+                0 => KillScope::Process,
+                1 => KillScope::Leaf,
+                2 => KillScope::Group,
+                _ => return None,
             },
-            5 => want(Knob::Freeze),
-            _ => return None,
-        };
-        Some(Action {
-            cgroup: CgroupId(long(0)?),
-            time: long(8)?,
-            kind,
-            numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
-            dry_run: word(64)? != 0,
-            policy: text(bytes, 80, NAME_MAX)?,
-            reason_template: text(bytes, 112, REASON_MAX)?,
-            culprit: match word(68)? {
-                0 => None,
-                pid => Some(Culprit { pid, started: long(72)?, killed: None }),
+            select: match detail >> 8 {
+                0 => VictimOrder::Largest,
+                1 => VictimOrder::Newest,
+                2 => VictimOrder::Pressure,
+                3 => VictimOrder::Culprit,
+                _ => return None,
             },
-        })
-    }
+        },
+        5 => want(Knob::Freeze),
+        _ => return None,
+    };
+    Some(Action {
+        cgroup: CgroupId(long(0)?),
+        time: long(8)?,
+        kind,
+        numbers: [long(24)?, long(32)?, long(40)?, long(48)?],
+        dry_run: word(64)? != 0,
+        policy: text(bytes, 80, NAME_MAX)?,
+        reason_template: text(bytes, 112, REASON_MAX)?,
+        culprit: match word(68)? {
+            0 => None,
+            pid => Some(Culprit { pid, started: long(72)?, killed: None }),
+        },
+    })
+}
 
-    /// Decodes the record of a kill that the kernel performed; `None` if it is unknown.
-    pub fn decode_killed(bytes: &[u8]) -> Option<Action> {
-        let bytes = bytes.get(..KILLED_SIZE)?;
-        let mut action = Actions::decode(bytes)?;
-        action.culprit.as_mut()?.killed = Some(Killed {
-            usage: long(bytes, 208)?,
-            name: text(bytes, 216, 16)?,
-            unit: text(bytes, 232, UNIT_MAX)?,
-            inner: text(bytes, 360, UNIT_MAX)?,
-        });
-        Some(action)
-    }
-
-    /// The kills in the ring of an earlier daemon that nobody has read. Those of another version are not decoded.
-    pub(super) fn read_kills(kills: &MapHandle) -> Vec<Action> {
-        match Self::of_rings(&[(kills, Actions::decode_killed)]) {
-            Ok(ring) => ring.drain(),
-            Err(error) => {
-                tracing::warn!(%error, "reading the kills of an earlier daemon");
-                Vec::new()
-            }
-        }
-    }
-
-    pub(super) fn open(actions: &MapHandle, kills: &MapHandle) -> Result<Self, BpfError> {
-        Self::of_rings(&[(actions, Actions::decode), (kills, Actions::decode_killed)])
-    }
-
-    fn of_rings(rings: &[(&MapHandle, Decoder)]) -> Result<Self, BpfError> {
-        let fail = |why| BpfError::Map { map: MAP, why };
-        let (sender, queue) = channel();
-        let mut builder = RingBufferBuilder::new();
-        for (map, decode) in rings {
-            let (sender, decode) = (sender.clone(), *decode);
-            builder
-                .add(*map, move |bytes| {
-                    match decode(bytes) {
-                        // The receiver exists as long as the ring.
-                        Some(action) => drop(sender.send(action)),
-                        None => tracing::warn!(length = bytes.len(), "ignoring unknown action"),
-                    }
-                    0
-                })
-                .map_err(fail)?;
-        }
-        Ok(Actions { ring: builder.build().map_err(fail)?, queue })
-    }
-
-    /// A descriptor that is readable when actions are queued. Must be called inside a tokio runtime.
-    pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        async_fd(&self.ring)
-    }
-
-    /// Returns all queued actions.
-    pub fn drain(&self) -> Vec<Action> {
-        if let Err(error) = self.ring.consume() {
-            tracing::warn!(%error, "reading actions from the kernel");
-        }
-        self.queue.try_iter().collect()
-    }
+/// Decodes the record of a kill that the kernel performed; `None` if it is unknown.
+pub fn decode_killed(bytes: &[u8]) -> Option<Action> {
+    let bytes = bytes.get(..KILLED_SIZE)?;
+    let mut action = decode_action(bytes)?;
+    action.culprit.as_mut()?.killed = Some(Killed {
+        usage: long(bytes, 208)?,
+        name: text(bytes, 216, 16)?,
+        unit: text(bytes, 232, UNIT_MAX)?,
+        inner: text(bytes, 360, UNIT_MAX)?,
+    });
+    Some(action)
 }
 
 #[cfg(test)]
@@ -183,7 +107,7 @@ mod tests {
     fn a_record_is_read_back() {
         let kill = ActionKind::Kill { grace_ns: 9, scope: KillScope::Leaf, select: VictimOrder::Pressure };
         assert_eq!(
-            Actions::decode(&record(4, 9, 1 | 2 << 8)),
+            decode_action(&record(4, 9, 1 | 2 << 8)),
             Some(Action {
                 cgroup: CgroupId(77),
                 time: 5,
@@ -195,7 +119,7 @@ mod tests {
                 culprit: Some(Culprit { pid: 4711, started: 8, killed: None }),
             })
         );
-        let verb = |bytes: &[u8]| Actions::decode(bytes).map(|action| action.kind);
+        let verb = |bytes: &[u8]| decode_action(bytes).map(|action| action.kind);
         assert_eq!(verb(&record(1, 4096, 0)), Some(ActionKind::SetKnob(Knob::High, Some(4096))));
         assert_eq!(verb(&record(2, RELEASE, 0)), Some(ActionKind::SetKnob(Knob::Low, None)));
         assert_eq!(verb(&record(5, 1, 0)), Some(ActionKind::SetKnob(Knob::Freeze, Some(1))));
@@ -212,7 +136,7 @@ mod tests {
             bytes.extend(name.as_bytes());
             bytes.resize(end, 0);
         }
-        let action = Actions::decode_killed(&bytes).unwrap();
+        let action = decode_killed(&bytes).unwrap();
         let owned = str::to_owned;
         let killed = Killed {
             usage: 64 << 20,
@@ -221,15 +145,15 @@ mod tests {
             inner: owned("worker"),
         };
         assert_eq!(action.culprit, Some(Culprit { pid: 4711, started: 8, killed: Some(killed) }));
-        assert_eq!(Actions::decode_killed(&record(4, 0, 3 << 8)), None);
+        assert_eq!(decode_killed(&record(4, 0, 3 << 8)), None);
     }
 
     #[test]
     fn short_and_unknown_records_are_nothing() {
-        assert_eq!(Actions::decode(&record(9, 0, 0)), None);
-        assert_eq!(Actions::decode(&record(4, 0, 3)), None);
-        assert_eq!(Actions::decode(&record(4, 0, 4 << 8)), None);
-        assert_eq!(Actions::decode(record(1, 0, 0).get(..200).unwrap()), None);
-        assert_eq!(Actions::decode(&[]), None);
+        assert_eq!(decode_action(&record(9, 0, 0)), None);
+        assert_eq!(decode_action(&record(4, 0, 3)), None);
+        assert_eq!(decode_action(&record(4, 0, 4 << 8)), None);
+        assert_eq!(decode_action(record(1, 0, 0).get(..200).unwrap()), None);
+        assert_eq!(decode_action(&[]), None);
     }
 }

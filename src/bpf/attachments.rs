@@ -6,15 +6,16 @@ use std::path::Path;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::actions::{self, Actions};
+use super::actions;
 use super::core_object::{COUNTERS, CoreObject, LIFECYCLE_PROGRAMS};
 use super::error::BpfError;
 use super::growth_counter::{self, GrowthCounter};
 use super::hooks::GROWTH;
 use super::links::Links;
-use super::oom_kills::{self, OomKills};
+use super::oom_kills;
 use super::pins::{self, Pins};
 use super::policy_object::PolicyObject;
+use super::ring::Ring;
 use super::schema::CounterSet;
 use crate::policy::action::Action;
 use crate::report::oom_kill::OomKill;
@@ -185,8 +186,14 @@ impl Attachments {
         // Only now is nobody killed by the earlier programs any more.
         Ok(Takeover {
             daemons,
-            kills: kills.iter().flat_map(Actions::read_kills).collect(),
-            oom_kills: oom_kills.iter().flat_map(OomKills::read_previous).collect(),
+            kills: kills
+                .iter()
+                .flat_map(|map| Ring::read_previous(actions::KILLS, map, actions::decode_killed))
+                .collect(),
+            oom_kills: oom_kills
+                .iter()
+                .flat_map(|map| Ring::read_previous(oom_kills::MAP, map, oom_kills::decode))
+                .collect(),
         })
     }
 }

@@ -21,6 +21,8 @@ mod policy_object;
 mod preload;
 pub mod probe;
 pub mod profiles;
+mod record;
+mod ring;
 mod runtime;
 mod schema;
 pub mod settings;
@@ -28,7 +30,7 @@ pub mod settings;
 mod tests;
 
 pub use abi::{MAX_LEVEL, PATH_MAX};
-pub use actions::Actions;
+pub use actions::{Actions, decode_action, decode_killed};
 pub use attachments::{RequiredAttachments, Takeover};
 pub use denials::Denials;
 pub use error::BpfError;

@@ -1,13 +1,7 @@
 //! The kills by the kernel's OOM killer, in the layout of `struct memcg_bpf_oom_kill`.
 
-use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, channel};
-
-use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
-use tokio::io::unix::AsyncFd;
-
-use super::error::BpfError;
-use super::events::async_fd;
+use super::record::{long, text, word};
+use super::ring::Ring;
 use crate::report::oom_kill::{OomKill, OomLimit, OomProcess};
 
 /// The name of the map of kills.
@@ -31,22 +25,8 @@ const NAME_MAX: usize = 16;
 /// `OOM_KILL_UNKNOWN`.
 const UNKNOWN: u32 = u32::MAX;
 
-fn long(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
 fn signed(bytes: &[u8], at: usize) -> Option<i32> {
-    Some(i32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn text(bytes: &[u8], at: usize, max: usize) -> Option<String> {
-    let field = bytes.get(at..at.checked_add(max)?)?;
-    let text = field.split(|b| *b == 0).next().unwrap_or_default();
-    Some(String::from_utf8_lossy(text).into_owned())
+    word(bytes, at).map(u32::cast_signed)
 }
 
 /// The path down to a level, from the parts in a record.
@@ -121,54 +101,8 @@ pub fn decode(bytes: &[u8]) -> Option<OomKill> {
     })
 }
 
-/// The ring buffer's reading end.
-pub struct OomKills {
-    ring: RingBuffer<'static>,
-    queue: Receiver<OomKill>,
-}
-
-impl OomKills {
-    pub(super) fn open(map: &MapHandle) -> Result<Self, BpfError> {
-        let fail = |why| BpfError::Map { map: MAP, why };
-        let (sender, queue) = channel();
-        let mut builder = RingBufferBuilder::new();
-        builder
-            .add(map, move |bytes| {
-                match decode(bytes) {
-                    // The receiver exists as long as the ring.
-                    Some(kill) => drop(sender.send(kill)),
-                    None => tracing::warn!(length = bytes.len(), "ignoring unknown record of a kill"),
-                }
-                0
-            })
-            .map_err(fail)?;
-        Ok(OomKills { ring: builder.build().map_err(fail)?, queue })
-    }
-
-    /// The kills in the ring of an earlier daemon that nobody has read.
-    pub(super) fn read_previous(map: &MapHandle) -> Vec<OomKill> {
-        match Self::open(map) {
-            Ok(kills) => kills.drain(),
-            Err(error) => {
-                tracing::warn!(%error, "reading the kills that an earlier daemon has not read");
-                Vec::new()
-            }
-        }
-    }
-
-    /// A descriptor that is readable when kills are queued. Must be called inside a tokio runtime.
-    pub fn async_fd(&self) -> std::io::Result<AsyncFd<OwnedFd>> {
-        async_fd(&self.ring)
-    }
-
-    /// Returns all queued kills.
-    pub fn drain(&self) -> Vec<OomKill> {
-        if let Err(error) = self.ring.consume() {
-            tracing::warn!(%error, "reading kills from the kernel");
-        }
-        self.queue.try_iter().collect()
-    }
-}
+/// The ring buffer of kills.
+pub type OomKills = Ring<OomKill>;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use super::objects::ObjectFile;
 use super::pins;
 use super::policy_object::PolicyObject;
 use super::preload::{LoadTask, PolicyLoader, PreparedPolicy};
+use super::ring::Decoder;
 use super::{actions, cgroup_iter, denials, events, libbpf_log, oom_kills};
 use crate::names::{CgroupId, CgroupPath};
 
@@ -218,17 +219,19 @@ impl BpfRuntime {
 
     /// Opens the events of the kernel.
     pub fn events(&self) -> Result<events::Events, BpfError> {
-        events::Events::open(self.core.map("memcg_events")?)
+        events::Events::open(events::MAP, &[(self.core.map(events::MAP)?, events::Event::decode)])
     }
 
     /// Opens the actions that policies request.
     pub fn actions(&self) -> Result<actions::Actions, BpfError> {
-        actions::Actions::open(self.core.map(actions::MAP)?, self.core.map(actions::KILLS)?)
+        let (requested, kills) = (self.core.map(actions::MAP)?, self.core.map(actions::KILLS)?);
+        let maps = [(requested, actions::decode_action as Decoder<_>), (kills, actions::decode_killed)];
+        actions::Actions::open(actions::MAP, &maps)
     }
 
     /// Opens the reports of denied requests.
     pub fn denials(&self) -> Result<denials::Denials, BpfError> {
-        denials::Denials::open(self.core.map(denials::MAP)?)
+        denials::Denials::open(denials::MAP, &[(self.core.map(denials::MAP)?, denials::decode_denial)])
     }
 
     /// Attaches the program that records kills by the kernel's OOM killer.
@@ -238,7 +241,7 @@ impl BpfRuntime {
 
     /// Opens the kills by the kernel's OOM killer.
     pub fn oom_kills(&self) -> Result<oom_kills::OomKills, BpfError> {
-        oom_kills::OomKills::open(self.core.map(oom_kills::MAP)?)
+        oom_kills::OomKills::open(oom_kills::MAP, &[(self.core.map(oom_kills::MAP)?, oom_kills::decode)])
     }
 
     /// Sets the guards of kills that the kernel performs: none before `paused_until` (in ns of CLOCK_MONOTONIC), and
