@@ -226,7 +226,7 @@ fn unprivileged_attempts_denied_without_effect() {
             .concat();
 
     // Programs stay attached for some seconds after their last use, also those of earlier tests.
-    let others = "! -name 'core-cgroup_*' ! -name 'core-memcg_*' ! -name 'deny-*'";
+    let others = "! -name 'core-cgroup_*' ! -name 'core-record_*' ! -name 'core-memcg_*' ! -name 'deny-*'";
     wait_for("other programs to be detached", || {
         sh(&format!("find /sys/fs/bpf/memcg-bpf -type f {others}")).is_empty().then_some(())
     });
