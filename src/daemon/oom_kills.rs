@@ -17,34 +17,28 @@ pub struct OomKillHistory {
 }
 
 impl OomKillHistory {
-    /// Adds kills and sets their time. Returns those that were not known, with their age in nanoseconds.
-    pub fn add_all(&mut self, kills: Vec<OomKill>) -> Vec<(OomKill, u64)> {
-        let mut new = Vec::new();
-        for mut kill in kills {
-            let age = clock::now().saturating_sub(kill.monotonic_ns);
-            kill.time_us = realtime_us().saturating_sub(age.checked_div(1000).unwrap_or(0));
-            if self.add(kill.clone()) {
-                new.push((kill, age));
-            }
-        }
-        new
+    /// Sets the time of a kill, and returns its age in nanoseconds.
+    pub fn date(kill: &mut OomKill) -> u64 {
+        let age = clock::now().saturating_sub(kill.monotonic_ns);
+        kill.time_us = realtime_us().saturating_sub(age.checked_div(1000).unwrap_or(0));
+        age
     }
 
-    /// Adds a kill. False if it is known: the programs of the previous daemon and of this one record the same kill
-    /// while both are attached.
-    fn add(&mut self, kill: OomKill) -> bool {
-        let is_same = |known: &OomKill| {
+    /// True if the kill is remembered: the programs of the previous daemon and of this one record the same kill while
+    /// both are attached.
+    pub fn is_known(&self, kill: &OomKill) -> bool {
+        self.kills.iter().any(|known| {
             let age = known.monotonic_ns.abs_diff(kill.monotonic_ns);
             known.victim.pid == kill.victim.pid && age < SAME_NS
-        };
-        if self.kills.iter().any(is_same) {
-            return false;
-        }
+        })
+    }
+
+    /// Remembers a kill.
+    pub fn add(&mut self, kill: OomKill) {
         if self.kills.len() >= KILLS_MAX {
             self.kills.pop_front();
         }
         self.kills.push_back(kill);
-        true
     }
 
     /// The remembered kills that concern a cgroup, the latest last. The process at fault is named only if it is in the
@@ -76,16 +70,17 @@ mod tests {
     #[test]
     fn kill_recorded_by_two_programs_is_reported_once() {
         let mut history = OomKillHistory::default();
-        assert!(history.add(kill(7, 100)) && !history.add(kill(7, 90)) && !history.add(kill(7, 110)));
-        assert!(history.add(kill(8, 100)));
-        assert!(history.add(kill(7, 101 + SAME_NS)), "the process id is reused");
+        history.add(kill(7, 100));
+        assert!(history.is_known(&kill(7, 90)) && history.is_known(&kill(7, 110)));
+        assert!(!history.is_known(&kill(8, 100)));
+        assert!(!history.is_known(&kill(7, 101 + SAME_NS)), "the process id is reused");
     }
 
     #[test]
     fn history_is_bounded() {
         let mut history = OomKillHistory::default();
         for pid in 0..1000 {
-            assert!(history.add(kill(pid, 1)));
+            history.add(kill(pid, 1));
         }
         let pids: Vec<u32> = history.of(&CgroupPath::root()).iter().map(|kill| kill.victim.pid).collect();
         assert_eq!((pids.len(), pids.first(), pids.last()), (KILLS_MAX, Some(&744), Some(&999)));

@@ -156,11 +156,13 @@ impl Daemon {
 
     /// Reports kills by the kernel's OOM killer, in the journal and by a signal.
     pub async fn report_oom_kills(&mut self, kills: Vec<OomKill>) {
-        for (kill, age) in self.oom_kills.add_all(kills) {
-            let path = oom_kill::path_of(&kill);
-            if !self.applier.log.admit(&path) {
+        for mut kill in kills {
+            let age = OomKillHistory::date(&mut kill);
+            // A user whose processes are killed in a loop leaves room for the kills of others.
+            if self.oom_kills.is_known(&kill) || !self.applier.log.admit(&oom_kill::path_of(&kill)) {
                 continue;
             }
+            self.oom_kills.add(kill.clone());
             oom_kill::log(&kill, age, self.applier.log.pod(CgroupId(kill.victim.cgroup_id)));
             let Some(object) = &self.published else { continue };
             if let Err(error) = object.emit_oom_killed(&kill.victim).await {
