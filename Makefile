@@ -149,7 +149,7 @@ fuzz-long: bpf
 fuzz: bpf ## fuzzes every parser, FUZZ_SECONDS=600 each; FUZZ_TARGET=policy_line: one of them
 	@fuzz/run
 
-check: ## everything: quick, and the system tests on each kernel of the matrix (about 45 minutes on two processors)
+check: ## everything: quick, and the system tests on each kernel of the matrix (about an hour on two processors)
 	@tests/vm/all
 
 check-all: ## check, and the packages built a second time and compared (10 minutes more)

@@ -72,7 +72,7 @@ struct memcg_bpf_globals {
 	__u32 dropped;	       /* events dropped because the ring buffer was full */
 	__u64 daemon;	       /* id of the daemon's cgroup, whose requests are never denied */
 	__u64 zero;	       /* a value the verifier does not know */
-	__u32 actions_dropped; /* actions dropped because their ring buffer was full */
+	__u32 actions_dropped; /* actions and kills dropped because a ring buffer was full */
 	__u32 page_shift;      /* log2 of the page size; written once by the loader */
 	__u64 watch_protected; /* memcg_protected_stalls is kept until this time */
 	__u64 watch_host;      /* `host` is kept until this time */

@@ -124,7 +124,9 @@ impl Daemon {
         }
         self.publish_actions().await;
         if let Some(lost) = self.overflow.actions(self.applier.actions_dropped(), clock::now()) {
-            tracing::warn!("{lost} actions requested by policies were lost because a ring buffer was full");
+            tracing::warn!(
+                "{lost} actions of policies and kills by the kernel were lost because a ring buffer was full"
+            );
         }
     }
 

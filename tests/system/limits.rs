@@ -68,7 +68,9 @@ fn action_ring_overflow_counted() {
     assert!(counts.values().sum::<u64>() <= u64::try_from(ASKED).unwrap(), "{counts:?}");
     let lost = counts.get("lost").copied().unwrap_or(0);
     assert!((1..=300).contains(&lost), "{counts:?}");
-    let sentence = format!("{lost} actions requested by policies were lost because a ring buffer was full");
+    let sentence = format!(
+        "{lost} actions of policies and kills by the kernel were lost because a ring buffer was full"
+    );
     assert!(journal_of(&pid).contains(&sentence));
     assert!(sh("memcg-bpf status").contains(&format!("{lost} actions were lost")));
     assert!(try_sh("memcg-bpf doctor").out.contains(&format!("{lost} were lost since the daemon started")));

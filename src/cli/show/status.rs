@@ -168,7 +168,9 @@ fn lost_events_note(actions: &ActionStats) -> String {
     let mut text = String::new();
     let lost = actions.counts.get("lost").copied().unwrap_or(0);
     if lost > 0 {
-        text = format!("\n{lost} actions were lost because a ring buffer was full.\n");
+        text = format!(
+            "\n{lost} actions of policies and kills by the kernel were lost because a ring buffer was full.\n"
+        );
     }
     if actions.events_lost > 0 {
         text.push_str(&format!(
