@@ -72,7 +72,7 @@ fn action_ring_overflow_counted() {
         "{lost} actions of policies and kills by the kernel were lost because a ring buffer was full"
     );
     assert!(journal_of(&pid).contains(&sentence));
-    assert!(sh("memcg-bpf status").contains(&format!("{lost} actions were lost")));
+    assert!(sh("memcg-bpf status").contains(&format!("{lost} actions of policies")));
     assert!(try_sh("memcg-bpf doctor").out.contains(&format!("{lost} were lost since the daemon started")));
     assert!(
         sh("memcg-bpf metrics").contains(&format!("\nmemcg_bpf_actions_total{{outcome=\"lost\"}} {lost}\n"))
